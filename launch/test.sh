@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Checks everything: style, then every test. `bash launch/test.sh tests/model -k windows` narrows it,
+# `-m "not slow"` leaves out the backbone at full size.
+set -euo pipefail
+source "$(dirname "$0")/setup.sh"
+install_pins requirements-test.txt
+
+ruff check .
+ruff format --check .
+python -m pytest "$@"
