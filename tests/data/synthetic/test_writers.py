@@ -1,0 +1,227 @@
+import csv
+import json
+import operator
+import os
+from collections import Counter
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+
+from vlfau_jax.data.bp4d_tree import SYNTHETIC_MARK
+from vlfau_jax.data.folds import PARTS
+from vlfau_jax.data.synthetic import writers
+from vlfau_jax.data.synthetic.writers import (
+    DISFA_LABELS,
+    choose_subjects,
+    write_bp4d,
+    write_disfa,
+)
+from vlfau_jax.errors import RunError, UserError
+
+BP4D_AUS = (1, 2, 4, 6, 7, 10, 12, 14, 15, 17, 23, 24)
+FRAMES = 5
+
+
+@pytest.fixture(scope="module")
+def bp4d(tmp_path_factory):
+    out = tmp_path_factory.mktemp("raw") / "bp4d"
+    write_bp4d(out, subjects=4, frames=FRAMES, seed=0, size=64, workers=2)
+    return out
+
+
+@pytest.fixture(scope="module")
+def disfa(tmp_path_factory):
+    out = tmp_path_factory.mktemp("raw") / "disfa"
+    write_disfa(out, subjects=4, frames=12, seed=0, size=64, workers=1)
+    return out
+
+
+def rows_of(path):
+    with path.open(newline="") as file:
+        return list(csv.reader(file))
+
+
+def pictures(root, subject, task):
+    return sorted((root / "Sequences(2D+3D)" / subject / task).iterdir())
+
+
+def traps(root, name):
+    return [
+        t for t in json.loads((root / SYNTHETIC_MARK).read_text())["traps"] if t["trap"] == name
+    ]
+
+
+def test_bp4d_codes(bp4d):
+    files = sorted((bp4d / "AUCoding" / "AU_OCC").iterdir())
+    assert len(files) == 4 * 8
+    unknown = Counter()
+    for file in files:
+        header, *rows = rows_of(file)
+        assert header == [str(k) for k in range(28)]
+        numbers = [int(r[0]) for r in rows]
+        assert numbers == list(range(numbers[0], numbers[0] + FRAMES))
+        for row in rows:
+            for au in range(1, 28):
+                assert row[au] in ({"0", "1", "9"} if au in BP4D_AUS else {"9"})
+                unknown[file.name] += au in BP4D_AUS and row[au] == "9"
+    assert {t["file"] for t in traps(bp4d, "unknown_codes")} == {f for f, n in unknown.items() if n}
+
+
+def test_bp4d_intensities_agree_with_the_codes(bp4d):
+    for au in (6, 10, 12, 14, 17):
+        files = sorted((bp4d / "AUCoding" / "AU_INT" / f"AU{au:02d}").iterdir())
+        assert len(files) == 4 * 8
+        for file in files:
+            codes = rows_of(bp4d / "AUCoding" / "AU_OCC" / (file.name[:-9] + ".csv"))[1:]
+            for (frame, level), code in zip(rows_of(file), codes, strict=True):
+                assert frame == code[0]
+                expected = {"0": {"0"}, "1": set("12345"), "9": {"9"}}[code[au]]
+                assert level in expected
+
+
+def test_bp4d_pictures_and_their_traps(bp4d):
+    missing, truncated, forms = [], [], set()
+    for file in sorted((bp4d / "AUCoding" / "AU_OCC").iterdir()):
+        subject, task = file.stem.split("_")
+        found = {int(p.stem): p for p in pictures(bp4d, subject, task)}
+        for row in rows_of(file)[1:]:
+            path = found.pop(int(row[0]), None)
+            if path is None:
+                missing.append((subject, task))
+                continue
+            forms.add(len(path.stem) - len(str(int(path.stem))))
+            blob = path.read_bytes()
+            if not blob.endswith(b"\xff\xd9"):
+                truncated.append(str(path.relative_to(bp4d)))
+                continue
+            assert cv2.imdecode(np.frombuffer(blob, np.uint8), cv2.IMREAD_COLOR).shape == (
+                64,
+                64,
+                3,
+            )
+        assert not found
+    assert len(missing) == 1
+    assert f"{missing[0][0]}/{missing[0][1]}/" in traps(bp4d, "missing_image")[0]["file"]
+    assert truncated == [traps(bp4d, "truncated_image")[0]["file"]]
+    assert len(forms) > 1, "the padding of frame numbers differs by sequence"
+
+
+def test_manifest_says_that_it_is_synthetic(bp4d):
+    manifest = json.loads((bp4d / SYNTHETIC_MARK).read_text())
+    assert manifest["notice"] == "rendered faces; scores on them say nothing about BP4D or DISFA"
+    assert manifest["arguments"] == {"subjects": 4, "frames": FRAMES, "seed": 0, "size": 64}
+    assert manifest["counts"]["frames"] == 4 * 8 * FRAMES
+
+
+def test_fewer_subjects_and_workers_leave_a_subjects_files_as_they_are(bp4d, tmp_path):
+    write_bp4d(tmp_path / "one", subjects=1, frames=FRAMES, seed=0, size=64, workers=1)
+    subject = choose_subjects("bp4d", 1)[0]
+    mine = [p for p in (tmp_path / "one").rglob("*") if p.is_file() and p.name != SYNTHETIC_MARK]
+    assert len(mine) == 8 * (FRAMES + 6)
+    assert all(subject in str(p) for p in mine)
+    for path in mine:
+        assert (bp4d / path.relative_to(tmp_path / "one")).read_bytes() == path.read_bytes()
+
+
+def test_disfa_labels_and_videos(disfa):
+    lengths, absent = {}, []
+    for folder in sorted((disfa / "ActionUnit_Labels").iterdir()):
+        for au in DISFA_LABELS:
+            file = folder / f"{folder.name}_au{au}.txt"
+            if not file.exists():
+                absent.append(str(file.relative_to(disfa)))
+                continue
+            rows = [tuple(map(int, r)) for r in rows_of(file)]
+            assert [r[0] for r in rows] == list(range(1, len(rows) + 1))
+            assert all(0 <= r[1] <= 5 for r in rows)
+            lengths.setdefault(folder.name, set()).add(len(rows))
+        video = cv2.VideoCapture(str(disfa / f"Videos_LeftCamera/LeftVideo{folder.name}_comp.avi"))
+        assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 12
+        assert video.get(cv2.CAP_PROP_FPS) == 20
+        assert video.read()[1].shape == (64, 64, 3)
+    assert absent == [t["file"] for t in traps(disfa, "missing_labels")]
+    assert len(absent) == 1
+    short = [s for s, n in lengths.items() if n == {9}]
+    assert [f"ActionUnit_Labels/{s}" for s in short] == [
+        t["file"] for t in traps(disfa, "short_labels")
+    ]
+    assert all(n == {12} for s, n in lengths.items() if s not in short)
+
+
+@pytest.mark.parametrize(("dataset", "own"), [("bp4d", 41), ("disfa", 27)])
+def test_subjects_cover_parts_and_sexes_evenly(dataset, own):
+    everyone = choose_subjects(dataset, own + 6)
+    assert len(set(everyone)) == own + 6
+    assert set(everyone[:own]) == set().union(*PARTS[dataset])
+    assert not set(everyone[own:]) & set().union(*PARTS[dataset])
+    for n in (3, 9, 18, 27):
+        shares = [len(set(part) & set(everyone[:n])) for part in PARTS[dataset]]
+        assert shares == [n // 3] * 3
+        if dataset == "bp4d":
+            women = sum(s[0] == "F" for s in everyone[:n])
+            assert abs(women - n / 2) <= 1.5
+    assert choose_subjects("bp4d", 45)[41:] == ("F024", "M019", "F025", "M020")
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"subjects": 0}, "subjects"),
+        ({"frames": 3}, "frames"),
+        ({"size": 63}, "size"),
+        ({"workers": 0}, "workers"),
+        ({"seed": -1}, "seed"),
+    ],
+)
+def test_arguments_out_of_range(tmp_path, change, named):
+    arguments = {"subjects": 1, "frames": 4, "seed": 0, "size": 64, "workers": 1, **change}
+    for write in (write_bp4d, write_disfa):
+        with pytest.raises(UserError, match=f"--{named}="):
+            write(tmp_path / "x", **arguments)
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_is_overwritten(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    for taken, message in (
+        (tmp_path, "not an empty folder"),
+        (tmp_path / "mine.txt", "is not a folder"),
+        (tmp_path / "mine.txt" / "raw", "mine.txt is not a folder"),
+    ):
+        with pytest.raises(UserError, match=message):
+            write_bp4d(taken, subjects=1, frames=4, seed=0)
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_an_interrupted_run_leaves_nothing_that_looks_finished(tmp_path, monkeypatch):
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vlfau_jax.data.synthetic.writers._run", stop)
+    with pytest.raises(KeyboardInterrupt):
+        write_bp4d(tmp_path / "out", subjects=1, frames=4, seed=0, size=64)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_left_over_partial_tree_is_named(tmp_path):
+    (tmp_path / "out.partial").mkdir()
+    with pytest.raises(UserError, match=r"out\.partial"):
+        write_disfa(tmp_path / "out", subjects=1, frames=4, seed=0, size=64)
+
+
+def test_the_current_folder_is_not_replaced(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"--out=\. is in use"):
+        write_bp4d(Path("."), subjects=1, frames=4, seed=0, size=64)
+    write_bp4d(Path("raw"), subjects=1, frames=4, seed=0, size=64)
+    assert (tmp_path / "raw" / SYNTHETIC_MARK).is_file()
+
+
+def test_a_killed_process_ends_the_drawing():
+    jobs = [SimpleNamespace(frames=1, die=partial(os._exit, 9))] * 2
+    with pytest.raises(RunError, match="was killed"):
+        writers._run(operator.methodcaller("die"), jobs, workers=2)

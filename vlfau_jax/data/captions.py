@@ -1,0 +1,97 @@
+"""Labels to sentences, and labels to token rows fast enough for a data pipeline.
+
+A local description states one action unit's state; a global description names the face and the
+verb phrases of its active units, in the order of the data set's units.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vlfau_jax.facs import ACTION_UNITS
+
+if TYPE_CHECKING:
+    from vlfau_jax.data.vocabulary import Vocabulary
+
+NOUNS = ("man", "woman", "person")
+_NOTHING_ACTIVE = "shows no action unit"
+
+
+def noun_of(subject: str) -> str:
+    """Noun for a subject: BP4D ids say the sex (F001, M001); any other id is a person."""
+    match = re.fullmatch(r"([FM])\d{3}", subject)
+    return {"F": "woman", "M": "man"}[match[1]] if match else "person"
+
+
+def local_description(au: int, active: bool) -> str:
+    """The sentence that states whether action unit `au` is on."""
+    unit = ACTION_UNITS[au]
+    return unit.active if active else unit.inactive
+
+
+def global_description(aus: Sequence[int], active: Sequence[bool], noun: str) -> str:
+    """The sentence about the face, such as "a man raises outer brow, raises cheek and dimples"."""
+    phrases = [ACTION_UNITS[au].verb_phrase for au, on in zip(aus, active, strict=True) if on]
+    if not phrases:
+        return f"a {noun} {_NOTHING_ACTIVE}."
+    *firsts, last = phrases
+    return f"a {noun} {', '.join(firsts)} and {last}." if firsts else f"a {noun} {last}."
+
+
+def vocabulary_texts() -> Iterator[str]:
+    """Texts that hold every word any description can use."""
+    for au in ACTION_UNITS:
+        yield local_description(au, True)
+        yield local_description(au, False)
+    aus = tuple(ACTION_UNITS)
+    for noun in NOUNS:
+        yield global_description(aus, [True] * len(aus), noun)
+        yield global_description(aus, [False] * len(aus), noun)
+
+
+class CaptionTables:
+    """Token rows for label vectors over `aus` (n units): local ones looked up, global ones cached.
+
+    Attributes:
+        local_length: t, tokens of the longest local row, <start> and <end> included.
+        global_length: tg, the same for the global row.
+    """
+
+    def __init__(self, aus: Sequence[int], vocabulary: Vocabulary) -> None:
+        self.aus = tuple(aus)
+        n = len(self.aus)
+        rows = [[vocabulary.encode(local_description(au, on)) for on in (0, 1)] for au in self.aus]
+        self.local_length = max(len(row) for pair in rows for row in pair)
+        all_on = [global_description(self.aus, [True] * n, noun) for noun in NOUNS]
+        all_off = [global_description(self.aus, [False] * n, noun) for noun in NOUNS]
+        self.global_length = max(len(vocabulary.encode(text)) for text in all_on + all_off)
+
+        # State 2 is "unknown": a row of pads, which no loss reads.
+        self._local = np.zeros((n, 3, self.local_length), np.int32)
+        for i, pair in enumerate(rows):
+            for state, row in enumerate(pair):
+                self._local[i, state, : len(row)] = row
+
+        self._vocabulary = vocabulary
+        # At most 12,288 sentences for twelve units and three nouns. A plain dict, because the
+        # tables travel to worker processes.
+        self._global: dict[tuple[bytes, str], np.ndarray] = {}
+
+    def local_tokens(self, au: np.ndarray, known: np.ndarray) -> np.ndarray:
+        """Local rows int32 [n, t] for states `au` [n] in {0, 1}; all pad where not `known` [n]."""
+        state = np.where(known, au, 2).astype(np.intp)
+        return self._local[np.arange(len(self.aus)), state]
+
+    def global_tokens(self, au: np.ndarray, known: np.ndarray, noun: str) -> np.ndarray:
+        """Global row int32 [tg]; all pad if any unit is unknown, which it would state as absent."""
+        if not known.all():
+            return np.zeros(self.global_length, np.int32)
+        key = (np.packbits(au.astype(bool)).tobytes(), noun)
+        if key not in self._global:
+            text = global_description(self.aus, au.astype(bool), noun)
+            self._global[key] = self._vocabulary.encode(text, self.global_length)
+        return self._global[key].copy()

@@ -1,0 +1,211 @@
+"""The Facial Action Coding System as one table: the fifteen action units that BP4D and DISFA code.
+
+Numbers, names and muscles follow Ekman, Friesen and Hager, "Facial Action Coding System" (2002).
+The descriptions are our own words for the cues an observer looks for; no published list is copied.
+They keep to a small vocabulary and to nearly one length, because every caption row is padded to
+the longest and a word-level captioner pays for both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+REGIONS = ("brow", "eye", "nose", "cheek", "mouth", "chin")
+
+
+@dataclass(frozen=True)
+class ActionUnit:
+    """One action unit: what it is called, what moves, and how either state reads in a sentence.
+
+    Attributes:
+        number: the FACS number.
+        name: the FACS name, lower case.
+        muscles: anatomical names of the muscles that act (or relax, for AU 25 and 26).
+        region: the part of the face that changes most, one of `REGIONS`.
+        verb_phrase: third person singular, as it stands in a sentence about the whole face.
+        active: the local description when the unit is on; lower case, commas and a final period.
+        inactive: the local description when the unit is off.
+    """
+
+    number: int
+    name: str
+    muscles: tuple[str, ...]
+    region: str
+    verb_phrase: str
+    active: str
+    inactive: str
+
+
+_TABLE = (
+    ActionUnit(
+        1,
+        "inner brow raiser",
+        ("frontalis, pars medialis",),
+        "brow",
+        "raises inner brow",
+        "the inner corners of the brows are raised, the centre of the forehead is pushed up, "
+        "and short horizontal wrinkles show in its skin.",
+        "the inner corners of the brows are not raised, they rest low, "
+        "and the skin in the centre of the forehead is flat and smooth.",
+    ),
+    ActionUnit(
+        2,
+        "outer brow raiser",
+        ("frontalis, pars lateralis",),
+        "brow",
+        "raises outer brow",
+        "the outer parts of the brows are raised into an arch, wrinkles show above them, "
+        "and more of the fold of the upper lid shows.",
+        "the outer parts of the brows are not raised, they rest without an arch, "
+        "and the skin above them is flat on both sides.",
+    ),
+    ActionUnit(
+        4,
+        "brow lowerer",
+        ("corrugator supercilii", "depressor supercilii", "procerus"),
+        "brow",
+        "lowers brow",
+        "the brows are pulled down and drawn together, the eyes look deeper under them, "
+        "and vertical wrinkles show in the skin between the two brows.",
+        "the brows are not pulled down or drawn together, they rest apart from each other, "
+        "and the skin between them is flat and smooth.",
+    ),
+    ActionUnit(
+        6,
+        "cheek raiser",
+        ("orbicularis oculi, pars orbitalis",),
+        "cheek",
+        "raises cheek",
+        "the cheeks are raised, the furrow under the eyes becomes deeper, "
+        "and small wrinkles spread from the outer corners of both eyes to the sides.",
+        "the cheeks are not raised, they stay relaxed and low, "
+        "and the skin under the eyes and at their outer corners is smooth.",
+    ),
+    ActionUnit(
+        7,
+        "lid tightener",
+        ("orbicularis oculi, pars palpebralis",),
+        "eye",
+        "tightens lids",
+        "the lids are tightened, the edge of the lower lid is raised and straight, "
+        "and the opening of the eyes is narrow on both sides.",
+        "the lids are not tightened, the edge of the lower lid is relaxed and curved, "
+        "and the opening of the eyes has its normal height.",
+    ),
+    ActionUnit(
+        9,
+        "nose wrinkler",
+        ("levator labii superioris alaeque nasi",),
+        "nose",
+        "wrinkles nose",
+        "the nose is wrinkled, its skin is drawn up, its wings are lifted, "
+        "and wrinkles show along both sides of the bridge of the nose.",
+        "the nose is not wrinkled, its wings are not lifted, "
+        "and the skin along both sides of the bridge of the nose is smooth.",
+    ),
+    ActionUnit(
+        10,
+        "upper lip raiser",
+        ("levator labii superioris, caput infraorbitalis",),
+        "mouth",
+        "raises upper lip",
+        "the upper lip is raised straight up, its middle is higher than its corners, "
+        "and the furrow beside the nose becomes deeper on both sides.",
+        "the upper lip is not raised, it rests in its normal shape, "
+        "and the furrow beside the nose is shallow on both sides of the face.",
+    ),
+    ActionUnit(
+        12,
+        "lip corner puller",
+        ("zygomaticus major",),
+        "mouth",
+        "pulls lip corner",
+        "the corners of the lips are pulled up and out, the cheeks bunch above them, "
+        "and the furrow from nose to mouth becomes deeper.",
+        "the corners of the lips are not pulled up or out, "
+        "they stay level with the middle of the mouth, and the cheeks are flat.",
+    ),
+    ActionUnit(
+        14,
+        "dimpler",
+        ("buccinator",),
+        "mouth",
+        "dimples",
+        "the corners of the lips are tightened and pulled in, they press against the teeth, "
+        "and a small dimple shows beside each corner.",
+        "the corners of the lips are not tightened or pulled in, they stay loose, "
+        "and no dimple shows in the skin beside each corner.",
+    ),
+    ActionUnit(
+        15,
+        "lip corner depressor",
+        ("depressor anguli oris",),
+        "mouth",
+        "depresses lip corner",
+        "the corners of the lips are pulled down, the lower lip is stretched flat, "
+        "and small pouches show in the skin below the corners.",
+        "the corners of the lips are not pulled down, the line of the mouth is level, "
+        "and the skin below the corners has no pouches.",
+    ),
+    ActionUnit(
+        17,
+        "chin raiser",
+        ("mentalis",),
+        "chin",
+        "raises chin",
+        "the chin is pushed up, its skin becomes rough with many small wrinkles, "
+        "and the lower lip is pushed up against the upper lip.",
+        "the chin is not pushed up, its skin is smooth and has no wrinkles, "
+        "and the lower lip rests in its normal place.",
+    ),
+    ActionUnit(
+        23,
+        "lip tightener",
+        ("orbicularis oris",),
+        "mouth",
+        "tightens lips",
+        "the lips are tightened, they roll in and look narrow and hard, "
+        "and fine wrinkles show in the skin all around the mouth.",
+        "the lips are not tightened, they stay soft and have their normal width, "
+        "and the skin around the mouth shows no fine wrinkles.",
+    ),
+    ActionUnit(
+        24,
+        "lip pressor",
+        ("orbicularis oris",),
+        "mouth",
+        "presses lips",
+        "the lips are pressed together, the line of the mouth becomes straight and thin, "
+        "and the skin bulges above and below the lips.",
+        "the lips are not pressed together, they touch each other only lightly, "
+        "and the skin above and below the lips has no bulges.",
+    ),
+    ActionUnit(
+        25,
+        "lips part",
+        ("depressor labii inferioris", "mentalis, relaxed", "orbicularis oris, relaxed"),
+        "mouth",
+        "parts lips",
+        "the lips are parted, a gap opens between the upper lip and the lower lip, "
+        "and the teeth or the tongue may show.",
+        "the lips are not parted, the upper lip rests on the lower lip without a gap, "
+        "and no teeth show in the mouth.",
+    ),
+    ActionUnit(
+        26,
+        "jaw drop",
+        ("masseter, relaxed", "temporalis, relaxed", "medial pterygoid, relaxed"),
+        "chin",
+        "drops jaw",
+        "the jaw is dropped, it hangs low and loose, the teeth are apart, "
+        "and the whole lower face looks longer than it is at rest.",
+        "the jaw is not dropped, it is held up in its closed place, the teeth are together, "
+        "and the lower face has its normal length.",
+    ),
+)
+
+ACTION_UNITS: dict[int, ActionUnit] = {unit.number: unit for unit in _TABLE}
+
+# The units each data set's benchmark scores, in the order its label vectors have.
+BP4D_AUS = (1, 2, 4, 6, 7, 10, 12, 14, 15, 17, 23, 24)
+DISFA_AUS = (1, 2, 4, 6, 9, 12, 25, 26)
