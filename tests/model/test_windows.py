@@ -1,0 +1,45 @@
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vlfau_jax.model import windows
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 3), st.integers(1, 3), st.integers(2, 4))
+def test_join_undoes_partition(rows, cols, window):
+    x = np.random.default_rng(0).normal(size=(2, rows * window, cols * window, 3))
+    cut = windows.partition(x, window)
+    assert cut.shape == (2 * rows * cols, window**2, 3)
+    np.testing.assert_array_equal(windows.join(cut, window, rows * window, cols * window), x)
+
+
+def test_padding_reaches_the_next_multiple_with_zeros():
+    x = np.ones((1, 5, 9, 2), np.float32)
+    padded = np.asarray(windows.pad_to_windows(x, 4))
+    assert padded.shape == (1, 8, 12, 2)
+    assert padded.sum() == x.sum()
+
+
+def test_relative_positions_depend_on_the_offset_alone():
+    window = 3
+    index = windows.relative_position_index(window)
+    where = {}
+    for a in range(window**2):
+        for b in range(window**2):
+            offset = (a // window - b // window, a % window - b % window)
+            assert where.setdefault(offset, index[a, b]) == index[a, b]
+    assert sorted(where.values()) == list(range((2 * window - 1) ** 2))
+
+
+def test_shift_mask_parts_what_the_roll_brought_together():
+    height, width, window, shift = 8, 8, 4, 2
+    mask = windows.shift_mask(height, width, window, shift)
+    ys, xs = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
+    place = np.stack([ys, xs], -1).astype(np.float32)[None]
+    rolled = np.roll(place, (-shift, -shift), (1, 2))
+    cut = np.asarray(windows.partition(rolled, window))
+    for tokens, block in zip(cut, mask, strict=True):
+        # Cells of one shifted window are neighbours in the image unless the roll wrapped.
+        apart = np.abs(tokens[:, None] - tokens[None]).max(-1) >= window
+        np.testing.assert_array_equal(block < 0, apart)

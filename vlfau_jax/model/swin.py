@@ -1,0 +1,249 @@
+"""Swin Transformer backbone (arXiv 2103.14030) with the taps that VL-FAU fuses.
+
+Logical axis names of its parameters: `embed` (residual width), `heads` (queries, keys, values),
+`mlp` (hidden width of a block), `window` (relative positions), `conv` (kernel extent), `in`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax import Array
+
+from vlfau_jax.model import windows
+
+NORM_EPSILON = 1e-5
+
+
+def named(init: Callable, *axes: str) -> Callable:
+    """An initialiser whose parameter carries logical axis names."""
+    return nn.with_logical_partitioning(init, axes)
+
+
+def layer_norm(name: str) -> nn.LayerNorm:
+    """LayerNorm in float32 whatever the compute dtype."""
+    return nn.LayerNorm(
+        epsilon=NORM_EPSILON,
+        dtype=jnp.float32,
+        scale_init=named(nn.initializers.ones, "embed"),
+        bias_init=named(nn.initializers.zeros, "embed"),
+        name=name,
+    )
+
+
+def group_norm(name: str) -> nn.GroupNorm:
+    """Normalisation over the whole map in float32: unlike LayerNorm it keeps local contrast."""
+    return nn.GroupNorm(
+        num_groups=1,
+        epsilon=NORM_EPSILON,
+        dtype=jnp.float32,
+        scale_init=named(nn.initializers.ones, "embed"),
+        bias_init=named(nn.initializers.zeros, "embed"),
+        name=name,
+    )
+
+
+def dense(
+    features: int, axes: tuple[str, str], dtype: jnp.dtype, name: str, bias: bool = True
+) -> nn.Dense:
+    """A linear layer with named axes.
+
+    Swin initialises with deviation 0.02, which suits widths of hundreds and long schedules; at
+    small widths it starves the early taps, so the fan-in decides here.
+    """
+    return nn.Dense(
+        features,
+        use_bias=bias,
+        dtype=dtype,
+        kernel_init=named(nn.initializers.lecun_normal(), *axes),
+        bias_init=named(nn.initializers.zeros, axes[1]),
+        name=name,
+    )
+
+
+def convolution(
+    features: int, size: int, stride: int, axes: tuple[str, str], dtype: jnp.dtype, name: str
+) -> nn.Conv:
+    """A square convolution, zero padded so that stride 1 keeps the size, with named axes."""
+    pad = (size - 1) // 2 if size != stride else 0
+    return nn.Conv(
+        features,
+        (size, size),
+        strides=stride,
+        padding=[(pad, pad)] * 2,
+        dtype=dtype,
+        kernel_init=named(nn.initializers.lecun_normal(), "conv", "conv", *axes),
+        bias_init=named(nn.initializers.zeros, axes[1]),
+        name=name,
+    )
+
+
+def drop_path(x: Array, rate: float, key: Array | None) -> Array:
+    """Stochastic depth: drops the whole residual branch of some examples (arXiv 1603.09382)."""
+    if key is None or rate == 0.0:
+        return x
+    keep = jax.random.bernoulli(key, 1.0 - rate, (x.shape[0], *(1,) * (x.ndim - 1)))
+    return jnp.where(keep, x / (1.0 - rate), 0.0)
+
+
+class PatchEmbedding(nn.Module):
+    """Image [b, h, w, 3] -> tokens [b, h/patch, w/patch, width].
+
+    `stem="patch"` is Swin's own patch projection. `stem="conv"` reaches the same stride through
+    3x3 convolutions of stride 2 and learns far sooner from scratch (arXiv 2106.14881).
+    """
+
+    width: int
+    patch: int
+    stem: str
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, image: Array) -> Array:
+        _, h, w, _ = image.shape
+        x = jnp.pad(image, ((0, 0), (0, -h % self.patch), (0, -w % self.patch), (0, 0)))
+        if self.stem == "patch":
+            x = convolution(
+                self.width, self.patch, self.patch, ("in", "embed"), self.dtype, "project"
+            )(x)
+        else:
+            halvings = self.patch.bit_length() - 1
+            for i in range(halvings):
+                features = self.width >> (halvings - 1 - i)
+                x = convolution(features, 3, 2, ("in", "embed"), self.dtype, f"conv{i}")(x)
+                x = nn.gelu(group_norm(f"norm{i}")(x).astype(self.dtype))
+            x = convolution(self.width, 3, 1, ("in", "embed"), self.dtype, "project")(x)
+        return layer_norm("norm")(x)
+
+
+class WindowAttention(nn.Module):
+    """Multi-head self-attention inside windows with a learned relative position bias."""
+
+    heads: int
+    window: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: Array, mask: np.ndarray | None) -> Array:
+        """Tokens [windows, n, c], mask [windows per image, n, n] -> [windows, n, c]."""
+        total, n, c = x.shape
+        split = (total, n, self.heads, c // self.heads)
+        q, k, v = (
+            dense(c, ("embed", "heads"), self.dtype, name)(x).reshape(split)
+            for name in ("query", "key", "value")
+        )
+        table = self.param(
+            "relative_position_bias",
+            named(nn.initializers.truncated_normal(0.02), "window", "heads"),
+            ((2 * self.window - 1) ** 2, self.heads),
+        )
+        bias = table[windows.relative_position_index(self.window)].transpose(2, 0, 1)
+        scores = jnp.einsum("wqhd,wkhd->whqk", q, k, preferred_element_type=jnp.float32)
+        scores = scores * (c // self.heads) ** -0.5 + bias[None]
+        if mask is not None:
+            scores = scores.reshape(-1, len(mask), self.heads, n, n) + mask[None, :, None]
+            scores = scores.reshape(total, self.heads, n, n)
+        weights = nn.softmax(scores).astype(self.dtype)
+        out = jnp.einsum("whqk,wkhd->wqhd", weights, v).reshape(total, n, c)
+        return dense(c, ("heads", "embed"), self.dtype, "output")(out)
+
+
+class SwinBlock(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x)); windows shifted by `shift` cells."""
+
+    heads: int
+    window: int
+    shift: int
+    mlp_ratio: float
+    drop_path_rate: float
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        _, h, w, c = x.shape
+        drop = partial(drop_path, rate=self.drop_path_rate)
+        dropping = train and self.drop_path_rate > 0.0
+        keys = jax.random.split(self.make_rng("drop_path")) if dropping else (None, None)
+
+        y = layer_norm("norm_attention")(x).astype(self.dtype)
+        y = windows.pad_to_windows(y, self.window)
+        _, high, wide, _ = y.shape
+        mask = None
+        if self.shift:
+            y = jnp.roll(y, (-self.shift, -self.shift), (1, 2))
+            mask = windows.shift_mask(high, wide, self.window, self.shift)
+        y = windows.partition(y, self.window)
+        y = WindowAttention(self.heads, self.window, self.dtype, name="attention")(y, mask)
+        y = windows.join(y, self.window, high, wide)
+        if self.shift:
+            y = jnp.roll(y, (self.shift, self.shift), (1, 2))
+        x = x + drop(y[:, :h, :w], key=keys[0])
+
+        y = layer_norm("norm_mlp")(x).astype(self.dtype)
+        y = dense(int(c * self.mlp_ratio), ("embed", "mlp"), self.dtype, "mlp_in")(y)
+        y = dense(c, ("mlp", "embed"), self.dtype, "mlp_out")(nn.gelu(y, approximate=False))
+        return x + drop(y, key=keys[1])
+
+
+class PatchMerging(nn.Module):
+    """Halves the grid and doubles the width: [b, h, w, c] -> [b, ceil(h/2), ceil(w/2), 2c]."""
+
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        c = x.shape[-1]
+        x = windows.pad_to_windows(x, 2)
+        # The order of the four neighbours is the reference implementation's: columns outermost.
+        x = jnp.concatenate([x[:, i::2, j::2] for j in (0, 1) for i in (0, 1)], axis=-1)
+        x = layer_norm("norm")(x).astype(self.dtype)
+        return dense(2 * c, ("in", "embed"), self.dtype, "reduce", bias=False)(x)
+
+
+class Swin(nn.Module):
+    """The backbone: normalised image [b, h, w, 3] -> four taps, coarse to fine grids.
+
+    The taps are what stages 2, 3 and 4 get from patch merging, and the normalised output of
+    stage 4 (paper, Fig. 2): for Swin-B at 224 px 28x28x256, 14x14x512, 7x7x1024, 7x7x1024.
+    """
+
+    width: int
+    depths: Sequence[int]
+    heads: Sequence[int]
+    window: int
+    patch: int = 4
+    stem: str = "patch"
+    mlp_ratio: float = 4.0
+    drop_path_rate: float = 0.0
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, image: Array, train: bool = False) -> tuple[Array, Array, Array, Array]:
+        rates = np.linspace(0.0, self.drop_path_rate, max(sum(self.depths), 1))
+        x = PatchEmbedding(self.width, self.patch, self.stem, self.dtype, name="embedding")(image)
+        taps = []
+        block = 0
+        for stage, (depth, heads) in enumerate(zip(self.depths, self.heads, strict=True)):
+            if stage:
+                x = PatchMerging(self.dtype, name=f"merge{stage}")(x)
+                taps.append(x)
+            # A map no larger than the window is one window, unshifted.
+            window = min(self.window, *x.shape[1:3])
+            shift = window // 2 if min(x.shape[1:3]) > self.window else 0
+            for i in range(depth):
+                x = SwinBlock(
+                    heads,
+                    window,
+                    shift if i % 2 else 0,
+                    self.mlp_ratio,
+                    float(rates[block]),
+                    self.dtype,
+                    name=f"stage{stage}_block{i}",
+                )(x, train)
+                block += 1
+        return (*taps, layer_norm("norm")(x))

@@ -1,0 +1,148 @@
+"""The joint objective, term by term (docs: the paper's L_au, L_local and L_global).
+
+Every term is a (sum, weight) pair, so that masks, unknown labels and shards divide once. Unknown
+labels and rows that are not valid add nothing to either, nor to any gradient.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+
+from vlfau_jax.data.vocabulary import PAD
+from vlfau_jax.errors import UserError
+from vlfau_jax.model.vlfau import Outputs
+
+
+@dataclass(frozen=True)
+class ObjectiveOptions:
+    """What is minimised: au + dice_weight * dice + local_weight * local + global_weight * global.
+
+    `au_loss` is 'bce' or 'asymmetric'. Each step trains the sentences of `local_branches` action
+    units drawn at random; 0 stands for all of them.
+    """
+
+    au_loss: str = "bce"
+    dice_weight: float = 1.0
+    local_weight: float = 1.0
+    global_weight: float = 1.0
+    class_weighting: bool = True
+    local_branches: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuses an impossible objective, naming field and value."""
+        if self.au_loss not in _AU_LOSSES:
+            known = ", ".join(map(repr, _AU_LOSSES))
+            raise UserError(f"objective.au_loss={self.au_loss!r}: give one of {known}")
+        for name in ("dice_weight", "local_weight", "global_weight", "local_branches"):
+            if getattr(self, name) < 0:
+                raise UserError(f"objective.{name}={getattr(self, name)}: give 0 or more")
+
+
+class Term(NamedTuple):
+    """One term of the objective: `total` summed over what counts, `weight` how much counted."""
+
+    total: Array
+    weight: Array
+
+    def mean(self) -> Array:
+        """Total over weight; zero, with zero gradient, where nothing counted."""
+        counted = self.weight > 0
+        return jnp.where(counted, self.total / jnp.where(counted, self.weight, 1.0), 0.0)
+
+
+def class_weights(positives: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """w_i = N (1 / r_i) / sum_j (1 / r_j), r_i the occurrence rate of action unit i; float32 [n].
+
+    A unit never seen active counts as seen once; one never annotated has no rate and weighs 0.
+    """
+    annotated = known > 0
+    inverse = np.where(annotated, known / np.maximum(positives, 1), 0.0)
+    scale = annotated.sum() / inverse.sum() if annotated.any() else 0.0
+    return (inverse * scale).astype(np.float32)
+
+
+def binary_cross_entropy(logits: Array, au: Array, known: Array, weights: Array) -> Term:
+    """Weighted binary cross-entropy over known labels; logits, au and known [b, n], weights [n]."""
+    losses = optax.sigmoid_binary_cross_entropy(jnp.where(known, logits, 0.0), au)
+    return Term(jnp.sum(losses * weights * known), jnp.sum(known, dtype=jnp.float32))
+
+
+def asymmetric(logits: Array, au: Array, known: Array, weights: Array) -> Term:
+    """-w [y log p + (1 - y) stop_grad(p) log(1 - p)]: easy negatives count less."""
+    logits = jnp.where(known, logits, 0.0)
+    ease = jax.lax.stop_gradient(jax.nn.sigmoid(logits))
+    losses = -au * jax.nn.log_sigmoid(logits) - (1 - au) * ease * jax.nn.log_sigmoid(-logits)
+    return Term(jnp.sum(losses * weights * known), jnp.sum(known, dtype=jnp.float32))
+
+
+_AU_LOSSES = {"bce": binary_cross_entropy, "asymmetric": asymmetric}
+
+
+def dice(logits: Array, au: Array, known: Array, weights: Array) -> Term:
+    """Weighted 1 - (2 sum p y + 1) / (sum p^2 + sum y^2 + 1) per action unit over the batch."""
+    p = jnp.where(known, jax.nn.sigmoid(jnp.where(known, logits, 0.0)), 0.0)
+    y = au * known
+    overlap = 2 * jnp.sum(p * y, 0) + 1
+    size = jnp.sum(p * p, 0) + jnp.sum(y * y, 0) + 1
+    annotated = known.any(0)
+    losses = (1 - overlap / size) * weights * annotated
+    return Term(jnp.sum(losses), jnp.sum(annotated, dtype=jnp.float32))
+
+
+def token_cross_entropy(logits: Array, tokens: Array, counted: Array) -> Term:
+    """Cross-entropy of each next word: logits [..., t-1, v], tokens [..., t], counted [...]."""
+    targets = tokens[..., 1:]
+    kept = (targets != PAD) & counted[..., None]
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
+    return Term(jnp.sum(jnp.where(kept, losses, 0.0)), jnp.sum(kept, dtype=jnp.float32))
+
+
+def joint_loss(
+    outputs: Outputs,
+    batch: dict[str, Array],
+    *,
+    class_weights: Array,
+    options: ObjectiveOptions,
+    branches: Array | None = None,
+) -> dict[str, Term]:
+    """The terms that `options` weighs, by name: 'au', 'dice', 'local', 'global'.
+
+    `branches` int32 [k] says which action units `outputs.local_logits` [b, k, t-1, v] speaks of
+    (None: all). Logits the model did not compute leave their term out.
+    """
+    known = batch["au_known"] & batch["valid"][:, None]
+    weights = class_weights if options.class_weighting else jnp.ones_like(class_weights)
+    labels = (outputs.au_logits, batch["au"], known, weights[None])
+    terms = {
+        "au": {"bce": binary_cross_entropy, "asymmetric": asymmetric}[options.au_loss](*labels)
+    }
+    if options.dice_weight:
+        terms["dice"] = dice(outputs.au_logits, batch["au"], known, weights)
+    if options.local_weight and outputs.local_logits is not None:
+        tokens = batch["local_tokens"]
+        if branches is not None:
+            tokens, known = tokens[:, branches], known[:, branches]
+        terms["local"] = token_cross_entropy(outputs.local_logits, tokens, known)
+    if options.global_weight and outputs.global_logits is not None:
+        terms["global"] = token_cross_entropy(
+            outputs.global_logits, batch["global_tokens"], batch["valid"]
+        )
+    return terms
+
+
+def total(terms: dict[str, Term], options: ObjectiveOptions) -> Array:
+    """The scalar that is minimised."""
+    factors = {
+        "au": 1.0,
+        "dice": options.dice_weight,
+        "local": options.local_weight,
+        "global": options.global_weight,
+    }
+    return sum(factors[name] * term.mean() for name, term in terms.items())
