@@ -1,0 +1,103 @@
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import linen as nn
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from vlfau_jax.data.batch import spec
+from vlfau_jax.model.vlfau import VLFAU, ModelOptions
+from vlfau_jax.sharding.mesh import MeshOptions, make_mesh
+from vlfau_jax.sharding.rules import (
+    RULES,
+    gathered,
+    parameter_shardings,
+    partition_spec,
+    placements,
+)
+from vlfau_jax.train.state import abstract_params
+
+
+def boxed(shape, *names):
+    return nn.LogicallyPartitioned(jax.ShapeDtypeStruct(shape, jnp.float32), names)
+
+
+@pytest.fixture
+def mesh():
+    return make_mesh(MeshOptions(2, 2, 2))
+
+
+@pytest.mark.parametrize(
+    ("names", "shape", "expected"),
+    [
+        (("embed", "mlp"), (4, 6), (P("fsdp", "tensor"), ())),
+        (("conv", "conv", "in", "embed"), (3, 3, 3, 8), (P(None, None, None, "fsdp"), ())),
+        (("au", "embed"), (7, 8), (P(None, "fsdp"), ("au",))),
+        (("au", "embed"), (7, 9), (P(None, None), ("au", "embed"))),
+        ((), (), (P(), ())),
+    ],
+)
+def test_spec_of_an_array(mesh, names, shape, expected):
+    assert partition_spec(names, shape, mesh) == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "shape", "words"),
+    [
+        (("embed", "nowhere"), (4, 4), "no sharding rule for the logical axis 'nowhere'"),
+        (("embed", None), (4, 4), "no sharding rule for the logical axis None"),
+        (("heads", "mlp"), (4, 4), "asks for a mesh axis twice"),
+        (("embed", "embed"), (4, 4), "asks for a mesh axis twice"),
+        (("embed",), (4, 4), "1 axis names"),
+    ],
+)
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (2, 2, 2)])
+def test_mistakes_of_the_model_raise_on_every_mesh(sizes, names, shape, words):
+    with pytest.raises(ValueError, match=words):
+        partition_spec(names, shape, make_mesh(MeshOptions(*sizes)))
+
+
+def test_a_mistake_names_its_parameter(mesh):
+    with pytest.raises(ValueError, match="parameter a/b: no sharding rule"):
+        placements({"a": {"b": boxed((2,), "nowhere")}}, mesh)
+    with pytest.raises(ValueError, match="parameter a carries no logical axis names"):
+        placements({"a": jax.ShapeDtypeStruct((2,), jnp.float32)}, mesh)
+
+
+def test_bytes_per_device(mesh):
+    rows = placements({"w": boxed((4, 6), "embed", "mlp"), "u": boxed((3,), "au")}, mesh)
+    assert [(row.path, row.bytes, row.bytes_per_device, row.uneven) for row in rows] == [
+        ("u", 12, 12, ("au",)),
+        ("w", 96, 24, ()),
+    ]
+
+
+def test_shardings_keep_the_structure(mesh):
+    tree = {"b": boxed((8,), "embed"), "a": {"c": boxed((4, 6), "embed", "mlp")}}
+    found = parameter_shardings(tree, mesh)
+    assert found["b"].spec == P("fsdp")
+    assert found["a"]["c"].spec == P("fsdp", "tensor")
+
+
+def test_gathered_drops_fsdp_only(mesh):
+    stored = {"w": NamedSharding(mesh, P("fsdp", "tensor")), "b": NamedSharding(mesh, P())}
+    found = gathered(stored)
+    assert found["w"].spec == P(None, "tensor")
+    assert found["b"].spec == P()
+
+
+def test_the_whole_model_is_placed_and_no_rule_is_idle():
+    """Every parameter of a full-size model divides evenly by 8 where a rule splits it."""
+    model = VLFAU(ModelOptions(), 8, 216)
+    of = spec(batch_size=8, image_size=224, units=8, local_length=30, global_length=30)
+    tree = abstract_params(model, of)
+    names = {
+        name
+        for box in jax.tree.leaves(tree, is_leaf=lambda x: isinstance(x, nn.Partitioned))
+        for name in box.names
+    }
+    assert names == RULES.keys()
+    rows = placements(tree, make_mesh(MeshOptions(1, 8, 1)))
+    assert not any(row.uneven for row in rows)
+    total = sum(row.bytes for row in rows)
+    assert sum(row.bytes_per_device for row in rows) < total / 8 * 1.15

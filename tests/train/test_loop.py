@@ -1,0 +1,204 @@
+import json
+import os
+import signal
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+from vlfau_jax.errors import RunError, UserError
+from vlfau_jax.train import experiment
+from vlfau_jax.train.checkpoint import load_inference, params_digest
+from vlfau_jax.train.experiment import prepare
+from vlfau_jax.train.loop import train
+from vlfau_jax.train.provenance import provenance
+from vlfau_jax.train.warm_start import save_warm_start
+
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
+
+def lines(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def end_at(step):
+    """An evaluator that sends SIGTERM to this process at a step."""
+    steps = iter(range(1, 100))
+
+    def score(experiment, params):
+        if next(steps) == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return {"mean_f1": 0.5}
+
+    return score
+
+
+def note(experiment):
+    """The note of a warm start that fits the experiment and has seen nobody."""
+    return provenance(experiment.dataset, (), experiment.captions.aus, experiment.vocabulary.words)
+
+
+def parameters(experiment, seed):
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(
+        lambda leaf: rng.normal(scale=0.1, size=leaf.shape).astype(np.float32),
+        experiment.abstract.params,
+    )
+
+
+def test_resumed_equals_uninterrupted_bit_for_bit(tiny, tmp_path):
+    whole = train(tiny(), tmp_path / "whole")
+    train(tiny(steps=2), tmp_path / "parts")
+    first = lines(tmp_path / "parts")
+    parts = train(tiny(), tmp_path / "parts", resume=True)
+
+    assert whole == json.loads((tmp_path / "whole" / "final.json").read_text())
+    assert parts["step"] == whole["step"] == 4
+    assert parts["params_digest"] == whole["params_digest"]
+    params, record, step = load_inference(tmp_path / "parts")
+    assert (params_digest(params), step) == (whole["params_digest"], 4)
+    assert record["aus"] == [1, 2, 4, 12] and record["synthetic"]
+
+    told = lines(tmp_path / "parts")
+    assert told[:2] == first
+    assert [line["step"] for line in told] == [1, 2, 3, 4]
+    for line, expected in zip(told, lines(tmp_path / "whole"), strict=True):
+        apart = {name for name in line if line[name] != expected[name]}
+        assert apart <= {"images_per_second"}
+
+    assert whole["seconds"].keys() == {"train", "eval", "checkpoint", "compile", "data_wait"}
+    training = whole["seconds"]["train"] + whole["seconds"]["data_wait"]
+    np.testing.assert_allclose(whole["images_per_second"], 4 * 8 / training)
+
+    again = train(tiny(), tmp_path / "parts", resume=True)
+    assert again["params_digest"] == whole["params_digest"]
+
+
+def test_a_resume_onto_other_faces_or_another_schedule_is_told(tiny, tmp_path, monkeypatch, capsys):
+    train(tiny(steps=3), tmp_path / "run")
+    settings = tiny(steps=4)
+    settings = replace(settings, optimizer=replace(settings.optimizer, decay_steps=0))
+    dataset = experiment.open_prepared()
+    other = replace(dataset, crop={"name": "cascade"})
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment, "open_prepared", lambda *_: other)
+        with pytest.raises(UserError, match=r"with crop .*none.*gives .*cascade"):
+            train(tiny(steps=4), tmp_path / "run", resume=True)
+
+    bent = tiny(steps=3)
+    bent = replace(bent, optimizer=settings.optimizer)
+    train(bent, tmp_path / "bent")
+    assert "note:" not in capsys.readouterr().err
+    train(settings, tmp_path / "bent", resume=True)
+    assert "now reaches its end at step 4, not 3" in capsys.readouterr().err
+
+
+def test_scores_of_nobody_are_refused_before_training(tiny, tmp_path):
+    settings = tiny(eval_every=2)
+    everybody = replace(settings, data=replace(settings.data, fold=0))
+    with pytest.raises(UserError, match=r"train\.eval_every=2.*fold=0"):
+        train(everybody, tmp_path / "run", evaluator=lambda *_: {})
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("config.json", "damaged"), ("metrics.jsonl", "metrics.jsonl:1")]
+)
+def test_a_damaged_file_of_the_run_is_named(tiny, tmp_path, name, said):
+    train(tiny(steps=1), tmp_path / "run")
+    (tmp_path / "run" / name).write_text("{]\n")
+    with pytest.raises(UserError, match=said):
+        train(tiny(), tmp_path / "run", resume=True)
+
+
+def test_sigterm_saves_and_a_resume_goes_on(tiny, tmp_path):
+    def tested(**changes):
+        settings = tiny(**changes)
+        return replace(settings, data=replace(settings.data, fold=1))
+
+    whole = train(tested(), tmp_path / "whole")
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(RunError, match="ended by SIGTERM after step 3, saved"):
+        train(tested(eval_every=1), tmp_path / "parts", evaluator=end_at(3))
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert not (tmp_path / "parts" / "final.json").exists()
+    assert [line["test_mean_f1"] for line in lines(tmp_path / "parts")] == [0.5] * 3
+    parts = train(tested(), tmp_path / "parts", resume=True)
+    assert parts["params_digest"] == whole["params_digest"]
+    assert parts["seconds"]["eval"] > 0
+
+
+def test_a_warm_start_is_where_training_begins(tiny, tmp_path):
+    experiment = prepare(tiny())
+    path = tmp_path / "w.safetensors"
+    digests = []
+    for seed in (0, 1):
+        save_warm_start(parameters(experiment, seed), path, note(experiment), "float32")
+        settings = tiny(steps=1, warm_start=str(path))
+        final = train(settings, tmp_path / "run", overwrite=True)
+        digests.append(final["params_digest"])
+    # Warm-up starts at a rate of 0, so one step leaves the parameters as they were.
+    assert digests[1] == params_digest(parameters(experiment, 1))
+    assert digests[0] != digests[1]
+    _, record, _ = load_inference(tmp_path / "run")
+    assert record["warm_start"]["file"] == str(path)
+    assert record["warm_start"]["people"] == "0"
+
+
+def test_a_backbone_file_replaces_the_backbone_alone(tiny, tmp_path):
+    begun = [tiny(steps=1)]
+    experiment = prepare(begun[0])
+    given = parameters(experiment, 0)
+    path = tmp_path / "backbone.safetensors"
+    save_warm_start({"backbone": given["backbone"]}, path, {}, "float32")
+    model = replace(begun[0].model, backbone_weights=str(path))
+    begun.append(replace(begun[0], model=model))
+    found = []
+    for name, settings in zip(("random", "given"), begun, strict=True):
+        train(settings, tmp_path / name)
+        params, record, _ = load_inference(tmp_path / name)
+        found.append(params)
+        assert record["model"]["backbone_weights"] == ""  # exports are made of this record
+    # Warm-up starts at a rate of 0, so one step leaves the parameters as they were.
+    assert params_digest(found[1]["backbone"]) == params_digest(given["backbone"])
+    assert params_digest(found[0]["backbone"]) != params_digest(given["backbone"])
+    rest = [{part: tree[part] for part in tree if part != "backbone"} for tree in found]
+    assert params_digest(rest[0]) == params_digest(rest[1])
+
+    both = replace(begun[1], train=replace(begun[1].train, warm_start="w.safetensors"))
+    with pytest.raises(UserError, match=r"train\.warm_start.*model\.backbone_weights"):
+        train(both, tmp_path / "both")
+    save_warm_start(given, path, {}, "float32")
+    with pytest.raises(UserError, match=r"model\.backbone_weights=.* does not fit.*is unknown"):
+        train(begun[1], tmp_path / "whole")
+
+
+def test_a_value_that_is_not_finite_ends_the_run(tiny, tmp_path):
+    experiment = prepare(tiny())
+    params = parameters(experiment, 0)
+    bias = params["global_captioner"]["logits_bias"]
+    bias[:] = 3e38
+    bias[::2] *= -1
+    path = tmp_path / "w.safetensors"
+    save_warm_start(params, path, note(experiment), "float32")
+    with pytest.raises(RunError, match=r"step 1 is not finite: .*global=(inf|nan)"):
+        train(tiny(warm_start=str(path)), tmp_path / "run")
+    with pytest.raises(UserError, match="no finished checkpoint"):
+        load_inference(tmp_path / "run")
+
+
+def test_what_cannot_run_is_refused_before_the_workdir_is_touched(tiny, tmp_path):
+    with pytest.raises(UserError, match="cannot be read as safetensors"):
+        train(tiny(warm_start="nowhere"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(ValueError, match="no evaluator"):
+        train(tiny(eval_every=1), tmp_path / "run")
+
+
+def test_progress_goes_to_stderr(tiny, tmp_path, capsys):
+    train(tiny(log_every=2), tmp_path / "run")
+    out, err = capsys.readouterr()
+    assert not out
+    assert "4/4" in err and "images/s" in err and "local" in err
+    assert [line["step"] for line in lines(tmp_path / "run")] == [2, 4]

@@ -1,0 +1,80 @@
+import jax
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from vlfau_jax.errors import UserError
+from vlfau_jax.train.warm_start import load_warm_start, save_warm_start
+
+PARAMS = {"a": {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3)}, "b": np.float32([0.1])}
+ABSTRACT = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), PARAMS)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 0), ("float16", 5e-4)])
+def test_there_and_back(tmp_path, dtype, tolerance):
+    path = tmp_path / "w.safetensors"
+    save_warm_start(PARAMS, path, {"config": "configs/x.py"}, dtype)
+    back = load_warm_start(path, ABSTRACT)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=tolerance), PARAMS, back)
+    assert {leaf.dtype for leaf in jax.tree.leaves(back)} == {np.dtype("float32")}
+    with safe_open(path, "numpy") as file:
+        assert file.metadata() == {"config": "configs/x.py"}
+        assert str(file.get_tensor("a/kernel").dtype) == dtype
+    assert [found.name for found in tmp_path.iterdir()] == ["w.safetensors"]
+
+
+def test_all_faults_in_one_line(tmp_path):
+    path = tmp_path / "w.safetensors"
+    save_file({"a/kernel": np.zeros((3, 2), np.float32), "c": np.zeros(1, np.float32)}, path)
+    words = r"b is missing; c is unknown; a/kernel is \(3, 2\), not \(2, 3\)"
+    with pytest.raises(UserError, match=words):
+        load_warm_start(path, ABSTRACT)
+
+
+def test_no_file_and_no_safetensors(tmp_path):
+    with pytest.raises(UserError, match="none cannot be read"):
+        load_warm_start(tmp_path / "none", ABSTRACT)
+    (tmp_path / "junk").write_bytes(b"junk" * 10)
+    with pytest.raises(UserError, match="cannot be read as safetensors"):
+        load_warm_start(tmp_path / "junk", ABSTRACT)
+
+
+def test_values_beyond_float16_are_not_stored_as_infinity(tmp_path):
+    with pytest.raises(ValueError, match="b is not finite as float16"):
+        save_warm_start({"b": np.float32([1e6])}, tmp_path / "w", {})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("old", "new"), [(7, 12), (12, 7), (7, 4), (2, 1)])
+def test_tables_of_another_window_are_interpolated_as_pytorch_does(tmp_path, capsys, rng, old, new):
+    table = rng.normal(size=((2 * old - 1) ** 2, 3)).astype(np.float32)
+    path = tmp_path / "w.safetensors"
+    save_warm_start({"a": {"relative_position_bias": table}, "b": PARAMS["b"]}, path, {}, "float32")
+    shape = ((2 * new - 1) ** 2, 3)
+    wanted = {
+        "a": {"relative_position_bias": jax.ShapeDtypeStruct(shape, np.float32)},
+        "b": ABSTRACT["b"],
+    }
+    found = load_warm_start(path, wanted)["a"]["relative_position_bias"]
+
+    grid = torch.from_numpy(table.T.reshape(1, 3, 2 * old - 1, 2 * old - 1).copy())
+    size = (2 * new - 1, 2 * new - 1)
+    expected = torch.nn.functional.interpolate(grid, size=size, mode="bicubic")
+    np.testing.assert_allclose(found, expected[0].numpy().reshape(3, -1).T, atol=2e-5)
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 1 and f"window {old} to {new} in 1 blocks" in said[0]
+
+    same = {"relative_position_bias": jax.ShapeDtypeStruct(table.shape, np.float32)}
+    load_warm_start(path, {**wanted, "a": same})
+    assert not capsys.readouterr().out
+
+
+@pytest.mark.parametrize("shape", [(16, 3), (10, 3), (26, 3), (9, 2), (9,), ()])
+def test_what_is_no_table_is_not_interpolated(tmp_path, shape):
+    path = tmp_path / "w.safetensors"
+    save_file({"relative_position_bias": np.zeros(shape, np.float32)}, path)
+    wanted = {"relative_position_bias": jax.ShapeDtypeStruct((25, 3), np.float32)}
+    with pytest.raises(UserError, match=r"relative_position_bias is \(.*\), not \(25, 3\)"):
+        load_warm_start(path, wanted)

@@ -1,0 +1,128 @@
+"""Checkpoints: state, clock and data position, and the little that inference needs.
+
+Every checkpoint holds two arrays trees, `params` and `optimizer`, and a JSON record with
+`progress` (steps taken, next batch, seconds) and `inference` (all that turns parameters into
+answers: units, vocabulary, crop rule, sizes). Evaluation and export read `params` and the record.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import jax
+import numpy as np
+from orbax.checkpoint import v1 as ocp
+
+from vlfau_jax.errors import UserError
+from vlfau_jax.train.state import TrainState
+from vlfau_jax.train.workdir import CHECKPOINTS
+
+# What orbax and tensorstore raise on files that are missing, cut short or altered.
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError)
+
+
+class Checkpoints:
+    """The checkpoints of a run; saving returns at once and is written in the background."""
+
+    def __init__(self, workdir: Path, keep: int) -> None:
+        self._checkpointer = ocp.training.Checkpointer(
+            (workdir / CHECKPOINTS).absolute(),
+            preservation_policy=ocp.training.preservation_policies.LatestN(keep),
+            cleanup_tmp_directories=True,  # what a killed run had not finished
+        )
+
+    @property
+    def latest(self) -> int | None:
+        """Steps taken at the newest finished checkpoint."""
+        newest = self._checkpointer.latest
+        return newest.step if newest else None
+
+    def save(self, step: int, state: TrainState, record: Mapping[str, Any]) -> None:
+        """Copies the state, which may then be donated, and starts writing it."""
+        self._checkpointer.save_checkpointables_async(
+            step,
+            {
+                "params": state.params,
+                "optimizer": {"step": state.step, "opt_state": state.opt_state},
+            },
+            force=True,
+            custom_metadata=dict(record),
+        )
+
+    def restore(self, abstract: TrainState) -> tuple[TrainState, dict[str, Any]]:
+        """The newest state, laid out as `abstract` says, and its record.
+
+        Raises UserError where the newest checkpoint cannot be read.
+        """
+        rest = {"step": abstract.step, "opt_state": abstract.opt_state}
+        items, record = _read(self._checkpointer, {"params": abstract.params, "optimizer": rest})
+        return TrainState(params=items["params"], **items["optimizer"]), record
+
+    def wait(self) -> None:
+        """Returns when all that was saved is on disk."""
+        self._checkpointer.wait()
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._checkpointer.close()  # waits for what is being written
+
+
+def load_inference(workdir: Path) -> tuple[Any, dict[str, Any], int]:
+    """Parameters (NumPy), the `inference` record and the step of a run's newest checkpoint.
+
+    Raises UserError where the workdir has no checkpoint or an unreadable one.
+    """
+    folder = (Path(workdir) / CHECKPOINTS).absolute()
+    if not folder.is_dir():
+        raise UserError(f"{folder} is missing; expected the workdir of `python -m vlfau_jax train`")
+    with ocp.training.Checkpointer(folder) as checkpointer:
+        if checkpointer.latest is None:
+            raise UserError(f"{folder} holds no finished checkpoint; train to the first one")
+        step = checkpointer.latest.step
+        items, record = _read(checkpointer, {"params": None})
+    return jax.tree.map(np.asarray, items["params"]), record["inference"], step
+
+
+def params_digest(params: Any) -> str:
+    """sha256 hex over the parameters' bytes in path order."""
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    by_path = {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
+    digest = hashlib.sha256()
+    for path in sorted(by_path):
+        digest.update(np.ascontiguousarray(jax.device_get(by_path[path])).tobytes())
+    return digest.hexdigest()
+
+
+def _read(
+    checkpointer: ocp.training.Checkpointer, abstract: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    newest, *older = reversed(checkpointer.checkpoints)
+    try:
+        metadata = checkpointer.checkpointables_metadata(newest.step)
+        if abstract == {"params": None}:
+            here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+            abstract = {
+                "params": jax.tree.map(
+                    lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here),
+                    metadata.metadata["params"],
+                )
+            }
+        return checkpointer.load_checkpointables(newest.step, abstract), metadata.custom_metadata
+    except _UNREADABLE as error:
+        reason = str(error).strip().split("\n")[0][:200]
+        after = f"to go on from step {older[0].step}" if older else "to begin anew"
+        raise UserError(
+            f"{checkpointer.directory / str(newest.step)} is damaged "
+            f"({type(error).__name__}: {reason}); remove that folder {after}"
+        ) from error

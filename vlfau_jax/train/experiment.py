@@ -1,0 +1,199 @@
+"""All that a config fixes before the first step: data, model, mesh, optimizer, and their fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from vlfau_jax.data.batch import Spec, spec
+from vlfau_jax.data.captions import CaptionTables
+from vlfau_jax.data.folds import split_subjects
+from vlfau_jax.data.pipeline import DataOptions, Dataset, open_prepared
+from vlfau_jax.data.vocabulary import Vocabulary
+from vlfau_jax.errors import UserError
+from vlfau_jax.model.vlfau import IMAGE_MEAN, IMAGE_STD, VLFAU, ModelOptions
+from vlfau_jax.objectives.losses import ObjectiveOptions, class_weights
+from vlfau_jax.sharding.arrays import check_batch_size
+from vlfau_jax.sharding.mesh import MeshOptions, make_mesh
+from vlfau_jax.train.optimizer import OptimizerOptions, make_optimizer, make_schedule
+from vlfau_jax.train.state import TrainState, abstract_state
+from vlfau_jax.train.step import TrainStep, make_train_step
+from vlfau_jax.train.workdir import config_digest
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """How long, how much at once, and how often to look.
+
+    Attributes:
+        steps: steps in all, those before a resume included.
+        batch_size: examples a step, over all devices and hosts.
+        checkpoint_every: steps between checkpoints; the last step always has one.
+        keep: newest checkpoints to keep.
+        log_every: steps between lines of metrics.jsonl.
+        eval_every: steps between scores on the test subjects; 0 for never.
+        warm_start: safetensors file of parameters to begin from; empty for random ones.
+    """
+
+    steps: int = 1000
+    batch_size: int = 64
+    checkpoint_every: int = 500
+    keep: int = 2
+    log_every: int = 10
+    eval_every: int = 0
+    warm_start: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuses impossible numbers, naming field and value."""
+        for name in ("steps", "batch_size", "checkpoint_every", "keep", "log_every"):
+            if getattr(self, name) < 1:
+                raise UserError(f"train.{name}={getattr(self, name)}: give 1 or more")
+        if self.eval_every < 0:
+            raise UserError(f"train.eval_every={self.eval_every}: give 0 (never) or more")
+
+
+class Settings(Protocol):
+    """What this floor needs to know of an experiment; `vlfau_jax.settings` makes one."""
+
+    seed: int
+    data: DataOptions
+    model: ModelOptions
+    objective: ObjectiveOptions
+    optimizer: OptimizerOptions
+    train: TrainOptions
+    mesh: MeshOptions
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An experiment ready to run; nothing in it is random or has been computed yet.
+
+    Attributes:
+        settings: what was asked for.
+        dataset: the prepared set.
+        train_subjects: whose faces are trained on.
+        test_subjects: whose faces are kept back.
+        vocabulary: the words.
+        captions: the token tables for `captions.aus`, the units of this experiment in order.
+        spec: the global batch.
+        mesh: the devices.
+        model: the network.
+        class_weights: float32 [n].
+        optimizer: what turns gradients into updates.
+        schedule: step to learning rate.
+        abstract: shapes, dtypes and shardings of the state.
+    """
+
+    settings: Settings
+    dataset: Dataset
+    train_subjects: tuple[str, ...]
+    test_subjects: tuple[str, ...]
+    vocabulary: Vocabulary
+    captions: CaptionTables
+    spec: Spec
+    mesh: Mesh
+    model: VLFAU
+    class_weights: np.ndarray
+    optimizer: optax.GradientTransformation
+    schedule: optax.Schedule
+    abstract: TrainState
+
+    def train_step(self) -> TrainStep:
+        """The jitted step of this experiment."""
+        return make_train_step(
+            self.model,
+            self.optimizer,
+            self.schedule,
+            self.mesh,
+            self.abstract,
+            objective=self.settings.objective,
+            class_weights=self.class_weights,
+            seed=self.settings.seed,
+        )
+
+    def inference_record(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """All besides parameters that an answer of the model depends on, as JSON can hold it."""
+        return {
+            "dataset": self.dataset.name,
+            "synthetic": self.dataset.synthetic,
+            "crop": self.dataset.crop,
+            "image_size": self.settings.data.image_size,
+            "normalisation": {"mean": IMAGE_MEAN, "std": IMAGE_STD},
+            "aus": self.captions.aus,
+            "vocabulary": self.vocabulary.words,
+            "lengths": [self.captions.local_length, self.captions.global_length],
+            "model": asdict(self.model.options),
+            "fold": self.settings.data.fold,
+            "train_subjects": self.train_subjects,
+            "test_subjects": self.test_subjects,
+            "warm_start": None,  # the loop says otherwise
+            "steps": self.settings.train.steps,
+            "config_digest": config_digest(config),
+        }
+
+
+def prepare(settings: Settings) -> Experiment:
+    """Opens the data and fits everything together; UserError where something cannot fit."""
+    data, train = settings.data, settings.train
+    if train.warm_start and settings.model.backbone_weights:
+        raise UserError(
+            f"train.warm_start={train.warm_start} holds a backbone, too; give it or "
+            f"model.backbone_weights={settings.model.backbone_weights}"
+        )
+    mesh = make_mesh(settings.mesh)
+    check_batch_size(train.batch_size, mesh)
+    dataset = open_prepared(data.name, data.data_dir, data.variant)
+    aus = dataset.select(data.aus)
+    if settings.objective.local_branches > len(aus):
+        raise UserError(
+            f"objective.local_branches={settings.objective.local_branches}: "
+            f"there are {len(aus)} action units; give 0 for all of them"
+        )
+    train_subjects, test_subjects = split_subjects(data.name, dataset.subjects, data.fold)
+    if not dataset.frames(train_subjects):
+        raise UserError(f"data.fold={data.fold} leaves no face of {dataset.folder} to train on")
+    if train.eval_every and not test_subjects:
+        raise UserError(
+            f"train.eval_every={train.eval_every} asks for scores, but data.fold={data.fold} "
+            "tests nobody; give 0 or fold 1, 2 or 3"
+        )
+    vocabulary = Vocabulary.build()
+    captions = CaptionTables(aus, vocabulary)
+    batch = spec(
+        batch_size=train.batch_size,
+        image_size=data.image_size,
+        units=len(aus),
+        local_length=captions.local_length,
+        global_length=captions.global_length,
+    )
+    # A finished network does not depend on the file that it began from: exports know no paths.
+    options = replace(settings.model, backbone_weights="")
+    model = VLFAU(options, len(aus), vocabulary.size)
+    schedule = make_schedule(settings.optimizer, train.steps)
+    optimizer = make_optimizer(settings.optimizer, schedule)
+    return Experiment(
+        settings=settings,
+        dataset=dataset,
+        train_subjects=train_subjects,
+        test_subjects=test_subjects,
+        vocabulary=vocabulary,
+        captions=captions,
+        spec=batch,
+        mesh=mesh,
+        model=model,
+        class_weights=_class_weights(dataset, train_subjects, aus),
+        optimizer=optimizer,
+        schedule=schedule,
+        abstract=abstract_state(model, optimizer, batch, mesh),
+    )
+
+
+def _class_weights(dataset: Dataset, subjects: tuple[str, ...], aus: tuple[int, ...]) -> np.ndarray:
+    columns = [dataset.aus.index(au) for au in aus]
+    positives, known = dataset.label_counts(subjects)
+    return class_weights(positives[columns], known[columns])

@@ -1,0 +1,228 @@
+"""The training loop, from a config to the last checkpoint."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from vlfau_jax.data.pipeline import train_iterator
+from vlfau_jax.errors import RunError, UserError
+from vlfau_jax.sharding.arrays import shard_batch
+from vlfau_jax.train.checkpoint import Checkpoints, params_digest
+from vlfau_jax.train.clock import Clock
+from vlfau_jax.train.experiment import Experiment, Settings, TrainOptions, prepare
+from vlfau_jax.train.progress import Progress
+from vlfau_jax.train.provenance import check_provenance, file_digest
+from vlfau_jax.train.state import TrainState, initial_state
+from vlfau_jax.train.step import TrainStep, abstract_batch
+from vlfau_jax.train.warm_start import load_warm_start
+from vlfau_jax.train.workdir import FINAL_FILE, claim, write_json
+from vlfau_jax.train.writer import MetricWriter
+
+__all__ = ["Evaluator", "TrainOptions", "train"]
+
+# (experiment, parameters on the devices) -> scores on the test subjects, by name.
+Evaluator = Callable[[Experiment, Any], Mapping[str, float]]
+
+
+def train(
+    settings: Settings,
+    workdir: Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    evaluator: Evaluator | None = None,
+) -> dict[str, Any]:
+    """Trains an experiment in `workdir` and returns what final.json says.
+
+    Args:
+        settings: the experiment (a dataclass, see `vlfau_jax.settings.Settings`).
+        workdir: gets config.json, checkpoints/, metrics.jsonl, tensorboard/ and final.json.
+        resume: goes on from the newest checkpoint, if there is one.
+        overwrite: removes an earlier run first.
+        evaluator: scores the test subjects every `train.eval_every` steps.
+
+    Raises:
+        UserError: the experiment cannot run as asked, or the workdir is in use.
+        RunError: a value became infinite or NaN, or SIGTERM asked for an end (after a checkpoint).
+    """
+    if settings.train.eval_every and evaluator is None:
+        raise ValueError("train.eval_every asks for scores, but no evaluator was given")
+    # What cannot run is refused before the workdir is touched.
+    experiment = prepare(settings)
+    beginning = None if resume else _beginning(experiment)
+    config = asdict(settings)
+    claim(workdir, config, resume=resume, overwrite=overwrite)
+    with Checkpoints(workdir, settings.train.keep) as checkpoints:
+        inference = experiment.inference_record(config)
+        run = _Run(experiment, workdir, checkpoints, Clock(), evaluator, inference)
+        state, start = run.begin(beginning)
+        state = run.steps(state, start, run.compile())
+        return run.finish(state)
+
+
+@dataclass
+class _Run:
+    experiment: Experiment
+    workdir: Path
+    checkpoints: Checkpoints
+    clock: Clock
+    evaluator: Evaluator | None
+    inference: dict[str, Any]
+
+    def begin(self, beginning: Beginning | None) -> tuple[TrainState, int]:
+        """The state to start from, and the steps behind it."""
+        e = self.experiment
+        if self.checkpoints.latest is not None:
+            state, record = self.checkpoints.restore(e.abstract)
+            self._check_same_data(record["inference"])
+            self.inference["warm_start"] = record["inference"]["warm_start"]
+            self.clock = Clock(record["progress"]["seconds"])
+            self._tell_of_the_schedule(record["inference"], record["progress"]["next_batch"])
+            return state, record["progress"]["next_batch"]
+        if beginning is None:  # asked to resume, but there is nothing to resume from
+            beginning = _beginning(e)
+        params, self.inference["warm_start"] = beginning
+        with self.clock("compile"):
+            state = initial_state(e.model, e.optimizer, e.spec, e.abstract, e.settings.seed, params)
+        return state, 0
+
+    def _tell_of_the_schedule(self, before: Mapping[str, Any], done: int) -> None:
+        """The cosine ends at train.steps unless told otherwise: other steps bend what is left."""
+        settings = self.experiment.settings
+        options, steps = settings.optimizer, settings.train.steps
+        if before["steps"] != steps and not options.decay_steps and done > options.warmup_steps:
+            print(
+                f"note: the learning rate now reaches its end at step {steps}, not "
+                f"{before['steps']}; optimizer.decay_steps={before['steps']} from the start would "
+                "have kept it",
+                file=sys.stderr,
+            )
+
+    def _check_same_data(self, before: Mapping[str, Any]) -> None:
+        """`data.data_dir` may move between machines; what it holds may not change."""
+        now = json.loads(json.dumps(self.inference))
+        for key in ("dataset", "crop", "aus", "vocabulary", "train_subjects", "normalisation"):
+            if before[key] != now[key]:
+                raise UserError(
+                    f"--resume: {self.workdir} was trained with {key} {_short(before[key])}, but "
+                    f"{self.experiment.dataset.folder} gives {_short(now[key])}"
+                )
+
+    def compile(self) -> TrainStep:
+        """The step, compiled ahead so that its time is not mistaken for training."""
+        e = self.experiment
+        with self.clock("compile"):
+            return e.train_step().lower(e.abstract, abstract_batch(e.spec, e.mesh)).compile()
+
+    def steps(self, state: TrainState, start: int, step: TrainStep) -> TrainState:
+        """Trains from step `start` to the last one; step k uses batch k - 1 of the stream."""
+        e, o, clock = self.experiment, self.experiment.settings.train, self.clock
+        batches = train_iterator(
+            e.dataset,
+            e.train_subjects,
+            e.captions,
+            e.settings.data,
+            batch_size=o.batch_size,
+            seed=e.settings.seed,
+            start_step=start,
+            host=jax.process_index(),
+            hosts=jax.process_count(),
+        )
+        with (
+            closing(batches),
+            MetricWriter(self.workdir, start) as writer,
+            Progress(
+                writer, clock, start=start, steps=o.steps, images=o.batch_size, every=o.log_every
+            ) as progress,
+            _sigterm() as asked_to_end,
+        ):
+            for k in range(start + 1, o.steps + 1):
+                with clock("data_wait"):
+                    batch = shard_batch(next(batches), e.mesh)
+                with clock("train"):
+                    state, metrics = step(state, batch)
+                    progress.started(k, metrics)
+                if o.eval_every and k % o.eval_every == 0:
+                    self.score(state, progress)
+                ending = asked_to_end()
+                if k % o.checkpoint_every == 0 or k == o.steps or ending:
+                    self.save(k, state, progress)
+                if ending:
+                    self.checkpoints.wait()
+                    raise RunError(f"ended by SIGTERM after step {k}, saved; go on with --resume")
+        return state
+
+    def score(self, state: TrainState, progress: Progress) -> None:
+        """Scores the test subjects, once the newest step is through."""
+        with self.clock("train"):
+            jax.block_until_ready(state)
+        with self.clock("eval"):
+            progress.scored(self.evaluator(self.experiment, state.params))
+
+    def save(self, k: int, state: TrainState, progress: Progress) -> None:
+        """Starts a checkpoint of a state whose step is known to be finite."""
+        with self.clock("train"):
+            progress.flush()
+        with self.clock("checkpoint"):
+            done = {"next_batch": k, "seconds": dict(self.clock.seconds)}
+            self.checkpoints.save(k, state, {"progress": done, "inference": self.inference})
+
+    def finish(self, state: TrainState) -> dict[str, Any]:
+        """Waits for the last checkpoint, then says in final.json that the run is complete."""
+        with self.clock("checkpoint"):
+            self.checkpoints.wait()
+        steps, seconds = int(state.step), self.clock.training
+        images = steps * self.experiment.settings.train.batch_size
+        final = {
+            "step": steps,
+            "params_digest": params_digest(state.params),
+            "images_per_second": images / seconds if seconds else None,
+            "seconds": self.clock.seconds,
+        }
+        write_json(self.workdir / FINAL_FILE, final)
+        return final
+
+
+# Parameters to begin with, and what the record says of where they come from.
+Beginning = tuple[Any, dict[str, str] | None]
+
+
+def _beginning(experiment: Experiment) -> Beginning:
+    """The whole warm start, the backbone's weights alone, or nothing (random parameters)."""
+    e, wanted = experiment, experiment.abstract.params
+    if path := e.settings.model.backbone_weights:
+        wanted = {"backbone": wanted["backbone"]}
+        params = load_warm_start(Path(path), wanted, "model.backbone_weights")
+        return params, {"file": path, "sha256": file_digest(Path(path))}
+    if path := e.settings.train.warm_start:
+        note = check_provenance(
+            Path(path), e.dataset, e.test_subjects, e.captions.aus, e.vocabulary.words
+        )
+        params = load_warm_start(Path(path), wanted)
+        return params, {"file": path, "sha256": file_digest(Path(path)), **note}
+    return None, None
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 120 else f"{text[:117]}..."
+
+
+@contextmanager
+def _sigterm() -> Iterator[Callable[[], bool]]:
+    """Turns SIGTERM into a question that the loop asks between steps."""
+    received = []
+    before = signal.signal(signal.SIGTERM, lambda *_: received.append(True))
+    try:
+        yield lambda: bool(received)
+    finally:
+        signal.signal(signal.SIGTERM, before)

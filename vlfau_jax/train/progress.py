@@ -1,0 +1,79 @@
+"""What a run tells while it goes on, one step late so that nobody waits for the running step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from types import TracebackType
+
+import jax
+from tqdm import tqdm
+
+from vlfau_jax.errors import RunError
+from vlfau_jax.train.clock import Clock
+from vlfau_jax.train.step import Metrics
+from vlfau_jax.train.writer import MetricWriter
+
+
+class Progress:
+    """Holds the newest step's metrics on the devices until the next step has been started."""
+
+    def __init__(
+        self, writer: MetricWriter, clock: Clock, *, start: int, steps: int, images: int, every: int
+    ) -> None:
+        self._writer, self._clock = writer, clock
+        self._images, self._every, self._last = images, every, steps
+        self._written = (start, clock.training)
+        self._pending: tuple[int, Metrics, dict[str, float]] | None = None
+        self._bar = tqdm(total=steps, initial=start, desc="train", unit="step", dynamic_ncols=True)
+
+    def started(self, step: int, metrics: Metrics) -> None:
+        """Step `step` is on its way; settles the one before."""
+        previous, self._pending = self._pending, (step, metrics, {})
+        if previous:
+            self._settle(*previous)
+
+    def scored(self, scores: Mapping[str, float]) -> None:
+        """Scores on the test subjects, for the line of the newest step."""
+        self._pending[2].update({f"test_{name}": float(value) for name, value in scores.items()})
+
+    def flush(self) -> None:
+        """Waits for the newest step and settles it."""
+        previous, self._pending = self._pending, None
+        if previous:
+            self._settle(*previous)
+
+    def _settle(self, step: int, metrics: Metrics, scores: dict[str, float]) -> None:
+        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        broken = {name: value for name, value in values.items() if not math.isfinite(value)}
+        if broken:
+            found = ", ".join(f"{name}={value}" for name, value in broken.items())
+            raise RunError(f"step {step} is not finite: {found}; no checkpoint was made of it")
+        self._bar.update()
+        if step % self._every and step != self._last and not scores:
+            return
+        (step_before, seconds_before), self._written = self._written, (step, self._clock.training)
+        seconds = self._clock.training - seconds_before
+        values["images_per_second"] = (step - step_before) * self._images / max(seconds, 1e-9)
+        self._writer.write(step, values | scores)
+        self._bar.set_postfix_str(_brief(values), refresh=False)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._bar.close()
+
+
+def _brief(values: Mapping[str, float]) -> str:
+    losses = [
+        f"{name} {values[name]:.3f}"
+        for name in ("au", "dice", "local", "global", "total")
+        if name in values
+    ]
+    return ", ".join([f"{values['images_per_second']:.0f} images/s", *losses])

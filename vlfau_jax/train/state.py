@@ -1,0 +1,110 @@
+"""What training carries from step to step, born on the devices where it will live."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from flax import struct
+from jax import Array
+from jax.sharding import Mesh
+
+from vlfau_jax.data.batch import Spec
+from vlfau_jax.model.vlfau import VLFAU
+from vlfau_jax.sharding.arrays import replicated
+from vlfau_jax.sharding.rules import parameter_shardings
+
+_UNOPTIMISED = {"xla_backend_optimization_level": 0}
+
+
+@struct.dataclass
+class TrainState:
+    """step int32 [] (steps taken), params float32, opt_state of the optimizer.
+
+    Nothing random is stored: the keys of step k follow from the seed and k (`stream`).
+    """
+
+    step: Array
+    params: Any
+    opt_state: Any
+
+
+def stream(seed: int, name: str, step: int | Array) -> Array:
+    """The random key of a named stream at a step, the same on every mesh and after a resume."""
+    key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
+    return jax.random.fold_in(key, step)
+
+
+def initial_params(model: VLFAU, spec: Spec, key: Array) -> Any:
+    """Parameters boxed with their logical axis names, for batches as `spec` says."""
+    inputs = {
+        name: jnp.zeros((1, *spec[name][0][1:]), dtype)
+        for name, dtype in (
+            ("image", jnp.float32),
+            ("local_tokens", jnp.int32),
+            ("global_tokens", jnp.int32),
+        )
+    }
+    return model.init({"params": key}, **inputs)["params"]
+
+
+def abstract_params(model: VLFAU, spec: Spec) -> Any:
+    """Shapes, dtypes and axis names of the parameters; computes nothing."""
+    return jax.eval_shape(lambda key: initial_params(model, spec, key), jax.random.key(0))
+
+
+def abstract_state(
+    model: VLFAU, optimizer: optax.GradientTransformation, spec: Spec, mesh: Mesh
+) -> TrainState:
+    """Shapes, dtypes and shardings of the whole state.
+
+    The optimizer's moments lie where their parameters lie; its counters are replicated.
+    """
+    boxed = abstract_params(model, spec)
+    everywhere = replicated(mesh)
+    params = jax.tree.map(_on, nn.meta.unbox(boxed), parameter_shardings(boxed, mesh))
+    opt_state = optax.tree.map_params(
+        optimizer,
+        lambda moment, param: _on(moment, param.sharding),
+        jax.eval_shape(optimizer.init, params),
+        params,
+        transform_non_params=lambda counter: _on(counter, everywhere),
+    )
+    step = jax.ShapeDtypeStruct((), jnp.int32, sharding=everywhere)
+    return TrainState(step, params, opt_state)
+
+
+def initial_state(
+    model: VLFAU,
+    optimizer: optax.GradientTransformation,
+    spec: Spec,
+    abstract: TrainState,
+    seed: int,
+    params: Mapping[str, Any] | None = None,
+) -> TrainState:
+    """The state at step 0, computed shard by shard.
+
+    `params` (host arrays), the whole tree or parts such as "backbone", replace random ones.
+    """
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
+    given = params or {}
+    params = {part: jax.device_put(given[part], shardings.params[part]) for part in given}
+    if given.keys() != abstract.params.keys():
+        born = jax.jit(
+            lambda: nn.meta.unbox(initial_params(model, spec, stream(seed, "params", 0))),
+            out_shardings=shardings.params,
+            # It runs once: LLVM's optimisation of a hundred random draws costs ten times the run.
+            compiler_options=_UNOPTIMISED if jax.default_backend() == "cpu" else None,
+        )
+        params = born() | params
+    opt_state = jax.jit(optimizer.init, out_shardings=shardings.opt_state)(params)
+    return TrainState(jax.device_put(jnp.int32(0), shardings.step), params, opt_state)
+
+
+def _on(leaf: jax.ShapeDtypeStruct, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)

@@ -1,0 +1,91 @@
+"""Parameters from a safetensors file, to begin training from."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import jax
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from vlfau_jax.errors import UserError
+
+
+def save_warm_start(
+    params: Any, path: Path, metadata: Mapping[str, str], dtype: str = "float16"
+) -> None:
+    """Writes parameters as tensors named by their path ("backbone/norm/scale"), with a note.
+
+    float16 halves the file; the values are rounded to 11 bits, and one beyond 65504 raises.
+    """
+    with np.errstate(over="ignore"):  # caught below, by name
+        tensors = {
+            name: np.asarray(jax.device_get(value)).astype(dtype)
+            for name, value in flatten_dict(params, sep="/").items()
+        }
+    infinite = [name for name, value in tensors.items() if not np.isfinite(value).all()]
+    if infinite:
+        raise ValueError(f"{infinite[0]} is not finite as {dtype}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    save_file(tensors, partial, dict(metadata))
+    os.replace(partial, path)
+
+
+def load_warm_start(path: Path, abstract: Any, key: str = "train.warm_start") -> Any:
+    """Parameters in the structure and dtypes of `abstract` (shapes and dtypes), as NumPy arrays.
+
+    Tables of relative positions for windows of another size are interpolated, which is printed.
+    Raises UserError, which names the config's `key` and lists the tensors, where some are missing,
+    unknown or of another shape.
+    """
+    try:
+        found = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{key}={path} cannot be read as safetensors: {error}") from error
+    wanted = flatten_dict(abstract, sep="/")
+    resized = _fit_tables(found, {name: leaf.shape for name, leaf in wanted.items()})
+    faults = [f"{name} is missing" for name in sorted(wanted.keys() - found.keys())]
+    faults += [f"{name} is unknown" for name in sorted(found.keys() - wanted.keys())]
+    faults += [
+        f"{name} is {found[name].shape}, not {wanted[name].shape}"
+        for name in sorted(wanted.keys() & found.keys())
+        if found[name].shape != wanted[name].shape
+    ]
+    if faults:
+        raise UserError(f"{key}={path} does not fit this model: {'; '.join(faults)}")
+    if resized:
+        windows = ", ".join(f"{old} to {new} in {n} blocks" for (old, new), n in resized.items())
+        print(f"{key}={path}: relative positions interpolated, window {windows}")
+    return unflatten_dict(
+        {name: found[name].astype(wanted[name].dtype) for name in wanted}, sep="/"
+    )
+
+
+def _fit_tables(found: dict[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> Counter:
+    """Interpolates tables in place; counts them by (window found, window wanted).
+
+    A table's (2 window - 1)^2 rows are a square of offsets; its columns are heads. Bicubic, as
+    Swin's own code does (microsoft/Swin-Transformer:utils.py, load_pretrained).
+    """
+    resized = Counter()
+    for name, shape in shapes.items():
+        table = found.get(name)
+        if not name.endswith("relative_position_bias") or table is None or table.ndim != 2:
+            continue
+        old, new = math.isqrt(len(table)), math.isqrt(shape[0])
+        if old == new or table.shape != (old * old, shape[1]) or old % 2 == 0:
+            continue  # it fits, or is no table, which the caller tells
+        grid = table.astype(np.float32).reshape(old, old, -1)
+        grid = cv2.resize(grid, (new, new), interpolation=cv2.INTER_CUBIC)
+        found[name] = grid.reshape(shape)
+        resized[(old + 1) // 2, (new + 1) // 2] += 1
+    return resized

@@ -1,0 +1,118 @@
+"""The folder of a run: who may use it, and what it says about itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from vlfau_jax.errors import UserError
+from vlfau_jax.train.writer import EVENTS_FOLDER, METRICS_FILE
+
+CONFIG_FILE = "config.json"
+FINAL_FILE = "final.json"
+CHECKPOINTS = "checkpoints"
+
+_RUN = (CONFIG_FILE, FINAL_FILE, METRICS_FILE, EVENTS_FOLDER, CHECKPOINTS)
+_RESULTS = ("scores.json", "predictions.jsonl", "report.html")  # stale once the run is replaced
+
+# What may differ when a run goes on: how long, how often it reports, and on what machine.
+FREE_KEYS = (
+    "train.steps",
+    "train.log_every",
+    "train.eval_every",
+    "train.checkpoint_every",
+    "train.keep",
+    "mesh.data",
+    "mesh.fsdp",
+    "mesh.tensor",
+    "data.data_dir",
+    "data.threads",
+    "data.workers",
+)
+
+
+def config_digest(config: Mapping[str, Any]) -> str:
+    """sha256 hex over a config's values, whatever their order in the file."""
+    canonical = json.dumps(config, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def read_config(workdir: Path) -> dict[str, Any]:
+    """The config that a run was started with; UserError where there is none."""
+    path = workdir / CONFIG_FILE
+    if not path.is_file():
+        raise UserError(f"{path} is missing; expected the workdir of `python -m vlfau_jax train`")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: damaged, {error}; restore it or train anew") from None
+
+
+def claim(workdir: Path, config: Mapping[str, Any], *, resume: bool, overwrite: bool) -> None:
+    """Makes the folder ready for a run of `config` and writes the config into it.
+
+    `overwrite` removes what an earlier run and its evaluation left, and nothing else. `resume` goes
+    on with an earlier run if there is one. Raises UserError where a run is in the way, or where the
+    one to be resumed has another config.
+    """
+    if resume and overwrite:
+        raise UserError("--resume and --overwrite exclude each other; give one")
+    if workdir.exists() and not workdir.is_dir():
+        raise UserError(f"--workdir={workdir} is a file; give a folder")
+    found = [name for name in _RUN if (workdir / name).exists()]
+    if found and not (resume or overwrite):
+        raise UserError(
+            f"--workdir={workdir} is in use (it holds {found[0]}); give --resume to go on, "
+            f"--overwrite to replace it, or another folder"
+        )
+    if overwrite:
+        for name in (*_RUN, *_RESULTS):
+            _remove(workdir / name)
+    elif (workdir / CONFIG_FILE).exists():
+        _check_same(read_config(workdir), config, workdir)
+    elif found:
+        raise UserError(f"{workdir} holds {found[0]} but no {CONFIG_FILE}; it cannot be resumed")
+    workdir.mkdir(parents=True, exist_ok=True)
+    _remove(workdir / FINAL_FILE)
+    write_json(workdir / CONFIG_FILE, config)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes a JSON file whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    os.replace(partial, path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _check_same(old: Mapping[str, Any], new: Mapping[str, Any], workdir: Path) -> None:
+    before, after = dict(_flat(old)), dict(_flat(json.loads(json.dumps(new))))
+    differing = [
+        f"{key}={after.get(key, 'absent')} (was {before.get(key, 'absent')})"
+        for key in sorted(before.keys() | after.keys())
+        if key not in FREE_KEYS and before.get(key, "absent") != after.get(key, "absent")
+    ]
+    if differing:
+        raise UserError(
+            f"--resume: {workdir} was started with another config: {', '.join(differing)}; "
+            f"resume with the same one or take another folder"
+        )
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
