@@ -1,0 +1,164 @@
+import dataclasses
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+import vlfau_jax.evaluate as evaluating
+from vlfau_jax.data.captions import global_description
+from vlfau_jax.data.faces import decode_image
+from vlfau_jax.data.pipeline import open_prepared
+from vlfau_jax.data.transforms import resize
+from vlfau_jax.errors import UserError
+from vlfau_jax.facs import BP4D_AUS
+from vlfau_jax.objectives.caption_metrics import stated
+from vlfau_jax.trained import describe_images, load_trained
+
+
+@pytest.fixture(scope="module")
+def run(workdir, tmp_path_factory):
+    """A workdir of this module's own, evaluated: (folder, what `evaluate` returned)."""
+    folder = shutil.copytree(workdir, tmp_path_factory.mktemp("run") / "run")
+    return folder, evaluating.evaluate(folder, batch_size=20)
+
+
+@pytest.fixture(scope="module")
+def lines(run):
+    folder, _ = run
+    return [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+
+
+def test_scores_json_holds_what_scripts_rely_on(run):
+    folder, scores = run
+    assert json.loads((folder / "scores.json").read_text()) == scores
+    assert scores["aus"] == list(BP4D_AUS)
+    unit = {"precision", "recall", "f1", "accuracy", "auc", "positives", "frames"}
+    assert all(set(scores["per_au"][str(au)]) == unit for au in BP4D_AUS)
+    assert set(scores["floors"]) == {"all_on", "best_constant"}
+    assert {"polarity_accuracy", "agreement", "global_f1"} <= set(scores["explanations"])
+    assert (scores["test_subjects"], scores["train_subjects"]) == (["F004"], ["F001", "M002"])
+    assert (scores["threshold"], scores["step"], scores["fold"]) == (0.5, 7, 1)
+    assert len(scores["config_digest"]) == 64
+    assert (scores["dataset"], scores["epoch"], scores["synthetic"]) == ("bp4d", "last", True)
+    assert scores["crop_rule"]["name"] == "cascade" and scores["crop_rule"]["digest"]
+    assert "say nothing about BP4D or DISFA" in scores["note"]
+
+
+def test_lines_are_the_test_set_frame_by_frame(run, lines, workdir):
+    dataset = open_prepared("bp4d", load_trained(workdir).data.data_dir)
+    examples = list(dataset.source(["F004"]))
+    assert len(lines) == len(examples) == run[1]["frames"] > 20
+    assert len(lines) % 24, "24 rows a batch on 8 devices: some of the last must be filling rows"
+    for line, example in zip(lines, examples, strict=True):
+        assert (line["subject"], line["task"], line["frame"]) == (
+            example["subject"].decode(),
+            example["task"],
+            example["frame"],
+        )
+        labels = [line["per_au"][str(au)]["label"] for au in BP4D_AUS]
+        assert [-1 if v is None else v for v in labels] == example["occurrence"].tolist()
+        if None in labels:
+            assert line["true_sentence"] is None
+        else:
+            on = [label == 1 for label in labels]
+            assert line["true_sentence"] == global_description(BP4D_AUS, on, "woman")
+
+
+def column(lines, au, key):
+    return [line["per_au"][str(au)][key] for line in lines]
+
+
+def test_scores_follow_from_the_lines(run, lines):
+    _, scores = run
+    f1s, right, agree, judged = [], 0, 0, 0
+    for au in BP4D_AUS:
+        labels, active = column(lines, au, "label"), column(lines, au, "active")
+        said = [stated(sentence) for sentence in column(lines, au, "sentence")]
+        tp = sum(a and y == 1 for a, y in zip(active, labels, strict=True))
+        wrong = sum(y is not None and a != (y == 1) for a, y in zip(active, labels, strict=True))
+        positives = labels.count(1)
+        f1 = 2 * tp / (2 * tp + wrong) if positives else None
+        assert scores["per_au"][str(au)]["f1"] == (pytest.approx(f1) if positives else None)
+        assert scores["per_au"][str(au)]["positives"] == positives
+        assert scores["per_au"][str(au)]["frames"] == len(labels) - labels.count(None)
+        f1s += [f1] if positives else []
+        right += sum(s == (au, y == 1) for s, y in zip(said, labels, strict=True) if y is not None)
+        agree += sum(s == (au, a) for s, a in zip(said, active, strict=True))
+        judged += len(labels) - labels.count(None)
+    assert scores["mean_f1"] == pytest.approx(np.mean(f1s))
+    assert scores["explanations"]["polarity_accuracy"] == pytest.approx(right / judged)
+    assert scores["explanations"]["agreement"] == pytest.approx(agree / (12 * len(lines)))
+
+
+def test_a_lines_probabilities_are_the_models_for_that_frame(lines, workdir):
+    trained = load_trained(workdir)
+    dataset = open_prepared("bp4d", trained.data.data_dir)
+    faces = np.stack(
+        [resize(decode_image(dataset.source(["F004"])[k]["image"]), 32) for k in (0, 10, 20)]
+    )
+    run = jax.jit(lambda p, x: describe_images(trained.model, trained.lengths, p, x))
+    expected = np.asarray(run(trained.params, faces)["au_probabilities"])
+    found = [[line["per_au"][str(au)]["probability"] for au in BP4D_AUS] for line in lines[:21:10]]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_report_shows_faces_and_warns(run):
+    page = (run[0] / "report.html").read_text()
+    assert page.count('<article class="card face">') == evaluating.FACES_SHOWN
+    assert "SYNTHETIC FACES" in page and "F004, task" in page
+    assert page.count("<polyline") == 2
+
+
+def test_nothing_half_written_is_left(run):
+    assert not [path for path in run[0].iterdir() if path.name.endswith(".partial")]
+
+
+@pytest.mark.parametrize(
+    ("change", "fold", "message"),
+    [
+        ({}, 2, "trained on fold 1"),
+        ({"data": {"fold": 0}}, None, "tests none"),
+        ({"crop_rule": {"name": "none", "digest": "f" * 16}}, None, "prepare the set with that"),
+        ({"aus": BP4D_AUS[::-1]}, None, "order"),
+        ({"train_subjects": ("F001", "F004")}, None, "trained on F004"),
+    ],
+)
+def test_what_does_not_fit_is_refused(workdir, monkeypatch, change, fold, message):
+    trained = load_trained(workdir)
+    if "data" in change:
+        change = {"data": dataclasses.replace(trained.data, **change["data"])}
+    monkeypatch.setattr(
+        evaluating, "load_trained", lambda _: dataclasses.replace(trained, **change)
+    )
+    with pytest.raises(UserError, match=message):
+        evaluating.evaluate(workdir, fold=fold)
+    assert not (workdir / "scores.json").exists()
+
+
+def test_no_workdir(tmp_path):
+    with pytest.raises(UserError, match="missing"):
+        evaluating.evaluate(tmp_path)
+
+
+def test_scores_while_training_are_evaluates(run, workdir):
+    from vlfau_jax.settings import resolve
+    from vlfau_jax.train.experiment import prepare
+
+    experiment = prepare(resolve(json.loads((workdir / "config.json").read_text())))
+    found = evaluating.test_scores(experiment, load_trained(workdir).params)
+    assert found["mean_f1"] == pytest.approx(run[1]["mean_f1"])
+
+
+def test_an_undefined_score_is_a_dash_on_the_screen(run):
+    scores = json.loads(json.dumps(run[1]))
+    scores["per_au"]["24"]["f1"] = None
+    (line,) = [row for row in evaluating.table(scores).splitlines() if row.startswith("AU24")]
+    assert line.split()[3] == "-"
+
+
+def test_a_cut_off_last_line_of_metrics_is_left_out(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"ste')
+    assert list(evaluating._metrics(tmp_path)) == [{"step": 1}, {"step": 2}]
+    assert list(evaluating._metrics(tmp_path / "nowhere")) == []

@@ -1,0 +1,119 @@
+import dataclasses
+import hashlib
+import json
+
+import jax
+import numpy as np
+import pytest
+from jax import export as jax_export
+from safetensors.numpy import load_file
+
+import vlfau_jax.export as exporting
+from vlfau_jax.data.vocabulary import PAD
+from vlfau_jax.errors import RunError, UserError
+from vlfau_jax.facs import BP4D_AUS
+from vlfau_jax.trained import OUTPUTS, describe_images, load_trained
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def answers(model_folder, images):
+    """What the folder answers by nothing but jax and safetensors."""
+    weights = load_file(model_folder / "model.safetensors")
+    program = jax_export.deserialize(bytearray((model_folder / "model.stablehlo").read_bytes()))
+    return jax.device_get(jax.jit(program.call)(weights, images))
+
+
+def test_the_folder_is_self_contained(model_folder):
+    names = {path.name for path in model_folder.iterdir()}
+    wanted = {"config.json", "model.safetensors", "model.stablehlo", "tokenizer.json", "README.md"}
+    assert wanted <= names
+    config = json.loads((model_folder / "config.json").read_text())
+    assert [unit["number"] for unit in config["aus"]] == list(BP4D_AUS)
+    assert {unit["threshold"] for unit in config["aus"]} == {0.5}
+    assert config["crop_rule"]["name"] == "cascade" and config["crop_rule"]["size"] == 64
+    assert config["image_size"] == 32
+    assert config["synthetic"] is True
+    assert config["trained_on"]["subjects"] == ["F001", "M002"]
+    assert set(config["program"]["outputs"]) == set(OUTPUTS)
+    assert set(config["files_sha256"]) == names - {"config.json"}
+    for name, digest in config["files_sha256"].items():
+        assert hashlib.sha256((model_folder / name).read_bytes()).hexdigest() == digest
+    assert "synthetic" in (model_folder / "README.md").read_text()
+
+
+def test_the_files_give_the_live_models_answers(workdir, images, answers):
+    trained = load_trained(workdir)
+    live = jax.jit(lambda p, x: describe_images(trained.model, trained.lengths, p, x))
+    expected = jax.device_get(live(trained.params, images))
+    assert set(answers) == set(OUTPUTS)
+    assert answers["au_probabilities"].shape == (5, 12)
+    for name, values in expected.items():
+        np.testing.assert_allclose(answers[name], values, atol=1e-5, err_msg=name)
+
+
+def test_attention_is_a_distribution_over_places_until_the_sentence_ends(answers):
+    total = answers["local_attention"].sum((-1, -2))
+    said = answers["local_tokens"] != PAD
+    np.testing.assert_allclose(total[said], 1, atol=1e-5)
+    assert np.isclose(total, 0, atol=1e-5)[np.cumsum(~said, -1) > 1].all()
+
+
+def test_a_folder_in_use_is_refused(workdir, tmp_path):
+    (tmp_path / "mine.txt").write_text("keep me")
+    with pytest.raises(UserError, match="--overwrite"):
+        exporting.export(workdir, tmp_path)
+    with pytest.raises(UserError, match="no model folder"):
+        exporting.export(workdir, tmp_path, overwrite=True)
+    assert (tmp_path / "mine.txt").read_text() == "keep me"
+
+
+def test_an_older_model_is_replaced_only_when_asked_and_leaves_nothing(
+    workdir, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(exporting, "_write", lambda trained, new: (new / "new.txt").write_text("2"))
+    monkeypatch.setattr(exporting, "_compare", lambda trained, new: None)
+    out = tmp_path / "model"
+    out.mkdir()
+    (out / "config.json").write_text("{}")
+    with pytest.raises(UserError, match="--overwrite"):
+        exporting.export(workdir, out)
+    exporting.export(workdir, out, overwrite=True)
+    assert [path.name for path in out.iterdir()] == ["new.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_file_where_the_folder_should_be_is_refused_before_any_work(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="not a folder"):
+        exporting.export(tmp_path / "nowhere", tmp_path / "file" / "model")
+
+
+def test_no_checkpoint_no_folder(tmp_path):
+    with pytest.raises(UserError, match="missing"):
+        exporting.export(tmp_path / "nowhere", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_export_that_answers_otherwise_is_not_left_behind(workdir, tmp_path, monkeypatch):
+    def bent(path):
+        weights = load_file(path)
+        return {**weights, "classifier/bias": weights["classifier/bias"] + np.float32(0.01)}
+
+    monkeypatch.setattr(exporting, "load_file", bent)
+    with pytest.raises(RunError, match="au_probabilities"):
+        exporting.export(workdir, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_words_of_another_version_are_refused(workdir, monkeypatch):
+    import vlfau_jax.trained as trained
+
+    vocabulary = dataclasses.make_dataclass("Other", [("words", tuple), ("size", int)])
+    monkeypatch.setattr(trained.Vocabulary, "build", lambda: vocabulary(("<pad>", "x"), 2))
+    with pytest.raises(UserError, match="not the 2 of this version"):
+        load_trained(workdir)

@@ -1,0 +1,124 @@
+"""The command line's contract: one line and exit code 2 for a mistake, help everywhere."""
+
+import shutil
+
+import pytest
+
+from vlfau_jax.__main__ import VERBS, main
+
+
+def run(capsys, *argv):
+    try:
+        code = main(list(argv))
+    except SystemExit as stop:
+        code = stop.code
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_without_a_verb_the_verbs_are_listed(capsys):
+    code, out, _ = run(capsys)
+    assert code == 2
+    assert all(verb in out for verb in VERBS)
+    assert run(capsys, "--help")[0] == 0
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_that_names_its_flags(capsys, verb):
+    code, out, err = run(capsys, verb, "--help")
+    assert code == 0
+    assert not err
+    assert all(f"--{flag}" in out for flag in VERBS[verb].required)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_asks_for_what_it_needs(capsys, verb):
+    code, _, err = run(capsys, verb)
+    assert code == 2
+    assert f"--{VERBS[verb].required[0]}" in err
+
+
+DEMO = ("train", "--config=configs/demo.py", "--workdir=/nowhere/run")
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (("trian",), "'trian' is not a verb"),
+        (("train", "--config=configs/nope.py", "--workdir=/nowhere"), "configs/nope.py"),
+        (
+            ("train", "--config=configs/nope.py", "--workdir=/n", "--config.seed=1"),
+            "configs/nope.py",
+        ),
+        (("train", "--config=configs/demo.py:cold", "--workdir=/nowhere"), ":scratch"),
+        ((*DEMO, "--config.data.fld=2"), "'fold'"),
+        ((*DEMO, "--config.seed=-1"), "seed=-1"),
+        ((*DEMO, "--config.data.fold"), "--config.data.fold=value"),
+        ((*DEMO, "--config.train.steps=many"), "config.train.steps"),
+        ((*DEMO, "--config.model.heads=(3,)"), "model.heads"),
+        ((*DEMO, "--config.data.data_dir=/nowhere"), "/nowhere"),
+        ((*DEMO, "surplus"), "'surplus'"),
+        (("synthesize", "--layout=disfaa", "--out=/nowhere"), "disfaa"),
+        (("synthesize", "--layout=bp4d", "--out=/nowhere", "--subjects=x"), "subjects"),
+        (("prepare", "--dataset=bp4d", "--raw_dir=/nowhere", "--data_dir=/nowhere/p"), "/nowhere"),
+        (("evaluate", "--workdir=/nowhere"), "/nowhere"),
+        (("export", "--workdir=/nowhere", "--out=/nowhere/m"), "/nowhere"),
+        (("predict", "--model=/nowhere", "--out=/nowhere/o"), "INPUT"),
+        (("predict", "--model=/nowhere", "--out=/nowhere/o", "/nowhere/x.jpg"), "/nowhere"),
+        (("predict", "--model=/nowhere", "--out=/nowhere/o", "config.png"), "config.png"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(capsys, argv, said):
+    code, _, err = run(capsys, *argv)
+    assert code == 2
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert said in err
+
+
+@pytest.fixture
+def spoiled(raw_faces, tmp_path):
+    """A copy of a raw tree, and the first of its occurrence files."""
+    raw = tmp_path / "raw"
+    shutil.copytree(raw_faces, raw)
+    return raw, min((raw / "AUCoding" / "AU_OCC").glob("*.csv"))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda lines: lines[1:], ":1: no header"),
+        (lambda lines: [lines[0], lines[1].replace(",0", ",7").replace(",1,", ",7,")], ":2: AU"),
+    ],
+    ids=["no header", "label 7"],
+)
+def test_labels_that_cannot_be_trusted_stop_prepare_at_file_and_line(
+    capsys, spoiled, tmp_path, spoil, said
+):
+    raw, codes = spoiled
+    codes.write_text("\n".join(spoil(codes.read_text().splitlines())) + "\n")
+    out = tmp_path / "prepared"
+    code, _, err = run(capsys, "prepare", "--dataset=bp4d", f"--raw_dir={raw}", f"--data_dir={out}")
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"{codes.name}{said}" in err
+    assert not list(tmp_path.rglob("dataset_info.json"))
+
+
+def test_an_empty_tree_is_one_line(capsys, tmp_path):
+    argv = ("prepare", "--dataset=bp4d", f"--raw_dir={tmp_path}", f"--data_dir={tmp_path}/p")
+    code, _, err = run(capsys, *argv)
+    assert (code, err.count("\n")) == (2, 1)
+
+
+def test_a_workdir_in_use_is_refused(capsys, workdir):
+    data = workdir.parent / "prepared"
+    argv = (
+        "train",
+        "--config=configs/demo.py:scratch",
+        f"--workdir={workdir}",
+        f"--config.data.data_dir={data}",
+    )
+    code, _, err = run(capsys, *argv)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "is in use" in err
+    assert "--resume" in err

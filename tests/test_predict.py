@@ -1,0 +1,196 @@
+import csv
+import json
+import os
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+
+from vlfau_jax.data.faces import crop_rule, find_and_crop, read_image
+from vlfau_jax.data.transforms import resize
+from vlfau_jax.errors import UserError
+from vlfau_jax.facs import BP4D_AUS
+from vlfau_jax.predict import Exported, find_pictures, predict
+
+
+@pytest.fixture(scope="module")
+def pictures(raw_faces, tmp_path_factory):
+    """Five faces in folders, a picture without a face, a broken one, and a file to be ignored."""
+    folder = tmp_path_factory.mktemp("pictures")
+    (folder / "deep").mkdir()
+    rule = crop_rule("cascade", 64)
+    whole = (p for p in sorted(raw_faces.rglob("*.jpg")) if read_image(p) is not None)
+    faces = [p for p in whole if find_and_crop(read_image(p), rule) is not None]
+    names = ("2.jpg", "10.jpg", "1.jpg", "deep/7.jpg", "deep/8.png")
+    for name, source in zip(names, faces[:45:9], strict=True):
+        cv2.imwrite(str(folder / name), cv2.imread(str(source)))
+    cv2.imwrite(str(folder / "3.png"), np.full((90, 120, 3), 127, np.uint8))
+    (folder / "4.jpg").write_bytes(faces[0].read_bytes()[:900])
+    (folder / "notes.txt").write_text("not a picture")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def results(model_folder, pictures, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out") / "new"
+    summary = predict(model_folder, [pictures], out, batch_size=3)
+    return summary, out
+
+
+def rows(out):
+    with (out / "predictions.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def records(out):
+    return [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
+
+
+def test_every_picture_has_a_row_in_natural_order(results, pictures):
+    summary, out = results
+    names = ["1.jpg", "2.jpg", "3.png", "4.jpg", "10.jpg", "deep/7.jpg", "deep/8.png"]
+    assert [row["source"] for row in rows(out)] == [str(pictures / name) for name in names]
+    assert [row["frame"] for row in rows(out)] == list("1234567")
+    assert [row["success"] for row in rows(out)] == list("1100111")
+    assert summary.described == 5
+    assert dict(summary.losses) == {"no face": 1, "unreadable": 1}
+
+
+def test_a_name_that_is_no_utf8_is_written_back_as_it_is(model_folder, pictures, tmp_path):
+    odd = os.fsencode(tmp_path) + b"/caf\xe9.jpg"
+    with open(odd, "wb") as file:
+        file.write((pictures / "1.jpg").read_bytes())
+    predict(model_folder, [os.fsdecode(odd)], tmp_path / "out", batch_size=3)
+    assert b"caf\xe9.jpg" in (tmp_path / "out" / "predictions.csv").read_bytes()
+
+
+def test_columns_are_openfaces_and_each_is_explained(results):
+    _, out = results
+    with (out / "predictions.csv").open(newline="") as file:
+        header = next(csv.reader(file))
+    assert header[:5] == ["frame", "face_id", "timestamp", "confidence", "success"]
+    assert header[5:17] == [f"AU{au:02d}_c" for au in BP4D_AUS]
+    assert header[17:] == [*(f"AU{au:02d}_p" for au in BP4D_AUS), "source"]
+    notes = json.loads((out / "predictions.columns.json").read_text())
+    assert list(notes["predictions.csv"]) == header
+    keys = {key.strip() for line in notes["predictions.jsonl"] for key in line.split(",")}
+    assert {key.split(".")[0] for key in keys} >= set(records(out)[0]) - {"per_au"}
+
+
+def test_csv_and_jsonl_say_the_same_and_a_lost_face_says_nothing(results):
+    _, out = results
+    for row, record in zip(rows(out), records(out), strict=True):
+        cells = [row[f"AU{au:02d}_p"] for au in BP4D_AUS]
+        if row["success"] == "0":
+            assert set(cells) == {""} and record["per_au"] is None and record["sentence"] is None
+            assert record["reason"] in ("no face", "unreadable")
+            continue
+        assert "reason" not in record
+        for au, cell in zip(BP4D_AUS, cells, strict=True):
+            unit = record["per_au"][str(au)]
+            assert float(cell) == pytest.approx(unit["probability"], abs=1e-6)
+            assert row[f"AU{au:02d}_c"] == str(int(unit["active"]))
+            assert unit["active"] == (unit["probability"] > 0.5)
+            assert isinstance(unit["sentence"], str)
+
+
+def test_each_row_is_the_answer_to_its_own_picture(results, model_folder):
+    _, out = results
+    model = Exported(model_folder)
+    found = [row for row in rows(out) if row["success"] == "1"]
+    crops = [find_and_crop(read_image(row["source"]), model.rule) for row in found]
+    faces = np.stack([resize(crop, 32) for crop in crops])
+    values = [[float(row[f"AU{au:02d}_p"]) for au in BP4D_AUS] for row in found]
+    expected = np.stack([p.probabilities for p in model.describe(faces)])
+    np.testing.assert_allclose(values, expected, atol=1e-5)
+    assert np.abs(expected[0] - expected[1]).max() > 1e-4  # or the order would not be tested
+
+
+def test_outputs_in_the_way_are_refused_before_any_work(results, pictures):
+    _, out = results
+    before = (out / "predictions.csv").read_bytes()
+    with pytest.raises(UserError, match="--overwrite"):
+        predict("no model is looked for", [pictures], out)
+    assert (out / "predictions.csv").read_bytes() == before
+
+
+def test_a_run_that_dies_leaves_nothing_that_looks_finished(
+    model_folder, pictures, tmp_path, monkeypatch
+):
+    def die(self, faces):
+        raise RuntimeError("lost")
+
+    monkeypatch.setattr(Exported, "describe", die)
+    with pytest.raises(RuntimeError, match="lost"):
+        predict(model_folder, [pictures], tmp_path)
+    assert not {"predictions.csv", "predictions.jsonl"} & {p.name for p in tmp_path.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("gone.jpg", "no such file"), ("clip.mp4", "not a picture"), ("empty", "no picture below")],
+)
+def test_inputs_that_cannot_be_looked_at(tmp_path, name, message):
+    (tmp_path / "clip.mp4").write_bytes(b"0")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=message):
+        find_pictures([tmp_path / name])
+
+
+def test_no_input_at_all():
+    with pytest.raises(UserError, match="INPUT"):
+        find_pictures([])
+
+
+def test_frames_count_within_each_input(pictures):
+    found = find_pictures([pictures / "2.jpg", pictures / "deep"])
+    assert [picture.frame for picture in found] == [1, 1, 2]
+
+
+def changed(model_folder, tmp_path):
+    return shutil.copytree(model_folder, tmp_path / "model")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.stablehlo", "tokenizer.json"])
+def test_a_changed_file_is_refused(model_folder, tmp_path, name):
+    folder = changed(model_folder, tmp_path)
+    data = bytearray((folder / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / name).write_bytes(data)
+    with pytest.raises(UserError, match=f"{name}: changed since"):
+        Exported(folder)
+
+
+def edit(folder, change):
+    config = json.loads((folder / "config.json").read_text())
+    change(config)
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c["crop_rule"].update(digest="0" * 16), "cropped another way"),
+        (lambda c: c["crop_rule"].update(name="mtcnn"), "cropped another way"),
+        (lambda c: c.update(format_version=99), "this version reads"),
+        (lambda c: c.pop("aus"), "not a model's config"),
+        (lambda c: c["files_sha256"].pop("model.safetensors"), "lacks model.safetensors"),
+        (lambda c: c["files_sha256"].update({"../secret": "0"}), "not a file of this folder"),
+        (lambda c: c["files_sha256"].update({"gone.bin": "0"}), "not a file of this folder"),
+    ],
+)
+def test_a_config_that_does_not_fit_is_refused(model_folder, tmp_path, change, message):
+    folder = changed(model_folder, tmp_path)
+    (tmp_path / "secret").write_text("")
+    edit(folder, change)
+    with pytest.raises(UserError, match=message):
+        Exported(folder)
+
+
+def test_a_folder_without_a_model(tmp_path):
+    with pytest.raises(UserError, match=r"has no config\.json"):
+        Exported(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(UserError, match="not a model's config"):
+        Exported(tmp_path)

@@ -1,0 +1,336 @@
+"""The command line: `python -m vlfau_jax VERB --flag=value ...`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from absl import flags, logging
+from ml_collections import config_flags
+
+from vlfau_jax.errors import RunError, UserError
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One verb: what it does, the flags it takes, the flags it needs, and how it runs."""
+
+    summary: str
+    define: Callable[[flags.FlagValues, list[str]], None]
+    run: Callable[[flags.FlagValues, list[str]], None]
+    required: tuple[str, ...] = ()
+    inputs: str = ""
+
+
+def _define_synthesize(fv: flags.FlagValues, argv: list[str]) -> None:
+    flags.DEFINE_enum("layout", None, ["bp4d", "disfa"], "raw layout to write", flag_values=fv)
+    flags.DEFINE_string("out", None, "folder to create", flag_values=fv)
+    flags.DEFINE_integer("subjects", 27, "how many people; all traps from 4 on", flag_values=fv)
+    flags.DEFINE_integer(
+        "frames",
+        16,
+        "coded frames per sequence (bp4d: 8 sequences a subject) or per video (disfa)",
+        flag_values=fv,
+    )
+    flags.DEFINE_integer("seed", 0, "which people and which movements", flag_values=fv)
+    flags.DEFINE_integer("size", 160, "frame height and width in pixels", flag_values=fv)
+    flags.DEFINE_integer("workers", os.cpu_count() or 1, "processes", flag_values=fv)
+
+
+def _synthesize(fv: flags.FlagValues, _: list[str]) -> None:
+    from vlfau_jax.data.synthetic import writers
+
+    write = {"bp4d": writers.write_bp4d, "disfa": writers.write_disfa}[fv.layout]
+    write(
+        Path(fv.out),
+        subjects=fv.subjects,
+        frames=fv.frames,
+        seed=fv.seed,
+        size=fv.size,
+        workers=fv.workers,
+    )
+    print(f"{fv.out}: rendered faces in {fv.layout}'s raw layout; SYNTHETIC.json lists the traps")
+
+
+def _define_prepare(fv: flags.FlagValues, argv: list[str]) -> None:
+    from vlfau_jax.data.prepare import BUILDERS
+
+    flags.DEFINE_enum("dataset", None, list(BUILDERS), "which raw layout to read", flag_values=fv)
+    flags.DEFINE_string("raw_dir", None, "the raw tree", flag_values=fv)
+    flags.DEFINE_string("data_dir", None, "where the prepared set goes", flag_values=fv)
+    flags.DEFINE_enum(
+        "crop", "cascade", ["cascade", "none"], "how faces are cropped", flag_values=fv
+    )
+    flags.DEFINE_integer("crop_size", 256, "height and width of a crop in pixels", flag_values=fv)
+    flags.DEFINE_boolean("overwrite", False, "replace a set that is already there", flag_values=fv)
+    flags.DEFINE_integer("workers", os.cpu_count() or 1, "processes", flag_values=fv)
+
+
+def _prepare(fv: flags.FlagValues, _: list[str]) -> None:
+    from vlfau_jax.data.prepare import prepare
+
+    logging.set_verbosity(logging.ERROR)  # tfds remarks on every crop size that it does not list
+    report = prepare(
+        fv.dataset,
+        fv.raw_dir,
+        fv.data_dir,
+        crop=fv.crop,
+        crop_size=fv.crop_size,
+        overwrite=fv.overwrite,
+        workers=fv.workers,
+    )
+    print(report.summary())
+
+
+def _define_config(fv: flags.FlagValues, argv: list[str]) -> None:
+    config_flags.DEFINE_config_file(
+        "config",
+        None,
+        "experiment file, configs/X.py[:args]; --config.key=value changes a key",
+        flag_values=fv,
+        sys_argv=argv,
+    )
+
+
+def _define_train(fv: flags.FlagValues, argv: list[str]) -> None:
+    _define_config(fv, argv)
+    flags.DEFINE_string("workdir", None, "where checkpoints and metrics go", flag_values=fv)
+    flags.DEFINE_boolean(
+        "resume", False, "go on from the workdir's last checkpoint", flag_values=fv
+    )
+    flags.DEFINE_boolean("overwrite", False, "empty the workdir first", flag_values=fv)
+
+
+def _train(fv: flags.FlagValues, _: list[str]) -> None:
+    from vlfau_jax.evaluate import test_scores
+    from vlfau_jax.settings import resolve
+    from vlfau_jax.train.loop import train
+
+    train(
+        resolve(fv.config),
+        Path(fv.workdir),
+        resume=fv.resume,
+        overwrite=fv.overwrite,
+        evaluator=test_scores,
+    )
+
+
+def _define_workdir(fv: flags.FlagValues, argv: list[str]) -> None:
+    flags.DEFINE_string("workdir", None, "a training run's folder", flag_values=fv)
+
+
+def _define_evaluate(fv: flags.FlagValues, argv: list[str]) -> None:
+    _define_workdir(fv, argv)
+    flags.DEFINE_integer(
+        "fold", None, "the fold to test; the trained one when absent", flag_values=fv
+    )
+
+
+def _evaluate(fv: flags.FlagValues, _: list[str]) -> None:
+    from vlfau_jax.evaluate import evaluate
+
+    evaluate(fv.workdir, fold=fv.fold)
+
+
+def _define_export(fv: flags.FlagValues, argv: list[str]) -> None:
+    _define_workdir(fv, argv)
+    flags.DEFINE_string("out", None, "model folder to create", flag_values=fv)
+    flags.DEFINE_boolean("overwrite", False, "replace an older model there", flag_values=fv)
+
+
+def _export(fv: flags.FlagValues, _: list[str]) -> None:
+    from vlfau_jax.export import export
+
+    export(fv.workdir, fv.out, overwrite=fv.overwrite)
+
+
+def _define_warm_start(fv: flags.FlagValues, argv: list[str]) -> None:
+    _define_workdir(fv, argv)
+    flags.DEFINE_string("out", None, "safetensors file to create", flag_values=fv)
+
+
+def _warm_start(fv: flags.FlagValues, _: list[str]) -> None:
+    from vlfau_jax.pretrained import write_warm_start
+
+    write_warm_start(fv.workdir, fv.out)
+
+
+def _define_import_backbone(fv: flags.FlagValues, argv: list[str]) -> None:
+    flags.DEFINE_string(
+        "source", None, "folder with config.json and model.safetensors", flag_values=fv
+    )
+    flags.DEFINE_string("out", None, "safetensors file to create", flag_values=fv)
+
+
+def _import_backbone(fv: flags.FlagValues, _: list[str]) -> None:
+    from vlfau_jax.pretrained import import_backbone
+
+    import_backbone(fv.source, fv.out)
+
+
+def _define_predict(fv: flags.FlagValues, argv: list[str]) -> None:
+    flags.DEFINE_string("model", None, "a model folder that export wrote", flag_values=fv)
+    flags.DEFINE_string("out", None, "folder for predictions.csv and .jsonl", flag_values=fv)
+    flags.DEFINE_boolean("overwrite", False, "replace predictions that are there", flag_values=fv)
+
+
+def _predict(fv: flags.FlagValues, inputs: list[str]) -> None:
+    from vlfau_jax.predict import predict
+
+    predict(fv.model, inputs, fv.out, overwrite=fv.overwrite)
+
+
+VERBS = {
+    "synthesize": Verb(
+        "write rendered faces as a raw BP4D or DISFA tree",
+        _define_synthesize,
+        _synthesize,
+        ("layout", "out"),
+    ),
+    "prepare": Verb(
+        "turn a raw tree into a data set for training, with an integrity report",
+        _define_prepare,
+        _prepare,
+        ("dataset", "raw_dir", "data_dir"),
+    ),
+    "train": Verb("train an experiment", _define_train, _train, ("config", "workdir")),
+    "evaluate": Verb(
+        "score a run's unseen subjects: scores.json, predictions.jsonl, report.html",
+        _define_evaluate,
+        _evaluate,
+        ("workdir",),
+    ),
+    "export": Verb(
+        "write a run's network as a self-contained model folder",
+        _define_export,
+        _export,
+        ("workdir", "out"),
+    ),
+    "warm_start": Verb(
+        "write a run's parameters as a small file for train.warm_start",
+        _define_warm_start,
+        _warm_start,
+        ("workdir", "out"),
+    ),
+    "import_backbone": Verb(
+        "write a Hugging Face Swin's parameters as a file for model.backbone_weights",
+        _define_import_backbone,
+        _import_backbone,
+        ("source", "out"),
+    ),
+    "predict": Verb(
+        "label pictures and folders of pictures with an exported model",
+        _define_predict,
+        _predict,
+        ("model", "out"),
+        inputs=" INPUT...",
+    ),
+}
+
+
+def _overview() -> str:
+    lines = [f"  {name:<16}{verb.summary}" for name, verb in VERBS.items()]
+    return "\n".join(
+        [
+            "usage: python -m vlfau_jax VERB --flag=value ...",
+            "",
+            *lines,
+            "",
+            "VERB --help tells more.",
+        ]
+    )
+
+
+def _help(name: str, verb: Verb, fv: flags.FlagValues) -> str:
+    lines = [
+        f"usage: python -m vlfau_jax {name} --flag=value ...{verb.inputs}",
+        "",
+        verb.summary,
+        "",
+    ]
+    for flag_name in fv:
+        flag = fv[flag_name]
+        if flag_name in verb.required:
+            default = "required"
+        elif flag.default is None:
+            default = "optional"
+        else:
+            default = f"default {flag.default}"
+        lines.append(f"  --{flag_name:<12}{' '.join(flag.help.split())} ({default})")
+    return "\n".join(lines)
+
+
+def _check_config_argument(argument: str) -> None:
+    """UserError where `--config=FILE[:args]` names no file, or `--config.key=value` no key."""
+    from vlfau_jax.settings import check_key
+
+    flag, equals, value = argument.lstrip("-").partition("=")
+    if not argument.startswith("-") or flag.partition(".")[0] != "config":
+        return
+    if not equals:
+        raise UserError(f"{argument}: write it as {argument}=value")
+    if flag != "config":
+        check_key(flag)
+    elif not Path(value.partition(":")[0]).is_file():
+        raise UserError(f"{argument}: no such file; give an experiment, configs/X.py[:args]")
+
+
+def _parse(name: str, argv: list[str]) -> tuple[flags.FlagValues, list[str]]:
+    """Reads a verb's flags; UserError says which one is wrong."""
+    verb, fv = VERBS[name], flags.FlagValues()
+    verb.define(fv, argv)
+    if {"--help", "-help", "-h"} & set(argv):
+        print(_help(name, verb, fv))
+        raise SystemExit(0)
+    if "config" in fv:
+        for argument in argv:
+            _check_config_argument(argument)
+    try:
+        rest = fv([name, *argv])[1:]
+    except flags.Error as error:
+        # A config file that refuses its arguments comes with its traceback; the last line says why.
+        raise UserError(f"{name}: {str(error).strip().splitlines()[-1].strip()}") from None
+    missing = [f"--{flag}" for flag in verb.required if fv[flag].value is None]
+    if missing:
+        raise UserError(f"{name}: {', '.join(missing)} must be given; see {name} --help")
+    if rest and not verb.inputs:
+        raise UserError(f"{name}: {rest[0]!r} is not a flag; see {name} --help")
+    if verb.inputs and not rest:
+        raise UserError(f"{name}:{verb.inputs} must be given; see {name} --help")
+    return fv, rest
+
+
+def main(argv: list[str]) -> int:
+    """Runs one verb; returns the exit code: 0 success, 1 failure, 2 a mistake in what was asked."""
+    if not argv or argv[0] in ("--help", "-h", "help"):
+        print(_overview())
+        return 0 if argv else 2
+    name = argv[0]
+    # grain's worker processes read absl's global flags, which nothing here uses.
+    flags.FLAGS.mark_as_parsed()
+    try:
+        if name not in VERBS:
+            raise UserError(f"{name!r} is not a verb; choose one of {', '.join(VERBS)}")
+        fv, rest = _parse(name, argv[1:])
+        VERBS[name].run(fv, rest)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (PermissionError, NotADirectoryError, IsADirectoryError) as error:
+        if error.filename is None:
+            raise
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
+    except RunError as error:
+        print(f"failed: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # file names need not be text
+    sys.exit(main(sys.argv[1:]))

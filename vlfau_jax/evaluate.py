@@ -1,0 +1,380 @@
+"""Scores a trained model on the people it has never seen: numbers, sentences, a page to look at."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TextIO
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from tqdm import tqdm
+
+from vlfau_jax.data.captions import CaptionTables, global_description, noun_of
+from vlfau_jax.data.faces import decode_image
+from vlfau_jax.data.folds import split_subjects
+from vlfau_jax.data.pipeline import Dataset, eval_iterator, open_prepared
+from vlfau_jax.data.transforms import resize
+from vlfau_jax.errors import UserError
+from vlfau_jax.facs import ACTION_UNITS
+from vlfau_jax.model.vlfau import VLFAU, normalise
+from vlfau_jax.objectives.au_metrics import (
+    constant_floor,
+    mean_f1,
+    more_frequent_state,
+    score,
+)
+from vlfau_jax.objectives.caption_metrics import explain
+from vlfau_jax.prediction import Prediction, Reader
+from vlfau_jax.report import Face, choose, render
+from vlfau_jax.sharding.arrays import batch_sharding, replicated
+from vlfau_jax.sharding.mesh import MeshOptions, make_mesh
+from vlfau_jax.train.experiment import Experiment
+from vlfau_jax.trained import THRESHOLD, Trained, describe_images, load_trained
+
+FACES_SHOWN = 10
+WARNING = (
+    "SYNTHETIC FACES: rendered, not photographed. These scores say nothing about BP4D or DISFA."
+)
+
+
+@dataclass
+class Answers:
+    """Every test frame's truth and answer, in the order of the set; m frames, n units."""
+
+    keys: np.ndarray
+    labels: np.ndarray
+    known: np.ndarray
+    predictions: list[Prediction]
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """Scores 0-1, float32 [m, n]."""
+        return np.stack([prediction.probabilities for prediction in self.predictions])
+
+    @property
+    def active(self) -> np.ndarray:
+        """Whether each probability exceeds its threshold, bool [m, n]."""
+        return np.stack([prediction.active for prediction in self.predictions])
+
+
+def evaluate(
+    workdir: str | Path, *, fold: int | None = None, batch_size: int = 64
+) -> dict[str, Any]:
+    """Scores the newest checkpoint of `workdir` on its fold's test subjects.
+
+    Writes scores.json, predictions.jsonl (a line per face) and report.html into `workdir`, prints
+    a table, and returns what scores.json holds.
+
+    Args:
+        workdir: what `train` wrote.
+        fold: the fold to test; only the trained one can be, and None means it.
+        batch_size: faces a pass, rounded up to a multiple of the devices.
+
+    Raises:
+        UserError: no checkpoint; a fold or prepared set whose people or crops do not fit it.
+    """
+    workdir = Path(workdir)
+    trained = load_trained(workdir)
+    dataset = open_prepared(trained.data.name, trained.data.data_dir, trained.data.variant)
+    subjects = _test_subjects(trained, dataset, fold)
+    mesh = make_mesh(MeshOptions())
+    describe = _describer(trained, mesh)
+    batch_size = -(-batch_size // mesh.size) * mesh.size
+    answers = _answer(trained, dataset, subjects, describe, batch_size)
+    scores = _scores(trained, dataset, subjects, answers)
+
+    _write_whole(workdir / "predictions.jsonl", lambda file: _write_lines(file, dataset, answers))
+    faces = _faces(trained, dataset, subjects, describe, answers, batch_size)
+    page = render(scores, _metrics(workdir), faces)
+    _write_whole(workdir / "report.html", lambda file: file.write(page))
+    text = json.dumps(scores, indent=2, allow_nan=False) + "\n"
+    _write_whole(workdir / "scores.json", lambda file: file.write(text))
+    print(table(scores))
+    print(f"{workdir / 'scores.json'}, predictions.jsonl, report.html")
+    return scores
+
+
+def _test_subjects(trained: Trained, dataset: Dataset, fold: int | None) -> tuple[str, ...]:
+    """The people to test, once it is certain that set and model fit and none was trained on."""
+    if fold is not None and fold != trained.data.fold:
+        raise UserError(
+            f"--fold={fold}: this model trained on fold {trained.data.fold}, so it has seen people "
+            f"whom fold {fold} tests; evaluate fold {trained.data.fold} or train another model"
+        )
+    if dataset.crop["digest"] != trained.crop_rule["digest"]:
+        raise UserError(
+            f"{dataset.folder}: faces cropped by {dataset.crop['name']} ({dataset.crop['digest']}),"
+            f" but the model was trained on {trained.crop_rule['name']} "
+            f"({trained.crop_rule['digest']}); prepare the set with that rule"
+        )
+    if dataset.select(trained.aus) != trained.aus:
+        raise UserError(
+            f"{dataset.folder}: its units are in the order {dataset.aus}, but the model's in "
+            f"{trained.aus}; prepare the set again"
+        )
+    _, test = split_subjects(dataset.name, dataset.subjects, trained.data.fold)
+    if not test:
+        raise UserError(
+            f"data.fold={trained.data.fold} trains on every subject and tests none; evaluate a "
+            "model of fold 1, 2 or 3"
+        )
+    seen = sorted(set(test) & set(trained.train_subjects))
+    if seen:
+        raise UserError(
+            f"{dataset.folder}: the model was trained on {', '.join(seen)}, who would be tested"
+        )
+    return test
+
+
+def test_scores(experiment: Experiment, params: Any) -> dict[str, float]:
+    """Mean F1 on the test subjects while training goes on (an `Evaluator` of train/loop.py).
+
+    Nothing is chosen by it: the last step is what `evaluate` scores.
+    """
+    batches = eval_iterator(
+        experiment.dataset,
+        experiment.test_subjects,
+        experiment.captions,
+        experiment.settings.data,
+        batch_size=experiment.settings.train.batch_size,
+    )
+    rows = []
+    for batch in batches:
+        split = jax.device_put(batch["image"], batch_sharding(experiment.mesh))
+        answer = np.asarray(_probabilities(experiment.model, params, split))
+        rows.append([values[batch["valid"]] for values in (answer, batch["au"], batch["au_known"])])
+    batches.close()
+    probabilities, labels, known = (np.concatenate(values) for values in zip(*rows, strict=True))
+    scores = score(experiment.captions.aus, probabilities, labels, known, THRESHOLD)
+    return {"mean_f1": mean_f1(scores)}
+
+
+@partial(jax.jit, static_argnames="model")
+def _probabilities(model: VLFAU, params: Any, image: jax.Array) -> jax.Array:
+    logits = model.apply({"params": params}, normalise(image), method=VLFAU.score)
+    return jax.nn.sigmoid(logits)
+
+
+Describe = Callable[[np.ndarray], dict[str, np.ndarray]]
+
+
+def _describer(trained: Trained, mesh: Mesh) -> Describe:
+    """uint8 faces [b, h, w, 3] -> the model's arrays, b split over all devices."""
+    params = jax.device_put(trained.params, replicated(mesh))
+    split = batch_sharding(mesh)
+    run = jax.jit(
+        lambda params, image: describe_images(trained.model, trained.lengths, params, image),
+        in_shardings=(replicated(mesh), split),
+        out_shardings=split,
+    )
+    return lambda image: run(params, image)
+
+
+def _answer(
+    trained: Trained,
+    dataset: Dataset,
+    subjects: Sequence[str],
+    describe: Describe,
+    batch_size: int,
+) -> Answers:
+    captions = CaptionTables(trained.aus, trained.vocabulary)
+    reader = Reader(trained.aus, trained.thresholds, trained.vocabulary)
+    batches = eval_iterator(dataset, subjects, captions, trained.data, batch_size=batch_size)
+    kept: dict[str, list[np.ndarray]] = {"key": [], "au": [], "au_known": []}
+    predictions: list[Prediction] = []
+    with tqdm(total=dataset.frames(subjects), desc="evaluate", unit="face") as bar:
+        for batch in batches:
+            answer = describe(batch["image"])
+            valid = batch["valid"]
+            wanted = ("au_probabilities", "local_tokens", "global_tokens")
+            predictions += reader.read(*(np.asarray(answer[name])[valid] for name in wanted))
+            for name, values in kept.items():
+                values.append(batch[name][valid])
+            bar.update(int(valid.sum()))
+    batches.close()
+    keys, labels, known = (np.concatenate(values) for values in kept.values())
+    return Answers(keys, labels, known, predictions)
+
+
+def _scores(
+    trained: Trained, dataset: Dataset, subjects: Sequence[str], answers: Answers
+) -> dict[str, Any]:
+    """What scores.json holds; undefined numbers are None (null)."""
+    aus, labels, known = trained.aus, answers.labels, answers.known
+    columns = [dataset.aus.index(au) for au in aus]
+    positives, counted = (c[columns] for c in dataset.label_counts(trained.train_subjects))
+    constant = more_frequent_state(positives, counted)
+    per_au = score(aus, answers.probabilities, labels, known, THRESHOLD)
+    floors = {
+        "all_on": constant_floor(aus, [True] * len(aus), labels, known),
+        "best_constant": constant_floor(aus, constant, labels, known),
+    }
+    explanations = explain(
+        aus,
+        [prediction.sentences for prediction in answers.predictions],
+        [prediction.sentence for prediction in answers.predictions],
+        labels,
+        known,
+        answers.active,
+        [noun_of(dataset.subjects[subject]) for subject in answers.keys[:, 0]],
+        constant,
+    )
+    return _plain(
+        {
+            "mean_f1": mean_f1(per_au),
+            "aus": aus,
+            "per_au": {str(au): dataclasses.asdict(unit) for au, unit in per_au.items()},
+            "floors": {name: mean_f1(units) for name, units in floors.items()},
+            "floors_per_au": {
+                name: {str(au): unit.f1 for au, unit in units.items()}
+                for name, units in floors.items()
+            },
+            "explanations": dataclasses.asdict(explanations),
+            "dataset": dataset.name,
+            "fold": trained.data.fold,
+            "test_subjects": subjects,
+            "train_subjects": trained.train_subjects,
+            "frames": len(labels),
+            "threshold": THRESHOLD,
+            "label_rule": "active where the occurrence code is 1; unknown codes are left out",
+            "excluded_stretches": "none",
+            "average": "counts pooled over all test frames, then the mean of F1 over the units",
+            "epoch": "last",
+            "step": trained.step,
+            "image_size": trained.data.image_size,
+            "crop_rule": trained.crop_rule,
+            "warm_start": trained.warm_start,
+            "beginning": trained.beginning,
+            "synthetic": dataset.synthetic or trained.synthetic,
+            "note": WARNING if dataset.synthetic or trained.synthetic else "",
+            "config_digest": trained.config_digest,
+        }
+    )
+
+
+def _plain(value: Any) -> Any:
+    """JSON values: tuples become lists, NaN becomes None."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _true_sentence(dataset: Dataset, answers: Answers, row: int) -> str | None:
+    """The global description that a face's labels give; None where one of them is unknown."""
+    if not answers.known[row].all():
+        return None
+    noun = noun_of(dataset.subjects[answers.keys[row, 0]])
+    return global_description(answers.predictions[row].aus, answers.labels[row] > 0, noun)
+
+
+def _write_lines(file: TextIO, dataset: Dataset, answers: Answers) -> None:
+    for row, prediction in enumerate(answers.predictions):
+        subject, task, frame = (int(k) for k in answers.keys[row])
+        record = {
+            "subject": dataset.subjects[subject],
+            "task": task,
+            "frame": frame,
+            "true_sentence": _true_sentence(dataset, answers, row),
+            **prediction.to_json(),
+        }
+        for column, unit in enumerate(record["per_au"].values()):
+            known = answers.known[row, column]
+            unit["label"] = int(answers.labels[row, column]) if known else None
+        file.write(json.dumps(record) + "\n")
+
+
+def _write_whole(path: Path, write: Callable[[TextIO], Any]) -> None:
+    """Writes under another name first, so that a file of this name is always a whole one."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w") as file:
+        write(file)
+    os.replace(partial, path)
+
+
+def _faces(
+    trained: Trained,
+    dataset: Dataset,
+    subjects: Sequence[str],
+    describe: Describe,
+    answers: Answers,
+    batch_size: int,
+) -> list[Face]:
+    """The faces for the report: chosen from all answers, then looked at again for their maps."""
+    labels = np.where(answers.known, answers.labels, -1).astype(np.int8)
+    rows = choose(answers.probabilities, labels, answers.keys[:, 0], min(FACES_SHOWN, batch_size))
+    source = dataset.source(subjects)
+    size = trained.data.image_size
+    images = np.zeros((batch_size, size, size, 3), np.uint8)  # another size would be compiled anew
+    for k, row in enumerate(rows):
+        images[k] = resize(decode_image(source[row]["image"]), size)
+    arrays = jax.device_get(describe(images))
+    # Each word's attention sums to one over the places, and to zero after the end: so the sum over
+    # the words, divided by its own sum, is the mean over the words spoken.
+    attention = arrays["local_attention"].sum(2)
+    attention /= attention.sum((-1, -2), keepdims=True)
+    return [
+        Face(
+            title="{}, task {}, frame {}".format(
+                dataset.subjects[answers.keys[row, 0]], *answers.keys[row, 1:]
+            ),
+            image=images[k],
+            prediction=answers.predictions[row],
+            labels=labels[row],
+            true_sentence=_true_sentence(dataset, answers, row),
+            spatial_maps=arrays["spatial_maps"][k],
+            attention=attention[k],
+        )
+        for k, row in enumerate(rows)
+    ]
+
+
+def _metrics(workdir: Path) -> Iterator[dict[str, Any]]:
+    """The records of metrics.jsonl; the last line of a killed run may be cut off."""
+    path = workdir / "metrics.jsonl"
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    return (json.loads(line) for line in lines if line.endswith("\n"))
+
+
+def table(scores: Mapping[str, Any]) -> str:
+    """Scores for the screen: a line per unit, floors beside, and what the sentences are worth."""
+
+    def cell(value: float | None, width: int = 8) -> str:
+        return f"{'-' if value is None else format(value, '.3f'):>{width}}"
+
+    heads = ("F1", "all on", "constant", "precis.", "recall", "accur.", "AUC", "active", "frames")
+    lines = [f"{'unit':27}" + "".join(f"{head:>9}" for head in heads)]
+    floors = scores["floors_per_au"]
+    for au in scores["aus"]:
+        unit = scores["per_au"][str(au)]
+        values = [unit["f1"], floors["all_on"][str(au)], floors["best_constant"][str(au)]]
+        values += [unit[name] for name in ("precision", "recall", "accuracy", "auc")]
+        lines.append(
+            f"AU{au:02d} {ACTION_UNITS[au].name:22}"
+            + "".join(cell(value, 9) for value in values)
+            + f"{unit['positives']:>9}{unit['frames']:>9}"
+        )
+    means = (scores["mean_f1"], scores["floors"]["all_on"], scores["floors"]["best_constant"])
+    says = scores["explanations"]
+    lines += [
+        f"{'mean':27}" + "".join(cell(value, 9) for value in means),
+        "",
+        f"{scores['dataset']} fold {scores['fold']}, step {scores['step']}, {scores['frames']} "
+        f"frames of {', '.join(scores['test_subjects'])}; none of them trained on",
+        f"began from {scores['beginning']}",
+        f"local sentences state the truth {cell(says['polarity_accuracy'], 0)} "
+        f"(always the more frequent state: {cell(says['polarity_constant'], 0)}), "
+        f"agree with the score {cell(says['agreement'], 0)}",
+        f"global sentences name the units with F1 {cell(says['global_f1'], 0)}, "
+        f"the right noun {cell(says['noun_accuracy'], 0)}",
+    ]
+    return "\n".join([*lines, scores["note"]] if scores["note"] else lines)

@@ -1,0 +1,125 @@
+"""A trained model as a workdir keeps it, ready to be evaluated or exported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from vlfau_jax.data.pipeline import DataOptions
+from vlfau_jax.data.vocabulary import Vocabulary
+from vlfau_jax.errors import UserError
+from vlfau_jax.model.vlfau import IMAGE_MEAN, IMAGE_STD, VLFAU, ModelOptions, normalise
+from vlfau_jax.train.checkpoint import load_inference
+from vlfau_jax.train.workdir import read_config
+
+# The field scores at 0.5; a threshold tuned on the test fold would be another protocol.
+THRESHOLD = 0.5
+
+OUTPUTS = {
+    "au_probabilities": "float32 [b, n], 0-1: probability that each unit of `aus` is present",
+    "local_tokens": "int32 [b, n, t]: one sentence a unit, <end> kept, then <pad>",
+    "global_tokens": "int32 [b, t']: the sentence about the whole face",
+    "spatial_maps": "float32 [b, n, h, w]: where each unit's branch looks",
+    "local_attention": "float32 [b, n, t, h, w]: where each word of each sentence looks",
+    "global_attention": "float32 [b, t', h, w]",
+}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The model, its parameters, and all that its answers depend on.
+
+    Attributes:
+        model: the network.
+        params: its parameters, float32 NumPy arrays in nested dicts.
+        vocabulary: the words it was trained with.
+        aus: the units' numbers, in the order of every array.
+        thresholds: a probability above it counts as present, per unit.
+        lengths: the most words of a local and of the global sentence, <end> included.
+        crop_rule: how its faces were cropped (faces.CropRule.describe).
+        data: where and how its data set is read.
+        train_subjects: the people it was trained on.
+        synthetic: whether their faces were rendered.
+        warm_start: where the first parameters came from; None for random ones.
+        step: steps of training.
+        config_digest: sha256 of the experiment.
+    """
+
+    model: VLFAU
+    params: Any
+    vocabulary: Vocabulary
+    aus: tuple[int, ...]
+    thresholds: tuple[float, ...]
+    lengths: tuple[int, int]
+    crop_rule: Mapping[str, Any]
+    data: DataOptions
+    train_subjects: tuple[str, ...]
+    synthetic: bool
+    warm_start: Mapping[str, str] | None
+    step: int
+    config_digest: str
+
+    @property
+    def beginning(self) -> str:
+        """Where the first parameters came from, in words."""
+        if self.warm_start is None:
+            return "random parameters"
+        people = self.warm_start.get("people")
+        seen = f", trained on {people} people, {self.warm_start['trained_on']}" if people else ""
+        return f"{self.warm_start['file']} (sha256 {self.warm_start['sha256'][:12]}{seen})"
+
+
+def describe_images(
+    model: VLFAU, lengths: tuple[int, int], params: Any, image: jax.Array
+) -> dict[str, jax.Array]:
+    """`OUTPUTS` of uint8 RGB images [b, h, w, 3]: normalisation, network and greedy sentences."""
+    said = model.apply({"params": params}, normalise(image), *lengths, method=VLFAU.describe)
+    outputs = {name: getattr(said, name) for name in OUTPUTS if name != "au_probabilities"}
+    return {"au_probabilities": jax.nn.sigmoid(said.au_logits), **outputs}
+
+
+def load_trained(workdir: str | Path) -> Trained:
+    """The newest checkpoint of a run.
+
+    Raises UserError where there is none, or where it has another normalisation or vocabulary.
+    """
+    workdir = Path(workdir)
+    config = read_config(workdir)
+    params, record, step = load_inference(workdir)
+    wanted = {"mean": list(IMAGE_MEAN), "std": list(IMAGE_STD)}
+    if record["normalisation"] != wanted:
+        raise UserError(
+            f"{workdir}: trained on pixels normalised by {record['normalisation']}, but this "
+            f"version normalises by {wanted}; use the version that trained it"
+        )
+    vocabulary = Vocabulary.build()
+    if list(vocabulary.words) != record["vocabulary"]:
+        raise UserError(
+            f"{workdir}: trained on {len(record['vocabulary'])} words, which are not the "
+            f"{vocabulary.size} of this version's sentences; use the version that trained it"
+        )
+    local_length, global_length = record["lengths"]
+    return Trained(
+        model=VLFAU(ModelOptions(**_tuples(record["model"])), len(record["aus"]), vocabulary.size),
+        params=params,
+        vocabulary=vocabulary,
+        aus=tuple(record["aus"]),
+        thresholds=(THRESHOLD,) * len(record["aus"]),
+        lengths=(local_length - 1, global_length - 1),  # token rows begin with <start>
+        crop_rule=record["crop"],
+        data=DataOptions(**_tuples(config["data"])),
+        train_subjects=tuple(record["train_subjects"]),
+        synthetic=record["synthetic"],
+        warm_start=record["warm_start"],
+        step=step,
+        config_digest=record["config_digest"],
+    )
+
+
+def _tuples(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as JSON gives them back, its lists made tuples again."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
