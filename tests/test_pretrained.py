@@ -18,7 +18,8 @@ from transformers import SwinConfig, SwinForImageClassification
 from vlfau_jax.__main__ import main
 from vlfau_jax.data.batch import spec
 from vlfau_jax.errors import UserError
-from vlfau_jax.model.vlfau import VLFAU, ModelOptions
+from vlfau_jax.model.options import ModelOptions
+from vlfau_jax.model.vlfau import VLFAU
 from vlfau_jax.pretrained import import_backbone, write_warm_start
 from vlfau_jax.train.state import abstract_params
 from vlfau_jax.train.warm_start import load_warm_start

@@ -19,8 +19,8 @@ from transformers import SwinConfig
 
 from vlfau_jax.data.pipeline import open_prepared
 from vlfau_jax.errors import UserError
+from vlfau_jax.model.options import ModelOptions
 from vlfau_jax.model.swin import NORM_EPSILON, Swin
-from vlfau_jax.model.vlfau import ModelOptions
 from vlfau_jax.train.provenance import provenance
 from vlfau_jax.train.warm_start import save_warm_start
 from vlfau_jax.trained import load_trained

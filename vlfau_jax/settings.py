@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from vlfau_jax.data.pipeline import DataOptions
 from vlfau_jax.errors import UserError
-from vlfau_jax.model.vlfau import ModelOptions
+from vlfau_jax.model.options import ModelOptions
 from vlfau_jax.objectives.losses import ObjectiveOptions
 from vlfau_jax.sharding.mesh import MeshOptions
 from vlfau_jax.train.loop import TrainOptions

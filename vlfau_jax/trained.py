@@ -12,7 +12,8 @@ import jax
 from vlfau_jax.data.pipeline import DataOptions
 from vlfau_jax.data.vocabulary import Vocabulary
 from vlfau_jax.errors import UserError
-from vlfau_jax.model.vlfau import IMAGE_MEAN, IMAGE_STD, VLFAU, ModelOptions, normalise
+from vlfau_jax.model.options import ModelOptions
+from vlfau_jax.model.vlfau import IMAGE_MEAN, IMAGE_STD, VLFAU, normalise
 from vlfau_jax.train.checkpoint import load_inference
 from vlfau_jax.train.workdir import read_config
 

@@ -10,8 +10,9 @@ from flax import linen as nn
 
 from vlfau_jax.errors import UserError
 from vlfau_jax.model.fusion import average_pool, pooling_matrix
+from vlfau_jax.model.options import ModelOptions
 from vlfau_jax.model.refinement import Refinement
-from vlfau_jax.model.vlfau import VLFAU, ModelOptions, normalise
+from vlfau_jax.model.vlfau import VLFAU, normalise
 
 SMALL = ModelOptions(
     backbone_width=8,

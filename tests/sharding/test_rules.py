@@ -6,7 +6,8 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from vlfau_jax.data.batch import spec
-from vlfau_jax.model.vlfau import VLFAU, ModelOptions
+from vlfau_jax.model.options import ModelOptions
+from vlfau_jax.model.vlfau import VLFAU
 from vlfau_jax.sharding.mesh import MeshOptions, make_mesh
 from vlfau_jax.sharding.rules import (
     RULES,

@@ -12,7 +12,7 @@ import pytest
 
 from vlfau_jax.data.pipeline import DataOptions, Dataset
 from vlfau_jax.facs import BP4D_AUS
-from vlfau_jax.model.vlfau import ModelOptions
+from vlfau_jax.model.options import ModelOptions
 from vlfau_jax.objectives.losses import ObjectiveOptions
 from vlfau_jax.settings import Settings
 from vlfau_jax.sharding.mesh import MeshOptions

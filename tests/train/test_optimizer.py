@@ -6,7 +6,8 @@ from flax import linen as nn
 
 from vlfau_jax.data.batch import spec
 from vlfau_jax.errors import UserError
-from vlfau_jax.model.vlfau import VLFAU, ModelOptions
+from vlfau_jax.model.options import ModelOptions
+from vlfau_jax.model.vlfau import VLFAU
 from vlfau_jax.train.optimizer import OptimizerOptions, decayed, make_optimizer, make_schedule
 from vlfau_jax.train.state import abstract_params
 

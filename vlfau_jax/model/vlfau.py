@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
 from jax import Array
 
-from vlfau_jax.errors import UserError
 from vlfau_jax.model.captioner import Captioner, Spoken
 from vlfau_jax.model.fusion import MultiScaleCombination
+from vlfau_jax.model.options import ModelOptions
 from vlfau_jax.model.refinement import Refinement
 from vlfau_jax.model.swin import Swin, named
 
@@ -24,89 +22,6 @@ def normalise(image: Array) -> Array:
     """RGB uint8 [b, h, w, 3] -> float32 of zero mean and unit deviation, per channel."""
     mean, std = jnp.asarray(IMAGE_MEAN), jnp.asarray(IMAGE_STD)
     return (image.astype(jnp.float32) / 255.0 - mean[None, None, None]) / std[None, None, None]
-
-
-@dataclass(frozen=True)
-class ModelOptions:
-    """Sizes of the network; the defaults are Swin-B and the paper's widths.
-
-    Attributes:
-        backbone_width: channels of stage 1; each later stage doubles them.
-        depths: blocks of each stage.
-        heads: attention heads of each stage.
-        window: cells along a window's side.
-        patch: pixels along a patch's side.
-        stem: how patches become tokens, "patch" (Swin) or "conv" (learns sooner from scratch).
-        mlp_ratio: hidden width of a block over its width.
-        drop_path: drop rate of the last residual branch; the first has 0, linear between.
-        width: D, channels of the stem feature map.
-        grid: H = W of the stem feature map; 0 for the last stage's own.
-        reduction: D over the hidden width of channel attention.
-        spatial_sigmoid: whether DAIR's spatial maps pass a sigmoid.
-        word_embedding: width of a word's embedding.
-        hidden: width of the LSTM's state.
-        attention: width of the soft attention's scores.
-        dropout: rate before the vocabulary layer.
-        dtype: compute dtype; parameters, norms, softmax and logits are float32 always.
-        backbone_weights: file of `import_backbone` whose values the backbone's parameters begin
-            with in training; empty for random ones.
-    """
-
-    backbone_width: int = 128
-    depths: tuple[int, ...] = (2, 2, 18, 2)
-    heads: tuple[int, ...] = (4, 8, 16, 32)
-    window: int = 7
-    patch: int = 4
-    stem: str = "patch"
-    mlp_ratio: float = 4.0
-    drop_path: float = 0.5
-    width: int = 512
-    grid: int = 0
-    reduction: int = 16
-    spatial_sigmoid: bool = True
-    word_embedding: int = 512
-    hidden: int = 512
-    attention: int = 512
-    dropout: float = 0.5
-    dtype: str = "float32"
-    backbone_weights: str = ""
-
-    def __post_init__(self) -> None:
-        """Refuses an impossible model, naming field and value."""
-        limits = {
-            "backbone_width": (1, 4096),
-            "window": (1, 64),
-            "patch": (2, 64),
-            "mlp_ratio": (0.1, 16.0),
-            "drop_path": (0.0, 0.99),
-            "width": (1, 8192),
-            "grid": (0, 256),
-            "reduction": (1, 8192),
-            "word_embedding": (1, 8192),
-            "hidden": (1, 8192),
-            "attention": (1, 8192),
-            "dropout": (0.0, 0.99),
-        }
-        for name, (low, high) in limits.items():
-            if not low <= getattr(self, name) <= high:
-                raise UserError(f"model.{name}={getattr(self, name)}: give {low} to {high}")
-        for name, choices in (("stem", ("patch", "conv")), ("dtype", ("float32", "bfloat16"))):
-            if getattr(self, name) not in choices:
-                raise UserError(f"model.{name}={getattr(self, name)!r}: give one of {choices}")
-        if self.patch & (self.patch - 1):
-            raise UserError(f"model.patch={self.patch}: give a power of two")
-        for name in ("depths", "heads"):
-            if len(getattr(self, name)) != 4 or min(getattr(self, name)) < 0:
-                raise UserError(
-                    f"model.{name}={getattr(self, name)}: give four stages, none negative"
-                )
-        for stage, heads in enumerate(self.heads):
-            width = self.backbone_width << stage
-            if heads < 1 or width % heads:
-                raise UserError(
-                    f"model.heads[{stage}]={heads} does not divide that stage's width {width} "
-                    f"(model.backbone_width * 2**{stage})"
-                )
 
 
 @struct.dataclass

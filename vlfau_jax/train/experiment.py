@@ -16,7 +16,8 @@ from vlfau_jax.data.folds import split_subjects
 from vlfau_jax.data.pipeline import DataOptions, Dataset, open_prepared
 from vlfau_jax.data.vocabulary import Vocabulary
 from vlfau_jax.errors import UserError
-from vlfau_jax.model.vlfau import IMAGE_MEAN, IMAGE_STD, VLFAU, ModelOptions
+from vlfau_jax.model.options import ModelOptions
+from vlfau_jax.model.vlfau import IMAGE_MEAN, IMAGE_STD, VLFAU
 from vlfau_jax.objectives.losses import ObjectiveOptions, class_weights
 from vlfau_jax.sharding.arrays import check_batch_size
 from vlfau_jax.sharding.mesh import MeshOptions, make_mesh
