@@ -1,0 +1,139 @@
+"""What can be chosen about the network: one field for every size and switch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vlfau_jax.errors import UserError
+
+_CHOICES = {
+    "stem": ("patch", "conv"),
+    "pooling": ("average", "max"),
+    "refinement": ("both", "channel", "spatial", "none"),
+    "channel_mlp": ("shared", "separate"),
+    "local_captioner": ("shared", "per_au"),
+    "dtype": ("float32", "bfloat16"),
+}
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Sizes of the network; the defaults are Swin-B and the paper's widths.
+
+    Attributes:
+        backbone_width: channels of stage 1; each later stage doubles them.
+        depths: blocks of each stage.
+        heads: attention heads of each stage.
+        window: cells along a window's side.
+        patch: pixels along a patch's side.
+        stem: how patches become tokens, "patch" (Swin) or "conv" (learns sooner from scratch).
+        scan_blocks: whether equal pairs of blocks are one `nn.scan`, which compiles sooner; their
+            parameters are then stacked (`swin.stack_blocks`).
+        mlp_ratio: hidden width of a block over its width.
+        drop_path: drop rate of the last residual branch; the first has 0, linear between.
+        width: D, channels of the stem feature map.
+        grid: H = W of the stem feature map; 0 for the last stage's own.
+        reduction: D over the hidden width of channel attention.
+        taps: which of the backbone's four taps MSC fuses, 1 to 4.
+        pooling: how MSC pools the finer taps to the stem grid, "average" or "max".
+        refinement: which attentions DAIR has, "both", "channel", "spatial" or "none".
+        channel_mlp: whether the max- and the average-pooled features pass one MLP ("shared") or
+            each its own ("separate").
+        spatial_sigmoid: whether DAIR's spatial maps pass a sigmoid.
+        local_captions: whether every action unit gets a sentence.
+        global_captions: whether the whole face gets one.
+        local_captioner: one decoder for all action units ("shared") or one for each ("per_au").
+        au_embedding: whether a shared decoder is told, by a learned vector added to every word's,
+            which action unit it speaks of.
+        global_context: whether AU logits also see the mean context of the global decoder, while
+            it says its own sentence (never the true one: that would leak the labels).
+        word_embedding: width of a word's embedding.
+        hidden: width of the LSTM's state.
+        attention: width of the soft attention's scores.
+        dropout: rate before the vocabulary layer.
+        dtype: compute dtype; parameters, norms, softmax and logits are float32 always.
+        backbone_weights: file of `import_backbone` whose values the backbone's parameters begin
+            with in training; empty for random ones.
+    """
+
+    backbone_width: int = 128
+    depths: tuple[int, ...] = (2, 2, 18, 2)
+    heads: tuple[int, ...] = (4, 8, 16, 32)
+    window: int = 7
+    patch: int = 4
+    stem: str = "patch"
+    scan_blocks: bool = False
+    mlp_ratio: float = 4.0
+    drop_path: float = 0.5
+    width: int = 512
+    grid: int = 0
+    reduction: int = 16
+    taps: tuple[int, ...] = (1, 2, 3, 4)
+    pooling: str = "average"
+    refinement: str = "both"
+    channel_mlp: str = "shared"
+    spatial_sigmoid: bool = True
+    local_captions: bool = True
+    global_captions: bool = True
+    local_captioner: str = "shared"
+    au_embedding: bool = False
+    global_context: bool = False
+    word_embedding: int = 512
+    hidden: int = 512
+    attention: int = 512
+    dropout: float = 0.5
+    dtype: str = "float32"
+    backbone_weights: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuses an impossible model, naming field and value."""
+        limits = {
+            "backbone_width": (1, 4096),
+            "window": (1, 64),
+            "patch": (2, 64),
+            "mlp_ratio": (0.1, 16.0),
+            "drop_path": (0.0, 0.99),
+            "width": (1, 8192),
+            "grid": (0, 256),
+            "reduction": (1, 8192),
+            "word_embedding": (1, 8192),
+            "hidden": (1, 8192),
+            "attention": (1, 8192),
+            "dropout": (0.0, 0.99),
+        }
+        for name, (low, high) in limits.items():
+            if not low <= getattr(self, name) <= high:
+                raise UserError(f"model.{name}={getattr(self, name)}: give {low} to {high}")
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise UserError(f"model.{name}={getattr(self, name)!r}: give one of {choices}")
+        if self.patch & (self.patch - 1):
+            raise UserError(f"model.patch={self.patch}: give a power of two")
+        for name in ("depths", "heads"):
+            if len(getattr(self, name)) != 4 or min(getattr(self, name)) < 0:
+                raise UserError(
+                    f"model.{name}={getattr(self, name)}: give four stages, none negative"
+                )
+        if not self.taps or sorted({*self.taps} & {1, 2, 3, 4}) != list(self.taps):
+            raise UserError(f"model.taps={self.taps}: give some of 1, 2, 3, 4, ascending")
+        self._check_captions()
+        for stage, heads in enumerate(self.heads):
+            width = self.backbone_width << stage
+            if heads < 1 or width % heads:
+                raise UserError(
+                    f"model.heads[{stage}]={heads} does not divide that stage's width {width} "
+                    f"(model.backbone_width * 2**{stage})"
+                )
+
+    def _check_captions(self) -> None:
+        """Refuses switches that could do nothing."""
+        if self.global_context and not self.global_captions:
+            raise UserError("model.global_context=True: there is no model.global_captions to see")
+        for name, given in (("local_captioner", "per_au"), ("au_embedding", True)):
+            if getattr(self, name) == given and not self.local_captions:
+                raise UserError(f"model.{name}={given}: model.local_captions=False has no decoder")
+        if self.au_embedding and self.local_captioner == "per_au":
+            raise UserError(
+                "model.au_embedding=True: only a shared decoder needs to be told its unit; "
+                "give model.local_captioner=shared"
+            )
