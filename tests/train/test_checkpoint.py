@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import jax
@@ -10,6 +11,7 @@ from jax.sharding import PartitionSpec as P
 from vlfau_jax.errors import UserError
 from vlfau_jax.sharding.mesh import MeshOptions, make_mesh
 from vlfau_jax.train.checkpoint import Checkpoints, load_inference, params_digest
+from vlfau_jax.train.manifest import damage
 from vlfau_jax.train.state import TrainState
 
 RECORD = {"progress": {"next_batch": 4, "seconds": {"train": 1.5}}, "inference": {"aus": [1, 2]}}
@@ -74,15 +76,49 @@ def test_a_saved_state_may_be_donated_at_once(tmp_path):
     assert not params["w"].any()
 
 
-def test_a_damaged_checkpoint_is_named_and_the_one_before_it_too(saved):
-    newest = saved / "checkpoints" / "4"
-    data = [path for path in newest.rglob("*") if path.is_file() and path.parent.name == "d"]
-    assert data
-    for path in data:
-        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(UserError, match=r"checkpoints/4 is damaged .* go on from step 3") as error:
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    "harm, says",
+    [
+        (cut, r"params/d/\w+ has \d+ bytes, \d+ were written"),
+        (flip, r"params/d/\w+ is not what was written: its sha256 differs"),
+        (Path.unlink, r"params/d/\w+: No such file"),
+    ],
+)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_too(saved, harm, says):
+    for path in (saved / "checkpoints" / "4" / "params" / "d").iterdir():
+        harm(path)
+    with pytest.raises(
+        UserError, match=rf"checkpoints/4 is damaged \({says}.*go on from step 3"
+    ) as error:
         load_inference(saved)
     assert "\n" not in str(error.value)
+
+
+def test_every_array_file_is_recorded(saved):
+    for step in ("3", "4"):
+        folder = saved / "checkpoints" / step
+        assert damage(folder) is None
+        recorded = set(json.loads((folder / "manifest.json").read_text()))
+        assert recorded == {
+            str(path.relative_to(folder)) for path in folder.glob("*/**/*") if path.is_file()
+        }
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"a": 1}', "{"])
+def test_a_damaged_manifest(saved, text):
+    (saved / "checkpoints" / "4" / "manifest.json").write_text(text)
+    with pytest.raises(UserError, match=r"damaged \(manifest.json cannot be read: .* step 3"):
+        load_inference(saved)
 
 
 def test_no_checkpoint(tmp_path):

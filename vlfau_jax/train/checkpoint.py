@@ -18,6 +18,7 @@ import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from vlfau_jax.errors import UserError
+from vlfau_jax.train.manifest import damage, write_manifest
 from vlfau_jax.train.state import TrainState
 from vlfau_jax.train.workdir import CHECKPOINTS
 
@@ -29,8 +30,15 @@ class Checkpoints:
     """The checkpoints of a run; saving returns at once and is written in the background."""
 
     def __init__(self, workdir: Path, keep: int) -> None:
+        self._folder = (workdir / CHECKPOINTS).absolute()
+        self._saving = 0
+        context = ocp.Context()
+        # Orbax calls it before it renames the finished checkpoint into place. A function, not a
+        # bound method: orbax deep-copies its context, and would copy `self` with it.
+        context.asynchronous.post_finalization_callback = lambda: self._record()
         self._checkpointer = ocp.training.Checkpointer(
-            (workdir / CHECKPOINTS).absolute(),
+            self._folder,
+            context=context,
             preservation_policy=ocp.training.preservation_policies.LatestN(keep),
             cleanup_tmp_directories=True,  # what a killed run had not finished
         )
@@ -43,6 +51,8 @@ class Checkpoints:
 
     def save(self, step: int, state: TrainState, record: Mapping[str, Any]) -> None:
         """Copies the state, which may then be donated, and starts writing it."""
+        self._checkpointer.wait()  # for the checkpoint before, whose manifest `_saving` names
+        self._saving = step
         self._checkpointer.save_checkpointables_async(
             step,
             {
@@ -65,6 +75,10 @@ class Checkpoints:
     def wait(self) -> None:
         """Returns when all that was saved is on disk."""
         self._checkpointer.wait()
+
+    def _record(self) -> None:
+        (draft,) = self._folder.glob(f"{self._saving}.orbax-checkpoint-tmp*")
+        write_manifest(draft)
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -108,6 +122,10 @@ def _read(
     checkpointer: ocp.training.Checkpointer, abstract: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     newest, *older = reversed(checkpointer.checkpoints)
+    folder = Path(checkpointer.directory) / str(newest.step)
+    remedy = f"to go on from step {older[0].step}" if older else "to begin anew"
+    if found := damage(folder):
+        raise UserError(f"{folder} is damaged ({found}); remove that folder {remedy}")
     try:
         metadata = checkpointer.checkpointables_metadata(newest.step)
         if abstract == {"params": None}:
@@ -120,9 +138,11 @@ def _read(
             }
         return checkpointer.load_checkpointables(newest.step, abstract), metadata.custom_metadata
     except _UNREADABLE as error:
-        reason = str(error).strip().split("\n")[0][:200]
-        after = f"to go on from step {older[0].step}" if older else "to begin anew"
+        root = error
+        while root.__cause__ is not None:
+            root = root.__cause__
+        reason = str(root).strip().split("\n")[0][:200]
         raise UserError(
-            f"{checkpointer.directory / str(newest.step)} is damaged "
-            f"({type(error).__name__}: {reason}); remove that folder {after}"
+            f"{folder} cannot be read ({type(root).__name__}: {reason}); "
+            f"remove that folder {remedy}"
         ) from error
