@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from vlfau_jax.data.pipeline import DataOptions
 from vlfau_jax.data.vocabulary import Vocabulary
 from vlfau_jax.errors import UserError
 from vlfau_jax.model.options import ModelOptions
+from vlfau_jax.model.swin import unstack_blocks
 from vlfau_jax.model.vlfau import IMAGE_MEAN, IMAGE_STD, VLFAU, normalise
 from vlfau_jax.train.checkpoint import load_inference
 from vlfau_jax.train.workdir import read_config
@@ -104,9 +105,11 @@ def load_trained(workdir: str | Path) -> Trained:
             f"{vocabulary.size} of this version's sentences; use the version that trained it"
         )
     local_length, global_length = record["lengths"]
+    # Scanning serves training; what leaves a run is always in the looped layout.
+    options = replace(ModelOptions(**_tuples(record["model"])), scan_blocks=False)
     return Trained(
-        model=VLFAU(ModelOptions(**_tuples(record["model"])), len(record["aus"]), vocabulary.size),
-        params=params,
+        model=VLFAU(options, len(record["aus"]), vocabulary.size),
+        params=params | {"backbone": unstack_blocks(params["backbone"])},
         vocabulary=vocabulary,
         aus=tuple(record["aus"]),
         thresholds=(THRESHOLD,) * len(record["aus"]),

@@ -1,13 +1,21 @@
 """Swin Transformer backbone (arXiv 2103.14030) with the taps that VL-FAU fuses.
 
 Logical axis names of its parameters: `embed` (residual width), `heads` (queries, keys, values),
-`mlp` (hidden width of a block), `window` (relative positions), `conv` (kernel extent), `in`.
+`mlp` (hidden width of a block), `window` (relative positions), `conv` (kernel extent), `in`,
+`layers` (pairs of blocks, scanned).
+
+Parameters have one of two layouts. Looped: `stage2_block5/mlp_in/kernel`. Scanned, in every stage
+that `scanned` names: `stage2_pairs/first/mlp_in/kernel` holds blocks 0, 2, 4, ... and
+`stage2_pairs/second/...` blocks 1, 3, 5, ... of the stage along a new axis 0; what follows is named
+alike. Files are always looped; `stack_blocks` and `unstack_blocks` convert.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+import re
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -83,12 +91,59 @@ def convolution(
     )
 
 
-def drop_path(x: Array, rate: float, key: Array | None) -> Array:
-    """Stochastic depth: drops the whole residual branch of some examples (arXiv 1603.09382)."""
-    if key is None or rate == 0.0:
+def drop_path(x: Array, keep: Array | np.float32, key: Array | None) -> Array:
+    """Stochastic depth: an example keeps its residual branch at rate `keep` (arXiv 1603.09382)."""
+    if key is None:
         return x
-    keep = jax.random.bernoulli(key, 1.0 - rate, (x.shape[0], *(1,) * (x.ndim - 1)))
-    return jnp.where(keep, x / (1.0 - rate), 0.0)
+    kept = jax.random.bernoulli(key, keep, (x.shape[0], *(1,) * (x.ndim - 1)))
+    return jnp.where(kept, x / keep.astype(x.dtype), 0.0)
+
+
+def scanned(depth: int) -> bool:
+    """Whether `scan_blocks` stacks a stage of this depth: where two pairs or more share a body."""
+    return depth >= 4 and depth % 2 == 0
+
+
+def stack_blocks(backbone: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters of a looped Swin, unboxed -> those of a scanned one; NumPy stays NumPy.
+
+    What is stacked already stays as it is.
+    """
+    stages, stacked = defaultdict(dict), {}
+    for name, value in backbone.items():
+        if match := re.fullmatch(r"(stage\d+)_block(\d+)", name):
+            stages[match[1]][int(match[2])] = value
+        else:
+            stacked[name] = value
+    for stage, numbered in stages.items():
+        blocks = [numbered[i] for i in range(len(numbered))]
+        if scanned(len(blocks)):
+            pairs = {"first": blocks[0::2], "second": blocks[1::2]}
+            stacked[f"{stage}_pairs"] = {
+                place: jax.tree.map(_stack, *equal) for place, equal in pairs.items()
+            }
+        else:
+            stacked |= {f"{stage}_block{i}": block for i, block in enumerate(blocks)}
+    return stacked
+
+
+def unstack_blocks(backbone: Mapping[str, Any]) -> dict[str, Any]:
+    """Undoes `stack_blocks`; what is looped already stays as it is."""
+    looped = {}
+    for name, value in backbone.items():
+        stage, pairs, _ = name.partition("_pairs")
+        if not pairs:
+            looped[name] = value
+            continue
+        for place, stacked in enumerate((value["first"], value["second"])):
+            for pair in range(len(jax.tree.leaves(stacked)[0])):
+                block = jax.tree.map(lambda leaf, pair=pair: leaf[pair], stacked)
+                looped[f"{stage}_block{2 * pair + place}"] = block
+    return looped
+
+
+def _stack(*leaves: Any) -> Any:
+    return (np if isinstance(leaves[0], np.ndarray) else jnp).stack(leaves)
 
 
 class PatchEmbedding(nn.Module):
@@ -160,15 +215,13 @@ class SwinBlock(nn.Module):
     window: int
     shift: int
     mlp_ratio: float
-    drop_path_rate: float
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x: Array, train: bool) -> Array:
+    def __call__(self, x: Array, keep: Array | np.float32, key: Array | None) -> Array:
+        """Tokens [b, h, w, c] -> the same; `keep` and `key` as `drop_path` takes them."""
         _, h, w, c = x.shape
-        drop = partial(drop_path, rate=self.drop_path_rate)
-        dropping = train and self.drop_path_rate > 0.0
-        keys = jax.random.split(self.make_rng("drop_path")) if dropping else (None, None)
+        keys = (None, None) if key is None else jax.random.split(key)
 
         y = layer_norm("norm_attention")(x).astype(self.dtype)
         y = windows.pad_to_windows(y, self.window)
@@ -182,12 +235,40 @@ class SwinBlock(nn.Module):
         y = windows.join(y, self.window, high, wide)
         if self.shift:
             y = jnp.roll(y, (self.shift, self.shift), (1, 2))
-        x = x + drop(y[:, :h, :w], key=keys[0])
+        x = x + drop_path(y[:, :h, :w], keep, keys[0])
 
         y = layer_norm("norm_mlp")(x).astype(self.dtype)
         y = dense(int(c * self.mlp_ratio), ("embed", "mlp"), self.dtype, "mlp_in")(y)
         y = dense(c, ("mlp", "embed"), self.dtype, "mlp_out")(nn.gelu(y, approximate=False))
-        return x + drop(y, key=keys[1])
+        return x + drop_path(y, keep, keys[1])
+
+
+class BlockPair(nn.Module):
+    """An unshifted block, then a shifted one: the body that equal pairs of a stage share."""
+
+    heads: int
+    window: int
+    shift: int
+    mlp_ratio: float
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: Array, keep: Array, keys: Array | None) -> tuple[Array, None]:
+        """Tokens, and for each of both blocks its `keep` float32 [2] and key [2]."""
+        for i, name in enumerate(("first", "second")):
+            block = SwinBlock(
+                self.heads, self.window, i * self.shift, self.mlp_ratio, self.dtype, name=name
+            )
+            x = block(x, keep[i], None if keys is None else keys[i])
+        return x, None
+
+
+ScannedPairs = nn.scan(
+    BlockPair,
+    variable_axes={"params": 0},
+    split_rngs={"params": True},
+    metadata_params={nn.PARTITION_NAME: "layers"},
+)
 
 
 class PatchMerging(nn.Module):
@@ -221,29 +302,44 @@ class Swin(nn.Module):
     mlp_ratio: float = 4.0
     drop_path_rate: float = 0.0
     dtype: jnp.dtype = jnp.float32
+    scan_blocks: bool = False
 
     @nn.compact
     def __call__(self, image: Array, train: bool = False) -> tuple[Array, Array, Array, Array]:
-        rates = np.linspace(0.0, self.drop_path_rate, max(sum(self.depths), 1))
+        blocks = sum(self.depths)
+        keep = (1.0 - np.linspace(0.0, self.drop_path_rate, blocks)).astype(np.float32)
+        # One stream for all blocks, so that both layouts draw the same.
+        dropping = train and self.drop_path_rate > 0.0
+        keys = jax.random.split(self.make_rng("drop_path"), blocks) if dropping else None
         x = PatchEmbedding(self.width, self.patch, self.stem, self.dtype, name="embedding")(image)
         taps = []
-        block = 0
-        for stage, (depth, heads) in enumerate(zip(self.depths, self.heads, strict=True)):
+        done = 0
+        for stage, depth in enumerate(self.depths):
             if stage:
                 x = PatchMerging(self.dtype, name=f"merge{stage}")(x)
                 taps.append(x)
-            # A map no larger than the window is one window, unshifted.
-            window = min(self.window, *x.shape[1:3])
-            shift = window // 2 if min(x.shape[1:3]) > self.window else 0
-            for i in range(depth):
-                x = SwinBlock(
-                    heads,
-                    window,
-                    shift if i % 2 else 0,
-                    self.mlp_ratio,
-                    float(rates[block]),
-                    self.dtype,
-                    name=f"stage{stage}_block{i}",
-                )(x, train)
-                block += 1
+            own = slice(done, done + depth)
+            x = self._stage(stage, x, keep[own], None if keys is None else keys[own])
+            done += depth
         return (*taps, layer_norm("norm")(x))
+
+    def _stage(self, stage: int, x: Array, keep: np.ndarray, keys: Array | None) -> Array:
+        """Blocks of one stage on [b, h, w, c]; `keep` and `keys` have one entry for each."""
+        # A map no larger than the window is one window, unshifted.
+        window = min(self.window, *x.shape[1:3])
+        shift = window // 2 if min(x.shape[1:3]) > self.window else 0
+        sizes = {
+            "heads": self.heads[stage],
+            "window": window,
+            "mlp_ratio": self.mlp_ratio,
+            "dtype": self.dtype,
+        }
+        if self.scan_blocks and scanned(len(keep)):
+            if keys is not None:
+                keys = keys.reshape(-1, 2, *keys.shape[1:])
+            pairs = ScannedPairs(**sizes, shift=shift, name=f"stage{stage}_pairs")
+            return pairs(x, jnp.asarray(keep.reshape(-1, 2)), keys)[0]
+        for i, own in enumerate(keep):
+            block = SwinBlock(**sizes, shift=shift * (i % 2), name=f"stage{stage}_block{i}")
+            x = block(x, own, None if keys is None else keys[i])
+        return x

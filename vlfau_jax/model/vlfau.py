@@ -96,6 +96,7 @@ class VLFAU(nn.Module):
             o.mlp_ratio,
             o.drop_path,
             dtype,
+            scan_blocks=o.scan_blocks,
         )
         self.fusion = MultiScaleCombination(o.width, o.grid, dtype)
         self.refinement = Refinement(self.au_count, o.reduction, o.spatial_sigmoid, dtype)

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from vlfau_jax.errors import UserError
+from vlfau_jax.model.swin import stack_blocks, unstack_blocks
 
 
 def save_warm_start(
@@ -43,7 +44,8 @@ def save_warm_start(
 def load_warm_start(path: Path, abstract: Any, key: str = "train.warm_start") -> Any:
     """Parameters in the structure and dtypes of `abstract` (shapes and dtypes), as NumPy arrays.
 
-    Tables of relative positions for windows of another size are interpolated, which is printed.
+    Files hold one block by one (`model.swin`); for a scanned backbone they are stacked here. Tables
+    of relative positions for windows of another size are interpolated, which is printed.
     Raises UserError, which names the config's `key` and lists the tensors, where some are missing,
     unknown or of another shape.
     """
@@ -51,7 +53,10 @@ def load_warm_start(path: Path, abstract: Any, key: str = "train.warm_start") ->
         found = load_file(path)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{key}={path} cannot be read as safetensors: {error}") from error
-    wanted = flatten_dict(abstract, sep="/")
+    looped = dict(abstract)
+    if "backbone" in abstract:
+        looped["backbone"] = jax.eval_shape(unstack_blocks, abstract["backbone"])
+    wanted = flatten_dict(looped, sep="/")
     resized = _fit_tables(found, {name: leaf.shape for name, leaf in wanted.items()})
     faults = [f"{name} is missing" for name in sorted(wanted.keys() - found.keys())]
     faults += [f"{name} is unknown" for name in sorted(found.keys() - wanted.keys())]
@@ -65,9 +70,12 @@ def load_warm_start(path: Path, abstract: Any, key: str = "train.warm_start") ->
     if resized:
         windows = ", ".join(f"{old} to {new} in {n} blocks" for (old, new), n in resized.items())
         print(f"{key}={path}: relative positions interpolated, window {windows}")
-    return unflatten_dict(
+    params = unflatten_dict(
         {name: found[name].astype(wanted[name].dtype) for name in wanted}, sep="/"
     )
+    if "backbone" in abstract and looped["backbone"].keys() != abstract["backbone"].keys():
+        params["backbone"] = stack_blocks(params["backbone"])
+    return params
 
 
 def _fit_tables(found: dict[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> Counter:
