@@ -24,14 +24,29 @@ from vlfau_jax.model.vlfau import Outputs
 class ObjectiveOptions:
     """What is minimised: au + dice_weight * dice + local_weight * local + global_weight * global.
 
-    `au_loss` is 'bce' or 'asymmetric'. Each step trains the sentences of `local_branches` action
-    units drawn at random; 0 stands for all of them.
+    A ramp (first, last) schedules the weight beside it: 0 until `first` steps have been taken, then
+    linear, whole from `last` on. (0, 0) is whole from the start.
+
+    Attributes:
+        au_loss: 'bce' or 'asymmetric'.
+        dice_weight: 0 leaves the Dice term out.
+        local_weight: of the sentences about the action units; 0 leaves them untrained.
+        global_weight: of the sentence about the face; 0 leaves it untrained.
+        dice_ramp: schedule of `dice_weight`.
+        local_ramp: schedule of `local_weight`.
+        global_ramp: schedule of `global_weight`.
+        class_weighting: whether rare action units weigh more (`class_weights`).
+        local_branches: each step trains the sentences of that many action units, drawn at random;
+            0 stands for all of them.
     """
 
     au_loss: str = "bce"
     dice_weight: float = 1.0
     local_weight: float = 1.0
     global_weight: float = 1.0
+    dice_ramp: tuple[int, int] = (0, 0)
+    local_ramp: tuple[int, int] = (0, 0)
+    global_ramp: tuple[int, int] = (0, 0)
     class_weighting: bool = True
     local_branches: int = 0
 
@@ -43,6 +58,41 @@ class ObjectiveOptions:
         for name in ("dice_weight", "local_weight", "global_weight", "local_branches"):
             if getattr(self, name) < 0:
                 raise UserError(f"objective.{name}={getattr(self, name)}: give 0 or more")
+        for name in ("dice", "local", "global"):
+            ramp = getattr(self, f"{name}_ramp")
+            if len(ramp) != 2 or not 0 <= ramp[0] <= ramp[1]:
+                raise UserError(
+                    f"objective.{name}_ramp={ramp}: give two steps (first, last), "
+                    "0 <= first <= last"
+                )
+            if any(ramp) and not getattr(self, f"{name}_weight"):
+                raise UserError(
+                    f"objective.{name}_ramp={ramp}: objective.{name}_weight=0 leaves nothing to "
+                    "ramp; give it a weight or (0, 0)"
+                )
+
+    @property
+    def ramped(self) -> tuple[str, ...]:
+        """The terms whose weight follows a ramp."""
+        return tuple(
+            name for name in ("dice", "local", "global") if any(getattr(self, f"{name}_ramp"))
+        )
+
+    def weights(self, step: Array | int) -> dict[str, Array | float]:
+        """The weight of every term once `step` steps have been taken."""
+        whole = {"au": 1.0} | {
+            name: getattr(self, f"{name}_weight") for name in ("dice", "local", "global")
+        }
+        return whole | {
+            name: whole[name] * _risen(step, *getattr(self, f"{name}_ramp")) for name in self.ramped
+        }
+
+
+def _risen(step: Array | int, first: int, last: int) -> Array:
+    """0 before `first`, 1 from `last` on, linear between; float32 []."""
+    if first == last:
+        return jnp.where(step < last, 0.0, 1.0)
+    return jnp.clip((step - first) / (last - first), 0.0, 1.0)
 
 
 class Term(NamedTuple):
@@ -137,12 +187,7 @@ def joint_loss(
     return terms
 
 
-def total(terms: dict[str, Term], options: ObjectiveOptions) -> Array:
-    """The scalar that is minimised."""
-    factors = {
-        "au": 1.0,
-        "dice": options.dice_weight,
-        "local": options.local_weight,
-        "global": options.global_weight,
-    }
-    return sum(factors[name] * term.mean() for name, term in terms.items())
+def total(terms: dict[str, Term], options: ObjectiveOptions, step: Array | int = 0) -> Array:
+    """The scalar that is minimised in the step after `step` others, which the ramps count."""
+    weights = options.weights(step)
+    return sum(weights[name] * term.mean() for name, term in terms.items())

@@ -22,7 +22,7 @@ from vlfau_jax.objectives.losses import ObjectiveOptions, class_weights
 from vlfau_jax.sharding.arrays import check_batch_size
 from vlfau_jax.sharding.mesh import MeshOptions, make_mesh
 from vlfau_jax.train.optimizer import OptimizerOptions, make_optimizer, make_schedule
-from vlfau_jax.train.state import TrainState, abstract_state
+from vlfau_jax.train.state import TrainState, abstract_state, initial_state
 from vlfau_jax.train.step import TrainStep, make_train_step
 from vlfau_jax.train.workdir import config_digest
 
@@ -115,6 +115,20 @@ class Experiment:
             objective=self.settings.objective,
             class_weights=self.class_weights,
             seed=self.settings.seed,
+            frozen=self.settings.optimizer.frozen,
+            ema_decay=self.settings.optimizer.ema_decay,
+        )
+
+    def initial_state(self, params: Mapping[str, Any] | None = None) -> TrainState:
+        """The state at step 0; `params`, whole or in parts, replace random ones."""
+        return initial_state(
+            self.model,
+            self.optimizer,
+            self.spec,
+            self.abstract,
+            self.settings.seed,
+            params,
+            frozen=self.settings.optimizer.frozen,
         )
 
     def inference_record(self, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,6 +146,7 @@ class Experiment:
             "fold": self.settings.data.fold,
             "train_subjects": self.train_subjects,
             "test_subjects": self.test_subjects,
+            "ema_decay": self.settings.optimizer.ema_decay,
             "warm_start": None,  # the loop says otherwise
             "steps": self.settings.train.steps,
             "config_digest": config_digest(config),
@@ -146,6 +161,7 @@ def prepare(settings: Settings) -> Experiment:
             f"train.warm_start={train.warm_start} holds a backbone, too; give it or "
             f"model.backbone_weights={settings.model.backbone_weights}"
         )
+    _check_fit(settings)
     mesh = make_mesh(settings.mesh)
     check_batch_size(train.batch_size, mesh)
     dataset = open_prepared(data.name, data.data_dir, data.variant)
@@ -174,6 +190,8 @@ def prepare(settings: Settings) -> Experiment:
     )
     # A finished network does not depend on the file that it began from: exports know no paths.
     options = replace(settings.model, backbone_weights="")
+    if settings.optimizer.freeze_backbone:  # its drop path would only be noise to the rest
+        options = replace(options, drop_path=0.0)
     model = VLFAU(options, len(aus), vocabulary.size)
     schedule = make_schedule(settings.optimizer, train.steps)
     optimizer = make_optimizer(settings.optimizer, schedule)
@@ -190,8 +208,47 @@ def prepare(settings: Settings) -> Experiment:
         class_weights=_class_weights(dataset, train_subjects, aus),
         optimizer=optimizer,
         schedule=schedule,
-        abstract=abstract_state(model, optimizer, batch, mesh),
+        abstract=abstract_state(
+            model,
+            optimizer,
+            batch,
+            mesh,
+            frozen=settings.optimizer.frozen,
+            averaged=settings.optimizer.ema_decay > 0,
+        ),
     )
+
+
+def _check_fit(settings: Settings) -> None:
+    """Refuses options that are each possible, but not together; UserError names both."""
+    size, model = settings.data.image_size, settings.model
+    if size < model.patch:
+        raise UserError(
+            f"data.image_size={size} is smaller than one patch, model.patch={model.patch}; "
+            f"give {model.patch} or more"
+        )
+    side = -(-size // model.patch)  # taps 1 to 3 each come after one more halving, 4 after none
+    for _ in range(min(*model.taps, 3)):
+        side = -(-side // 2)
+    if model.grid > side:
+        raise UserError(
+            f"model.grid={model.grid}: the finest of model.taps={model.taps} has {side} x {side} "
+            f"cells at data.image_size={size}; give at most {side}, or 0 for the last stage's own"
+        )
+    captions = {"local": model.local_captions, "global": model.global_captions}
+    if settings.optimizer.captioner_learning_rate and not any(captions.values()):
+        raise UserError(
+            f"optimizer.captioner_learning_rate={settings.optimizer.captioner_learning_rate}: the "
+            "model has no captioner (model.local_captions=False, model.global_captions=False); "
+            "give 0"
+        )
+    for name in settings.objective.ramped:
+        if not captions.get(name, True):
+            ramp = getattr(settings.objective, f"{name}_ramp")
+            raise UserError(
+                f"objective.{name}_ramp={ramp}: model.{name}_captions=False has no such term; "
+                "give (0, 0)"
+            )
 
 
 def _class_weights(dataset: Dataset, subjects: tuple[str, ...], aus: tuple[int, ...]) -> np.ndarray:

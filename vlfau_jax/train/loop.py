@@ -21,7 +21,7 @@ from vlfau_jax.train.clock import Clock
 from vlfau_jax.train.experiment import Experiment, Settings, TrainOptions, prepare
 from vlfau_jax.train.progress import Progress
 from vlfau_jax.train.provenance import check_provenance, file_digest
-from vlfau_jax.train.state import TrainState, initial_state
+from vlfau_jax.train.state import TrainState
 from vlfau_jax.train.step import TrainStep, abstract_batch
 from vlfau_jax.train.warm_start import load_warm_start
 from vlfau_jax.train.workdir import FINAL_FILE, claim, write_json
@@ -29,7 +29,8 @@ from vlfau_jax.train.writer import MetricWriter
 
 __all__ = ["Evaluator", "TrainOptions", "train"]
 
-# (experiment, parameters on the devices) -> scores on the test subjects, by name.
+# (experiment, parameters on the devices, the average where one is kept) -> scores on the test
+# subjects, by name.
 Evaluator = Callable[[Experiment, Any], Mapping[str, float]]
 
 
@@ -92,7 +93,7 @@ class _Run:
             beginning = _beginning(e)
         params, self.inference["warm_start"] = beginning
         with self.clock("compile"):
-            state = initial_state(e.model, e.optimizer, e.spec, e.abstract, e.settings.seed, params)
+            state = e.initial_state(params)
         return state, 0
 
     def _tell_of_the_schedule(self, before: Mapping[str, Any], done: int) -> None:
@@ -166,7 +167,7 @@ class _Run:
         with self.clock("train"):
             jax.block_until_ready(state)
         with self.clock("eval"):
-            progress.scored(self.evaluator(self.experiment, state.params))
+            progress.scored(self.evaluator(self.experiment, state.answering))
 
     def save(self, k: int, state: TrainState, progress: Progress) -> None:
         """Starts a checkpoint of a state whose step is known to be finite."""

@@ -1,23 +1,50 @@
-"""AdamW with linear warm-up and cosine decay."""
+"""AdamW with linear warm-up and cosine decay, and which parameters move how fast."""
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 
 from vlfau_jax.errors import UserError
+from vlfau_jax.model.swin import stack_blocks, unstack_blocks
 
 # Biases, relative-position biases among them, and normalisation scales are not pulled towards zero
 # (arXiv 2103.14030, section A2); the ending of a name tells.
 UNDECAYED = ("bias", "scale")
 
 
+_BLOCK = re.compile(r"stage(\d+)_block(\d+)")
+CAPTIONERS = ("local_captioner", "global_captioner")
+
+
 @dataclass(frozen=True)
 class OptimizerOptions:
-    """AdamW; `decay_steps` is where the cosine ends (0: at train.steps)."""
+    """AdamW, and what moves at another rate or not at all.
+
+    Attributes:
+        learning_rate: the peak.
+        warmup_steps: steps from 0 to the peak.
+        decay_steps: where the cosine ends; 0 at train.steps.
+        end_factor: the last rate over the peak.
+        weight_decay: decoupled; not of biases and norms.
+        clip_norm: largest global norm of the gradient of all that moves.
+        b1: decay of the first moment.
+        b2: decay of the second moment.
+        freeze_backbone: the backbone stays as it began: no gradient is computed for it, it has no
+            moments, and its drop path is off.
+        layer_decay: factor on the rate for every block of depth below the backbone's top
+            (`rate_factors`).
+        captioner_learning_rate: the captioners' own peak, on the same schedule; 0 for the common
+            one.
+        ema_decay: decay of the running average of the parameters, which then answers in evaluation
+            and export; 0 keeps none.
+    """
 
     learning_rate: float = 1e-4
     warmup_steps: int = 500
@@ -27,15 +54,40 @@ class OptimizerOptions:
     clip_norm: float = 1.0
     b1: float = 0.9
     b2: float = 0.999
+    freeze_backbone: bool = False
+    layer_decay: float = 1.0
+    captioner_learning_rate: float = 0.0
+    ema_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuses an impossible schedule, naming field and value."""
+        """Refuses an impossible recipe, naming field and value."""
         for name in ("learning_rate", "clip_norm"):
-            if getattr(self, name) <= 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise UserError(f"optimizer.{name}={getattr(self, name)}: give more than 0")
-        for name in ("warmup_steps", "decay_steps", "end_factor", "weight_decay"):
-            if getattr(self, name) < 0:
+        for name in (
+            "warmup_steps",
+            "decay_steps",
+            "end_factor",
+            "weight_decay",
+            "captioner_learning_rate",
+        ):
+            if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"optimizer.{name}={getattr(self, name)}: give 0 or more")
+        for name in ("b1", "b2", "ema_decay"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"optimizer.{name}={getattr(self, name)}: give 0 to below 1")
+        if not 0 < self.layer_decay <= 1:
+            raise UserError(f"optimizer.layer_decay={self.layer_decay}: give above 0, up to 1")
+        if self.freeze_backbone and self.layer_decay != 1:
+            raise UserError(
+                f"optimizer.layer_decay={self.layer_decay}: optimizer.freeze_backbone=True leaves "
+                "nothing of the backbone to move; give 1.0, or freeze_backbone=False"
+            )
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """The parts of the network that do not move."""
+        return ("backbone",) if self.freeze_backbone else ()
 
 
 def make_schedule(options: OptimizerOptions, steps: int) -> optax.Schedule:
@@ -58,11 +110,65 @@ def decayed(params: Any) -> Any:
     )
 
 
+def moving(params: Any, frozen: tuple[str, ...]) -> Any:
+    """The parameters without the parts named in `frozen`: what the optimizer knows of."""
+    return {part: tree for part, tree in params.items() if part not in frozen}
+
+
+def rate_factors(params: Any, options: OptimizerOptions) -> Any:
+    """Every parameter's learning rate over the common one, float32, ready to multiply it.
+
+    Captioners: captioner_learning_rate / learning_rate. Backbone: layer_decay ** (top - depth) with
+    depth 0 the embedding, 1 the first block, one more for each block through all stages, and the
+    top, at full rate, what follows the last block. So counts Swin's fine-tuning
+    (microsoft/SimMIM:optimizer.py, get_swin_layer), but a merge belongs to the stage it feeds: it
+    has the depth of that stage's first block. Everything else: 1.
+
+    `params` are arrays or their shapes, in either layout of the backbone.
+    """
+    captioners = options.captioner_learning_rate / options.learning_rate or 1.0
+    looped = dict(params)
+    if "backbone" in params:
+        looped["backbone"] = jax.eval_shape(unstack_blocks, params["backbone"])
+    depths = backbone_depths(looped.get("backbone", {}))
+    top = max(depths.values(), default=0)
+
+    def factor(path: tuple, _: Any) -> np.ndarray:
+        factor = captioners if path[0].key in CAPTIONERS else 1.0
+        if path[0].key == "backbone":
+            factor = options.layer_decay ** (top - depths[path[1].key])
+        return np.asarray(factor, np.float32)
+
+    factors = jax.tree_util.tree_map_with_path(factor, looped)
+    if "backbone" in params and params["backbone"].keys() != looped["backbone"].keys():
+        factors["backbone"] = stack_blocks(factors["backbone"])
+    return jax.tree.map(
+        lambda factor, leaf: np.expand_dims(factor, tuple(range(factor.ndim, leaf.ndim))),
+        factors,
+        dict(params),
+    )
+
+
+def backbone_depths(backbone: Any) -> dict[str, int]:
+    """Depth of every module of a looped backbone, by its name (see `rate_factors`)."""
+    blocks = [_BLOCK.fullmatch(name) for name in backbone]
+    places = sorted(tuple(map(int, found.groups())) for found in blocks if found)
+    depths = {f"stage{s}_block{i}": depth for depth, (s, i) in enumerate(places, 1)}
+    for name in backbone.keys() - depths.keys():
+        if name == "embedding":
+            depths[name] = 0
+        elif name.startswith("merge"):
+            depths[name] = 1 + sum(s < int(name.removeprefix("merge")) for s, _ in places)
+        else:
+            depths[name] = 1 + len(places)
+    return depths
+
+
 def make_optimizer(
     options: OptimizerOptions, schedule: optax.Schedule
 ) -> optax.GradientTransformation:
-    """Gradient clipping by the global norm, then AdamW."""
-    return optax.chain(
+    """Gradient clipping by the global norm, then AdamW, then each parameter's own rate."""
+    steps = [
         optax.clip_by_global_norm(options.clip_norm),
         optax.adamw(
             schedule,
@@ -71,4 +177,13 @@ def make_optimizer(
             weight_decay=options.weight_decay,
             mask=decayed,
         ),
-    )
+    ]
+    if options.layer_decay != 1 or options.captioner_learning_rate:
+        steps.append(
+            optax.stateless(
+                lambda updates, _: jax.tree.map(
+                    lambda update, factor: update * factor, updates, rate_factors(updates, options)
+                )
+            )
+        )
+    return optax.chain(*steps)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -18,6 +19,7 @@ from vlfau_jax.data.batch import Spec
 from vlfau_jax.model.vlfau import VLFAU
 from vlfau_jax.sharding.arrays import replicated
 from vlfau_jax.sharding.rules import parameter_shardings
+from vlfau_jax.train.optimizer import moving
 
 _UNOPTIMISED = {"xla_backend_optimization_level": 0}
 
@@ -26,12 +28,19 @@ _UNOPTIMISED = {"xla_backend_optimization_level": 0}
 class TrainState:
     """step int32 [] (steps taken), params float32, opt_state of the optimizer.
 
-    Nothing random is stored: the keys of step k follow from the seed and k (`stream`).
+    `ema` is the running average of params, in their structure; None where none is kept. Nothing
+    random is stored: the keys of step k follow from the seed and k (`stream`).
     """
 
     step: Array
     params: Any
     opt_state: Any
+    ema: Any = None
+
+    @property
+    def answering(self) -> Any:
+        """The parameters that evaluation and export use: the average where one is kept."""
+        return self.params if self.ema is None else self.ema
 
 
 def stream(seed: int, name: str, step: int | Array) -> Array:
@@ -59,11 +68,18 @@ def abstract_params(model: VLFAU, spec: Spec) -> Any:
 
 
 def abstract_state(
-    model: VLFAU, optimizer: optax.GradientTransformation, spec: Spec, mesh: Mesh
+    model: VLFAU,
+    optimizer: optax.GradientTransformation,
+    spec: Spec,
+    mesh: Mesh,
+    *,
+    frozen: tuple[str, ...] = (),
+    averaged: bool = False,
 ) -> TrainState:
     """Shapes, dtypes and shardings of the whole state.
 
-    The optimizer's moments lie where their parameters lie; its counters are replicated.
+    The optimizer's moments lie where their parameters lie, the average too; counters are
+    replicated. The optimizer does not know the parts named in `frozen`; `averaged` keeps `ema`.
     """
     boxed = abstract_params(model, spec)
     everywhere = replicated(mesh)
@@ -71,12 +87,12 @@ def abstract_state(
     opt_state = optax.tree.map_params(
         optimizer,
         lambda moment, param: _on(moment, param.sharding),
-        jax.eval_shape(optimizer.init, params),
-        params,
+        jax.eval_shape(optimizer.init, moving(params, frozen)),
+        moving(params, frozen),
         transform_non_params=lambda counter: _on(counter, everywhere),
     )
     step = jax.ShapeDtypeStruct((), jnp.int32, sharding=everywhere)
-    return TrainState(step, params, opt_state)
+    return TrainState(step, params, opt_state, params if averaged else None)
 
 
 def initial_state(
@@ -86,10 +102,13 @@ def initial_state(
     abstract: TrainState,
     seed: int,
     params: Mapping[str, Any] | None = None,
+    *,
+    frozen: tuple[str, ...] = (),
 ) -> TrainState:
-    """The state at step 0, computed shard by shard.
+    """The state at step 0, computed shard by shard, laid out as `abstract` says.
 
-    `params` (host arrays), the whole tree or parts such as "backbone", replace random ones.
+    `params` (host arrays), the whole tree or parts such as "backbone", replace random ones;
+    `frozen` is what `abstract_state` was given.
     """
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
     given = params or {}
@@ -102,8 +121,11 @@ def initial_state(
             compiler_options=_UNOPTIMISED if jax.default_backend() == "cpu" else None,
         )
         params = born() | params
-    opt_state = jax.jit(optimizer.init, out_shardings=shardings.opt_state)(params)
-    return TrainState(jax.device_put(jnp.int32(0), shardings.step), params, opt_state)
+    opt_state = jax.jit(optimizer.init, out_shardings=shardings.opt_state)(moving(params, frozen))
+    ema = None
+    if abstract.ema is not None:  # buffers of its own: both trees are donated to the step
+        ema = jax.jit(partial(jax.tree.map, jnp.copy), out_shardings=shardings.ema)(params)
+    return TrainState(jax.device_put(jnp.int32(0), shardings.step), params, opt_state, ema)
 
 
 def _on(leaf: jax.ShapeDtypeStruct, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
