@@ -1,8 +1,9 @@
 """Checkpoints: state, clock and data position, and the little that inference needs.
 
-Every checkpoint holds two arrays trees, `params` and `optimizer`, and a JSON record with
-`progress` (steps taken, next batch, seconds) and `inference` (all that turns parameters into
-answers: units, vocabulary, crop rule, sizes). Evaluation and export read `params` and the record.
+Every checkpoint holds two trees of arrays, `params` and `optimizer`, a third, `ema`, where the run
+averages its parameters, and a JSON record with `progress` (steps taken, next batch, seconds) and
+`inference` (all that turns parameters into answers: units, vocabulary, crop rule, sizes).
+Evaluation and export read the average, or `params` where there is none, and the record.
 """
 
 from __future__ import annotations
@@ -55,10 +56,7 @@ class Checkpoints:
         self._saving = step
         self._checkpointer.save_checkpointables_async(
             step,
-            {
-                "params": state.params,
-                "optimizer": {"step": state.step, "opt_state": state.opt_state},
-            },
+            _items(state),
             force=True,
             custom_metadata=dict(record),
         )
@@ -68,9 +66,9 @@ class Checkpoints:
 
         Raises UserError where the newest checkpoint cannot be read.
         """
-        rest = {"step": abstract.step, "opt_state": abstract.opt_state}
-        items, record = _read(self._checkpointer, {"params": abstract.params, "optimizer": rest})
-        return TrainState(params=items["params"], **items["optimizer"]), record
+        items, record = _read(self._checkpointer, _items(abstract))
+        optimizer = items.pop("optimizer")
+        return TrainState(**items, **optimizer), record
 
     def wait(self) -> None:
         """Returns when all that was saved is on disk."""
@@ -95,6 +93,7 @@ class Checkpoints:
 def load_inference(workdir: Path) -> tuple[Any, dict[str, Any], int]:
     """Parameters (NumPy), the `inference` record and the step of a run's newest checkpoint.
 
+    The parameters are the averaged ones where the run averages them (`ema_decay` of the record).
     Raises UserError where the workdir has no checkpoint or an unreadable one.
     """
     folder = (Path(workdir) / CHECKPOINTS).absolute()
@@ -104,8 +103,9 @@ def load_inference(workdir: Path) -> tuple[Any, dict[str, Any], int]:
         if checkpointer.latest is None:
             raise UserError(f"{folder} holds no finished checkpoint; train to the first one")
         step = checkpointer.latest.step
-        items, record = _read(checkpointer, {"params": None})
-    return jax.tree.map(np.asarray, items["params"]), record["inference"], step
+        items, record = _read(checkpointer, None)
+    (params,) = items.values()
+    return jax.tree.map(np.asarray, params), record["inference"], step
 
 
 def params_digest(params: Any) -> str:
@@ -118,9 +118,19 @@ def params_digest(params: Any) -> str:
     return digest.hexdigest()
 
 
+def _items(state: TrainState) -> dict[str, Any]:
+    """A state as orbax keeps it: trees by the name of their folder."""
+    rest = {"optimizer": {"step": state.step, "opt_state": state.opt_state}}
+    return {"params": state.params, **rest} | ({} if state.ema is None else {"ema": state.ema})
+
+
 def _read(
-    checkpointer: ocp.training.Checkpointer, abstract: dict[str, Any]
+    checkpointer: ocp.training.Checkpointer, abstract: dict[str, Any] | None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The newest checkpoint's items laid out as `abstract`, and its record.
+
+    None stands for the parameters that answer, the average or else `params`, on one device.
+    """
     newest, *older = reversed(checkpointer.checkpoints)
     folder = Path(checkpointer.directory) / str(newest.step)
     remedy = f"to go on from step {older[0].step}" if older else "to begin anew"
@@ -128,12 +138,13 @@ def _read(
         raise UserError(f"{folder} is damaged ({found}); remove that folder {remedy}")
     try:
         metadata = checkpointer.checkpointables_metadata(newest.step)
-        if abstract == {"params": None}:
+        if abstract is None:
+            answering = "ema" if "ema" in metadata.metadata else "params"
             here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
             abstract = {
-                "params": jax.tree.map(
+                answering: jax.tree.map(
                     lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here),
-                    metadata.metadata["params"],
+                    metadata.metadata[answering],
                 )
             }
         return checkpointer.load_checkpointables(newest.step, abstract), metadata.custom_metadata
