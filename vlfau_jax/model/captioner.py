@@ -4,34 +4,30 @@ One step, for features f [p, d] at p positions, state (h, c) and the previous wo
 
     e = v . relu(W_h h + W_f f)      scores over positions
     z = sum_p softmax(e)_p f_p       context
-    h, c = LSTM([embed(w), z], (h, c))
+    h, c = LSTM([embed(w) (+ embed(au)), z], (h, c))
     logits = W_o dropout(h)
 
 h and c start as linear maps of the mean feature. The words' share of the gates and W_f f do not
 depend on the state, so both are computed outside the recurrence.
+
+A `Captioner` holds the parameters; facing feature maps it becomes a `Decoder`, a pure value, which
+training unrolls along true sentences and `decoding.search` along its own.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax import struct
 from jax import Array
 
-from vlfau_jax.data.vocabulary import END, PAD, START, UNK
 from vlfau_jax.model.swin import named
 
 Parameters = dict[str, Array]
-UNSPOKEN = (PAD, START, UNK)  # tokens that are no words: decoding never picks them
-
-
-class Spoken(NamedTuple):
-    """Greedy sentences: tokens int32 [m, t] padded after <end>, attention float32 [m, t, p]."""
-
-    tokens: Array
-    attention: Array
 
 
 class State(NamedTuple):
@@ -41,33 +37,131 @@ class State(NamedTuple):
     cell: Array
 
 
+class Scene(NamedTuple):
+    """What the words speak of: features f [m, p, d], keys W_f f [m, p, attention].
+
+    `au_gates` [m, 4 * hidden] is the share of the action unit's embedding; None without one.
+    """
+
+    features: Array
+    keys: Array
+    au_gates: Array | None
+
+
+def look(p: Parameters, features: Array, au_words: Array | None) -> tuple[Scene, State]:
+    """All that precedes the first word: features [m, p, d], au_words [m, embedding] or None."""
+    keys = features @ p["features_to_attention"] + p["attention_bias"][None, None]
+    au_gates = None if au_words is None else au_words @ p["words_to_gates"]
+    mean = features.mean(1)
+    state = State(
+        mean @ p["mean_to_hidden"] + p["hidden_bias"][None],
+        mean @ p["mean_to_cell"] + p["cell_bias"][None],
+    )
+    return Scene(features, keys, au_gates), state
+
+
 def attend_and_step(
-    p: Parameters, state: State, word_gates: Array, features: Array, keys: Array
+    p: Parameters, scene: Scene, state: State, word_gates: Array
 ) -> tuple[State, Array]:
     """One step of the recurrence for m sentences.
 
     Args:
         p: the captioner's parameters.
+        scene: what the sentences speak of.
         state: hidden and cell, [m, hidden].
         word_gates: the previous words' share of the gates, [m, 4 * hidden].
-        features: f, [m, p, d].
-        keys: W_f f, [m, p, attention].
 
     Returns:
         The new state, and attention weights float32 [m, p].
     """
     query = state.hidden @ p["hidden_to_attention"]
-    scores = nn.relu(query[:, None] + keys) @ p["attention_to_score"]
+    scores = nn.relu(query[:, None] + scene.keys) @ p["attention_to_score"]
     weights = nn.softmax(scores.astype(jnp.float32))
-    context = jnp.einsum("mp,mpd->md", weights.astype(features.dtype), features)
+    context = jnp.einsum("mp,mpd->md", weights.astype(scene.features.dtype), scene.features)
     gates = word_gates + context @ p["context_to_gates"] + state.hidden @ p["hidden_to_gates"]
+    if scene.au_gates is not None:
+        gates = gates + scene.au_gates
     i, f, g, o = jnp.split(gates, 4, axis=-1)
     cell = nn.sigmoid(f) * state.cell + nn.sigmoid(i) * jnp.tanh(g)
     return State(nn.sigmoid(o) * jnp.tanh(cell), cell), weights
 
 
+def vocabulary_logits(p: Parameters, hidden: Array) -> Array:
+    """[..., hidden] -> float32 [..., v]: bfloat16 logits would tie, and ties pick low words."""
+    product = jnp.matmul(hidden, p["hidden_to_logits"], preferred_element_type=jnp.float32)
+    return product + jnp.expand_dims(p["logits_bias"], tuple(range(hidden.ndim - 1)))
+
+
+def speak(p: Parameters, scene: Scene, state: State, words: Array) -> tuple[State, Array, Array]:
+    """One step of k beams: words int32 [m, k], state [m, k, hidden]; the scene is not tiled.
+
+    Returns the new state, logits float32 [m, k, v], attention float32 [m, k, p].
+    """
+    beams = jax.vmap(attend_and_step, (None, None, 1, 1), 1)
+    state, weights = beams(p, scene, state, p["word_gates"][words])
+    return state, vocabulary_logits(p, state.hidden), weights
+
+
+def unroll(p: Parameters, scene: Scene, state: State, words: Array) -> tuple[Array, Array]:
+    """Steps along words int32 [m, t]: hidden states [m, t, hidden], attention float32 [m, t, p]."""
+
+    def step(state: State, word_gates: Array) -> tuple[State, tuple[Array, Array]]:
+        state, weights = attend_and_step(p, scene, state, word_gates)
+        return state, (state.hidden, weights)
+
+    _, (hidden, attention) = jax.lax.scan(step, state, p["word_gates"][words.T])
+    return hidden.swapaxes(0, 1), attention.swapaxes(0, 1)
+
+
+def over_decoders(stacked: bool, function: Callable, p: Parameters, *rows: Any) -> Any:
+    """function(p, *rows); for parameters [n, ...] and rows [b, n, ...], one call for each of n."""
+    if not stacked:
+        return function(p, *rows)
+    return jax.vmap(function, (0, *(1 for _ in rows)), 1)(p, *rows)
+
+
+@struct.dataclass
+class Decoder:
+    """A captioner before its feature maps, in the compute dtype: a value, fit for scans and loops.
+
+    Rows, one for each sentence, are [m], or [b, n] where n decoders are `stacked`. `state` is the
+    one before the first word.
+    """
+
+    parameters: Parameters
+    scene: Scene
+    state: State
+    stacked: bool = struct.field(pytree_node=False)
+
+    def speak(self, state: State, words: Array) -> tuple[State, Array, Array]:
+        """`speak` of beams: words int32 [*rows, k], state [*rows, k, hidden]."""
+        return over_decoders(self.stacked, speak, self.parameters, self.scene, state, words)
+
+    def unroll(self, words: Array) -> tuple[Array, Array]:
+        """`unroll` along words int32 [*rows, t], from the first."""
+        return over_decoders(self.stacked, unroll, self.parameters, self.scene, self.state, words)
+
+    def logits(self, hidden: Array) -> Array:
+        """`vocabulary_logits` of hidden states [*rows, t, hidden]."""
+        return over_decoders(self.stacked, vocabulary_logits, self.parameters, hidden)
+
+
+def _stacked(init: Callable) -> Callable:
+    """An initialiser of [n, ...] that draws each of n as `init` would draw it alone."""
+
+    def each(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+        keys = jax.random.split(key, shape[0])
+        return jax.vmap(lambda key: init(key, shape[1:], dtype))(keys)
+
+    return each
+
+
 class Captioner(nn.Module):
-    """The decoder: every row it is given is one sentence, and all rows share its parameters."""
+    """The parameters of one decoder, or of `decoders` ones stacked along the logical axis "au".
+
+    `au_embeddings` is the number of action units that a shared decoder tells apart by a learned
+    vector added to every word's, <start> included; 0 for none.
+    """
 
     vocabulary_size: int
     feature_width: int
@@ -75,6 +169,8 @@ class Captioner(nn.Module):
     hidden: int = 512
     attention: int = 512
     dropout: float = 0.5
+    decoders: int = 0
+    au_embeddings: int = 0
     dtype: jnp.dtype = jnp.float32
 
     def setup(self) -> None:
@@ -82,99 +178,86 @@ class Captioner(nn.Module):
         v, d, e = self.vocabulary_size, self.feature_width, self.embedding
         h, a = self.hidden, self.attention
         lecun, zeros = nn.initializers.lecun_normal(), nn.initializers.zeros
+        # A mesh axis divides an array once: where it divides decoders, each one's state is whole.
+        state = "decoder" if self.decoders else "hidden"
         declare = {
             "words": (nn.initializers.normal(0.1), ("vocab", "embed"), (v, e)),
-            "words_to_gates": (lecun, ("embed", "hidden"), (e, 4 * h)),
-            "context_to_gates": (lecun, ("embed", "hidden"), (d, 4 * h)),
-            "hidden_to_gates": (nn.initializers.orthogonal(), ("embed", "hidden"), (h, 4 * h)),
-            "gates_bias": (zeros, ("hidden",), (4 * h,)),
+            "words_to_gates": (lecun, ("embed", state), (e, 4 * h)),
+            "context_to_gates": (lecun, ("embed", state), (d, 4 * h)),
+            "hidden_to_gates": (nn.initializers.orthogonal(), ("embed", state), (h, 4 * h)),
+            "gates_bias": (zeros, (state,), (4 * h,)),
             "features_to_attention": (lecun, ("embed", "refine"), (d, a)),
             "hidden_to_attention": (lecun, ("embed", "refine"), (h, a)),
             "attention_bias": (zeros, ("refine",), (a,)),
             "attention_to_score": (nn.initializers.normal(a**-0.5), ("refine",), (a,)),
-            "mean_to_hidden": (lecun, ("embed", "hidden"), (d, h)),
-            "hidden_bias": (zeros, ("hidden",), (h,)),
-            "mean_to_cell": (lecun, ("embed", "hidden"), (d, h)),
-            "cell_bias": (zeros, ("hidden",), (h,)),
-            "hidden_to_logits": (lecun, ("hidden", "vocab"), (h, v)),
+            "mean_to_hidden": (lecun, ("embed", state), (d, h)),
+            "hidden_bias": (zeros, (state,), (h,)),
+            "mean_to_cell": (lecun, ("embed", state), (d, h)),
+            "cell_bias": (zeros, (state,), (h,)),
+            "hidden_to_logits": (lecun, (state, "vocab"), (h, v)),
             "logits_bias": (zeros, ("vocab",), (v,)),
         }
+        if self.decoders:
+            declare = {
+                name: (_stacked(init), ("au", *axes), (self.decoders, *shape))
+                for name, (init, axes, shape) in declare.items()
+            }
+        if self.au_embeddings:
+            declare["aus"] = (
+                nn.initializers.normal(0.1),
+                ("au", "embed"),
+                (self.au_embeddings, e),
+            )
         self.parameters = {
             name: self.param(name, named(init, *axes), shape)
             for name, (init, axes, shape) in declare.items()
         }
 
-    def _begin(self, features: Array) -> tuple[Parameters, Array, Array, Array, State]:
-        """Parameters and features in the compute dtype, and all that precedes the first word."""
-        p = {name: value.astype(self.dtype) for name, value in self.parameters.items()}
+    def face(self, features: Array, branches: Array | None = None) -> Decoder:
+        """The decoder before features [b, k, p, d]: one sentence for each of the b * k maps.
+
+        `branches` int32 [k] says which action units the k maps belong to, where the decoder tells
+        them apart; None for all of them in order.
+        """
+        stacked = self.decoders > 0
+        b, k = features.shape[:2]
         features = features.astype(self.dtype)
-        keys = features @ p["features_to_attention"] + p["attention_bias"][None, None]
-        word_gates = p["words"] @ p["words_to_gates"] + p["gates_bias"][None]
-        mean = features.mean(1)
-        state = State(
-            mean @ p["mean_to_hidden"] + p["hidden_bias"][None],
-            mean @ p["mean_to_cell"] + p["cell_bias"][None],
-        )
-        return p, features, keys, word_gates, state
+        p = {name: value.astype(self.dtype) for name, value in self.parameters.items()}
+        p["logits_bias"] = self.parameters["logits_bias"]
+        au_words = p.pop("aus", None)
+        if branches is not None:
+            if stacked:
+                p = {name: jnp.take(value, branches, axis=0) for name, value in p.items()}
+            if au_words is not None:
+                au_words = jnp.take(au_words, branches, axis=0)
+        if au_words is not None:
+            au_words = jnp.broadcast_to(au_words[None], (b, *au_words.shape)).reshape(b * k, -1)
+        if not stacked:
+            features = features.reshape(b * k, *features.shape[2:])
+        p["word_gates"] = p["words"] @ p["words_to_gates"] + jnp.expand_dims(p["gates_bias"], -2)
+        scene, state = over_decoders(stacked, look, p, features, au_words)
+        return Decoder(p, scene, state, stacked)
 
-    def _logits(self, p: Parameters, hidden: Array) -> Array:
-        """[..., hidden] -> float32 [..., v]: bfloat16 logits would tie, and ties pick low words."""
-        product = jnp.matmul(hidden, p["hidden_to_logits"], preferred_element_type=jnp.float32)
-        return product + jnp.expand_dims(
-            self.parameters["logits_bias"], tuple(range(hidden.ndim - 1))
-        )
-
-    def teacher_force(self, features: Array, tokens: Array, train: bool) -> tuple[Array, Array]:
+    def teacher_force(
+        self, features: Array, tokens: Array, train: bool, branches: Array | None = None
+    ) -> tuple[Array, Array]:
         """Scores the given sentences word by word, each word seeing the true ones before it.
 
         Args:
-            features: [m, p, d].
-            tokens: int32 [m, t], beginning with <start>.
+            features: [b, k, p, d].
+            tokens: int32 [b, k, t], beginning with <start>.
             train: whether to drop out (random stream "dropout").
+            branches: as in `face`.
 
         Returns:
-            Logits float32 [m, t-1, v] of tokens[:, 1:], attention float32 [m, t-1, p].
+            Logits float32 [b, k, t-1, v] of tokens[..., 1:], attention float32 [b, k, t-1, p].
         """
-        p, features, keys, word_gates, state = self._begin(features)
-        gates = word_gates[tokens[:, :-1].T]
-
-        def step(state: State, gates: Array) -> tuple[State, tuple[Array, Array]]:
-            state, weights = attend_and_step(p, state, gates, features, keys)
-            return state, (state.hidden, weights)
-
-        _, (hidden, attention) = jax.lax.scan(step, state, gates)
-        hidden, attention = hidden.swapaxes(0, 1), attention.swapaxes(0, 1)
+        decoder = self.face(features, branches)
+        b, k, t = tokens.shape
+        words = tokens[..., :-1]
+        hidden, attention = decoder.unroll(words if decoder.stacked else words.reshape(b * k, -1))
         if train and self.dropout > 0.0:
             keep = jax.random.bernoulli(self.make_rng("dropout"), 1 - self.dropout, hidden.shape)
             hidden = jnp.where(keep, hidden / (1 - self.dropout), 0.0).astype(self.dtype)
-        return self._logits(p, hidden), attention
-
-    def greedy(self, features: Array, length: int) -> Spoken:
-        """Writes sentences of at most `length` words, the likeliest word or <end> each time.
-
-        Features are [m, p, d]. Stops as soon as every sentence has ended; <end> is kept.
-        """
-        p, features, keys, word_gates, state = self._begin(features)
-        m, positions, _ = features.shape
-        spoken = Spoken(
-            jnp.full((m, length), PAD, jnp.int32), jnp.zeros((m, length, positions), jnp.float32)
-        )
-        words = jnp.full((m,), START, jnp.int32)
-
-        def unfinished(carry: tuple) -> Array:
-            t, _, words, _ = carry
-            return (t < length) & ~jnp.all((words == END) | (words == PAD))
-
-        def say(carry: tuple) -> tuple:
-            t, state, words, spoken = carry
-            ended = (words == END) | (words == PAD)
-            state, weights = attend_and_step(p, state, word_gates[words], features, keys)
-            logits = self._logits(p, state.hidden).at[:, jnp.asarray(UNSPOKEN)].set(-jnp.inf)
-            words = jnp.where(ended, PAD, jnp.argmax(logits, -1).astype(jnp.int32))
-            weights = jnp.where(ended[:, None], 0.0, weights)
-            spoken = Spoken(
-                spoken.tokens.at[:, t].set(words), spoken.attention.at[:, t].set(weights)
-            )
-            return t + 1, state, words, spoken
-
-        return jax.lax.while_loop(unfinished, say, (jnp.int32(0), state, words, spoken))[3]
+        logits = decoder.logits(hidden)
+        return logits.reshape(b, k, t - 1, -1), attention.reshape(b, k, t - 1, -1)

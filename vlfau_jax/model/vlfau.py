@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
 from jax import Array
 
-from vlfau_jax.model.captioner import Captioner, Spoken
+from vlfau_jax.data.vocabulary import PAD, START
+from vlfau_jax.model.captioner import Captioner
+from vlfau_jax.model.decoding import Spoken, search
 from vlfau_jax.model.fusion import MultiScaleCombination
 from vlfau_jax.model.options import ModelOptions
 from vlfau_jax.model.refinement import Refinement
@@ -30,41 +33,44 @@ class Outputs:
 
     au_logits float32 [b, n]; local_logits float32 [b, k, t-1, v]; global_logits [b, t-1, v];
     spatial_maps (DAIR's s) float32 [b, n, h, w]; local_attention [b, k, t-1, h, w];
-    global_attention [b, t-1, h, w]; stem (F) float32 [b, h, w, d].
+    global_attention [b, t-1, h, w]; stem (F) float32 [b, h, w, d]. None for captions switched off.
     """
 
     au_logits: Array
     spatial_maps: Array
     stem: Array
-    local_logits: Array
-    local_attention: Array
-    global_logits: Array
-    global_attention: Array
+    local_logits: Array | None = None
+    local_attention: Array | None = None
+    global_logits: Array | None = None
+    global_attention: Array | None = None
 
 
 @struct.dataclass
 class Description:
-    """Scores, sentences and maps, from the image alone.
+    """Scores, sentences and maps, from the image alone. None for captions switched off.
 
     au_logits float32 [b, n]; spatial_maps float32 [b, n, h, w]; local_tokens int32 [b, n, t] and
     global_tokens int32 [b, t], without <start>, padded after <end>; local_attention
-    float32 [b, n, t, h, w] and global_attention [b, t, h, w], zero after <end>.
+    float32 [b, n, t, h, w] and global_attention [b, t, h, w], zero after <end>; local_scores
+    float32 [b, n] and global_scores [b], the mean log-probability of a sentence's words.
     """
 
     au_logits: Array
     spatial_maps: Array
-    local_tokens: Array
-    local_attention: Array
-    global_tokens: Array
-    global_attention: Array
+    local_tokens: Array | None = None
+    local_attention: Array | None = None
+    local_scores: Array | None = None
+    global_tokens: Array | None = None
+    global_attention: Array | None = None
+    global_scores: Array | None = None
 
 
 class Classifier(nn.Module):
     """Global average pooling of each F_i, then that branch's own linear logit."""
 
     @nn.compact
-    def __call__(self, refined: Array) -> Array:
-        """[b, n, h, w, d] -> logits float32 [b, n]."""
+    def __call__(self, refined: Array, context: Array | None = None) -> Array:
+        """[b, n, h, w, d] -> logits float32 [b, n]; context float32 [b, d] adds its own share."""
         _, n, _, _, d = refined.shape
         init = nn.initializers.variance_scaling(
             1.0, "fan_in", "truncated_normal", in_axis=1, out_axis=()
@@ -72,53 +78,99 @@ class Classifier(nn.Module):
         kernel = self.param("kernel", named(init, "au", "embed"), (n, d))
         bias = self.param("bias", named(nn.initializers.zeros, "au"), (n,))
         pooled = refined.astype(jnp.float32).mean((2, 3))
-        return jnp.einsum("bnd,nd->bn", pooled, kernel) + bias[None]
+        logits = jnp.einsum("bnd,nd->bn", pooled, kernel) + bias[None]
+        if context is None:
+            return logits
+        of_context = self.param("context_kernel", named(init, "au", "embed"), (n, d))
+        return logits + jnp.einsum("bd,nd->bn", context, of_context)
 
 
 class VLFAU(nn.Module):
-    """The whole network, for `au_count` units and a vocabulary of `vocabulary_size` words."""
+    """The whole network, for `au_count` units and a vocabulary of `vocabulary_size` words.
+
+    `own_words` is the most words that the global decoder says to itself for
+    `options.global_context`. It is fixed, so that the AU logits depend neither on the length of a
+    batch's captions nor on how long a sentence `describe` may write; the longest global sentence
+    of all fifteen units has 52.
+    """
 
     options: ModelOptions
     au_count: int
     vocabulary_size: int
+    own_words: int = 64
 
     def setup(self) -> None:
         """Builds the parts; names are the parameter tree's."""
         o = self.options
         dtype = jnp.dtype(o.dtype)
         self.backbone = Swin(
-            o.backbone_width,
-            o.depths,
-            o.heads,
-            o.window,
-            o.patch,
-            o.stem,
-            o.mlp_ratio,
-            o.drop_path,
-            dtype,
+            width=o.backbone_width,
+            depths=o.depths,
+            heads=o.heads,
+            window=o.window,
+            patch=o.patch,
+            stem=o.stem,
+            mlp_ratio=o.mlp_ratio,
+            drop_path_rate=o.drop_path,
             scan_blocks=o.scan_blocks,
+            dtype=dtype,
         )
-        self.fusion = MultiScaleCombination(o.width, o.grid, dtype)
-        self.refinement = Refinement(self.au_count, o.reduction, o.spatial_sigmoid, dtype)
+        self.fusion = MultiScaleCombination(width=o.width, grid=o.grid, dtype=dtype)
+        self.refinement = Refinement(
+            branches=self.au_count,
+            reduction=o.reduction,
+            spatial_sigmoid=o.spatial_sigmoid,
+            dtype=dtype,
+        )
         self.classifier = Classifier()
-        self.local_captioner, self.global_captioner = (
-            Captioner(
-                self.vocabulary_size,
-                o.width,
-                o.word_embedding,
-                o.hidden,
-                o.attention,
-                o.dropout,
-                dtype,
+        if o.local_captions:
+            self.local_captioner = self._captioner(
+                decoders=self.au_count if o.local_captioner == "per_au" else 0,
+                au_embeddings=self.au_count if o.au_embedding else 0,
             )
-            for _ in range(2)
+        if o.global_captions:
+            self.global_captioner = self._captioner()
+
+    def _captioner(self, **units: int) -> Captioner:
+        o = self.options
+        return Captioner(
+            vocabulary_size=self.vocabulary_size,
+            feature_width=o.width,
+            embedding=o.word_embedding,
+            hidden=o.hidden,
+            attention=o.attention,
+            dropout=o.dropout,
+            dtype=jnp.dtype(o.dtype),
+            **units,
         )
 
     def _look(self, image: Array, train: bool) -> tuple[Array, Array, Array, Array]:
-        """Image -> stem F, refined F_i, spatial maps s, AU logits; no words are seen here."""
+        """Image -> stem F, refined F_i, spatial maps s, AU logits; no given words are seen here."""
         stem = self.fusion(self.backbone(image, train))
         refined, maps = self.refinement(stem)
-        return stem, refined, maps, self.classifier(refined)
+        context = self._own_context(stem) if self.options.global_context else None
+        return stem, refined, maps, self.classifier(refined, context)
+
+    def _own_context(self, stem: Array) -> Array:
+        """What the global decoder saw, on average over the words of its own greedy sentence.
+
+        The true sentence names the active units: its contexts would leak the labels. The choice of
+        words has no gradient; where the decoder looks while it says them has.
+
+        Args:
+            stem: F, float32 [b, h, w, d].
+
+        Returns:
+            mean_t z_t, float32 [b, d], <end> counted as a word, without dropout.
+        """
+        decoder = self.global_captioner.face(_maps(stem[:, None]))
+        (own,) = search([jax.lax.stop_gradient(decoder)], [self.own_words])
+        start = jnp.full_like(own.tokens[:, :1], START)
+        _, attention = decoder.unroll(jnp.concatenate([start, own.tokens[:, :-1]], -1))
+        said = (own.tokens != PAD)[..., None]
+        # z_t = attention_t . F is linear, so that its mean is the mean attention's.
+        attention = jnp.where(said, attention, 0.0).sum(1) / said.sum(1)
+        return jnp.einsum("bp,bpd->bd", attention, _maps(stem))
 
     def __call__(
         self,
@@ -138,44 +190,60 @@ class VLFAU(nn.Module):
             branches: int32 [k], the AU branches whose sentences are scored; None for all.
         """
         stem, refined, maps, au_logits = self._look(image, train)
-        if branches is not None:
-            refined = jnp.take(refined, branches, axis=1)
-            local_tokens = jnp.take(local_tokens, branches, axis=1)
-        b, k, h, w, d = refined.shape
-        local_logits, local_attention = self.local_captioner.teacher_force(
-            refined.reshape(b * k, h * w, d), local_tokens.reshape(b * k, -1), train
-        )
-        global_logits, global_attention = self.global_captioner.teacher_force(
-            stem.reshape(b, h * w, d), global_tokens, train
-        )
-        return Outputs(
-            au_logits=au_logits,
-            spatial_maps=maps,
-            stem=stem,
-            local_logits=local_logits.reshape(b, k, *local_logits.shape[1:]),
-            local_attention=local_attention.reshape(b, k, -1, h, w),
-            global_logits=global_logits,
-            global_attention=global_attention.reshape(b, -1, h, w),
-        )
+        outputs = Outputs(au_logits=au_logits, spatial_maps=maps, stem=stem)
+        h, w = stem.shape[1:3]
+        if self.options.local_captions:
+            if branches is not None:
+                refined = jnp.take(refined, branches, axis=1)
+                local_tokens = jnp.take(local_tokens, branches, axis=1)
+            logits, attention = self.local_captioner.teacher_force(
+                _maps(refined), local_tokens, train, branches
+            )
+            attention = attention.reshape(*attention.shape[:-1], h, w)
+            outputs = outputs.replace(local_logits=logits, local_attention=attention)
+        if self.options.global_captions:
+            logits, attention = self.global_captioner.teacher_force(
+                _maps(stem[:, None]), global_tokens[:, None], train
+            )
+            attention = attention[:, 0].reshape(len(image), -1, h, w)
+            outputs = outputs.replace(global_logits=logits[:, 0], global_attention=attention)
+        return outputs
 
     def score(self, image: Array) -> Array:
-        """AU logits float32 [b, n] of normalised images [b, h, w, 3]; nothing is said."""
+        """AU logits float32 [b, n] of normalised images [b, h, w, 3]; no sentence is returned."""
         return self._look(image, train=False)[3]
 
-    def describe(self, image: Array, local_length: int, global_length: int) -> Description:
-        """Scores and greedy sentences of normalised images [b, h, w, 3].
+    def describe(
+        self, image: Array, local_length: int, global_length: int, beams: int = 1
+    ) -> Description:
+        """Scores and sentences of normalised images [b, h, w, 3].
 
-        The lengths are the most words a sentence may take, <end> included.
+        The lengths are the most words a sentence may take, <end> included. `beams` is the width of
+        the search; 1 is greedy.
         """
         stem, refined, maps, au_logits = self._look(image, train=False)
-        b, n, h, w, d = refined.shape
-        local = self.local_captioner.greedy(refined.reshape(b * n, h * w, d), local_length)
-        whole: Spoken = self.global_captioner.greedy(stem.reshape(b, h * w, d), global_length)
-        return Description(
-            au_logits=au_logits,
-            spatial_maps=maps,
-            local_tokens=local.tokens.reshape(b, n, -1),
-            local_attention=local.attention.reshape(b, n, -1, h, w),
-            global_tokens=whole.tokens,
-            global_attention=whole.attention.reshape(b, -1, h, w),
-        )
+        b, n, h, w, _ = refined.shape
+        decoders, lengths = {}, []
+        if self.options.local_captions:
+            decoders["local"] = self.local_captioner.face(_maps(refined))
+            lengths.append(local_length)
+        if self.options.global_captions:
+            decoders["global"] = self.global_captioner.face(_maps(stem[:, None]))
+            lengths.append(global_length)
+        spoken = dict(zip(decoders, search([*decoders.values()], lengths, beams), strict=True))
+        said: dict[str, Array] = {}
+        for name, rows in (("local", (b, n)), ("global", (b,))):
+            if name in spoken:
+                best: Spoken = spoken[name]
+                said |= {
+                    f"{name}_tokens": best.tokens.reshape(*rows, -1),
+                    f"{name}_attention": best.attention.reshape(*rows, -1, h, w),
+                    f"{name}_scores": best.scores.reshape(rows),
+                }
+        return Description(au_logits=au_logits, spatial_maps=maps, **said)
+
+
+def _maps(features: Array) -> Array:
+    """[..., h, w, d] -> [..., p, d], as the captioners take them."""
+    *rows, h, w, d = features.shape
+    return features.reshape(*rows, h * w, d)

@@ -20,6 +20,7 @@ RULES: Mapping[str, str | None] = {
     "vocab": None,  # a few hundred words, of no particular divisibility
     "tap": None,  # the concatenated taps of the fusion
     "refine": None,  # the narrow waist of channel attention
+    "decoder": None,  # state and gates of one of many decoders, which "au" splits already
     "layers": None,  # pairs of blocks: every device runs all of them
     "window": None,
     "conv": None,
