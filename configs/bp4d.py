@@ -7,17 +7,30 @@ The recipe is ME-GraphAU's, the nearest with public code: AdamW at 1e-4, weight 
 batch 64, 20 epochs of 100,813 frames (fold 1), drop path 0.5. It starts from random parameters;
 published results start from ImageNet's.
 
+`configs/bp4d.py:swin_t`, `:swin_s` and `:swin_l` have another backbone, with its own drop path (.2,
+.3 and .5); `:swin_b,384` has 384 px and windows of 12, as any of them may.
+
 Hardware and time: not measured, the data are licensed and not here.
 Expected score: ME-GraphAU reports 65.5 mean F1 over three folds with this backbone; that is the
 number to reach, not one that this code has reached.
 """
 
+from vlfau_jax.errors import UserError
+from vlfau_jax.model.options import SIZES
 from vlfau_jax.settings import default_config
 
+WINDOWS = {"": (224, 7), "384": (384, 12)}  # image size -> pixels, cells along a window's side
 
-def get_config():
+
+def get_config(backbone="swin_b"):
+    size, _, pixels = backbone.partition(",")
+    if size not in SIZES or pixels not in WINDOWS:
+        raise UserError(
+            f"configs/bp4d.py:{backbone}: write one of :{', :'.join(SIZES)}, or one with ,384"
+        )
     config = default_config()
-    config.data.image_size = 224
+    config.data.image_size, config.model.window = WINDOWS[pixels]
+    config.model.update(SIZES[size])
     config.model.dtype = "bfloat16"
     config.train.steps = 31_504
     config.train.batch_size = 64

@@ -51,6 +51,8 @@ DEMO = ("train", "--config=configs/demo.py", "--workdir=/nowhere/run")
             "configs/nope.py",
         ),
         (("train", "--config=configs/demo.py:cold", "--workdir=/nowhere"), ":scratch"),
+        (("train", "--config=configs/bp4d.py:swin_x", "--workdir=/nowhere"), ":swin_l"),
+        (("train", "--config=configs/bp4d.py:swin_b,9", "--workdir=/nowhere"), ",384"),
         ((*DEMO, "--config.data.fld=2"), "'fold'"),
         ((*DEMO, "--config.seed=-1"), "seed=-1"),
         ((*DEMO, "--config.data.fold"), "--config.data.fold=value"),

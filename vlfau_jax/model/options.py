@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from vlfau_jax.errors import UserError
+
+# Swin's four sizes (arXiv 2103.14030, section 3.3) with the drop path of ME-GraphAU's recipe, which
+# has none for Swin-L: there it is Swin-B's.
+SIZES: Mapping[str, Mapping[str, Any]] = {
+    name: {"backbone_width": width, "depths": depths, "heads": heads, "drop_path": drop_path}
+    for name, width, depths, heads, drop_path in (
+        ("swin_t", 96, (2, 2, 6, 2), (3, 6, 12, 24), 0.2),
+        ("swin_s", 96, (2, 2, 18, 2), (3, 6, 12, 24), 0.3),
+        ("swin_b", 128, (2, 2, 18, 2), (4, 8, 16, 32), 0.5),
+        ("swin_l", 192, (2, 2, 18, 2), (6, 12, 24, 48), 0.5),
+    )
+}
 
 _CHOICES = {
     "stem": ("patch", "conv"),
