@@ -135,6 +135,44 @@ def test_what_is_masked_changes_neither_loss_nor_gradient(rng):
 
 
 @pytest.mark.parametrize("au_loss", ["bce", "asymmetric"])
+def test_any_mask_hides_all_of_what_it_masks(au_loss):
+    options = ObjectiveOptions(au_loss)
+    run = jax.jit(jax.value_and_grad(lambda logits, batch: value(logits, batch, options)[0]))
+
+    @settings(max_examples=60, deadline=None)
+    @given(
+        known=st.lists(st.booleans(), min_size=B * N, max_size=B * N),
+        valid=st.lists(st.booleans(), min_size=B, max_size=B),
+        seed=st.integers(0, 2**16),
+    )
+    def check(known, valid, seed):
+        rng = np.random.default_rng(seed)
+        batch, logits = make(rng, unknown_rate=0.0, invalid=0)
+        batch |= {"au_known": np.reshape(known, (B, N)), "valid": np.array(valid)}
+        counted = batch["au_known"] & batch["valid"][:, None]
+        hidden = {"au": ~counted, "local": ~counted, "global": ~batch["valid"]}
+        other = {name: array.copy() for name, array in (batch | logits).items()}
+        other["au"][hidden["au"]] = 1 - other["au"][hidden["au"]]
+        for name in ("local", "global"):
+            tokens = other[f"{name}_tokens"]
+            tokens[hidden[name]] = rng.integers(0, V, tokens[hidden[name]].shape)
+        for name in hidden:
+            masked = other[f"{name}_logits"][hidden[name]]
+            other[f"{name}_logits"][hidden[name]] = rng.normal(scale=30, size=masked.shape)
+        loss, grads = run(logits, batch)
+        same, same_grads = run({k: other[k] for k in logits}, {k: other[k] for k in batch})
+        assert loss == same and np.isfinite(loss)
+        for name, rows in hidden.items():
+            grad = np.asarray(grads[f"{name}_logits"])
+            np.testing.assert_array_equal(grad, same_grads[f"{name}_logits"], err_msg=name)
+            assert not grad[rows].any(), name
+            assert np.isfinite(grad).all(), name
+        assert grads["au_logits"][counted].all()
+
+    check()
+
+
+@pytest.mark.parametrize("au_loss", ["bce", "asymmetric"])
 def test_nothing_known_is_a_finite_zero(rng, au_loss):
     batch, logits = make(rng, unknown_rate=1.0, invalid=2)
     options = ObjectiveOptions(au_loss)
@@ -163,6 +201,47 @@ def test_switches_leave_terms_out_and_weights_alone(rng):
     assert plain["au"].total != terms["au"].total
     _, silent = value(logits | {"local_logits": None, "global_logits": None}, batch)
     assert silent.keys() == {"au", "dice"}
+
+
+def test_ramps_by_hand():
+    options = ObjectiveOptions(
+        dice_weight=0.5, dice_ramp=(2, 6), local_ramp=(3, 3), global_weight=2.0, global_ramp=(0, 4)
+    )
+    found = [jax.jit(options.weights)(k) for k in range(8)]
+    expected = {
+        "au": [1] * 8,
+        "dice": [0, 0, 0, 0.125, 0.25, 0.375, 0.5, 0.5],
+        "local": [0, 0, 0, 1, 1, 1, 1, 1],
+        "global": [0, 0.5, 1, 1.5, 2, 2, 2, 2],
+    }
+    for name, values in expected.items():
+        np.testing.assert_allclose([weights[name] for weights in found], values, err_msg=name)
+    assert options.ramped == ("dice", "local", "global")
+    assert ObjectiveOptions().ramped == ()
+    assert set(ObjectiveOptions().weights(0).values()) == {1.0}
+
+
+@pytest.mark.parametrize("name", ["dice", "local", "global"])
+def test_a_ramp_moves_its_term_and_its_term_only(rng, name):
+    batch, logits = make(rng)
+    options = ObjectiveOptions(**{f"{name}_ramp": (10, 20)})
+    whole, terms = value(logits, batch)
+    _, unscaled = value(logits, batch, options)
+    jax.tree.map(np.testing.assert_array_equal, terms, unscaled)
+    for step, share in ((0, 0.0), (15, 0.5), (20, 1.0)):
+        missing = (1 - share) * terms[name].mean()
+        np.testing.assert_allclose(total(terms, options, step), whole - missing, rtol=1e-5)
+
+
+@pytest.mark.parametrize("ramp", [(-1, 5), (5, 4), (5,), (1, 2, 3)])
+def test_impossible_ramps_are_refused(ramp):
+    with pytest.raises(UserError, match=r"objective.local_ramp=\(.*0 <= first <= last"):
+        ObjectiveOptions(local_ramp=ramp)
+
+
+def test_a_ramp_of_nothing_is_refused():
+    with pytest.raises(UserError, match=r"objective.dice_ramp=\(0, 5\): objective.dice_weight=0"):
+        ObjectiveOptions(dice_weight=0.0, dice_ramp=(0, 5))
 
 
 def test_impossible_options_are_refused():
