@@ -6,6 +6,8 @@ branches are one contraction and can be sharded over branches.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
@@ -38,47 +40,83 @@ def spatial_convolution(x: Array, kernel: Array) -> Array:
 
 
 class Refinement(nn.Module):
-    """F -> F_i and where branch i looked, for all action units at once."""
+    """F -> F_i and where branch i looked, for all action units at once.
+
+    Attributes:
+        branches: n, the number of action units.
+        reduction: d over the hidden width of channel attention.
+        attention: "both", or "channel" or "spatial" alone, or "none"; an attention that is absent
+            has no parameters.
+        channel_mlp: "shared", one MLP of the max- and the average-pooled features, as CBAM has it;
+            or "separate": the names of the shared one are then the max-pooled features' and those
+            with `average_` the others'.
+        spatial_sigmoid: whether s passes a sigmoid.
+        dtype: compute dtype of F_i.
+    """
 
     branches: int
     reduction: int = 16
+    attention: str = "both"
+    channel_mlp: str = "shared"
     spatial_sigmoid: bool = True
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, stem: Array) -> tuple[Array, Array]:
-        """Stem F [b, h, w, d] -> (F_i [b, n, h, w, d], spatial maps s [b, n, h, w])."""
-        n, d = self.branches, stem.shape[-1]
+        """Stem F [b, h, w, d] -> (F_i [b, n, h, w, d], spatial maps s [b, n, h, w]).
+
+        Without spatial attention s is 1 everywhere: no branch prefers any place.
+        """
+        b, h, w, d = stem.shape
+        x = stem[:, None]
+        if self.attention in ("both", "channel"):
+            x = x * self._channel(stem)[:, :, None, None]
+        x = jnp.broadcast_to(x, (b, self.branches, h, w, d)).astype(self.dtype)
+        if self.attention in ("channel", "none"):
+            return x, jnp.ones(x.shape[:-1], jnp.float32)
+        spatial = self._spatial(x)
+        return x * spatial[..., None].astype(self.dtype), spatial
+
+    def _channel(self, stem: Array) -> Array:
+        """What matters: a = sigmoid(MLP(maxpool_HW(F)) + MLP(avgpool_HW(F))), float32 [b, n, d]."""
+        pooled = [stem.max((1, 2)), stem.mean((1, 2))]
+        if self.channel_mlp == "shared":
+            return nn.sigmoid(self._mlp(jnp.stack(pooled), ""))
+        scores = [
+            self._mlp(x[None], name) for x, name in zip(pooled, ("", "average_"), strict=True)
+        ]
+        return nn.sigmoid(sum(scores))
+
+    def _mlp(self, pooled: Array, prefix: str) -> Array:
+        """Each branch's MLP of pooled features [p, b, d], summed over p: [b, n, d]."""
+        n, d = self.branches, pooled.shape[-1]
         r = max(1, d // self.reduction)
         batched = nn.initializers.variance_scaling(
             1.0, "fan_in", "truncated_normal", in_axis=-2, out_axis=-1, batch_axis=(0,)
         )
-        w1 = self.param("squeeze", named(batched, "au", "embed", "refine"), (n, d, r))
-        b1 = self.param("squeeze_bias", named(nn.initializers.zeros, "au", "refine"), (n, r))
-        w2 = self.param("excite", named(batched, "au", "refine", "embed"), (n, r, d))
-        b2 = self.param("excite_bias", named(nn.initializers.zeros, "au", "embed"), (n, d))
+        zeros = nn.initializers.zeros
+
+        def param(
+            name: str, init: Callable, axes: tuple[str, ...], shape: tuple[int, ...]
+        ) -> Array:
+            return self.param(prefix + name, named(init, *axes), shape)
+
+        w1 = param("squeeze", batched, ("au", "embed", "refine"), (n, d, r))
+        b1 = param("squeeze_bias", zeros, ("au", "refine"), (n, r))
+        w2 = param("excite", batched, ("au", "refine", "embed"), (n, r, d))
+        b2 = param("excite_bias", zeros, ("au", "embed"), (n, d))
+        hidden = nn.relu(jnp.einsum("pbd,ndr->pbnr", pooled, w1) + b1[None, None])
+        return jnp.einsum("pbnr,nrd->bnd", hidden, w2) + len(pooled) * b2[None]
+
+    def _spatial(self, x: Array) -> Array:
+        """Where to look: s = conv3x3([maxpool_D(F'), avgpool_D(F')]), float32 [b, n, h, w]."""
+        init = nn.initializers.lecun_normal(in_axis=(1, 2, 3), out_axis=0)
         kernel = self.param(
             "spatial",
-            named(
-                nn.initializers.lecun_normal(in_axis=(1, 2, 3), out_axis=0),
-                "au",
-                "conv",
-                "conv",
-                "in",
-            ),
-            (n, KERNEL, KERNEL, 2),
+            named(init, "au", "conv", "conv", "in"),
+            (self.branches, KERNEL, KERNEL, 2),
         )
-        bias = self.param("spatial_bias", named(nn.initializers.zeros, "au"), (n,))
-
-        # a = sigmoid(MLP(maxpool_HW(F)) + MLP(avgpool_HW(F))), the two MLPs being one.
-        pooled = jnp.stack([stem.max((1, 2)), stem.mean((1, 2))])
-        hidden = nn.relu(jnp.einsum("pbd,ndr->pbnr", pooled, w1) + b1[None, None])
-        channel = nn.sigmoid(jnp.einsum("pbnr,nrd->bnd", hidden, w2) + 2.0 * b2[None])
-        x = (stem[:, None] * channel[:, :, None, None]).astype(self.dtype)
-
-        # s = conv3x3([maxpool_D(F'), avgpool_D(F')])
+        bias = self.param("spatial_bias", named(nn.initializers.zeros, "au"), (self.branches,))
         pooled = jnp.stack([x.max(-1), x.mean(-1)], axis=-1).astype(jnp.float32)
         spatial = spatial_convolution(pooled, kernel) + bias[None, :, None, None]
-        if self.spatial_sigmoid:
-            spatial = nn.sigmoid(spatial)
-        return x * spatial[..., None].astype(self.dtype), spatial
+        return nn.sigmoid(spatial) if self.spatial_sigmoid else spatial
