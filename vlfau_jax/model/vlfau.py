@@ -115,10 +115,14 @@ class VLFAU(nn.Module):
             scan_blocks=o.scan_blocks,
             dtype=dtype,
         )
-        self.fusion = MultiScaleCombination(width=o.width, grid=o.grid, dtype=dtype)
+        self.fusion = MultiScaleCombination(
+            width=o.width, grid=o.grid, taps=o.taps, pooling=o.pooling, dtype=dtype
+        )
         self.refinement = Refinement(
             branches=self.au_count,
             reduction=o.reduction,
+            attention=o.refinement,
+            channel_mlp=o.channel_mlp,
             spatial_sigmoid=o.spatial_sigmoid,
             dtype=dtype,
         )
