@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
@@ -6,7 +8,7 @@ from vlfau_jax.data import batch as batches
 from vlfau_jax.sharding.arrays import shard_batch
 from vlfau_jax.sharding.mesh import MeshOptions
 from vlfau_jax.train.experiment import prepare
-from vlfau_jax.train.state import initial_state, stream
+from vlfau_jax.train.state import stream
 from vlfau_jax.train.step import abstract_batch
 
 STEPS = 5
@@ -16,7 +18,7 @@ MESHES = [(1, 1, 1), (8, 1, 1), (2, 2, 2)]
 def run(settings, params=None):
     """Five steps on batches whose last rows, those of one shard, are unknown or filling."""
     e = prepare(settings)
-    state = initial_state(e.model, e.optimizer, e.spec, e.abstract, settings.seed, params)
+    state = e.initial_state(params)
     born = jax.device_get(state.params)
     step = e.train_step().lower(e.abstract, abstract_batch(e.spec, e.mesh)).compile()
     rng, losses = np.random.default_rng(0), []
@@ -53,6 +55,154 @@ def test_losses_do_not_depend_on_the_mesh(tiny):
             other,
             e.abstract,
         )
+
+
+def parameters(e, seed=0):
+    """Random parameters, without the seconds that drawing them on the devices takes to compile."""
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(
+        lambda leaf: rng.normal(scale=0.2, size=leaf.shape).astype(np.float32), e.abstract.params
+    )
+
+
+def compiled(e):
+    return e.train_step().lower(e.abstract, abstract_batch(e.spec, e.mesh)).compile()
+
+
+@pytest.fixture
+def recipe(tiny):
+    """Settings with a frozen backbone, slow captioners, an average and a ramp."""
+
+    def make(mesh):
+        s = tiny(MeshOptions(*mesh))
+        optimizer = replace(
+            s.optimizer,
+            warmup_steps=0,
+            freeze_backbone=True,
+            captioner_learning_rate=0.001,
+            ema_decay=0.25,
+        )
+        return replace(s, optimizer=optimizer, objective=replace(s.objective, local_ramp=(1, 3)))
+
+    return make
+
+
+def follow(settings):
+    """Parameters and averages after 0, 1, ... steps, the metrics, and what donation reused."""
+    e = prepare(settings)
+    state, step = e.initial_state(parameters(e)), compiled(e)
+    rng, told, metrics = np.random.default_rng(0), [], []
+    for k in range(5):
+        for mine, other in zip(*map(jax.tree.leaves, (state.params, state.ema)), strict=True):
+            shards = zip(mine.addressable_shards, other.addressable_shards, strict=True)
+            for a, b in shards:
+                assert a.data.unsafe_buffer_pointer() != b.data.unsafe_buffer_pointer()
+            assert mine.sharding == other.sharding
+        told.append(jax.device_get((state.params, state.ema)))
+        if k < 4:
+            batch = batches.fake(e.spec, rng, vocabulary_size=e.vocabulary.size)
+            state, found = step(state, shard_batch(batch, e.mesh))
+            metrics.append(jax.device_get(found))
+    assert step.memory_analysis().alias_size_in_bytes == sum(
+        leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(state)
+    )
+    return told, metrics
+
+
+def test_frozen_backbone_slow_captioners_average_and_ramp(recipe):
+    told, metrics = follow(recipe((1, 1, 1)))
+    params, averages = zip(*told, strict=True)
+    for tree in (*params, *averages):
+        jax.tree.map(np.testing.assert_array_equal, tree["backbone"], params[0]["backbone"])
+
+    def largest_change(part):
+        moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), params[1][part], params[0][part])
+        return max(jax.tree.leaves(moved))
+
+    assert 0.009 < largest_change("fusion") < 0.0101
+    assert 0.0009 < largest_change("global_captioner") < 0.00101
+
+    expected = params[0]
+    for k, (after, average) in enumerate(zip(params[1:], averages[1:], strict=True)):
+        d = min(0.25, (1 + k) / (10 + k))
+        expected = jax.tree.map(lambda old, new, d=d: d * old + (1 - d) * new, expected, after)
+        jax.tree.map(
+            lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-7), average, expected
+        )
+    assert d == 0.25 and not np.allclose(
+        averages[4]["classifier"]["kernel"], after["classifier"]["kernel"], atol=1e-4
+    )
+
+    weights = [float(found["local_weight"]) for found in metrics]
+    assert weights == [0, 0, 0.5, 1]
+    assert all(found.keys().isdisjoint({"dice_weight", "global_weight"}) for found in metrics)
+    for found, weight in zip(metrics, weights, strict=True):
+        parts = found["au"] + found["dice"] + weight * found["local"] + found["global"]
+        np.testing.assert_allclose(found["total"], parts, rtol=1e-5)
+        assert found["local"] > 1
+
+    split_told, split_metrics = follow(recipe((2, 2, 2)))
+    for a, b in ((told, split_told), (metrics, split_metrics)):
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-4, atol=2e-5), a, b)
+
+
+def test_nothing_is_computed_backwards_through_a_frozen_backbone(tiny):
+    settings = tiny()
+    wide = replace(settings.model, backbone_width=32, depths=(0, 0, 0, 2))
+    flops = {}
+    for frozen in (False, True):
+        optimizer = replace(settings.optimizer, freeze_backbone=frozen)
+        e = prepare(replace(settings, model=wide, optimizer=optimizer))
+        lowered = e.train_step().lower(e.abstract, abstract_batch(e.spec, e.mesh))
+        flops[frozen] = lowered.cost_analysis()["flops"]
+    assert e.model.options.drop_path == 0
+    assert flops[True] < 0.45 * flops[False], flops
+
+
+MODES = {
+    "default": {},
+    "own decoders and context": {"local_captioner": "per_au", "global_context": True},
+    "shared decoder with units": {"au_embedding": True, "global_captions": False},
+    "no captions": {"local_captions": False, "global_captions": False},
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_is_masked_moves_nothing(tiny, mode):
+    settings = tiny()
+    settings = replace(
+        settings,
+        model=replace(settings.model, **MODES[mode]),
+        optimizer=replace(settings.optimizer, warmup_steps=0),
+    )
+    e = prepare(settings)
+    step, rng = compiled(e), np.random.default_rng(1)
+
+    def after(batch):
+        state, metrics = step(e.initial_state(parameters(e)), shard_batch(batch, e.mesh))
+        return jax.device_get((state.params, state.opt_state)), jax.device_get(metrics)
+
+    batch = batches.fake(e.spec, rng, vocabulary_size=e.vocabulary.size, unknown_rate=0.4)
+    for key in ("au", "au_known", "valid", "local_tokens", "global_tokens"):
+        batch[key][-3:] = 0
+    other = {key: array.copy() for key, array in batch.items()}
+    hidden = ~batch["au_known"]
+    other["image"][-3:] = rng.integers(0, 256, other["image"][-3:].shape)
+    other["au"][hidden] = 1
+    other["au_known"][-3:] = True  # of rows that are not valid, nothing counts
+    other["local_tokens"][hidden] = rng.integers(3, 9, other["local_tokens"][hidden].shape)
+    other["global_tokens"][-3:] = 5
+    other["key"][:] = 7
+    jax.tree.map(np.testing.assert_array_equal, after(batch), after(other))
+
+    visible = {**batch, "au": np.where(hidden, batch["au"], 1 - batch["au"])}
+    assert after(visible)[1]["total"] != after(batch)[1]["total"]
+
+    batch["au_known"][:], batch["valid"][:] = False, False
+    (params, opt_state), metrics = after(batch)
+    assert metrics["total"] == metrics["grad_norm"] == 0
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
+    assert not any(leaf.any() for leaf in jax.tree.leaves(opt_state) if leaf.ndim)
 
 
 def test_moments_lie_where_their_parameters_lie(tiny):
