@@ -5,6 +5,7 @@ That the values are right is shown in model/test_swin_parity.py.
 
 import json
 
+import jax
 import numpy as np
 import pytest
 import torch
@@ -19,14 +20,20 @@ from vlfau_jax.__main__ import main
 from vlfau_jax.data.batch import spec
 from vlfau_jax.errors import UserError
 from vlfau_jax.model.options import ModelOptions
+from vlfau_jax.model.swin import Swin, unstack_blocks
 from vlfau_jax.model.vlfau import VLFAU
 from vlfau_jax.pretrained import import_backbone, write_warm_start
-from vlfau_jax.train.state import abstract_params
+from vlfau_jax.settings import resolve
+from vlfau_jax.train.checkpoint import Checkpoints
+from vlfau_jax.train.experiment import prepare
+from vlfau_jax.train.state import abstract_params, initial_state
 from vlfau_jax.train.warm_start import load_warm_start
+from vlfau_jax.train.workdir import claim, read_config
+from vlfau_jax.trained import load_trained
 
 CONFIG = {
     "embed_dim": 4,
-    "depths": (1, 2, 1, 1),
+    "depths": (1, 4, 1, 1),
     "num_heads": (1, 2, 2, 4),
     "window_size": 3,
     "image_size": 96,
@@ -52,7 +59,10 @@ def out(tmp_path):
 
 
 def change(source, edit):
-    path = source / "model.safetensors"
+    change_file(source / "model.safetensors", edit)
+
+
+def change_file(path, edit):
     tensors = load_file(path)
     edit(tensors)
     save_file(tensors, path)
@@ -62,7 +72,7 @@ def test_the_verb_says_what_it_ignored_and_what_it_wrote(source, out, capsys):
     assert main(["import_backbone", f"--source={source}", f"--out={out}"]) == 0
     said = capsys.readouterr().out
     assert "ignored the classifier: classifier.bias, classifier.weight\n" in said
-    assert "--config.model.backbone_width=4 '--config.model.depths=(1,2,1,1)'" in said
+    assert "--config.model.backbone_width=4 '--config.model.depths=(1,4,1,1)'" in said
     assert "buffers" not in said
     theirs, ours = load_file(source / "model.safetensors"), load_file(out)
     assert len(ours) == len(theirs) - 2
@@ -75,15 +85,33 @@ def test_the_verb_says_what_it_ignored_and_what_it_wrote(source, out, capsys):
     assert [path.name for path in out.parent.iterdir()] == [out.name]
 
 
-def test_the_file_fits_the_whole_network(source, out, capsys):
+@pytest.mark.parametrize("scan", [False, True])
+def test_the_file_fits_the_whole_network(source, out, capsys, scan):
     import_backbone(source, out)
-    options = ModelOptions(backbone_width=4, depths=(1, 2, 1, 1), heads=(1, 2, 2, 4), window=3)
+    query = load_file(source / "model.safetensors")[QUERY].T
+    options = ModelOptions(
+        backbone_width=4, depths=(1, 4, 1, 1), heads=(1, 2, 2, 4), window=3, scan_blocks=scan
+    )
     for image_size, said in ((96, ""), (64, "interpolated, window 3 to 2 in 1 blocks")):
         batch = spec(batch_size=1, image_size=image_size, units=2, local_length=4, global_length=4)
         params = nn.meta.unbox(abstract_params(VLFAU(options, 2, 9), batch))
         capsys.readouterr()
-        load_warm_start(out, {"backbone": params["backbone"]}, "model.backbone_weights")
+        wanted = {"backbone": params["backbone"]}
+        found = load_warm_start(out, wanted, "model.backbone_weights")
         assert said in capsys.readouterr().out
+        assert jax.tree.map(np.shape, found) == jax.tree.map(lambda leaf: leaf.shape, wanted)
+        block = unstack_blocks(found["backbone"])["stage1_block1"]
+        np.testing.assert_array_equal(block["attention"]["query"]["kernel"], query)
+
+
+def test_faults_of_a_file_for_a_scanned_backbone_are_named_as_the_file_names_them(source, out):
+    import_backbone(source, out)
+    change_file(out, lambda tensors: tensors.pop("backbone/stage1_block3/mlp_in/bias"))
+    swin = Swin(4, (1, 4, 1, 1), (1, 2, 2, 4), window=3, scan_blocks=True)
+    image = np.zeros((1, 96, 96, 3), np.float32)
+    abstract = nn.meta.unbox(jax.eval_shape(swin.init, jax.random.key(0), image)["params"])
+    with pytest.raises(UserError, match=r"model: backbone/stage1_block3/mlp_in/bias is missing$"):
+        load_warm_start(out, {"backbone": abstract})
 
 
 def variants(classifier, folder):
@@ -240,3 +268,33 @@ def test_a_warm_start_says_where_it_comes_from(workdir, tmp_path, capsys):
         assert "backbone/norm/scale" in list(file.keys())
     with pytest.raises(UserError, match="exists"):
         write_warm_start(workdir, path)
+
+
+def test_a_scanned_run_leaves_looped_files(workdir, tmp_path):
+    config = read_config(workdir)
+    config["model"] |= {"depths": (0, 0, 4, 1), "scan_blocks": True}
+    run, settings = tmp_path / "run", resolve(config)
+    e = prepare(settings)
+    state = initial_state(e.model, e.optimizer, e.spec, e.abstract, settings.seed)
+    claim(run, config, resume=False, overwrite=False)
+    with Checkpoints(run, 1) as checkpoints:
+        checkpoints.save(3, state, {"inference": e.inference_record(config)})
+    scanned = jax.device_get(state.params)
+    looped = scanned | {"backbone": unstack_blocks(scanned["backbone"])}
+    assert "stage2_pairs" in scanned["backbone"] and "stage2_block3" in looped["backbone"]
+
+    trained = load_trained(run)
+    assert not trained.model.options.scan_blocks
+    jax.tree.map(np.testing.assert_array_equal, trained.params, looped)
+    image = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype(np.float32)
+    live, loaded = (
+        jax.jit(lambda p, model=model: model.apply({"params": p}, image, method="score"))(params)
+        for model, params in ((e.model, scanned), (trained.model, trained.params))
+    )
+    np.testing.assert_allclose(live, loaded, atol=1e-5)
+
+    write_warm_start(run, tmp_path / "warm.safetensors")
+    assert not any("pairs" in name for name in load_file(tmp_path / "warm.safetensors"))
+    for params in (scanned, looped):
+        found = load_warm_start(tmp_path / "warm.safetensors", params)
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=2e-3), found, params)

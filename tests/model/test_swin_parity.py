@@ -12,15 +12,19 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors.numpy import load_file
 from transformers import SwinConfig, SwinModel
 
+from vlfau_jax.model.options import SIZES
+from vlfau_jax.model.swin import scanned, stack_blocks, unstack_blocks
 from vlfau_jax.pretrained import backbone, hugging_face_name, import_backbone
 
-SIZES = {
-    "T": {"embed_dim": 96, "depths": (2, 2, 6, 2), "num_heads": (3, 6, 12, 24)},
-    "S": {"embed_dim": 96, "depths": (2, 2, 18, 2), "num_heads": (3, 6, 12, 24)},
-    "B": {"embed_dim": 128, "depths": (2, 2, 18, 2), "num_heads": (4, 8, 16, 32)},
-}
-SMALL = {"embed_dim": 8, "depths": (2, 1, 3, 2), "num_heads": (1, 2, 4, 2)}
+SMALL = {"embed_dim": 8, "depths": (2, 4, 1, 2), "num_heads": (1, 2, 4, 2)}
 OUTPUTS = ("embedding", "stage 1", "stage 2", "stage 3", "stage 4", "norm")
+
+
+def full(size):
+    """The reference's configuration of one of Swin's sizes."""
+    ours = SIZES[size]
+    names = {"embed_dim": "backbone_width", "depths": "depths", "num_heads": "heads"}
+    return {theirs: ours[name] for theirs, name in names.items()}
 
 
 def reference(seed, **config):
@@ -47,14 +51,17 @@ def picture(seed, batch, height, width):
     return np.random.default_rng(seed).normal(size=(batch, height, width, 3)).astype(np.float32)
 
 
-def ours(model):
-    """Our network with the reference's parameters, by way of its files."""
+def ours(model, scan):
+    """Our network with the reference's parameters, by way of its files, looped or scanned."""
     with TemporaryDirectory() as folder:
         out = Path(folder, "ours.safetensors")
         model.save_pretrained(folder)
         import_backbone(folder, out)
         params = unflatten_dict(load_file(out), sep="/")["backbone"]
-    return backbone(model.config), params
+    if scan:
+        assert any(map(scanned, model.config.depths))
+        params = stack_blocks(params)
+    return backbone(model.config).clone(scan_blocks=scan), params
 
 
 def our_outputs(swin, params, image):
@@ -77,11 +84,11 @@ def their_outputs(model, image):
     return (*maps, answer.last_hidden_state.reshape(maps[-1].shape))
 
 
-def errors(model, image, gradients):
+def errors(model, image, gradients, scan):
     """The largest error of each output over that output's largest value and, for a loss that
     weighs every value of every stage at random, the error of each parameter's gradient over that
     gradient, in the Euclidean norm."""
-    swin, params = ours(model)
+    swin, params = ours(model, scan)
     expected = their_outputs(model, image)
     rng = np.random.default_rng(7)
     weights = [rng.normal(size=y.shape).astype(np.float32) for y in expected]
@@ -102,7 +109,7 @@ def errors(model, image, gradients):
     if not gradients:
         return forward, {}
     sum((y * torch.from_numpy(w)).sum() for y, w in zip(expected, weights, strict=True)).backward()
-    return forward, gradient_errors(model, flatten_dict(answer[1], sep="/"))
+    return forward, gradient_errors(model, flatten_dict(unstack_blocks(answer[1]), sep="/"))
 
 
 def gradient_errors(model, found):
@@ -138,8 +145,8 @@ def on_disk(name):
     return name
 
 
-def check(model, image, gradients=True):
-    found = errors(model, image, gradients)
+def check(model, image, gradients=True, scan=False):
+    found = errors(model, image, gradients, scan)
     for what, measured, limit in zip(("outputs", "gradients"), found, (1e-4, 1e-3), strict=True):
         if measured:
             worst = max(measured, key=measured.get)
@@ -148,22 +155,25 @@ def check(model, image, gradients=True):
 
 
 @pytest.mark.parametrize(
-    ("window", "height", "width"),
+    ("window", "height", "width", "scan"),
     [
-        (2, 64, 64),  # shifted windows in every stage
-        (3, 99, 71),  # odd maps: padded to patches, to windows and to pairs
-        (7, 224, 224),  # the last map is one window, unshifted
-        (4, 130, 250),  # oblong: one window high, several wide
+        (2, 64, 64, True),  # shifted windows up to the last stage
+        (3, 99, 71, False),  # odd maps: padded to patches, to windows and to pairs
+        (7, 224, 224, True),  # the last map is one window, unshifted
+        (4, 130, 250, False),  # oblong: one window high, several wide
     ],
 )
-def test_small(window, height, width):
+def test_small(window, height, width, scan):
     model = reference(window, window_size=window, image_size=224, **SMALL)
-    check(model, picture(0, 2, height, width))
+    check(model, picture(0, 2, height, width), scan=scan)
 
 
 def test_odd_sizes_need_padding_everywhere():
-    model = reference(0, **SMALL)
-    check(model, picture(0, 1, 200, 236), gradients=False)
+    height, width = sides = (225, 238)
+    for stage in range(4):
+        sides = [-(-side // (2 if stage else 4)) for side in sides]
+        assert all(side % 7 for side in sides), f"stage {stage + 1} needs no padding"
+    check(reference(0, **SMALL), picture(0, 1, height, width), scan=True)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -188,12 +198,18 @@ def test_random_configurations(seed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", ["swin_t", "swin_s", "swin_b"])
 def test_full_size_at_224(size):
-    check(reference(1, **SIZES[size]), picture(1, 1, 224, 224))
+    check(reference(1, **full(size)), picture(1, 1, 224, 224))
 
 
 @pytest.mark.slow
-def test_base_at_384_with_window_12():
-    model = reference(2, image_size=384, window_size=12, **SIZES["B"])
-    check(model, picture(2, 1, 384, 384), gradients=False)
+def test_large_at_224_scanned():
+    check(reference(1, **full("swin_l")), picture(1, 1, 224, 224), gradients=False, scan=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scan", [False, True])
+def test_base_at_384_with_window_12(scan):
+    model = reference(2, image_size=384, window_size=12, **full("swin_b"))
+    check(model, picture(2, 1, 384, 384), gradients=False, scan=scan)

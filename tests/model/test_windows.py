@@ -1,8 +1,10 @@
+import jax
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vlfau_jax.model import windows
+from vlfau_jax.model.swin import Swin
 
 
 @settings(max_examples=20, deadline=None)
@@ -43,3 +45,14 @@ def test_shift_mask_parts_what_the_roll_brought_together():
         # Cells of one shifted window are neighbours in the image unless the roll wrapped.
         apart = np.abs(tokens[:, None] - tokens[None]).max(-1) >= window
         np.testing.assert_array_equal(block < 0, apart)
+
+
+def test_a_window_larger_than_the_map_is_cut_to_it(rng):
+    """As in the reference, a window of 12 on a map of 10 x 13 is one of 10."""
+    large, exact = (Swin(4, (1, 0, 0, 0), (2, 1, 1, 1), window=window) for window in (12, 10))
+    image = rng.normal(size=(1, 40, 52, 3)).astype(np.float32)
+    start = jax.jit(exact.init)(jax.random.key(0), image)
+    table = start["params"]["stage0_block0"]["attention"]["relative_position_bias"].value
+    assert table.shape == (19**2, 2)
+    found, expected = (jax.jit(of.apply)(start, image) for of in (large, exact))
+    np.testing.assert_array_equal(found[3], expected[3])
