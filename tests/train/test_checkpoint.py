@@ -53,6 +53,22 @@ def test_restored_onto_any_mesh(saved, sizes):
     jax.tree.map(lambda x, y: np.testing.assert_(x.sharding == y.sharding), found, wanted)
 
 
+@pytest.mark.parametrize("sizes", [(1, 8, 1), (1, 1, 1)])
+def test_an_average_is_kept_and_answers(tmp_path, sizes):
+    of = state(make_mesh(MeshOptions(1, 8, 1)))
+    of = of.replace(ema=jax.tree.map(lambda leaf: leaf / 3, of.params))
+    with Checkpoints(tmp_path, keep=1) as checkpoints:
+        checkpoints.save(4, of, RECORD)
+        checkpoints.wait()
+        wanted = abstract(make_mesh(MeshOptions(*sizes)))
+        wanted = wanted.replace(ema=wanted.params)
+        found, _ = checkpoints.restore(wanted)
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(found), jax.device_get(of))
+    jax.tree.map(lambda x, y: np.testing.assert_(x.sharding == y.sharding), found, wanted)
+    params, _, _ = load_inference(tmp_path)
+    jax.tree.map(np.testing.assert_array_equal, params, jax.device_get(of.ema))
+
+
 def test_the_newest_are_kept(saved):
     assert sorted(path.name for path in (saved / "checkpoints").iterdir()) == ["3", "4"]
 

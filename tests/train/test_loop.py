@@ -75,6 +75,43 @@ def test_resumed_equals_uninterrupted_bit_for_bit(tiny, tmp_path):
     assert again["params_digest"] == whole["params_digest"]
 
 
+def averaging(settings, **objective):
+    optimizer = replace(settings.optimizer, ema_decay=0.5)
+    return replace(
+        settings, optimizer=optimizer, objective=replace(settings.objective, **objective)
+    )
+
+
+def test_an_average_and_a_ramp_survive_a_resume_and_the_average_answers(tiny, tmp_path):
+    scored = []
+
+    def score(experiment, params):
+        scored.append(params_digest(params))
+        return {}
+
+    def run(name, resume=False, **train_options):
+        base = tiny(eval_every=2, **train_options)
+        base = replace(base, data=replace(base.data, fold=1))
+        settings = averaging(base, local_ramp=(1, 3))
+        return train(settings, tmp_path / name, resume=resume, evaluator=score)
+
+    whole = run("whole")
+    run("parts", steps=2)
+    parts = run("parts", resume=True)
+    assert parts["params_digest"] == whole["params_digest"]
+    found = [load_inference(tmp_path / name) for name in ("whole", "parts")]
+    digests = [params_digest(params) for params, _, _ in found]
+    assert digests[0] == digests[1] != whole["params_digest"]
+    assert scored == [scored[0], digests[0]] * 2
+    assert found[0][1]["ema_decay"] == 0.5
+    told = [
+        [(line["local_weight"], line["total"]) for line in lines(tmp_path / name)]
+        for name in ("whole", "parts")
+    ]
+    assert told[0] == told[1]
+    assert [weight for weight, _ in told[0]] == [0, 0, 0.5, 1]
+
+
 def test_a_resume_onto_other_faces_or_another_schedule_is_told(tiny, tmp_path, monkeypatch, capsys):
     train(tiny(steps=3), tmp_path / "run")
     settings = tiny(steps=4)

@@ -123,6 +123,12 @@ class ModelOptions:
                 raise UserError(f"model.{name}={getattr(self, name)!r}: give one of {choices}")
         if self.patch & (self.patch - 1):
             raise UserError(f"model.patch={self.patch}: give a power of two")
+        if self.stem == "conv" and self.backbone_width < self.patch // 2:
+            raise UserError(
+                f"model.backbone_width={self.backbone_width}: its halves leave the convolutions of "
+                f"model.stem='conv' no channel at model.patch={self.patch}; give {self.patch // 2} "
+                "or more"
+            )
         for name in ("depths", "heads"):
             if len(getattr(self, name)) != 4 or min(getattr(self, name)) < 0:
                 raise UserError(
