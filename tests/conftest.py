@@ -34,17 +34,25 @@ def raw_faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def workdir(raw_faces: Path) -> Path:
-    """What `train` leaves behind, with a random network; fold 1 trains on two and tests F004."""
-    from vlfau_jax.data.prepare import prepare as prepare_data
+def prepared(raw_faces: Path) -> Path:
+    """The raw tree as `prepare` leaves it."""
+    from vlfau_jax.data.prepare import prepare
+
+    prepare("bp4d", raw_faces, raw_faces.parent / "prepared", crop_size=64, workers=0)
+    return raw_faces.parent / "prepared"
+
+
+def untrained(prepared: Path, run: Path, **changes: object) -> Path:
+    """What `train` leaves behind in `run`, with a random network; fold 1 tests F004 of three.
+
+    `changes` are model options other than the tiny network's.
+    """
     from vlfau_jax.settings import resolve
     from vlfau_jax.train.checkpoint import Checkpoints
     from vlfau_jax.train.experiment import prepare
     from vlfau_jax.train.state import initial_state
     from vlfau_jax.train.workdir import claim
 
-    prepared = raw_faces.parent / "prepared"
-    prepare_data("bp4d", raw_faces, prepared, crop_size=64, workers=0)
     tiny = {
         "backbone_width": 8,
         "depths": (0, 0, 1, 1),
@@ -60,12 +68,11 @@ def workdir(raw_faces: Path) -> Path:
     settings = resolve(
         {
             "data": {"data_dir": str(prepared), "image_size": 32},
-            "model": tiny,
+            "model": tiny | changes,
             "train": {"batch_size": 8},
             "mesh": {"data": 1},
         }
     )
-    run = raw_faces.parent / "run"
     config = asdict(settings)
     experiment = prepare(settings)
     claim(run, config, resume=False, overwrite=False)
@@ -80,8 +87,40 @@ def workdir(raw_faces: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def workdir(prepared: Path) -> Path:
+    """An untrained run of the whole network."""
+    return untrained(prepared, prepared.parent / "run")
+
+
+@pytest.fixture(scope="session")
+def silent_workdir(prepared: Path) -> Path:
+    """A run of a network without sentences and maps: neither captioner, no spatial attention."""
+    return untrained(
+        prepared,
+        prepared.parent / "silent",
+        local_captions=False,
+        global_captions=False,
+        refinement="channel",
+    )
+
+
+@pytest.fixture(scope="session")
+def half_workdir(prepared: Path) -> Path:
+    """A run of a network that writes a sentence about the whole face, but none about units."""
+    return untrained(prepared, prepared.parent / "half", local_captions=False)
+
+
+@pytest.fixture(scope="session")
 def model_folder(workdir: Path) -> Path:
     """The workdir's network, exported."""
     from vlfau_jax.export import export
 
     return export(workdir, workdir.parent / "model")
+
+
+@pytest.fixture(scope="session")
+def silent_folder(silent_workdir: Path) -> Path:
+    """The silent network, exported."""
+    from vlfau_jax.export import export
+
+    return export(silent_workdir, silent_workdir.parent / "silent_model")

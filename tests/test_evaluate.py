@@ -14,7 +14,7 @@ from vlfau_jax.data.transforms import resize
 from vlfau_jax.errors import UserError
 from vlfau_jax.facs import BP4D_AUS
 from vlfau_jax.objectives.caption_metrics import stated
-from vlfau_jax.trained import describe_images, load_trained
+from vlfau_jax.trained import load_trained
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +41,8 @@ def test_scores_json_holds_what_scripts_rely_on(run):
     assert (scores["test_subjects"], scores["train_subjects"]) == (["F004"], ["F001", "M002"])
     assert (scores["threshold"], scores["step"], scores["fold"]) == (0.5, 7, 1)
     assert len(scores["config_digest"]) == 64
+    assert (scores["captions"], scores["beams"]) == (["local", "global"], 1)
+    assert scores["explanations"]["note"] == ""
     assert (scores["dataset"], scores["epoch"], scores["synthetic"]) == ("bp4d", "last", True)
     assert scores["crop_rule"]["name"] == "cascade" and scores["crop_rule"]["digest"]
     assert "say nothing about BP4D or DISFA" in scores["note"]
@@ -98,7 +100,7 @@ def test_a_lines_probabilities_are_the_models_for_that_frame(lines, workdir):
     faces = np.stack(
         [resize(decode_image(dataset.source(["F004"])[k]["image"]), 32) for k in (0, 10, 20)]
     )
-    run = jax.jit(lambda p, x: describe_images(trained.model, trained.lengths, p, x))
+    run = jax.jit(trained.describe)
     expected = np.asarray(run(trained.params, faces)["au_probabilities"])
     found = [[line["per_au"][str(au)]["probability"] for au in BP4D_AUS] for line in lines[:21:10]]
     np.testing.assert_allclose(found, expected, atol=1e-5)
@@ -109,6 +111,65 @@ def test_report_shows_faces_and_warns(run):
     assert page.count('<article class="card face">') == evaluating.FACES_SHOWN
     assert "SYNTHETIC FACES" in page and "F004, task" in page
     assert page.count("<polyline") == 2
+
+
+def evaluated(workdir, folder, capsys, **how):
+    """An evaluated copy of a workdir: scores, lines, page, and what the screen showed."""
+    shutil.copytree(workdir, folder)
+    scores = evaluating.evaluate(folder, batch_size=20, **how)
+    lines = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+    return scores, lines, (folder / "report.html").read_text(), capsys.readouterr().out
+
+
+def test_a_model_without_sentences_is_scored_and_none_is_made_up(silent_workdir, tmp_path, capsys):
+    scores, lines, page, screen = evaluated(silent_workdir, tmp_path / "run", capsys)
+    assert 0 <= scores["mean_f1"] <= 1 and scores["captions"] == []
+    says = scores["explanations"]
+    for name in ("polarity_accuracy", "agreement", "global_f1", "noun_accuracy"):
+        assert says[name] is None
+    assert says["polarity_constant"] > 0  # a floor of the labels, whoever speaks
+    assert "local_captions=False" in says["note"] and "global_captions=False" in says["note"]
+    assert len(lines) == scores["frames"]
+    for line in lines:
+        assert line["sentence"] is None and line["per_au"]["1"]["sentence"] is None
+        assert 0 < line["per_au"]["1"]["probability"] < 1
+    assert any(line["true_sentence"] for line in lines)
+    assert page.count('<article class="card face">') == evaluating.FACES_SHOWN
+    for absent in ("<b>Says</b>", 'class="maps"', 'class="says"', "Maps:", "state the truth"):
+        assert absent not in page
+    assert "writes no sentences about single units or the whole face" in page
+    assert "state the truth" not in screen and "null: model.local_captions=False" in screen
+
+
+def test_a_model_of_global_sentences_alone_with_beams(half_workdir, tmp_path, capsys):
+    scores, lines, page, screen = evaluated(half_workdir, tmp_path / "run", capsys, beams=3)
+    assert (scores["captions"], scores["beams"]) == (["global"], 3)
+    assert scores["explanations"]["agreement"] is None
+    assert scores["explanations"]["global_f1"] is not None
+    assert scores["explanations"]["note"] == (
+        "polarity_accuracy and agreement are null: model.local_captions=False"
+    )
+    assert "<b>Says</b>" in page and "a search with 3 beams" in page
+    assert "branch looks" in page and "words look" not in page
+    assert "name the units" in screen and "state the truth" not in screen
+    trained = load_trained(half_workdir)
+    source = open_prepared("bp4d", trained.data.data_dir).source(["F004"])
+    faces = np.stack([resize(decode_image(source[k]["image"]), 32) for k in range(4)])
+    greedy = jax.jit(trained.describe)(trained.params, faces)["global_tokens"]
+    assert [line["sentence"] for line in lines[:4]] != [
+        trained.vocabulary.decode(row) for row in np.asarray(greedy)
+    ]
+
+
+@pytest.mark.parametrize("beams", [0, -1, 17])
+def test_beams_that_cannot_be(tmp_path, beams):
+    with pytest.raises(UserError, match=f"--beams={beams}: give 1"):
+        evaluating.evaluate(tmp_path, beams=beams)
+
+
+def test_beams_that_would_do_nothing(silent_workdir):
+    with pytest.raises(UserError, match=r"--beams=2: .* writes no sentence"):
+        evaluating.evaluate(silent_workdir, beams=2)
 
 
 def test_nothing_half_written_is_left(run):
@@ -130,7 +191,7 @@ def test_what_does_not_fit_is_refused(workdir, monkeypatch, change, fold, messag
     if "data" in change:
         change = {"data": dataclasses.replace(trained.data, **change["data"])}
     monkeypatch.setattr(
-        evaluating, "load_trained", lambda _: dataclasses.replace(trained, **change)
+        evaluating, "load_trained", lambda *_: dataclasses.replace(trained, **change)
     )
     with pytest.raises(UserError, match=message):
         evaluating.evaluate(workdir, fold=fold)

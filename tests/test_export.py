@@ -1,6 +1,7 @@
 import dataclasses
 import hashlib
 import json
+import re
 
 import jax
 import numpy as np
@@ -12,7 +13,7 @@ import vlfau_jax.export as exporting
 from vlfau_jax.data.vocabulary import PAD
 from vlfau_jax.errors import RunError, UserError
 from vlfau_jax.facs import BP4D_AUS
-from vlfau_jax.trained import OUTPUTS, describe_images, load_trained
+from vlfau_jax.trained import OUTPUTS, load_trained
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def test_the_folder_is_self_contained(model_folder):
 
 def test_the_files_give_the_live_models_answers(workdir, images, answers):
     trained = load_trained(workdir)
-    live = jax.jit(lambda p, x: describe_images(trained.model, trained.lengths, p, x))
+    live = jax.jit(trained.describe)
     expected = jax.device_get(live(trained.params, images))
     assert set(answers) == set(OUTPUTS)
     assert answers["au_probabilities"].shape == (5, 12)
@@ -61,6 +62,80 @@ def test_attention_is_a_distribution_over_places_until_the_sentence_ends(answers
     said = answers["local_tokens"] != PAD
     np.testing.assert_allclose(total[said], 1, atol=1e-5)
     assert np.isclose(total, 0, atol=1e-5)[np.cumsum(~said, -1) > 1].all()
+
+
+def test_a_model_that_says_nothing_exports_what_there_is(silent_folder, images):
+    config = json.loads((silent_folder / "config.json").read_text())
+    weights = load_file(silent_folder / "model.safetensors")
+    program = jax_export.deserialize(bytearray((silent_folder / "model.stablehlo").read_bytes()))
+    answer = jax.jit(program.call)(weights, images)
+    assert set(answer) == set(config["program"]["outputs"]) == {"au_probabilities"}
+    assert config["captions"] == []
+    assert not [name for name in weights if "captioner" in name or "spatial" in name]
+    card = (silent_folder / "README.md").read_text()
+    assert not {"sentence", "maps", "tokens", "transformers"} & set(re.findall(r"\w+", card))
+    assert "the probability of each of 12 facial action units" in card
+
+
+def test_beams_are_in_the_program_and_in_what_is_told_of_it(
+    half_workdir, images, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(exporting, "_compare", lambda *_: None)  # this test's own, and slow
+    folder = exporting.export(half_workdir, tmp_path / "model", beams=3)
+    config = json.loads((folder / "config.json").read_text())
+    assert (config["beams"], config["captions"]) == (3, ["global"])
+    assert "spatial_maps" in config["program"]["outputs"]
+    card = (folder / "README.md").read_text()
+    assert "the whole face (the best of a search with 3 beams)" in card
+    assert "about each" not in card and '"global_tokens"' in card
+    program = jax_export.deserialize(bytearray((folder / "model.stablehlo").read_bytes()))
+    found = jax.jit(program.call)(load_file(folder / "model.safetensors"), images)
+    trained = load_trained(half_workdir)
+    greedy, searched = (
+        jax.jit(load_trained(half_workdir, k).describe)(trained.params, images)["global_tokens"]
+        for k in (1, 3)
+    )
+    np.testing.assert_array_equal(found["global_tokens"], searched)
+    assert np.any(np.asarray(greedy) != searched)
+
+
+def test_beams_that_cannot_be_leave_nothing(workdir, tmp_path):
+    with pytest.raises(UserError, match="--beams=17: give 1"):
+        exporting.export(workdir, tmp_path / "model", beams=17)
+    assert list(tmp_path.iterdir()) == []
+
+
+# What ModelOptions did not have when the first models were written.
+LATER = {
+    *("scan_blocks", "taps", "pooling", "refinement", "channel_mlp", "local_captions"),
+    *("global_captions", "local_captioner", "au_embedding", "global_context", "backbone_weights"),
+}
+
+
+def with_record(monkeypatch, change):
+    """Has `load_trained` read a checkpoint's record changed so."""
+    import vlfau_jax.trained as trained
+
+    read = trained.load_inference
+
+    def changed(workdir):
+        params, record, step = read(workdir)
+        return params, record | {"model": change(dict(record["model"]))}, step
+
+    monkeypatch.setattr(trained, "load_inference", changed)
+
+
+def test_a_run_from_before_the_switches_still_loads(workdir, monkeypatch):
+    now = load_trained(workdir).model.options
+    with_record(monkeypatch, lambda m: {k: v for k, v in m.items() if k not in LATER})
+    assert load_trained(workdir).model.options == now
+
+
+def test_an_option_that_only_a_later_version_knows_is_refused(workdir, monkeypatch):
+    with_record(monkeypatch, lambda m: m | {"rotary": True})
+    with pytest.raises(UserError, match="'rotary', which this version does not know") as error:
+        load_trained(workdir)
+    assert "\n" not in str(error.value)
 
 
 def test_a_folder_in_use_is_refused(workdir, tmp_path):

@@ -2,6 +2,8 @@
 
 import shutil
 
+import cv2
+import numpy as np
 import pytest
 
 from vlfau_jax.__main__ import VERBS, main
@@ -64,7 +66,10 @@ DEMO = ("train", "--config=configs/demo.py", "--workdir=/nowhere/run")
         (("synthesize", "--layout=bp4d", "--out=/nowhere", "--subjects=x"), "subjects"),
         (("prepare", "--dataset=bp4d", "--raw_dir=/nowhere", "--data_dir=/nowhere/p"), "/nowhere"),
         (("evaluate", "--workdir=/nowhere"), "/nowhere"),
+        (("evaluate", "--workdir=/nowhere", "--beams=0"), "--beams=0: give 1"),
+        (("evaluate", "--workdir=/nowhere", "--beams=wide"), "beams"),
         (("export", "--workdir=/nowhere", "--out=/nowhere/m"), "/nowhere"),
+        (("export", "--workdir=/nowhere", "--out=/tmp/nowhere/m", "--beams=17"), "--beams=17"),
         (("predict", "--model=/nowhere", "--out=/nowhere/o"), "INPUT"),
         (("predict", "--model=/nowhere", "--out=/nowhere/o", "/nowhere/x.jpg"), "/nowhere"),
         (("predict", "--model=/nowhere", "--out=/nowhere/o", "config.png"), "config.png"),
@@ -104,6 +109,16 @@ def test_labels_that_cannot_be_trusted_stop_prepare_at_file_and_line(
     assert (code, err.count("\n")) == (2, 1)
     assert f"{codes.name}{said}" in err
     assert not list(tmp_path.rglob("dataset_info.json"))
+
+
+def test_a_run_that_describes_no_picture_fails_in_one_line(capsys, model_folder, tmp_path):
+    blank = tmp_path / "blank.png"
+    cv2.imwrite(str(blank), np.full((90, 120, 3), 127, np.uint8))
+    argv = ("predict", f"--model={model_folder}", f"--out={tmp_path / 'out'}", str(blank))
+    code, out, err = run(capsys, *argv)
+    assert (code, out) == (1, "")
+    (failed,) = [line for line in err.splitlines() if "failed: " in line]
+    assert "no picture could be described" in failed
 
 
 def test_an_empty_tree_is_one_line(capsys, tmp_path):

@@ -9,9 +9,10 @@ import pytest
 
 from vlfau_jax.data.faces import crop_rule, find_and_crop, read_image
 from vlfau_jax.data.transforms import resize
-from vlfau_jax.errors import UserError
+from vlfau_jax.errors import RunError, UserError
 from vlfau_jax.facs import BP4D_AUS
 from vlfau_jax.predict import Exported, find_pictures, predict
+from vlfau_jax.trained import OUTPUTS
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +108,26 @@ def test_each_row_is_the_answer_to_its_own_picture(results, model_folder):
     assert np.abs(expected[0] - expected[1]).max() > 1e-4  # or the order would not be tested
 
 
+def test_a_model_without_sentences_predicts_and_says_so(silent_folder, pictures, tmp_path, capsys):
+    predict(silent_folder, [pictures / "1.jpg", pictures / "3.png"], tmp_path, batch_size=3)
+    found, lost = records(tmp_path)
+    assert found["success"] == 1 and found["sentence"] is None
+    assert {unit["sentence"] for unit in found["per_au"].values()} == {None}
+    assert 0 < float(rows(tmp_path)[0]["AU01_p"]) < 1
+    assert lost["success"] == 0 and lost["per_au"] is None
+    notes = json.loads((tmp_path / "predictions.columns.json").read_text())["predictions.jsonl"]
+    for key in ("sentence", "per_au.N.sentence"):
+        assert notes[key].startswith("null: this model was trained without")
+    assert "None" not in capsys.readouterr().out
+
+
+def test_when_nothing_can_be_described_the_run_has_failed(model_folder, pictures, tmp_path):
+    with pytest.raises(RunError, match="0 described, 1 no face, 1 unreadable") as error:
+        predict(model_folder, [pictures / "3.png", pictures / "4.jpg"], tmp_path)
+    assert "\n" not in str(error.value)
+    assert [record["reason"] for record in records(tmp_path)] == ["no face", "unreadable"]
+
+
 def test_outputs_in_the_way_are_refused_before_any_work(results, pictures):
     _, out = results
     before = (out / "predictions.csv").read_bytes()
@@ -148,6 +169,13 @@ def test_frames_count_within_each_input(pictures):
     assert [picture.frame for picture in found] == [1, 1, 2]
 
 
+# What ModelOptions did not have when the first model folders were written.
+LATER = {
+    *("scan_blocks", "taps", "pooling", "refinement", "channel_mlp", "local_captions"),
+    *("global_captions", "local_captioner", "au_embedding", "global_context", "backbone_weights"),
+}
+
+
 def changed(model_folder, tmp_path):
     return shutil.copytree(model_folder, tmp_path / "model")
 
@@ -175,6 +203,11 @@ def edit(folder, change):
         (lambda c: c["crop_rule"].update(name="mtcnn"), "cropped another way"),
         (lambda c: c.update(format_version=99), "this version reads"),
         (lambda c: c.pop("aus"), "not a model's config"),
+        (lambda c: c["model"].update(rotary=True), "holds 'rotary', which this version"),
+        (lambda c: c["model"].update(pooling="median"), "model.pooling='median'"),
+        (lambda c: c["model"].update(width="wide"), "config.json: holds no ModelOptions"),
+        (lambda c: c.update(model=3), "config.json: holds no ModelOptions"),
+        (lambda c: c["model"].update(local_captions=False), "export the model again"),
         (lambda c: c["files_sha256"].pop("model.safetensors"), "lacks model.safetensors"),
         (lambda c: c["files_sha256"].update({"../secret": "0"}), "not a file of this folder"),
         (lambda c: c["files_sha256"].update({"gone.bin": "0"}), "not a file of this folder"),
@@ -186,6 +219,18 @@ def test_a_config_that_does_not_fit_is_refused(model_folder, tmp_path, change, m
     edit(folder, change)
     with pytest.raises(UserError, match=message):
         Exported(folder)
+
+
+def test_a_folder_from_before_the_switches_still_opens(model_folder, tmp_path):
+    folder = changed(model_folder, tmp_path)
+
+    def older(config):
+        config["model"] = {k: v for k, v in config["model"].items() if k not in LATER}
+        assert len(config["model"]) > 10
+        del config["captions"], config["beams"]
+
+    edit(folder, older)
+    assert Exported(folder).outputs == Exported(model_folder).outputs == tuple(OUTPUTS)
 
 
 def test_a_folder_without_a_model(tmp_path):

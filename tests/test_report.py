@@ -39,7 +39,10 @@ def scores(**changes):
             "agreement": 0.95,
             "global_f1": 0.8,
             "noun_accuracy": None,
+            "note": "",
         },
+        "captions": ["local", "global"],
+        "beams": 1,
         "dataset": "disfa",
         "fold": 1,
         "test_subjects": ["SN003", HOSTILE],
@@ -241,6 +244,40 @@ def test_pictures_keep_their_pixels():
     picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     expected = cv2.resize(face([0] * 8).image, picture.shape[:2], interpolation=cv2.INTER_CUBIC)
     assert np.abs(picture.astype(int) - expected).mean() < 12
+
+
+@pytest.mark.parametrize(
+    ("captions", "kept"),
+    [(["local"], "sentences"), (["global"], "sentence"), ([], None)],
+)
+def test_what_the_model_does_not_write_is_not_shown(captions, kept):
+    one = face([1, 0, 0, 1, 0, 0, 0, 0])
+    lost = {name: None for name in ("sentences", "sentence") if name != kept}
+    prediction = dataclasses.replace(one.prediction, **lost)
+    quiet = dataclasses.replace(
+        one, prediction=prediction, attention=one.attention if "local" in captions else None
+    )
+    text = render(scores(captions=captions), [], [quiet])
+    page = Page(text)
+    assert page.open == [] and "None" not in page.text
+    assert ("Says" in page.text) == ("global" in captions)
+    assert ("all 8 sentences" in page.text) == ("local" in captions)
+    assert ("local sentences" in page.text) == ("local" in captions)
+    assert ("about the whole face name" in page.text) == ("global" in captions)
+    assert ("words look" in page.text) == ("local" in captions)
+    assert "branch looks" in page.text and "This model writes no sentences about" in page.text
+
+
+def test_a_branch_that_looks_everywhere_alike_has_no_map():
+    one = face([1, 0, 0, 1, 0, 0, 0, 0])
+    wordy = render(scores(), [], [dataclasses.replace(one, spatial_maps=None)])
+    assert "branch looks" not in wordy and "words look" in wordy
+    assert "Maps: where its sentence" in wordy
+    blind = render(scores(), [], [dataclasses.replace(one, spatial_maps=None, attention=None)])
+    assert 'class="maps"' not in blind and "Maps:" not in blind
+    pictures = [Page(render(scores(), [], [f])).tags.count("img") for f in (one,)]
+    assert pictures == [1 + 2 * 2] and Page(wordy).tags.count("img") == 1 + 2
+    assert Page(blind).tags.count("img") == 1
 
 
 def test_a_sentence_against_its_own_score_is_marked_so():

@@ -122,29 +122,37 @@ def _define_workdir(fv: flags.FlagValues, argv: list[str]) -> None:
     flags.DEFINE_string("workdir", None, "a training run's folder", flag_values=fv)
 
 
+def _define_beams(fv: flags.FlagValues) -> None:
+    flags.DEFINE_integer(
+        "beams", 1, "sentences searched for at once, 1 (greedy) to 16", flag_values=fv
+    )
+
+
 def _define_evaluate(fv: flags.FlagValues, argv: list[str]) -> None:
     _define_workdir(fv, argv)
     flags.DEFINE_integer(
         "fold", None, "the fold to test; the trained one when absent", flag_values=fv
     )
+    _define_beams(fv)
 
 
 def _evaluate(fv: flags.FlagValues, _: list[str]) -> None:
     from vlfau_jax.evaluate import evaluate
 
-    evaluate(fv.workdir, fold=fv.fold)
+    evaluate(fv.workdir, fold=fv.fold, beams=fv.beams)
 
 
 def _define_export(fv: flags.FlagValues, argv: list[str]) -> None:
     _define_workdir(fv, argv)
     flags.DEFINE_string("out", None, "model folder to create", flag_values=fv)
     flags.DEFINE_boolean("overwrite", False, "replace an older model there", flag_values=fv)
+    _define_beams(fv)
 
 
 def _export(fv: flags.FlagValues, _: list[str]) -> None:
     from vlfau_jax.export import export
 
-    export(fv.workdir, fv.out, overwrite=fv.overwrite)
+    export(fv.workdir, fv.out, overwrite=fv.overwrite, beams=fv.beams)
 
 
 def _define_warm_start(fv: flags.FlagValues, argv: list[str]) -> None:

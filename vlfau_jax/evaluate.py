@@ -32,12 +32,12 @@ from vlfau_jax.objectives.au_metrics import (
     score,
 )
 from vlfau_jax.objectives.caption_metrics import explain
-from vlfau_jax.prediction import Prediction, Reader
+from vlfau_jax.prediction import READ, Prediction, Reader
 from vlfau_jax.report import Face, choose, render
 from vlfau_jax.sharding.arrays import batch_sharding, replicated
 from vlfau_jax.sharding.mesh import MeshOptions, make_mesh
 from vlfau_jax.train.experiment import Experiment
-from vlfau_jax.trained import THRESHOLD, Trained, describe_images, load_trained
+from vlfau_jax.trained import THRESHOLD, Trained, load_trained
 
 FACES_SHOWN = 10
 WARNING = (
@@ -66,7 +66,7 @@ class Answers:
 
 
 def evaluate(
-    workdir: str | Path, *, fold: int | None = None, batch_size: int = 64
+    workdir: str | Path, *, fold: int | None = None, batch_size: int = 64, beams: int = 1
 ) -> dict[str, Any]:
     """Scores the newest checkpoint of `workdir` on its fold's test subjects.
 
@@ -77,12 +77,14 @@ def evaluate(
         workdir: what `train` wrote.
         fold: the fold to test; only the trained one can be, and None means it.
         batch_size: faces a pass, rounded up to a multiple of the devices.
+        beams: width of the search for the sentences; 1 is greedy.
 
     Raises:
-        UserError: no checkpoint; a fold or prepared set whose people or crops do not fit it.
+        UserError: no checkpoint; beams that cannot be; a fold or prepared set whose people or
+            crops do not fit it.
     """
     workdir = Path(workdir)
-    trained = load_trained(workdir)
+    trained = load_trained(workdir, beams)
     dataset = open_prepared(trained.data.name, trained.data.data_dir, trained.data.variant)
     subjects = _test_subjects(trained, dataset, fold)
     mesh = make_mesh(MeshOptions())
@@ -171,7 +173,7 @@ def _describer(trained: Trained, mesh: Mesh) -> Describe:
     params = jax.device_put(trained.params, replicated(mesh))
     split = batch_sharding(mesh)
     run = jax.jit(
-        lambda params, image: describe_images(trained.model, trained.lengths, params, image),
+        trained.describe,
         in_shardings=(replicated(mesh), split),
         out_shardings=split,
     )
@@ -194,8 +196,9 @@ def _answer(
         for batch in batches:
             answer = describe(batch["image"])
             valid = batch["valid"]
-            wanted = ("au_probabilities", "local_tokens", "global_tokens")
-            predictions += reader.read(*(np.asarray(answer[name])[valid] for name in wanted))
+            predictions += reader.read(
+                {name: np.asarray(answer[name])[valid] for name in READ if name in answer}
+            )
             for name, values in kept.items():
                 values.append(batch[name][valid])
             bar.update(int(valid.sum()))
@@ -217,10 +220,11 @@ def _scores(
         "all_on": constant_floor(aus, [True] * len(aus), labels, known),
         "best_constant": constant_floor(aus, constant, labels, known),
     }
+    said = answers.predictions
     explanations = explain(
         aus,
-        [prediction.sentences for prediction in answers.predictions],
-        [prediction.sentence for prediction in answers.predictions],
+        [face.sentences for face in said] if "local" in trained.captions else None,
+        [face.sentence for face in said] if "global" in trained.captions else None,
         labels,
         known,
         answers.active,
@@ -237,7 +241,9 @@ def _scores(
                 name: {str(au): unit.f1 for au, unit in units.items()}
                 for name, units in floors.items()
             },
-            "explanations": dataclasses.asdict(explanations),
+            "explanations": dataclasses.asdict(explanations) | {"note": _silence(trained)},
+            "captions": trained.captions,
+            "beams": trained.beams,
             "dataset": dataset.name,
             "fold": trained.data.fold,
             "test_subjects": subjects,
@@ -257,6 +263,16 @@ def _scores(
             "note": WARNING if dataset.synthetic or trained.synthetic else "",
             "config_digest": trained.config_digest,
         }
+    )
+
+
+def _silence(trained: Trained) -> str:
+    """Why scores of explanations are null where the model writes no such sentence; else ""."""
+    lost = {"local": "polarity_accuracy and agreement", "global": "global_f1 and noun_accuracy"}
+    return "; ".join(
+        f"{names} are null: model.{kind}_captions=False"
+        for kind, names in lost.items()
+        if kind not in trained.captions
     )
 
 
@@ -318,10 +334,12 @@ def _faces(
     for k, row in enumerate(rows):
         images[k] = resize(decode_image(source[row]["image"]), size)
     arrays = jax.device_get(describe(images))
-    # Each word's attention sums to one over the places, and to zero after the end: so the sum over
-    # the words, divided by its own sum, is the mean over the words spoken.
-    attention = arrays["local_attention"].sum(2)
-    attention /= attention.sum((-1, -2), keepdims=True)
+    attention, spatial_maps = arrays.get("local_attention"), arrays.get("spatial_maps")
+    if attention is not None:
+        # Each word's attention sums to one over the places, and to zero after the end: so the sum
+        # over the words, divided by its own sum, is the mean over the words spoken.
+        attention = attention.sum(2)
+        attention /= attention.sum((-1, -2), keepdims=True)
     return [
         Face(
             title="{}, task {}, frame {}".format(
@@ -331,8 +349,8 @@ def _faces(
             prediction=answers.predictions[row],
             labels=labels[row],
             true_sentence=_true_sentence(dataset, answers, row),
-            spatial_maps=arrays["spatial_maps"][k],
-            attention=attention[k],
+            spatial_maps=None if spatial_maps is None else spatial_maps[k],
+            attention=None if attention is None else attention[k],
         )
         for k, row in enumerate(rows)
     ]
@@ -371,10 +389,16 @@ def table(scores: Mapping[str, Any]) -> str:
         f"{scores['dataset']} fold {scores['fold']}, step {scores['step']}, {scores['frames']} "
         f"frames of {', '.join(scores['test_subjects'])}; none of them trained on",
         f"began from {scores['beginning']}",
-        f"local sentences state the truth {cell(says['polarity_accuracy'], 0)} "
-        f"(always the more frequent state: {cell(says['polarity_constant'], 0)}), "
-        f"agree with the score {cell(says['agreement'], 0)}",
-        f"global sentences name the units with F1 {cell(says['global_f1'], 0)}, "
-        f"the right noun {cell(says['noun_accuracy'], 0)}",
     ]
-    return "\n".join([*lines, scores["note"]] if scores["note"] else lines)
+    if "local" in scores["captions"]:
+        lines.append(
+            f"local sentences state the truth {cell(says['polarity_accuracy'], 0)} "
+            f"(always the more frequent state: {cell(says['polarity_constant'], 0)}), "
+            f"agree with the score {cell(says['agreement'], 0)}"
+        )
+    if "global" in scores["captions"]:
+        lines.append(
+            f"global sentences name the units with F1 {cell(says['global_f1'], 0)}, "
+            f"the right noun {cell(says['noun_accuracy'], 0)}"
+        )
+    return "\n".join([*lines, *filter(None, (says["note"], scores["note"]))])

@@ -29,7 +29,7 @@ from vlfau_jax.errors import RunError, UserError
 from vlfau_jax.facs import ACTION_UNITS
 from vlfau_jax.model.vlfau import IMAGE_MEAN, IMAGE_STD
 from vlfau_jax.train.provenance import file_digest
-from vlfau_jax.trained import OUTPUTS, Trained, describe_images, load_trained
+from vlfau_jax.trained import Trained, load_trained, outputs_of
 
 FORMAT = "vlfau_jax.model"
 FORMAT_VERSION = 1
@@ -43,14 +43,18 @@ def flat(params: Any) -> dict[str, Any]:
     return flatten_dict(params, sep="/")
 
 
-def export(workdir: str | Path, out: str | Path, *, overwrite: bool = False) -> Path:
+def export(
+    workdir: str | Path, out: str | Path, *, overwrite: bool = False, beams: int = 1
+) -> Path:
     """Writes the model folder `out` from the newest checkpoint of `workdir`; returns its path.
+
+    Its sentences will be searched for by `beams` at once; 1 is greedy.
 
     What was written is loaded again and compared with the live model before the folder gets its
     name; until then it has a temporary one beside it. `overwrite` replaces an older model there.
 
     Raises:
-        UserError: `out` exists and is not empty, or `workdir` has no checkpoint.
+        UserError: `out` exists and is not empty, `workdir` has no checkpoint, or `beams` cannot be.
         RunError: the folder does not give the live model's answers.
     """
     folder = absolute_folder("--out", out)
@@ -59,7 +63,7 @@ def export(workdir: str | Path, out: str | Path, *, overwrite: bool = False) -> 
         raise UserError(f"--out={out} exists and is not empty; give --overwrite or a new folder")
     if there and not (folder / CONFIG).is_file():
         raise UserError(f"--out={out} is no model folder, so it is not overwritten; name another")
-    trained = load_trained(workdir)
+    trained = load_trained(workdir, beams)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
         new, old = Path(scratch, "new"), Path(scratch, "old")
@@ -87,8 +91,7 @@ def _program(trained: Trained) -> jax_export.Exported:
     images = jax.ShapeDtypeStruct((batch, size, size, 3), jnp.uint8)
 
     def run(weights: Mapping[str, jax.Array], image: jax.Array) -> dict[str, jax.Array]:
-        params = unflatten_dict(weights, sep="/")
-        return describe_images(trained.model, trained.lengths, params, image)
+        return trained.describe(unflatten_dict(weights, sep="/"), image)
 
     return jax_export.export(jax.jit(run), platforms=PLATFORMS)(weights, images)
 
@@ -128,7 +131,9 @@ def _config(trained: Trained) -> dict[str, Any]:
         },
         "model": dataclasses.asdict(trained.model.options),
         "vocabulary_size": trained.vocabulary.size,
+        "captions": trained.captions,
         "sentence_lengths": {"local": trained.lengths[0], "global": trained.lengths[1]},
+        "beams": trained.beams,
         "program": {
             "file": PROGRAM,
             "platforms": PLATFORMS,
@@ -136,7 +141,7 @@ def _config(trained: Trained) -> dict[str, Any]:
                 "weights": f"dict of the tensors of {WEIGHTS}, by their names",
                 "image": f"uint8 RGB [b, {size}, {size}, 3], cropped by crop_rule; any b",
             },
-            "outputs": OUTPUTS,
+            "outputs": outputs_of(trained.model.options),
         },
         "synthetic": trained.synthetic,
         "trained_on": {
@@ -154,9 +159,7 @@ def _compare(trained: Trained, folder: Path) -> None:
     """Runs what was just written beside the live model, at two batch sizes; raises if they part."""
     weights = load_file(folder / WEIGHTS)
     program = jax_export.deserialize(bytearray((folder / PROGRAM).read_bytes()))
-    live = jax.jit(
-        lambda params, image: describe_images(trained.model, trained.lengths, params, image)
-    )
+    live = jax.jit(trained.describe)
     rng = np.random.default_rng(0)
     for count in (1, 3):
         shape = (count, trained.data.image_size, trained.data.image_size, 3)
@@ -175,10 +178,13 @@ def _compare(trained: Trained, folder: Path) -> None:
                 )
 
 
-_CARD = """# VL-FAU: action units with sentences
+_CARD = """# VL-FAU: facial action units, explained
 
-Scores {count} facial action units, writes one sentence for each and one for the face, and returns
-maps of where it looked. {provenance}
+For a face, it gives
+
+{gives}
+
+{provenance}
 {warning}
 | unit | name | threshold |
 |---|---|---|
@@ -189,7 +195,7 @@ With vlfau_jax:
 
     python -m vlfau_jax predict --model=FOLDER picture.jpg --out=DIR
 
-Without it, in Python with jax {jax} or later, flatbuffers, safetensors, transformers and Pillow:
+Without it, in Python with jax {jax} or later, flatbuffers, safetensors{transformers} and Pillow:
 
     import jax, numpy as np
     from jax import export
@@ -200,16 +206,43 @@ Without it, in Python with jax {jax} or later, flatbuffers, safetensors, transfo
     face = Image.open("face.png").convert("RGB")  # cropped already, by config.json's rule
     images = np.asarray(face.resize(({size}, {size})))[None]  # uint8 [1, {size}, {size}, 3]
     answer = jax.jit(program.call)(weights, images)
-    from transformers import AutoTokenizer
-    words = AutoTokenizer.from_pretrained(".")
     print(answer["au_probabilities"][0])
-    print(words.decode(answer["global_tokens"][0], skip_special_tokens=True))
-
+{reading}
 `au_probabilities` are probabilities of occurrence, 0-1, in the table's order; they are not
 intensities. A unit is called present above its threshold. Faces must be cropped by the rule in
 {config} (`crop_rule`): other crops cost accuracy. {config} also explains every output and holds
 the SHA-256 of every other file.
 """
+
+
+def _gives(trained: Trained) -> str:
+    """What the network of a card gives, a line each."""
+    search = "" if trained.beams == 1 else f" (the best of a search with {trained.beams} beams)"
+    maps = outputs_of(trained.model.options).keys() & {
+        "spatial_maps",
+        "local_attention",
+        "global_attention",
+    }
+    there = {
+        f"the probability of each of {len(trained.aus)} facial action units": True,
+        f"a sentence about each of them{search}": "local" in trained.captions,
+        f"a sentence about the whole face{search}": "global" in trained.captions,
+        "maps of where it looked": maps,
+    }
+    return "\n".join(f"- {line}" for line, given in there.items() if given)
+
+
+def _reading(trained: Trained) -> str:
+    """Lines of the card's example that print a sentence, if there is one."""
+    tokens = {"global": '["global_tokens"][0]', "local": '["local_tokens"][0, 0]'}
+    said = [tokens[kind] for kind in tokens if kind in trained.captions]
+    if not said:
+        return ""
+    return (
+        "    from transformers import AutoTokenizer\n"
+        '    words = AutoTokenizer.from_pretrained(".")\n'
+        f"    print(words.decode(answer{said[0]}, skip_special_tokens=True))\n"
+    )
 
 
 def _card(trained: Trained) -> str:
@@ -224,7 +257,9 @@ def _card(trained: Trained) -> str:
     )
     data = trained.data
     return _CARD.format(
-        count=len(trained.aus),
+        gives=_gives(trained),
+        reading=_reading(trained),
+        transformers=", transformers" if trained.captions else "",
         provenance=f"Trained on {'rendered faces laid out as ' if trained.synthetic else ''}"
         f"{data.name}, fold {data.fold}, {trained.step} steps, from {trained.beginning}.",
         warning=warning,

@@ -28,11 +28,13 @@ from vlfau_jax.data.faces import RULES, CropRule, crop_rule, find_and_crop, read
 from vlfau_jax.data.folders import absolute_folder
 from vlfau_jax.data.transforms import resize
 from vlfau_jax.data.vocabulary import Vocabulary
-from vlfau_jax.errors import UserError
+from vlfau_jax.errors import RunError, UserError
 from vlfau_jax.export import CONFIG, FORMAT, FORMAT_VERSION, PROGRAM, WEIGHTS
 from vlfau_jax.facs import ACTION_UNITS
-from vlfau_jax.prediction import Prediction, Reader, column_notes, csv_header, csv_row
+from vlfau_jax.model.options import ModelOptions
+from vlfau_jax.prediction import READ, Prediction, Reader, column_notes, csv_header, csv_row
 from vlfau_jax.train.provenance import file_digest
+from vlfau_jax.trained import outputs_of, read_options
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 CSV, JSONL, NOTES = "predictions.csv", "predictions.jsonl", "predictions.columns.json"
@@ -64,6 +66,11 @@ class Summary:
         if len(self.first) < ON_SCREEN:
             self.first.append((picture.path, answer))
 
+    def counts(self) -> str:
+        """How many were described, and how many were not for each reason."""
+        lost = (f"{count} {reason}" for reason, count in sorted(self.losses.items()))
+        return ", ".join([f"{self.described} described", *lost])
+
     def text(self, out: Path, synthetic: bool) -> str:
         """The lines for the screen."""
         lines = []
@@ -75,11 +82,11 @@ class Summary:
                 )
                 if on
             ]
-            lines += [str(path), f"  {prediction.sentence}", f"  {', '.join(active) or 'no unit'}"]
+            said = [f"  {prediction.sentence}"] if prediction.sentence is not None else []
+            lines += [str(path), *said, f"  {', '.join(active) or 'no unit'}"]
         more = self.described - len(self.first)
         lines += [f"... and {more} more"] if more else []
-        lost = "".join(f", {count} {reason}" for reason, count in sorted(self.losses.items()))
-        lines.append(f"{self.described} described{lost}; {out / CSV}, {JSONL}, {NOTES}")
+        lines.append(f"{self.counts()}; {out / CSV}, {JSONL}, {NOTES}")
         if synthetic:
             lines.append("the model was trained on synthetic faces: it knows nothing of real ones")
         return "\n".join(lines)
@@ -93,6 +100,8 @@ class Exported:
         self.aus = tuple(unit["number"] for unit in self.config["aus"])
         self.thresholds = tuple(unit["threshold"] for unit in self.config["aus"])
         self.image_size: int = self.config["image_size"]
+        options = read_options(ModelOptions, self.config["model"], folder / CONFIG)
+        self.outputs = tuple(outputs_of(options))
         self.rule = _crop_rule(folder, self.config["crop_rule"])
         self.reader = Reader(self.aus, self.thresholds, Vocabulary.load(folder))
         try:
@@ -100,13 +109,19 @@ class Exported:
             program = jax_export.deserialize(bytearray((folder / PROGRAM).read_bytes()))
         except (SafetensorError, ValueError) as error:
             raise UserError(f"{folder}: the model cannot be read ({error})") from error
+        gives = jax.tree.unflatten(program.out_tree, program.out_avals)
+        if gives.keys() != set(self.outputs):
+            raise UserError(
+                f"{folder / CONFIG}: a model of these options gives {', '.join(self.outputs)}, but "
+                f"{PROGRAM} gives {', '.join(gives)}; export the model again"
+            )
         self._run = jax.jit(program.call)
 
     def describe(self, faces: np.ndarray) -> list[Prediction]:
         """Predictions of faces uint8 RGB [b, image_size, image_size, 3]; one compilation a b."""
         answer = self._run(self._weights, faces)
-        wanted = ("au_probabilities", "local_tokens", "global_tokens")
-        return list(self.reader.read(*jax.device_get([answer[name] for name in wanted])))
+        wanted = {name: answer[name] for name in READ if name in self.outputs}
+        return list(self.reader.read(jax.device_get(wanted)))
 
 
 def _checked_config(folder: Path) -> dict[str, Any]:
@@ -118,7 +133,7 @@ def _checked_config(folder: Path) -> dict[str, Any]:
         config = json.loads(path.read_text())
         written = (config["format"], config["format_version"])
         digests = dict(config["files_sha256"])
-        missing = {"aus", "crop_rule", "image_size", "synthetic"} - config.keys()
+        missing = {"aus", "crop_rule", "image_size", "model", "synthetic"} - config.keys()
         if missing:
             raise KeyError(*sorted(missing))
     except (ValueError, KeyError, TypeError) as error:
@@ -248,6 +263,7 @@ def predict(
 
     Raises:
         UserError: a model folder that is not whole, inputs without a picture, outputs that exist.
+        RunError: not one picture could be described; the outputs then say why, for each.
     """
     out = absolute_folder("--out", out)
     there = [str(out / name) for name in (CSV, JSONL, NOTES) if (out / name).exists()]
@@ -258,7 +274,7 @@ def predict(
     out.mkdir(parents=True, exist_ok=True)
     summary = Summary()
     partial = {name: out / f"{name}.partial" for name in (CSV, JSONL, NOTES)}
-    notes = column_notes(exported.aus, exported.thresholds)
+    notes = column_notes(exported.aus, exported.thresholds, exported.outputs)
     partial[NOTES].write_text(json.dumps(notes, indent=2) + "\n")
     # File names are bytes: those that are no UTF-8 are written back as they are.
     text = {"encoding": "utf-8", "errors": "surrogateescape"}
@@ -277,6 +293,8 @@ def predict(
             summary.add(picture, answer)
     for name, path in partial.items():
         os.replace(path, out / name)
+    if not summary.described:
+        raise RunError(f"no picture could be described: {summary.counts()}; see {out / JSONL}")
     print(summary.text(out, exported.config["synthetic"]))
     return summary
 

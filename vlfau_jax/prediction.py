@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -11,6 +11,9 @@ import numpy as np
 
 from vlfau_jax.data.vocabulary import Vocabulary
 from vlfau_jax.facs import ACTION_UNITS
+
+# The arrays that a prediction is read from; a model without a captioner lacks its tokens.
+READ = ("au_probabilities", "local_tokens", "global_tokens")
 
 
 @dataclass(frozen=True)
@@ -21,18 +24,19 @@ class Prediction:
         aus: the units' numbers, n of them.
         probabilities: float [n], 0-1.
         active: bool [n], whether each probability exceeds its unit's threshold.
-        sentences: n local descriptions, as generated.
-        sentence: the global description, as generated.
+        sentences: n local descriptions, as generated; None from a model that writes none.
+        sentence: the global description, as generated; None from a model that writes none.
     """
 
     aus: tuple[int, ...]
     probabilities: np.ndarray
     active: np.ndarray
-    sentences: tuple[str, ...]
-    sentence: str
+    sentences: tuple[str, ...] | None
+    sentence: str | None
 
     def to_json(self) -> dict[str, Any]:
         """The record of a line of predictions.jsonl, without what identifies the face."""
+        sentences = self.sentences or (None,) * len(self.aus)
         per_au = {
             str(au): {
                 "probability": round(float(probability), 6),
@@ -40,7 +44,7 @@ class Prediction:
                 "sentence": sentence,
             }
             for au, probability, active, sentence in zip(
-                self.aus, self.probabilities, self.active, self.sentences, strict=True
+                self.aus, self.probabilities, self.active, sentences, strict=True
             )
         }
         return {"sentence": self.sentence, "per_au": per_au}
@@ -61,18 +65,25 @@ class Reader:
 
         self._decode: Callable[[bytes], str] = decode
 
-    def read(
-        self, probabilities: np.ndarray, local_tokens: np.ndarray, global_tokens: np.ndarray
-    ) -> Iterator[Prediction]:
-        """One prediction a face, from float [b, n] and int32 [b, n, t] and [b, t']."""
-        for scores, local, whole in zip(probabilities, local_tokens, global_tokens, strict=True):
+    def read(self, arrays: Mapping[str, np.ndarray]) -> Iterator[Prediction]:
+        """One prediction a face, from the `READ` arrays that the model returned.
+
+        au_probabilities float [b, n]; local_tokens int32 [b, n, t] and global_tokens [b, t'], each
+        of which may be absent.
+        """
+        none = [None] * len(arrays["au_probabilities"])
+        rows = (arrays.get(name, none) for name in READ)
+        for scores, local, whole in zip(*rows, strict=True):
             yield Prediction(
                 self.aus,
                 scores,
                 scores > self.thresholds,
-                tuple(self._decode(row.tobytes()) for row in np.asarray(local, np.int32)),
-                self._decode(np.asarray(whole, np.int32).tobytes()),
+                None if local is None else tuple(map(self._say, local)),
+                None if whole is None else self._say(whole),
             )
+
+    def _say(self, tokens: np.ndarray) -> str:
+        return self._decode(np.asarray(tokens, np.int32).tobytes())
 
 
 def csv_header(aus: Sequence[int]) -> list[str]:
@@ -103,8 +114,19 @@ def csv_row(where: dict[str, Any], prediction: Prediction | None, count: int) ->
     return [*first, *cells, where["source"]]
 
 
-def column_notes(aus: Sequence[int], thresholds: Sequence[float]) -> dict[str, dict[str, str]]:
-    """What each column of predictions.csv and key of predictions.jsonl means, with its unit."""
+def column_notes(
+    aus: Sequence[int], thresholds: Sequence[float], outputs: Collection[str]
+) -> dict[str, dict[str, str]]:
+    """What each column of predictions.csv and key of predictions.jsonl means, with its unit.
+
+    `outputs` are the names of the arrays that the model gives.
+    """
+    none = "null: this model was trained without sentences about"
+    whole = "generated sentence about the whole face; null where success is 0"
+    local = (
+        "generated sentence about AU N: the state of its muscle as the captioner sees it; it can "
+        "disagree with the probability"
+    )
     csv = {
         "frame": "place of the picture within the INPUT it came from, from 1; no unit",
         "face_id": "number of the face in the picture; 0, because one face a picture is described",
@@ -128,10 +150,9 @@ def column_notes(aus: Sequence[int], thresholds: Sequence[float]) -> dict[str, d
     jsonl = {
         "frame, face_id, timestamp, confidence, success, source": "as in the CSV",
         "reason": "only where success is 0: why",
-        "sentence": "generated sentence about the whole face; null where success is 0",
+        "sentence": whole if "global_tokens" in outputs else f"{none} the whole face",
         "per_au.N.probability": "as AUNN_p, 0-1",
         "per_au.N.active": "as AUNN_c, true or false",
-        "per_au.N.sentence": "generated sentence about AU N: the state of its muscle as the "
-        "captioner sees it; it can disagree with the probability",
+        "per_au.N.sentence": local if "local_tokens" in outputs else f"{none} single units",
     }
     return {"predictions.csv": csv, "predictions.jsonl": jsonl}

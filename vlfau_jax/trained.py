@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 
@@ -20,6 +20,7 @@ from vlfau_jax.train.workdir import read_config
 
 # The field scores at 0.5; a threshold tuned on the test fold would be another protocol.
 THRESHOLD = 0.5
+MOST_BEAMS = 16
 
 OUTPUTS = {
     "au_probabilities": "float32 [b, n], 0-1: probability that each unit of `aus` is present",
@@ -29,6 +30,22 @@ OUTPUTS = {
     "local_attention": "float32 [b, n, t, h, w]: where each word of each sentence looks",
     "global_attention": "float32 [b, t', h, w]",
 }
+
+Options = TypeVar("Options")
+
+
+def outputs_of(options: ModelOptions) -> dict[str, str]:
+    """The part of `OUTPUTS` that a network of these options gives.
+
+    Without spatial attention there are no spatial maps: the network's are then 1 everywhere, which
+    would look like an answer.
+    """
+    there = {
+        "local": options.local_captions,
+        "global": options.global_captions,
+        "spatial": options.refinement in ("both", "spatial"),
+    }
+    return {name: note for name, note in OUTPUTS.items() if there.get(name.split("_")[0], True)}
 
 
 @dataclass(frozen=True)
@@ -49,6 +66,7 @@ class Trained:
         warm_start: where the first parameters came from; None for random ones.
         step: steps of training.
         config_digest: sha256 of the experiment.
+        beams: width of the search for its sentences; 1 is greedy.
     """
 
     model: VLFAU
@@ -64,6 +82,26 @@ class Trained:
     warm_start: Mapping[str, str] | None
     step: int
     config_digest: str
+    beams: int = 1
+
+    @property
+    def captions(self) -> tuple[str, ...]:
+        """Which sentences it writes: "local", "global", both or neither."""
+        options = self.model.options
+        there = {"local": options.local_captions, "global": options.global_captions}
+        return tuple(name for name, given in there.items() if given)
+
+    def describe(self, params: Any, image: jax.Array) -> dict[str, jax.Array]:
+        """The `outputs_of` its options, by name, of uint8 RGB images [b, h, w, 3].
+
+        Parameters are an argument, so that a program need not hold them.
+        """
+        said = self.model.apply(
+            {"params": params}, normalise(image), *self.lengths, self.beams, method=VLFAU.describe
+        )
+        names = outputs_of(self.model.options).keys() - {"au_probabilities"}
+        outputs = {name: getattr(said, name) for name in sorted(names)}
+        return {"au_probabilities": jax.nn.sigmoid(said.au_logits), **outputs}
 
     @property
     def beginning(self) -> str:
@@ -75,20 +113,14 @@ class Trained:
         return f"{self.warm_start['file']} (sha256 {self.warm_start['sha256'][:12]}{seen})"
 
 
-def describe_images(
-    model: VLFAU, lengths: tuple[int, int], params: Any, image: jax.Array
-) -> dict[str, jax.Array]:
-    """`OUTPUTS` of uint8 RGB images [b, h, w, 3]: normalisation, network and greedy sentences."""
-    said = model.apply({"params": params}, normalise(image), *lengths, method=VLFAU.describe)
-    outputs = {name: getattr(said, name) for name in OUTPUTS if name != "au_probabilities"}
-    return {"au_probabilities": jax.nn.sigmoid(said.au_logits), **outputs}
+def load_trained(workdir: str | Path, beams: int = 1) -> Trained:
+    """The newest checkpoint of a run, to write sentences with a search of `beams`.
 
-
-def load_trained(workdir: str | Path) -> Trained:
-    """The newest checkpoint of a run.
-
-    Raises UserError where there is none, or where it has another normalisation or vocabulary.
+    Raises UserError where there is none, where it has another normalisation, vocabulary or network
+    than this version can have, or where `beams` is impossible or would do nothing.
     """
+    if not 1 <= beams <= MOST_BEAMS:
+        raise UserError(f"--beams={beams}: give 1 (greedy) to {MOST_BEAMS}")
     workdir = Path(workdir)
     config = read_config(workdir)
     params, record, step = load_inference(workdir)
@@ -106,8 +138,8 @@ def load_trained(workdir: str | Path) -> Trained:
         )
     local_length, global_length = record["lengths"]
     # Scanning serves training; what leaves a run is always in the looped layout.
-    options = replace(ModelOptions(**_tuples(record["model"])), scan_blocks=False)
-    return Trained(
+    options = replace(read_options(ModelOptions, record["model"], workdir), scan_blocks=False)
+    trained = Trained(
         model=VLFAU(options, len(record["aus"]), vocabulary.size),
         params=params | {"backbone": unstack_blocks(params["backbone"])},
         vocabulary=vocabulary,
@@ -115,15 +147,33 @@ def load_trained(workdir: str | Path) -> Trained:
         thresholds=(THRESHOLD,) * len(record["aus"]),
         lengths=(local_length - 1, global_length - 1),  # token rows begin with <start>
         crop_rule=record["crop"],
-        data=DataOptions(**_tuples(config["data"])),
+        data=read_options(DataOptions, config["data"], workdir),
         train_subjects=tuple(record["train_subjects"]),
         synthetic=record["synthetic"],
         warm_start=record["warm_start"],
         step=step,
         config_digest=record["config_digest"],
+        beams=beams,
     )
+    if beams > 1 and not trained.captions:
+        raise UserError(f"--beams={beams}: the model of {workdir} writes no sentence; leave it out")
+    return trained
 
 
-def _tuples(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options as JSON gives them back, its lists made tuples again."""
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
+def read_options(kind: type[Options], written: Mapping[str, Any], source: Path) -> Options:
+    """Options as JSON gives them back: lists made tuples, fields not yet known then at defaults.
+
+    Raises UserError, naming `source`, for a field that this version does not know, or a value that
+    it refuses.
+    """
+    try:
+        strange = written.keys() - {field.name for field in fields(kind)}
+        if not strange:
+            values = {k: tuple(v) if isinstance(v, list) else v for k, v in written.items()}
+            return kind(**values)
+    except (AttributeError, TypeError, UserError) as error:
+        raise UserError(f"{source}: holds no {kind.__name__} that can be ({error})") from error
+    raise UserError(
+        f"{source}: {kind.__name__} holds {', '.join(map(repr, sorted(strange)))}, which this "
+        "version does not know; use the version of vlfau_jax that wrote it"
+    )

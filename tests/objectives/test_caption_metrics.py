@@ -74,6 +74,18 @@ def test_perfect_sentences_score_one():
     assert result.polarity_constant == pytest.approx(3 / 6)
 
 
+def test_a_model_that_writes_no_such_sentence_has_no_such_score():
+    labels, known = np.array([[1, 0]]), np.ones((1, 2), bool)
+    local, global_ = spoken(labels)
+    rest = (labels, known, labels > 0, ["man"], np.array([True, False]))
+    quiet = explain(AUS, None, global_, *rest)
+    assert math.isnan(quiet.polarity_accuracy) and math.isnan(quiet.agreement)
+    assert (quiet.polarity_constant, quiet.global_f1, quiet.noun_accuracy) == (1.0, 1.0, 1.0)
+    quiet = explain(AUS, local, None, *rest)
+    assert math.isnan(quiet.global_f1) and math.isnan(quiet.noun_accuracy)
+    assert (quiet.polarity_accuracy, quiet.agreement) == (1.0, 1.0)
+
+
 def test_truth_and_agreement_are_two_questions():
     labels = np.array([[1, 0]])
     scored = np.array([[False, False]])

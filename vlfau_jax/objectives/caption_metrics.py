@@ -143,8 +143,8 @@ def _global_f1(
 
 def explain(
     aus: Sequence[int],
-    local: Sequence[Sequence[str]],
-    global_: Sequence[str],
+    local: Sequence[Sequence[str]] | None,
+    global_: Sequence[str] | None,
     labels: np.ndarray,
     known: np.ndarray,
     active: np.ndarray,
@@ -153,18 +153,26 @@ def explain(
 ) -> Explanations:
     """Score the sentences of m faces.
 
-    local [m][n] and global_ [m] sentences; labels [m, n] in {0, 1}; known bool [m, n]; active
-    bool [m, n], the scores above their threshold; nouns [m], the true ones as `noun_of` gives
-    them; constant bool [n], each unit's more frequent state in training.
+    local [m][n] and global_ [m] sentences, None from a model that writes none; labels [m, n] in
+    {0, 1}; known bool [m, n]; active bool [m, n], the scores above their threshold; nouns [m], the
+    true ones as `noun_of` gives them; constant bool [n], each unit's more frequent state in
+    training.
     """
-    state = states(aus, local)
-    true = (labels > 0).astype(np.int8)
-    spoken = [next((word for word in words(text) if word in NOUNS), None) for text in global_]
-    noun_right = [said == noun for said, noun in zip(spoken, nouns, strict=True)]
+    true = labels > 0
+    polarity_accuracy = agreement = global_f1 = noun_accuracy = float("nan")
+    if local is not None:
+        state = states(aus, local)
+        polarity_accuracy = _mean((state == true)[known])
+        agreement = _mean(state == active)
+    if global_ is not None:
+        spoken = [next((word for word in words(text) if word in NOUNS), None) for text in global_]
+        noun_right = [said == noun for said, noun in zip(spoken, nouns, strict=True)]
+        global_f1 = _global_f1(aus, [named(s) for s in global_], labels, known)
+        noun_accuracy = _mean(np.array(noun_right, bool))
     return Explanations(
-        polarity_accuracy=_mean((state == true)[known]),
-        polarity_constant=_mean((constant[None, :] == (labels > 0))[known]),
-        agreement=_mean(state == active),
-        global_f1=_global_f1(aus, [named(s) for s in global_], labels, known),
-        noun_accuracy=_mean(np.array(noun_right, bool)),
+        polarity_accuracy=polarity_accuracy,
+        polarity_constant=_mean((constant[None, :] == true)[known]),
+        agreement=agreement,
+        global_f1=global_f1,
+        noun_accuracy=noun_accuracy,
     )

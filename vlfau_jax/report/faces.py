@@ -27,8 +27,10 @@ class Face:
         prediction: scores and sentences.
         labels: int8 [n], 1, 0, or -1 where unknown.
         true_sentence: the global description that the labels give, None where one is unknown.
-        spatial_maps: float [n, h', w'], where each unit's branch looks (DAIR's s).
-        attention: float [n, h', w'], the local captioner's attention, averaged over its words.
+        spatial_maps: float [n, h', w'], where each unit's branch looks (DAIR's s); None where it
+            looks everywhere alike.
+        attention: float [n, h', w'], the local captioner's attention, averaged over its words;
+            None without such a captioner.
     """
 
     title: str
@@ -36,8 +38,14 @@ class Face:
     prediction: Prediction
     labels: np.ndarray
     true_sentence: str | None
-    spatial_maps: np.ndarray
-    attention: np.ndarray
+    spatial_maps: np.ndarray | None
+    attention: np.ndarray | None
+
+    @property
+    def maps(self) -> dict[str, np.ndarray]:
+        """The maps that there are, by the words beside them on the card, from the top."""
+        maps = {"branch": self.spatial_maps, "words": self.attention}
+        return {name: values for name, values in maps.items() if values is not None}
 
 
 def choose(probabilities: np.ndarray, labels: np.ndarray, people: np.ndarray, count: int) -> list:
@@ -129,24 +137,26 @@ def _bars(face: Face, thresholds: Sequence[float]) -> str:
 
 
 def _maps(face: Face, places: Sequence[int]) -> str:
+    if not face.maps:
+        return ""
     figures = []
     for i in places:
         au = face.prediction.aus[i]
-        s, a = face.spatial_maps[i], face.attention[i]
+        ranges = (f"{name} {m[i].min():.3f} to {m[i].max():.3f}" for name, m in face.maps.items())
+        pictures = (picture(overlay(face.image, m[i]), 192) for m in face.maps.values())
         figures.append(
-            f'<figure title="branch {s.min():.2f} to {s.max():.2f}; '
-            f'words {a.min():.3f} to {a.max():.3f}"><figcaption><b>AU{au:02d}</b>'
-            f"{escape(ACTION_UNITS[au].name)}</figcaption>"
-            f"{picture(overlay(face.image, s), 192)}{picture(overlay(face.image, a), 192)}</figure>"
+            f'<figure title="{"; ".join(ranges)}"><figcaption><b>AU{au:02d}</b>'
+            f"{escape(ACTION_UNITS[au].name)}</figcaption>{''.join(pictures)}</figure>"
         )
-    rows = '<div class="rows"><span>branch looks</span><span>words look</span></div>'
-    return f'<div class="maps">{rows}{"".join(figures)}</div>'
+    verbs = {"branch": "looks", "words": "look"}
+    rows = "".join(f"<span>{name} {verbs[name]}</span>" for name in face.maps)
+    return f'<div class="maps"><div class="rows">{rows}</div>{"".join(figures)}</div>'
 
 
-def _sentences(face: Face, places: Sequence[int]) -> str:
+def _sentences(face: Face, sentences: Sequence[str], places: Sequence[int]) -> str:
     items = []
     for i in places:
-        au, sentence = face.prediction.aus[i], face.prediction.sentences[i]
+        au, sentence = face.prediction.aus[i], sentences[i]
         fact = stated(sentence)
         said = fact[1] if fact is not None and fact[0] == au else None
         label = int(face.labels[i])
@@ -160,6 +170,22 @@ def _sentences(face: Face, places: Sequence[int]) -> str:
     return f'<ul class="says">{"".join(items)}</ul>'
 
 
+def _told(face: Face, told: Sequence[int]) -> str:
+    """The sentences about the units `told`, and behind a fold those about all."""
+    sentences = face.prediction.sentences
+    if sentences is None:
+        return ""
+    first = (
+        _sentences(face, sentences, told)
+        if told
+        else '<p class="soft">No unit is scored as active, and none is known to be.</p>'
+    )
+    return (
+        f"{first}<details><summary>all {len(sentences)} sentences</summary>"
+        f"{_sentences(face, sentences, range(len(sentences)))}</details>"
+    )
+
+
 def card(face: Face, thresholds: Sequence[float]) -> str:
     """The card of one face."""
     active = np.flatnonzero(face.prediction.active)
@@ -169,19 +195,12 @@ def card(face: Face, thresholds: Sequence[float]) -> str:
     known = face.labels >= 0
     right = int(((face.labels == 1) == face.prediction.active)[known].sum())
     truth = face.true_sentence or "not stated: a label of this face is unknown"
-    told = [*active, *missed]
-    spoken = (
-        _sentences(face, told)
-        if told
-        else '<p class="soft">No unit is scored as active, and none is known to be.</p>'
-    )
+    sentence = face.prediction.sentence
+    says = "" if sentence is None else f"<b>Says</b> {escape(sentence)}<br>"
     return (
         f'<article class="card face"><header><h3>{escape(face.title)}</h3>'
         f'<p class="soft">{right} of {int(known.sum())} units right</p></header>'
         f"<div>{picture(face.image, 372)}{_bars(face, thresholds)}</div>"
-        f"<div><p><b>Says</b> {escape(face.prediction.sentence)}<br>"
-        f'<span class="soft"><b>Truth</b> {escape(truth)}</span></p>'
-        f"{_maps(face, sorted(mapped, key=int))}{spoken}"
-        f"<details><summary>all {len(known)} sentences</summary>"
-        f"{_sentences(face, range(len(known)))}</details></div></article>"
+        f'<div><p>{says}<span class="soft"><b>Truth</b> {escape(truth)}</span></p>'
+        f"{_maps(face, sorted(mapped, key=int))}{_told(face, [*active, *missed])}</div></article>"
     )

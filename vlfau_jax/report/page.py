@@ -36,33 +36,36 @@ def _figure(value: str, what: str, beside: str) -> str:
 
 def _headline(scores: Mapping[str, Any]) -> str:
     floors, says = scores["floors"], scores["explanations"]
-    return '<div class="figures">{}</div>'.format(
-        "".join(
-            (
-                _figure(
-                    share(scores["mean_f1"]),
-                    f"mean F1 over {len(scores['aus'])} units",
-                    f"floors: all on {share(floors['all_on'])}, "
-                    f"best constant {share(floors['best_constant'])}",
-                ),
-                _figure(
-                    share(says["polarity_accuracy"]),
-                    "of local sentences state the truth",
-                    f"floor: always the more frequent state {share(says['polarity_constant'])}",
-                ),
-                _figure(
-                    share(says["agreement"]),
-                    "of local sentences agree with the score",
-                    "right or wrong, both say the same",
-                ),
-                _figure(
-                    share(says["global_f1"]),
-                    "F1 of the units that the sentences about the whole face name",
-                    f"the noun is right in {share(says['noun_accuracy'])}",
-                ),
+    figures = [
+        _figure(
+            share(scores["mean_f1"]),
+            f"mean F1 over {len(scores['aus'])} units",
+            f"floors: all on {share(floors['all_on'])}, "
+            f"best constant {share(floors['best_constant'])}",
+        )
+    ]
+    if "local" in scores["captions"]:
+        figures += [
+            _figure(
+                share(says["polarity_accuracy"]),
+                "of local sentences state the truth",
+                f"floor: always the more frequent state {share(says['polarity_constant'])}",
+            ),
+            _figure(
+                share(says["agreement"]),
+                "of local sentences agree with the score",
+                "right or wrong, both say the same",
+            ),
+        ]
+    if "global" in scores["captions"]:
+        figures.append(
+            _figure(
+                share(says["global_f1"]),
+                "F1 of the units that the sentences about the whole face name",
+                f"the noun is right in {share(says['noun_accuracy'])}",
             )
         )
-    )
+    return f'<div class="figures">{"".join(figures)}</div>'
 
 
 def _curves(records: Iterable[Mapping[str, Any]]) -> str:
@@ -139,6 +142,37 @@ def _protocol(scores: Mapping[str, Any]) -> str:
     )
 
 
+def _legend(scores: Mapping[str, Any], faces: Sequence[Face]) -> str:
+    """How to read the cards: of what is on them, and what is not."""
+    looks = {
+        "branch": "where the unit's own branch looks",
+        "words": "where its sentence's words look, averaged over the words",
+    }
+    kinds = [*faces[0].maps] if faces else []
+    parts = [
+        CHOICE,
+        "Score bars: green right, red wrong, grey unknown; a name in bold is truly on, the thin "
+        "mark is the threshold.",
+    ]
+    if kinds:
+        parts += [
+            f"Maps: {'; below, '.join(looks[kind] for kind in kinds)}.",
+            "Each map is coloured from its own lowest (clear) to its own highest (red) value.",
+        ]
+    if "local" in scores["captions"]:
+        parts.append(
+            "Sentences: of the units scored as active, then of those missed; a green edge means "
+            "that the sentence states the truth."
+        )
+    if scores["beams"] > 1:
+        parts.append(f"Each sentence is the best of a search with {scores['beams']} beams.")
+    absent = {"local": "single units", "global": "the whole face"}
+    missing = [about for kind, about in absent.items() if kind not in scores["captions"]]
+    if missing:
+        parts.append(f"This model writes no sentences about {' or '.join(missing)}.")
+    return " ".join(parts)
+
+
 def render(
     scores: Mapping[str, Any], records: Iterable[Mapping[str, Any]], faces: Sequence[Face]
 ) -> str:
@@ -161,12 +195,7 @@ def render(
         f'<p class="soft">{_protocol(scores)}</p>{banner}{_headline(scores)}'
         f"<h2>Every unit</h2>{_table(scores)}"
         f"<h2>Training</h2>{_curves(records)}"
-        f'<h2>Test faces</h2><p class="soft">{CHOICE} Score bars: green right, red wrong, grey '
-        "unknown; a name in bold is truly on, the thin mark is the threshold. Maps: above, where "
-        "the unit's own branch looks; below, where its sentence's words look, averaged over the "
-        "words. Each map is coloured from its own lowest (clear) to its own highest (red) value. "
-        "Sentences: of the units scored as active, then of those missed; a green edge means that "
-        f"the sentence states the truth.</p>{cards}"
+        f'<h2>Test faces</h2><p class="soft">{_legend(scores, faces)}</p>{cards}'
         "<footer>Made by vlfau_jax. Scores are shares of 1. The page needs no network.</footer>"
         "</main></body></html>\n"
     )
