@@ -89,7 +89,7 @@ def test_gathered_drops_fsdp_only(mesh):
 
 def test_the_whole_model_is_placed_and_no_rule_is_idle():
     """Every parameter of a full-size model divides evenly by 8 where a rule splits it."""
-    model = VLFAU(ModelOptions(scan_blocks=True), 8, 216)
+    model = VLFAU(ModelOptions(scan_blocks=True, local_captioner="per_au"), 8, 216)
     of = spec(batch_size=8, image_size=224, units=8, local_length=30, global_length=30)
     tree = abstract_params(model, of)
     names = {
