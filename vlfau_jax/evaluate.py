@@ -258,6 +258,7 @@ def _scores(
             "image_size": trained.data.image_size,
             "crop_rule": trained.crop_rule,
             "warm_start": trained.warm_start,
+            "ema_decay": trained.ema_decay,
             "beginning": trained.beginning,
             "synthetic": dataset.synthetic or trained.synthetic,
             "note": WARNING if dataset.synthetic or trained.synthetic else "",

@@ -151,6 +151,7 @@ def _config(trained: Trained) -> dict[str, Any]:
             "step": trained.step,
             "config_digest": trained.config_digest,
             "warm_start": trained.warm_start,
+            "ema_decay": trained.ema_decay,
         },
     }
 

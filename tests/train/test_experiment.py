@@ -21,7 +21,10 @@ def changed(settings, **sections):
 @pytest.mark.parametrize(
     ("sections", "said"),
     [
-        ({"model": {"patch": 32}}, r"data\.image_size=16 .*model\.patch=32; give 32 or more"),
+        (
+            {"model": {"patch": 32, "stem": "patch"}},
+            r"data\.image_size=16 .*model\.patch=32; give 32 or more",
+        ),
         ({"model": {"patch": 16}}, r"model\.backbone_width=4: .*model\.patch=16; give 8 or more"),
         ({"model": {"grid": 5}}, r"model\.grid=5: .* 4 x 4 .*data\.image_size=16; .*at most 4"),
         ({"model": {"grid": 2, "taps": (3, 4)}}, r"model\.grid=2: .*taps=\(3, 4\) has 1 x 1"),
