@@ -64,7 +64,6 @@ class Trained:
         train_subjects: the people it was trained on.
         synthetic: whether their faces were rendered.
         warm_start: where the first parameters came from; None for random ones.
-        ema_decay: decay of the running average that `params` are; 0 for those of the last step.
         step: steps of training.
         config_digest: sha256 of the experiment.
         beams: width of the search for its sentences; 1 is greedy.
