@@ -160,9 +160,8 @@ def test_nothing_is_computed_backwards_through_a_frozen_backbone(tiny):
 
 
 MODES = {
-    "default": {},
     "own decoders and context": {"local_captioner": "per_au", "global_context": True},
-    "shared decoder with units": {"au_embedding": True, "global_captions": False},
+    "shared decoder with units": {"au_embedding": True},
     "no captions": {"local_captions": False, "global_captions": False},
 }
 
