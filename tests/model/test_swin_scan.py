@@ -11,6 +11,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from vlfau_jax.model import swin
+from vlfau_jax.model.options import scanned
 from vlfau_jax.model.swin import Swin, stack_blocks, unstack_blocks
 from vlfau_jax.sharding.mesh import MeshOptions, make_mesh
 from vlfau_jax.sharding.rules import gathered, parameter_shardings
@@ -127,7 +128,7 @@ def test_the_layouts_convert_exactly_for_any_depths(depths):
     assert_equal(stack_blocks(stacked), stacked)
     assert_equal(unstack_blocks(stacked), looped)
     assert_equal(unstack_blocks(looped), looped)
-    pairs = {f"stage{i}_pairs" for i, depth in enumerate(depths) if swin.scanned(depth)}
+    pairs = {f"stage{i}_pairs" for i, depth in enumerate(depths) if scanned(depth)}
     assert {name for name in stacked if "pairs" in name} == pairs
 
 

@@ -30,6 +30,11 @@ _CHOICES = {
 }
 
 
+def scanned(depth: int) -> bool:
+    """Whether `scan_blocks` stacks a stage of this depth: where two pairs or more share a body."""
+    return depth >= 4 and depth % 2 == 0
+
+
 @dataclass(frozen=True)
 class ModelOptions:
     """Sizes of the network; the defaults are Swin-B and the paper's widths.
@@ -136,7 +141,7 @@ class ModelOptions:
                 )
         if not self.taps or sorted({*self.taps} & {1, 2, 3, 4}) != list(self.taps):
             raise UserError(f"model.taps={self.taps}: give some of 1, 2, 3, 4, ascending")
-        self._check_captions()
+        self._check_switches()
         for stage, heads in enumerate(self.heads):
             width = self.backbone_width << stage
             if heads < 1 or width % heads:
@@ -145,8 +150,23 @@ class ModelOptions:
                     f"(model.backbone_width * 2**{stage})"
                 )
 
-    def _check_captions(self) -> None:
+    def _check_switches(self) -> None:
         """Refuses switches that could do nothing."""
+        if self.scan_blocks and not any(map(scanned, self.depths)):
+            raise UserError(
+                f"model.scan_blocks=True: no stage of model.depths={self.depths} has an even "
+                "number of blocks, four or more; give False"
+            )
+        if self.channel_mlp == "separate" and self.refinement in ("spatial", "none"):
+            raise UserError(
+                f"model.channel_mlp=separate: model.refinement={self.refinement} has no channel "
+                "attention; give shared"
+            )
+        if not self.spatial_sigmoid and self.refinement in ("channel", "none"):
+            raise UserError(
+                f"model.spatial_sigmoid=False: model.refinement={self.refinement} has no spatial "
+                "attention; give True"
+            )
         if self.global_context and not self.global_captions:
             raise UserError("model.global_context=True: there is no model.global_captions to see")
         for name, given in (("local_captioner", "per_au"), ("au_embedding", True)):

@@ -24,6 +24,7 @@ from flax import linen as nn
 from jax import Array
 
 from vlfau_jax.model import windows
+from vlfau_jax.model.options import scanned
 
 NORM_EPSILON = 1e-5
 
@@ -97,11 +98,6 @@ def drop_path(x: Array, keep: Array | np.float32, key: Array | None) -> Array:
         return x
     kept = jax.random.bernoulli(key, keep, (x.shape[0], *(1,) * (x.ndim - 1)))
     return jnp.where(kept, x / keep.astype(x.dtype), 0.0)
-
-
-def scanned(depth: int) -> bool:
-    """Whether `scan_blocks` stacks a stage of this depth: where two pairs or more share a body."""
-    return depth >= 4 and depth % 2 == 0
 
 
 def stack_blocks(backbone: Mapping[str, Any]) -> dict[str, Any]:
