@@ -1,0 +1,273 @@
+"""VL-FAU in plain PyTorch, written from the paper's description to hold the JAX network against.
+
+It shares no code and no layout with `vlfau_jax.model`: channels first, one module for each action
+unit, an LSTM cell stepped in a loop, contexts summed word by word. The backbone is transformers'
+own Swin. `options` has the fields of `ModelOptions`; stem "patch" and grid 0 are what is here.
+Dropout and drop path are left out: parity is of the network at evaluation.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import SwinConfig, SwinModel
+
+PAD, START, END, UNK = range(4)
+
+
+class Backbone(nn.Module):
+    """Swin and the four maps that the paper taps."""
+
+    def __init__(self, options):
+        super().__init__()
+        config = SwinConfig(
+            patch_size=options.patch,
+            embed_dim=options.backbone_width,
+            depths=list(options.depths),
+            num_heads=list(options.heads),
+            window_size=options.window,
+            mlp_ratio=options.mlp_ratio,
+        )
+        self.swin = SwinModel(config, add_pooling_layer=False)
+        self.channels = [options.backbone_width * k for k in (2, 4, 8, 8)]
+
+    def forward(self, image):
+        """[b, 3, h, w] -> three patch mergings and the last stage, normalised."""
+        answer = self.swin(image, output_hidden_states=True)
+        _, *merged, last = answer.reshaped_hidden_states
+        final = answer.last_hidden_state.transpose(1, 2).reshape(last.shape)
+        return [*merged, final]
+
+
+class MultiScaleCombination(nn.Module):
+    def __init__(self, channels, taps, width, pooling):
+        super().__init__()
+        self.taps = taps
+        self.pool = {"average": F.adaptive_avg_pool2d, "max": F.adaptive_max_pool2d}[pooling]
+        self.convs = nn.ModuleList(nn.Conv2d(channels[t - 1], width, 3, padding=1) for t in taps)
+        self.linear = nn.Linear(len(taps) * width, width)
+
+    def forward(self, maps):
+        grid = maps[-1].shape[-2:]
+        scales = [
+            conv(self.pool(maps[t - 1], grid))
+            for t, conv in zip(self.taps, self.convs, strict=True)
+        ]
+        fused = torch.cat(scales, dim=1)
+        return self.linear(fused.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class ChannelMLP(nn.Sequential):
+    def __init__(self, width, reduction):
+        hidden = max(1, width // reduction)
+        super().__init__(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, width))
+
+
+class DAIR(nn.Module):
+    """The refinement of one action unit."""
+
+    def __init__(self, width, options):
+        super().__init__()
+        kind = options.refinement
+        self.has_channel, self.has_spatial = (
+            kind in ("both", "channel"),
+            kind in ("both", "spatial"),
+        )
+        self.sigmoid = options.spatial_sigmoid
+        if self.has_channel:
+            self.max_mlp = ChannelMLP(width, options.reduction)
+            if options.channel_mlp == "separate":
+                self.average_mlp = ChannelMLP(width, options.reduction)
+        self.separate = options.channel_mlp == "separate"
+        if self.has_spatial:
+            self.conv = nn.Conv2d(2, 1, 3, padding=1)
+
+    def forward(self, stem):
+        """F [b, d, h, w] -> F_i [b, d, h, w], s [b, h, w]."""
+        x = stem
+        if self.has_channel:
+            average_mlp = self.average_mlp if self.separate else self.max_mlp
+            highest, mean = stem.amax((2, 3)), stem.mean((2, 3))
+            a = torch.sigmoid(self.max_mlp(highest) + average_mlp(mean))
+            x = x * a[:, :, None, None]
+        if not self.has_spatial:
+            return x, torch.ones_like(x[:, 0])
+        s = self.conv(torch.stack([x.amax(1), x.mean(1)], dim=1))
+        if self.sigmoid:
+            s = torch.sigmoid(s)
+        return x * s, s[:, 0]
+
+
+class Captioner(nn.Module):
+    """A word-level LSTM with soft attention over the positions of one feature map."""
+
+    def __init__(self, vocabulary_size, width, options, units=0):
+        super().__init__()
+        hidden, attention = options.hidden, options.attention
+        self.words = nn.Embedding(vocabulary_size, options.word_embedding)
+        if units:
+            self.units = nn.Embedding(units, options.word_embedding)
+        self.score_hidden = nn.Linear(hidden, attention, bias=False)
+        self.score_feature = nn.Linear(width, attention)
+        self.score = nn.Linear(attention, 1, bias=False)
+        self.first_hidden = nn.Linear(width, hidden)
+        self.first_cell = nn.Linear(width, hidden)
+        self.lstm = nn.LSTMCell(options.word_embedding + width, hidden)
+        del self.lstm.bias_hh  # PyTorch's second bias, of which the network has one
+        self.lstm.register_buffer("bias_hh", torch.zeros(4 * hidden), persistent=False)
+        self.vocabulary = nn.Linear(hidden, vocabulary_size)
+
+    def begin(self, features):
+        mean = features.mean(1)
+        return self.first_hidden(mean), self.first_cell(mean)
+
+    def step(self, features, state, word, unit=None):
+        """Features [b, p, d], words [b] -> state, logits [b, v], attention [b, p], context [b, d]."""
+        hidden, _ = state
+        query = self.score_hidden(hidden)[:, None, :]
+        e = self.score(torch.relu(query + self.score_feature(features)))[:, :, 0]
+        alpha = torch.softmax(e, dim=1)
+        context = (alpha[:, :, None] * features).sum(1)
+        word = self.words(word)
+        if unit is not None:
+            word = word + self.units.weight[unit]
+        state = self.lstm(torch.cat([word, context], dim=1), state)
+        return state, self.vocabulary(state[0]), alpha, context
+
+    def teacher_force(self, feature_map, tokens, unit=None):
+        """[b, d, h, w], [b, t] -> logits [b, t-1, v], attention [b, t-1, h, w], contexts [b, t-1, d]."""
+        b, _, h, w = feature_map.shape
+        features = feature_map.flatten(2).transpose(1, 2)
+        state = self.begin(features)
+        said = []
+        for t in range(tokens.shape[1] - 1):
+            state, *seen = self.step(features, state, tokens[:, t], unit)
+            said.append(seen)
+        logits, alpha, contexts = (torch.stack(x, dim=1) for x in zip(*said, strict=True))
+        return logits, alpha.reshape(b, -1, h, w), contexts
+
+    @torch.no_grad()
+    def greedy(self, feature_map, length, unit=None):
+        """[b, d, h, w] -> tokens [b, length], padded after <end>; margin of the closest choice."""
+        features = feature_map.flatten(2).transpose(1, 2)
+        state = self.begin(features)
+        word = torch.full((len(features),), START)
+        ended = torch.zeros(len(features), dtype=torch.bool)
+        tokens = torch.full((len(features), length), PAD)
+        margin = float("inf")
+        for t in range(length):
+            state, logits, _, _ = self.step(features, state, word, unit)
+            logits[:, [PAD, START, UNK]] = -torch.inf
+            best = logits.topk(2, dim=1).values
+            word = logits.argmax(1).masked_fill(ended, PAD)
+            tokens[:, t] = word
+            if ended.all():
+                break
+            margin = min(margin, (best[:, 0] - best[:, 1])[~ended].min().item())
+            ended = ended | (word == END)
+        return tokens, margin
+
+
+@dataclass
+class Outputs:
+    """Of one pass; stem [b, d, h, w], everything else as `vlfau_jax.model.vlfau.Outputs`."""
+
+    au_logits: torch.Tensor
+    spatial_maps: torch.Tensor
+    stem: torch.Tensor
+    local_logits: torch.Tensor | None = None
+    local_attention: torch.Tensor | None = None
+    global_logits: torch.Tensor | None = None
+    global_attention: torch.Tensor | None = None
+
+
+class VLFAU(nn.Module):
+    def __init__(self, options, au_count, vocabulary_size, own_words=64):
+        super().__init__()
+        if options.stem != "patch" or options.grid:
+            raise NotImplementedError("the reference has stem 'patch' and grid 0 only")
+        self.options, self.au_count, self.own_words = options, au_count, own_words
+        self.backbone = Backbone(options)
+        self.msc = MultiScaleCombination(
+            self.backbone.channels, options.taps, options.width, options.pooling
+        )
+        units = range(au_count)
+        self.dair = nn.ModuleList(DAIR(options.width, options) for _ in units)
+        self.heads = nn.ModuleList(nn.Linear(options.width, 1) for _ in units)
+        if options.global_context:
+            self.context_heads = nn.ModuleList(
+                nn.Linear(options.width, 1, bias=False) for _ in units
+            )
+        if options.local_captions:
+            told = au_count if options.au_embedding else 0
+            self.local = nn.ModuleList(
+                Captioner(vocabulary_size, options.width, options, told)
+                for _ in (units if options.local_captioner == "per_au" else range(1))
+            )
+        if options.global_captions:
+            self.whole = Captioner(vocabulary_size, options.width, options)
+
+    def look(self, image):
+        """The stem, each unit's own map and where it looked, and its logit."""
+        stem = self.msc(self.backbone(image))
+        refined, maps = zip(*(dair(stem) for dair in self.dair), strict=True)
+        pooled = [x.mean((2, 3)) for x in refined]
+        logits = [head(x) for head, x in zip(self.heads, pooled, strict=True)]
+        if self.options.global_context:
+            context = self.own_context(stem)
+            logits = [x + head(context) for x, head in zip(logits, self.context_heads, strict=True)]
+        return stem, refined, torch.stack(maps, dim=1), torch.cat(logits, dim=1)
+
+    def own_context(self, stem):
+        """Mean context over the words of the global decoder's own sentence, [b, d]."""
+        own, _ = self.whole.greedy(stem, self.own_words)
+        heard = torch.cat([torch.full_like(own[:, :1], START), own], dim=1)
+        _, _, contexts = self.whole.teacher_force(stem, heard)
+        means = []
+        for sentence, seen in zip(own, contexts, strict=True):
+            words = int((sentence != PAD).sum())
+            means.append(seen[:words].mean(0))
+        return torch.stack(means)
+
+    def speaker(self, unit):
+        """The decoder of an action unit and what it is told."""
+        captioner = self.local[unit if self.options.local_captioner == "per_au" else 0]
+        return captioner, unit if self.options.au_embedding else None
+
+    def forward(self, image, local_tokens, global_tokens):
+        """Image [b, 3, h, w] and true sentences [b, n, t], [b, t'] under teacher forcing."""
+        stem, refined, maps, au_logits = self.look(image)
+        outputs = Outputs(au_logits, maps, stem)
+        if self.options.local_captions:
+            logits, attention = [], []
+            for unit, x in enumerate(refined):
+                captioner, told = self.speaker(unit)
+                a, b, _ = captioner.teacher_force(x, local_tokens[:, unit], told)
+                logits.append(a)
+                attention.append(b)
+            outputs.local_logits = torch.stack(logits, dim=1)
+            outputs.local_attention = torch.stack(attention, dim=1)
+        if self.options.global_captions:
+            logits, attention, _ = self.whole.teacher_force(stem, global_tokens)
+            outputs.global_logits, outputs.global_attention = logits, attention
+        return outputs
+
+    @torch.no_grad()
+    def describe(self, image, local_length, global_length):
+        """Greedy sentences [b, n, t] and [b, t'], None where switched off, and the least margin."""
+        stem, refined, _, _ = self.look(image)
+        local = whole = None
+        margins = []
+        if self.options.local_captions:
+            sentences = []
+            for unit, x in enumerate(refined):
+                captioner, told = self.speaker(unit)
+                tokens, margin = captioner.greedy(x, local_length, told)
+                sentences.append(tokens)
+                margins.append(margin)
+            local = torch.stack(sentences, dim=1)
+        if self.options.global_captions:
+            whole, margin = self.whole.greedy(stem, global_length)
+            margins.append(margin)
+        return local, whole, min(margins, default=float("inf"))
