@@ -123,7 +123,7 @@ class Captioner(nn.Module):
         return self.first_hidden(mean), self.first_cell(mean)
 
     def step(self, features, state, word, unit=None):
-        """Features [b, p, d], words [b] -> state, logits [b, v], attention [b, p], context [b, d]."""
+        """[b, p, d], words [b] -> state, logits [b, v], attention [b, p], context [b, d]."""
         hidden, _ = state
         query = self.score_hidden(hidden)[:, None, :]
         e = self.score(torch.relu(query + self.score_feature(features)))[:, :, 0]
@@ -136,7 +136,7 @@ class Captioner(nn.Module):
         return state, self.vocabulary(state[0]), alpha, context
 
     def teacher_force(self, feature_map, tokens, unit=None):
-        """[b, d, h, w], [b, t] -> logits [b, t-1, v], attention [b, t-1, h, w], contexts [b, t-1, d]."""
+        """Logits [b, t-1, v], attention [b, t-1, h, w], contexts [b, t-1, d] of tokens [b, t]."""
         b, _, h, w = feature_map.shape
         features = feature_map.flatten(2).transpose(1, 2)
         state = self.begin(features)
