@@ -29,12 +29,12 @@ def captioner(name, vocabulary_size, dtype=jnp.float32):
     )
 
 
-def random_params(module, features, scale=0.9, end=0.0):
+def random_params(module, features, scale=0.9, end=0.0, seed=24):
     """Parameters with nothing small; `end` makes sentences end sooner."""
     shapes = jax.eval_shape(
         lambda key: module.init(key, features, method="face"), jax.random.key(0)
     )
-    rng = np.random.default_rng(24)  # sentences of many lengths
+    rng = np.random.default_rng(seed)  # 24 says sentences of many lengths
     params = {}
     for name, leaf in shapes["params"].items():
         params[name] = (scale * rng.normal(size=leaf.value.shape)).astype(np.float32)
@@ -87,12 +87,18 @@ def beam_search(p, f, length, beams, power=1.0):
 
 
 @pytest.mark.parametrize(
-    ("name", "beams", "power"),
-    [("shared", 1, 1.0), ("shared", 3, 1.0), ("per_au", 2, 0.5), ("embedding", 5, 1.0)],
+    ("name", "beams", "power", "seed"),
+    # Seeds where places kept by the sum, not by the score, would end in another sentence.
+    [
+        ("shared", 1, 1.0, 24),
+        ("shared", 3, 1.0, 20),
+        ("per_au", 2, 0.5, 7),
+        ("embedding", 5, 1.0, 1),
+    ],
 )
-def test_search_finds_what_lists_find(features, name, beams, power):
+def test_search_finds_what_lists_find(features, name, beams, power, seed):
     module = captioner(name, 9)
-    params = random_params(module, features)
+    params = random_params(module, features, seed=seed)
     said = spoken(module, params, features, 7, beams, length_power=power)
     lengths = set()
     for b, n in itertools.product(range(B), range(N)):
@@ -132,8 +138,7 @@ def test_a_search_wide_enough_is_exhaustive_and_no_other_is_better(features):
     assert np.any(found[1].scores < found[31].scores - 1e-3)  # greedy does miss some
 
 
-@pytest.mark.parametrize("beams", [1, 4])
-@pytest.mark.parametrize("name", MODES)
+@pytest.mark.parametrize(("name", "beams"), [("shared", 1), ("per_au", 4), ("embedding", 3)])
 def test_teacher_forcing_gives_the_same_scores_and_attention(features, name, beams):
     module = captioner(name, 9)
     params = random_params(module, features)
