@@ -40,8 +40,8 @@ _LINEAR = {  # the captioner's; our matrices are [in, out]
 def random_params(model, rng, height, width):
     """Parameters of our `model` for images of that size, float32: no bias is zero, no scale one.
 
-    Gains are such that attentions and vocabularies are far from uniform, and words that may not be
-    said would often win.
+    Gains are such that attentions and vocabularies are far from uniform; <end> and the words that
+    may not be said win often.
     """
     tokens = (jnp.zeros((1, model.au_count, 3), jnp.int32), jnp.zeros((1, 3), jnp.int32))
     tree = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, height, width, 3)), *tokens)[
@@ -51,8 +51,7 @@ def random_params(model, rng, height, width):
     params = {name: _draw(name, shape, rng) for name, shape in shapes.items()}
     for name, value in params.items():
         if name.endswith("logits_bias"):
-            value[..., [PAD, START, UNK]] += 1.0
-            value[..., END] += 1.5
+            value[..., [PAD, START, END, UNK]] += 1.0
     return unflatten_dict(params, sep="/")
 
 
@@ -67,12 +66,12 @@ def _draw(name, shape, rng):
         return 0.3 * noise
     if leaf.endswith("spatial"):
         inputs, gain = np.prod(shape[1:]), 2.0
-    elif room in ("classifier",) or leaf == "attention_to_score":
+    elif room == "classifier" or leaf == "attention_to_score":
         inputs, gain = shape[-1], 3.0
     elif leaf == "kernel":
         inputs, gain = np.prod(shape[:-1]), 1.2
     else:
-        inputs, gain = shape[-2], 3.0 if leaf == "hidden_to_logits" else 1.5
+        inputs, gain = shape[-2], 5.0 if leaf == "hidden_to_logits" else 1.5
     return (gain * inputs**-0.5 * noise).astype(np.float32)
 
 
