@@ -7,4 +7,5 @@ install_pins requirements-test.txt
 
 ruff check .
 ruff format --check .
-python -m pytest "$@"
+# A file's tests share what they train, so that a file stays with one process.
+python -m pytest -n auto --maxprocesses=4 --dist=loadfile "$@"
