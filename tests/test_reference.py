@@ -34,7 +34,6 @@ OPTIONS = ModelOptions(
     attention=7,
 )
 VOCABULARY, LOCAL_LENGTH, GLOBAL_LENGTH = 13, 6, 9
-QUICK = {"xla_cpu_use_fusion_emitters": False}  # compiles in 40 % of the time
 OUTPUTS, GRADIENTS = 1e-4, 1e-3  # of each array's largest value
 
 
@@ -130,7 +129,7 @@ def run_ours(model, params, batch, class_weights, objective, case):
             return *jax.value_and_grad(loss, has_aux=True)(params), said
         return loss(params), None, said
 
-    run = jax.jit(run, compiler_options=QUICK)
+    run = jax.jit(run)
     (scalar, (terms, outputs)), gradients, said = jax.device_get(run(params))
     return scalar, terms, outputs, said, gradients
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +18,7 @@ from tqdm import tqdm
 
 from vlfau_jax.data.captions import CaptionTables, global_description, noun_of
 from vlfau_jax.data.faces import decode_image
+from vlfau_jax.data.folders import written_whole
 from vlfau_jax.data.folds import split_subjects
 from vlfau_jax.data.pipeline import Dataset, eval_iterator, open_prepared
 from vlfau_jax.data.transforms import resize
@@ -93,12 +93,14 @@ def evaluate(
     answers = _answer(trained, dataset, subjects, describe, batch_size)
     scores = _scores(trained, dataset, subjects, answers)
 
-    _write_whole(workdir / "predictions.jsonl", lambda file: _write_lines(file, dataset, answers))
+    with written_whole(workdir / "predictions.jsonl") as partial, partial.open("w") as file:
+        _write_lines(file, dataset, answers)
     faces = _faces(trained, dataset, subjects, describe, answers, batch_size)
     page = render(scores, _metrics(workdir), faces)
-    _write_whole(workdir / "report.html", lambda file: file.write(page))
-    text = json.dumps(scores, indent=2, allow_nan=False) + "\n"
-    _write_whole(workdir / "scores.json", lambda file: file.write(text))
+    with written_whole(workdir / "report.html") as partial:
+        partial.write_text(page, encoding="utf-8")
+    with written_whole(workdir / "scores.json") as partial:
+        partial.write_text(json.dumps(scores, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     print(table(scores))
     print(f"{workdir / 'scores.json'}, predictions.jsonl, report.html")
     return scores
@@ -308,14 +310,6 @@ def _write_lines(file: TextIO, dataset: Dataset, answers: Answers) -> None:
             known = answers.known[row, column]
             unit["label"] = int(answers.labels[row, column]) if known else None
         file.write(json.dumps(record) + "\n")
-
-
-def _write_whole(path: Path, write: Callable[[TextIO], Any]) -> None:
-    """Writes under another name first, so that a file of this name is always a whole one."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w") as file:
-        write(file)
-    os.replace(partial, path)
 
 
 def _faces(

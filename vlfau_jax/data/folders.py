@@ -1,8 +1,10 @@
-"""Folders that a user names for output, checked before any work is done for them."""
+"""Where output goes: folders checked before any work is done for them, files written whole."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from vlfau_jax.errors import UserError
@@ -25,3 +27,11 @@ def absolute_folder(flag: str, path: str | Path) -> Path:
     if not os.access(there, os.W_OK | os.X_OK):
         raise UserError(f"{flag}={path}: {there} may not be written to; name another place")
     return folder
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Gives another name to write under; the file gets its own once all of it is there."""
+    partial = path.with_name(path.name + ".partial")
+    yield partial
+    os.replace(partial, path)

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import jax
@@ -27,7 +27,7 @@ from vlfau_jax.train.workdir import CHECKPOINTS
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError)
 
 
-class Checkpoints:
+class Checkpoints(AbstractContextManager):
     """The checkpoints of a run; saving returns at once and is written in the background."""
 
     def __init__(self, workdir: Path, keep: int) -> None:
@@ -78,15 +78,7 @@ class Checkpoints:
         (draft,) = self._folder.glob(f"{self._saving}.orbax-checkpoint-tmp*")
         write_manifest(draft)
 
-    def __enter__(self) -> Checkpoints:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._checkpointer.close()  # waits for what is being written
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from types import TracebackType
+from contextlib import AbstractContextManager
 
 import jax
 from tqdm import tqdm
@@ -15,7 +15,7 @@ from vlfau_jax.train.step import Metrics
 from vlfau_jax.train.writer import MetricWriter
 
 
-class Progress:
+class Progress(AbstractContextManager):
     """Holds the newest step's metrics on the devices until the next step has been started."""
 
     def __init__(
@@ -58,15 +58,7 @@ class Progress:
         self._writer.write(step, values | scores)
         self._bar.set_postfix_str(_brief(values), refresh=False)
 
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._bar.close()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from vlfau_jax.data.folders import written_whole
 from vlfau_jax.errors import UserError
 from vlfau_jax.model.swin import stack_blocks, unstack_blocks
 
@@ -36,9 +36,8 @@ def save_warm_start(
     if infinite:
         raise ValueError(f"{infinite[0]} is not finite as {dtype}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    save_file(tensors, partial, dict(metadata))
-    os.replace(partial, path)
+    with written_whole(path) as partial:
+        save_file(tensors, partial, dict(metadata))
 
 
 def load_warm_start(path: Path, abstract: Any, key: str = "train.warm_start") -> Any:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from vlfau_jax.data.folders import written_whole
 from vlfau_jax.errors import UserError
 from vlfau_jax.train.writer import EVENTS_FOLDER, METRICS_FILE
 
@@ -84,9 +84,8 @@ def claim(workdir: Path, config: Mapping[str, Any], *, resume: bool, overwrite: 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Writes a JSON file whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    with written_whole(path) as partial:
+        partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _remove(path: Path) -> None:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
 
 from tensorboardX import SummaryWriter
 
+from vlfau_jax.data.folders import written_whole
 from vlfau_jax.errors import UserError
 
 METRICS_FILE = "metrics.jsonl"
 EVENTS_FOLDER = "tensorboard"
 
 
-class MetricWriter:
+class MetricWriter(AbstractContextManager):
     """Appends one line per step to metrics.jsonl and the same values to TensorBoard.
 
     A run resumed at `start_step` first cuts the lines beyond it, so that each step stands once.
@@ -40,15 +40,7 @@ class MetricWriter:
         for name, value in values.items():
             self._events.add_scalar(name, value, step)
 
-    def __enter__(self) -> MetricWriter:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._lines.close()
         self._events.close()
 
@@ -61,9 +53,8 @@ def _cut(path: Path, last_step: int) -> None:
     kept = [
         line for number, line in enumerate(lines[:-1], 1) if _step(path, number, line) <= last_step
     ]
-    partial = path.with_suffix(".partial")
-    partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-    os.replace(partial, path)
+    with written_whole(path) as partial:
+        partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
 
 def _step(path: Path, number: int, line: str) -> int:
