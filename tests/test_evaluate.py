@@ -3,6 +3,7 @@ import json
 import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -11,8 +12,10 @@ from vlfau_jax.data.captions import global_description
 from vlfau_jax.data.faces import decode_image
 from vlfau_jax.data.pipeline import open_prepared
 from vlfau_jax.data.transforms import resize
+from vlfau_jax.data.vocabulary import PAD, START
 from vlfau_jax.errors import UserError
 from vlfau_jax.facs import BP4D_AUS
+from vlfau_jax.model.vlfau import normalise
 from vlfau_jax.objectives.caption_metrics import stated
 from vlfau_jax.trained import load_trained
 
@@ -106,6 +109,35 @@ def test_a_lines_probabilities_are_the_models_for_that_frame(lines, workdir):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+def test_sentence_probabilities_are_those_of_the_words_under_teacher_forcing(lines, workdir):
+    trained = load_trained(workdir)
+    source = open_prepared("bp4d", trained.data.data_dir).source(["F004"])
+    shown = (0, 10, 20)
+    faces = np.stack([resize(decode_image(source[k]["image"]), 32) for k in shown])
+    said = jax.jit(trained.describe)(trained.params, faces)
+    kinds = ("local", "global")
+    tokens = {kind: np.asarray(said[f"{kind}_tokens"]) for kind in kinds}
+    heard = jax.jit(trained.model.apply)(
+        {"params": trained.params},
+        normalise(faces),
+        *(np.insert(tokens[kind], 0, START, axis=-1) for kind in kinds),
+    )
+    expected = {}
+    for kind, logits in zip(kinds, (heard.local_logits, heard.global_logits), strict=True):
+        logs = jnp.take_along_axis(jax.nn.log_softmax(logits), tokens[kind][..., None], -1)[..., 0]
+        spoken = tokens[kind] != PAD
+        expected[kind] = np.exp(np.where(spoken, logs, 0).sum(-1) / spoken.sum(-1))
+    lines = [lines[k] for k in shown]
+    local = [column([line], au, "sentence_probability") for au in BP4D_AUS for line in lines]
+    local = np.reshape(local, (len(BP4D_AUS), len(shown))).T
+    whole = [line["sentence_probability"] for line in lines]
+    np.testing.assert_allclose(local, expected["local"], atol=2e-6)
+    np.testing.assert_allclose(whole, expected["global"], atol=2e-6)
+    for values in (local, np.asarray(whole)):
+        assert np.all((values > 0) & (values <= 1))
+        assert np.ptp(values, 0).min() > 1e-5  # or whose they are would not be tested
+
+
 def test_report_shows_faces_and_warns(run):
     page = (run[0] / "report.html").read_text()
     assert page.count('<article class="card face">') == evaluating.FACES_SHOWN
@@ -131,7 +163,8 @@ def test_a_model_without_sentences_is_scored_and_none_is_made_up(silent_workdir,
     assert "local_captions=False" in says["note"] and "global_captions=False" in says["note"]
     assert len(lines) == scores["frames"]
     for line in lines:
-        assert line["sentence"] is None and line["per_au"]["1"]["sentence"] is None
+        for told in (line, line["per_au"]["1"]):
+            assert told["sentence"] is None and told["sentence_probability"] is None
         assert 0 < line["per_au"]["1"]["probability"] < 1
     assert any(line["true_sentence"] for line in lines)
     assert page.count('<article class="card face">') == evaluating.FACES_SHOWN
@@ -149,6 +182,9 @@ def test_a_model_of_global_sentences_alone_with_beams(half_workdir, tmp_path, ca
     assert scores["explanations"]["note"] == (
         "polarity_accuracy and agreement are null: model.local_captions=False"
     )
+    for line in lines:
+        assert 0 < line["sentence_probability"] <= 1
+        assert line["per_au"]["1"]["sentence_probability"] is None
     assert "<b>Says</b>" in page and "a search with 3 beams" in page
     assert "branch looks" in page and "words look" not in page
     assert "name the units" in screen and "state the truth" not in screen

@@ -7,12 +7,13 @@ import cv2
 import numpy as np
 import pytest
 
+import vlfau_jax.export as exporting
+import vlfau_jax.trained as trained
 from vlfau_jax.data.faces import crop_rule, find_and_crop, read_image
 from vlfau_jax.data.transforms import resize
 from vlfau_jax.errors import RunError, UserError
 from vlfau_jax.facs import BP4D_AUS
 from vlfau_jax.predict import Exported, find_pictures, predict
-from vlfau_jax.trained import OUTPUTS
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +77,9 @@ def test_columns_are_openfaces_and_each_is_explained(results):
     notes = json.loads((out / "predictions.columns.json").read_text())
     assert list(notes["predictions.csv"]) == header
     keys = {key.strip() for line in notes["predictions.jsonl"] for key in line.split(",")}
-    assert {key.split(".")[0] for key in keys} >= set(records(out)[0]) - {"per_au"}
+    for record in records(out):
+        said = {f"per_au.N.{key}" for unit in (record["per_au"] or {}).values() for key in unit}
+        assert keys >= said | set(record) - {"per_au"}
 
 
 def test_csv_and_jsonl_say_the_same_and_a_lost_face_says_nothing(results):
@@ -85,6 +88,7 @@ def test_csv_and_jsonl_say_the_same_and_a_lost_face_says_nothing(results):
         cells = [row[f"AU{au:02d}_p"] for au in BP4D_AUS]
         if row["success"] == "0":
             assert set(cells) == {""} and record["per_au"] is None and record["sentence"] is None
+            assert record["sentence_probability"] is None
             assert record["reason"] in ("no face", "unreadable")
             continue
         assert "reason" not in record
@@ -106,6 +110,14 @@ def test_each_row_is_the_answer_to_its_own_picture(results, model_folder):
     expected = np.stack([p.probabilities for p in model.describe(faces)])
     np.testing.assert_allclose(values, expected, atol=1e-5)
     assert np.abs(expected[0] - expected[1]).max() > 1e-4  # or the order would not be tested
+    said = [record for record in records(out) if record["success"]]
+    for record, prediction in zip(said, model.describe(faces), strict=True):
+        sure = [record["per_au"][str(au)]["sentence_probability"] for au in BP4D_AUS]
+        np.testing.assert_allclose(sure, prediction.sentence_probabilities, atol=1e-5)
+        assert record["sentence_probability"] == pytest.approx(
+            prediction.sentence_probability, abs=1e-5
+        )
+        assert 0 < min(*sure, record["sentence_probability"]) <= 1
 
 
 def test_a_model_without_sentences_predicts_and_says_so(silent_folder, pictures, tmp_path, capsys):
@@ -113,10 +125,12 @@ def test_a_model_without_sentences_predicts_and_says_so(silent_folder, pictures,
     found, lost = records(tmp_path)
     assert found["success"] == 1 and found["sentence"] is None
     assert {unit["sentence"] for unit in found["per_au"].values()} == {None}
+    assert {unit["sentence_probability"] for unit in found["per_au"].values()} == {None}
     assert 0 < float(rows(tmp_path)[0]["AU01_p"]) < 1
     assert lost["success"] == 0 and lost["per_au"] is None
     notes = json.loads((tmp_path / "predictions.columns.json").read_text())["predictions.jsonl"]
-    for key in ("sentence", "per_au.N.sentence"):
+    sentences = ("sentence", "per_au.N.sentence")
+    for key in (*sentences, *(f"{key}_probability" for key in sentences)):
         assert notes[key].startswith("null: this model was trained without")
     assert "None" not in capsys.readouterr().out
 
@@ -230,7 +244,24 @@ def test_a_folder_from_before_the_switches_still_opens(model_folder, tmp_path):
         del config["captions"], config["beams"]
 
     edit(folder, older)
-    assert Exported(folder).outputs == Exported(model_folder).outputs == tuple(OUTPUTS)
+    assert Exported(folder).outputs == Exported(model_folder).outputs == tuple(trained.OUTPUTS)
+
+
+def test_a_folder_whose_program_gives_no_scores_still_predicts(
+    workdir, pictures, tmp_path, monkeypatch
+):
+    with monkeypatch.context() as then:
+        then.setattr(exporting, "_compare", lambda *_: None)  # slow, and not this test's
+        for name in ("local_scores", "global_scores"):
+            then.delitem(trained.OUTPUTS, name)
+        exporting.export(workdir, tmp_path / "model")
+    predict(tmp_path / "model", [pictures / "1.jpg"], tmp_path / "out", batch_size=3)
+    (record,) = records(tmp_path / "out")
+    for told in (record, *record["per_au"].values()):
+        assert isinstance(told["sentence"], str) and told["sentence_probability"] is None
+    notes = json.loads((tmp_path / "out" / "predictions.columns.json").read_text())
+    for key in ("sentence_probability", "per_au.N.sentence_probability"):
+        assert notes["predictions.jsonl"][key].startswith("null: this model was exported before")
 
 
 def test_a_folder_without_a_model(tmp_path):

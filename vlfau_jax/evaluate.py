@@ -70,8 +70,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Scores the newest checkpoint of `workdir` on its fold's test subjects.
 
-    Writes scores.json, predictions.jsonl (a line per face) and report.html into `workdir`, prints
-    a table, and returns what scores.json holds.
+    Writes scores.json, predictions.jsonl (a line per face: who, the labels, and what
+    `Prediction.to_json` gives) and report.html into `workdir`, prints a table, and returns what
+    scores.json holds.
 
     Args:
         workdir: what `train` wrote.

@@ -38,6 +38,7 @@ from vlfau_jax.trained import outputs_of, read_options
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 CSV, JSONL, NOTES = "predictions.csv", "predictions.jsonl", "predictions.columns.json"
+LOST = {"sentence": None, "sentence_probability": None, "per_au": None}  # a face not described
 ON_SCREEN = 5
 
 
@@ -101,7 +102,6 @@ class Exported:
         self.thresholds = tuple(unit["threshold"] for unit in self.config["aus"])
         self.image_size: int = self.config["image_size"]
         options = read_options(ModelOptions, self.config["model"], folder / CONFIG)
-        self.outputs = tuple(outputs_of(options))
         self.rule = _crop_rule(folder, self.config["crop_rule"])
         self.reader = Reader(self.aus, self.thresholds, Vocabulary.load(folder))
         try:
@@ -110,11 +110,15 @@ class Exported:
         except (SafetensorError, ValueError) as error:
             raise UserError(f"{folder}: the model cannot be read ({error})") from error
         gives = jax.tree.unflatten(program.out_tree, program.out_avals)
-        if gives.keys() != set(self.outputs):
+        wanted = outputs_of(options)
+        # The first programs gave no scores of sentences; their probabilities are then null.
+        first = {name for name in wanted if not name.endswith("_scores")}
+        if gives.keys() not in (wanted.keys(), first):
             raise UserError(
-                f"{folder / CONFIG}: a model of these options gives {', '.join(self.outputs)}, but "
+                f"{folder / CONFIG}: a model of these options gives {', '.join(wanted)}, but "
                 f"{PROGRAM} gives {', '.join(gives)}; export the model again"
             )
+        self.outputs = tuple(name for name in wanted if name in gives)
         self._run = jax.jit(program.call)
 
     def describe(self, faces: np.ndarray) -> list[Prediction]:
@@ -288,8 +292,8 @@ def predict(
             prediction = None if isinstance(answer, str) else answer
             where = _where(picture, prediction)
             cells.writerow(csv_row(where, prediction, len(exported.aus)))
-            record = {"sentence": None, "per_au": None, "reason": answer}
-            lines.write(json.dumps(where | (prediction.to_json() if prediction else record)) + "\n")
+            said = LOST | {"reason": answer} if prediction is None else prediction.to_json()
+            lines.write(json.dumps(where | said) + "\n")
             summary.add(picture, answer)
     for name, path in partial.items():
         os.replace(path, out / name)

@@ -12,8 +12,8 @@ import numpy as np
 from vlfau_jax.data.vocabulary import Vocabulary
 from vlfau_jax.facs import ACTION_UNITS
 
-# The arrays that a prediction is read from; a model without a captioner lacks its tokens.
-READ = ("au_probabilities", "local_tokens", "global_tokens")
+# The arrays that a prediction is read from; a model without a captioner lacks its two.
+READ = ("au_probabilities", "local_tokens", "local_scores", "global_tokens", "global_scores")
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,11 @@ class Prediction:
         active: bool [n], whether each probability exceeds its unit's threshold.
         sentences: n local descriptions, as generated; None from a model that writes none.
         sentence: the global description, as generated; None from a model that writes none.
+        sentence_probabilities: float [n], 0-1, of `sentences`: exp of the mean log-probability of
+            a sentence's words, <end> counted, which is their geometric mean probability. It tells
+            how sure the captioner is of its words, not whether they are true. None without
+            sentences and from a folder exported before programs gave it.
+        sentence_probability: the same of `sentence`.
     """
 
     aus: tuple[int, ...]
@@ -33,21 +38,38 @@ class Prediction:
     active: np.ndarray
     sentences: tuple[str, ...] | None
     sentence: str | None
+    sentence_probabilities: np.ndarray | None = None
+    sentence_probability: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The record of a line of predictions.jsonl, without what identifies the face."""
-        sentences = self.sentences or (None,) * len(self.aus)
+        """The record of a line of predictions.jsonl, without what identifies the face.
+
+        {"sentence", "sentence_probability", "per_au": {"1": {"probability", "active", "sentence",
+        "sentence_probability"}, ...}}; what the model does not give is None.
+        """
+        none = (None,) * len(self.aus)
+        sentences = self.sentences or none
+        sure = none if self.sentence_probabilities is None else self.sentence_probabilities
         per_au = {
             str(au): {
-                "probability": round(float(probability), 6),
+                "probability": _rounded(probability),
                 "active": bool(active),
                 "sentence": sentence,
+                "sentence_probability": _rounded(mean),
             }
-            for au, probability, active, sentence in zip(
-                self.aus, self.probabilities, self.active, sentences, strict=True
+            for au, probability, active, sentence, mean in zip(
+                self.aus, self.probabilities, self.active, sentences, sure, strict=True
             )
         }
-        return {"sentence": self.sentence, "per_au": per_au}
+        return {
+            "sentence": self.sentence,
+            "sentence_probability": _rounded(self.sentence_probability),
+            "per_au": per_au,
+        }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(float(value), 6)
 
 
 class Reader:
@@ -68,18 +90,20 @@ class Reader:
     def read(self, arrays: Mapping[str, np.ndarray]) -> Iterator[Prediction]:
         """One prediction a face, from the `READ` arrays that the model returned.
 
-        au_probabilities float [b, n]; local_tokens int32 [b, n, t] and global_tokens [b, t'], each
-        of which may be absent.
+        au_probabilities float [b, n]; local_tokens int32 [b, n, t], local_scores float [b, n],
+        global_tokens int32 [b, t'] and global_scores float [b], each of which may be absent.
         """
         none = [None] * len(arrays["au_probabilities"])
         rows = (arrays.get(name, none) for name in READ)
-        for scores, local, whole in zip(*rows, strict=True):
+        for scores, local, local_score, whole, whole_score in zip(*rows, strict=True):
             yield Prediction(
                 self.aus,
                 scores,
                 scores > self.thresholds,
                 None if local is None else tuple(map(self._say, local)),
                 None if whole is None else self._say(whole),
+                None if local_score is None else np.exp(local_score),
+                None if whole_score is None else float(np.exp(whole_score)),
             )
 
     def _say(self, tokens: np.ndarray) -> str:
@@ -121,12 +145,6 @@ def column_notes(
 
     `outputs` are the names of the arrays that the model gives.
     """
-    none = "null: this model was trained without sentences about"
-    whole = "generated sentence about the whole face; null where success is 0"
-    local = (
-        "generated sentence about AU N: the state of its muscle as the captioner sees it; it can "
-        "disagree with the probability"
-    )
     csv = {
         "frame": "place of the picture within the INPUT it came from, from 1; no unit",
         "face_id": "number of the face in the picture; 0, because one face a picture is described",
@@ -150,9 +168,31 @@ def column_notes(
     jsonl = {
         "frame, face_id, timestamp, confidence, success, source": "as in the CSV",
         "reason": "only where success is 0: why",
-        "sentence": whole if "global_tokens" in outputs else f"{none} the whole face",
         "per_au.N.probability": "as AUNN_p, 0-1",
         "per_au.N.active": "as AUNN_c, true or false",
-        "per_au.N.sentence": local if "local_tokens" in outputs else f"{none} single units",
+        **_sentence_notes(outputs),
     }
     return {"predictions.csv": csv, "predictions.jsonl": jsonl}
+
+
+def _sentence_notes(outputs: Collection[str]) -> dict[str, str]:
+    """The notes on the sentences of predictions.jsonl and on their probabilities, by key."""
+    notes = {
+        "sentence": "generated sentence about the whole face; null where success is 0",
+        "per_au.N.sentence": "generated sentence about AU N: the state of its muscle as the "
+        "captioner sees it; it can disagree with the probability",
+    }
+    about = {"global": "the whole face", "local": "single units"}
+    for key, kind in zip(tuple(notes), about, strict=True):
+        if f"{kind}_tokens" not in outputs:
+            none = f"null: this model was trained without sentences about {about[kind]}"
+            notes |= {key: none, f"{key}_probability": none}
+        elif f"{kind}_scores" not in outputs:
+            notes[f"{key}_probability"] = "null: this model was exported before it was given"
+        else:
+            notes[f"{key}_probability"] = (
+                f"geometric mean of the probabilities that the captioner gave the words of {key}, "
+                "its end counted as a word, 0-1: how sure it is of the wording, which is not "
+                "whether that is true; null where the sentence is null"
+            )
+    return notes

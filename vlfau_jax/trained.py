@@ -25,7 +25,9 @@ MOST_BEAMS = 16
 OUTPUTS = {
     "au_probabilities": "float32 [b, n], 0-1: probability that each unit of `aus` is present",
     "local_tokens": "int32 [b, n, t]: one sentence a unit, <end> kept, then <pad>",
+    "local_scores": "float32 [b, n]: mean log-probability of each sentence's words, <end> counted",
     "global_tokens": "int32 [b, t']: the sentence about the whole face",
+    "global_scores": "float32 [b]: mean log-probability of its words",
     "spatial_maps": "float32 [b, n, h, w]: where each unit's branch looks",
     "local_attention": "float32 [b, n, t, h, w]: where each word of each sentence looks",
     "global_attention": "float32 [b, t', h, w]",
