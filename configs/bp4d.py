@@ -19,17 +19,17 @@ from vlfau_jax.errors import UserError
 from vlfau_jax.model.options import SIZES
 from vlfau_jax.settings import default_config
 
-WINDOWS = {"": (224, 7), "384": (384, 12)}  # image size -> pixels, cells along a window's side
+WINDOWS = {"": (224, 7), ",384": (384, 12)}  # suffix -> pixels, cells along a window's side
 
 
 def get_config(backbone="swin_b"):
-    size, _, pixels = backbone.partition(",")
-    if size not in SIZES or pixels not in WINDOWS:
+    size, comma, pixels = backbone.partition(",")
+    if size not in SIZES or comma + pixels not in WINDOWS:
         raise UserError(
             f"configs/bp4d.py:{backbone}: write one of :{', :'.join(SIZES)}, or one with ,384"
         )
     config = default_config()
-    config.data.image_size, config.model.window = WINDOWS[pixels]
+    config.data.image_size, config.model.window = WINDOWS[comma + pixels]
     config.model.update(SIZES[size])
     config.model.dtype = "bfloat16"
     config.train.steps = 31_504

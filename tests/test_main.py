@@ -55,6 +55,7 @@ DEMO = ("train", "--config=configs/demo.py", "--workdir=/nowhere/run")
         (("train", "--config=configs/demo.py:cold", "--workdir=/nowhere"), ":scratch"),
         (("train", "--config=configs/bp4d.py:swin_x", "--workdir=/nowhere"), ":swin_l"),
         (("train", "--config=configs/bp4d.py:swin_b,9", "--workdir=/nowhere"), ",384"),
+        (("train", "--config=configs/bp4d.py:swin_b,", "--workdir=/nowhere"), ",384"),
         ((*DEMO, "--config.data.fld=2"), "'fold'"),
         ((*DEMO, "--config.seed=-1"), "seed=-1"),
         ((*DEMO, "--config.data.fold"), "--config.data.fold=value"),

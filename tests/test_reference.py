@@ -11,6 +11,7 @@ import torch
 
 from tests.reference import losses as reference_losses
 from tests.reference.network import VLFAU as Reference
+from tests.reference.network import Sentence
 from tests.reference.weights import random_params, reference_state
 from vlfau_jax.data.vocabulary import END, PAD, START
 from vlfau_jax.model.options import ModelOptions
@@ -47,28 +48,27 @@ class Case:
     switch: dict = dataclasses.field(default_factory=dict)
     units: int = 3
     depths: tuple = (2, 0, 0, 1)
-    gradients: bool = False
     sentences: bool = False
     au_loss: str = "bce"
     seed: int = 18  # with sentences of several lengths
 
 
 CASES = {
-    "default": Case(units=12, depths=(2, 2, 1, 1), gradients=True, sentences=True),
-    "asymmetric": Case(gradients=True, au_loss="asymmetric"),
+    "default": Case(units=12, depths=(2, 2, 1, 1), sentences=True),
+    "asymmetric": Case(au_loss="asymmetric"),
     "one_tap": Case({"taps": (3,)}),
     "two_taps": Case({"taps": (1, 4)}),
-    "max_pooling": Case({"pooling": "max"}, gradients=True),
-    "channel_alone": Case({"refinement": "channel"}, gradients=True),
-    "spatial_alone": Case({"refinement": "spatial"}, gradients=True),
+    "max_pooling": Case({"pooling": "max"}),
+    "channel_alone": Case({"refinement": "channel"}),
+    "spatial_alone": Case({"refinement": "spatial"}),
     "no_refinement": Case({"refinement": "none"}),
-    "separate_mlps": Case({"channel_mlp": "separate"}, gradients=True),
+    "separate_mlps": Case({"channel_mlp": "separate"}),
     "no_sigmoid": Case({"spatial_sigmoid": False}),
     "no_local": Case({"local_captions": False}, sentences=True),
     "no_global": Case({"global_captions": False}, sentences=True),
-    "per_au": Case({"local_captioner": "per_au"}, gradients=True, sentences=True),
-    "au_embedding": Case({"au_embedding": True}, gradients=True, sentences=True),
-    "global_context": Case({"global_context": True}, gradients=True, sentences=True, seed=20),
+    "per_au": Case({"local_captioner": "per_au"}, sentences=True),
+    "au_embedding": Case({"au_embedding": True}, sentences=True),
+    "global_context": Case({"global_context": True}, sentences=True, seed=20),
 }
 
 
@@ -125,9 +125,7 @@ def run_ours(model, params, batch, class_weights, objective, case):
             said = model.apply(
                 {"params": params}, batch["image"], LOCAL_LENGTH, GLOBAL_LENGTH, method="describe"
             )
-        if case.gradients:
-            return *jax.value_and_grad(loss, has_aux=True)(params), said
-        return loss(params), None, said
+        return *jax.value_and_grad(loss, has_aux=True)(params), said
 
     run = jax.jit(run)
     (scalar, (terms, outputs)), gradients, said = jax.device_get(run(params))
@@ -143,7 +141,7 @@ def distance(found, expected, scale=None):
 
 
 def gradient_distances(found, expected):
-    """Of every parameter of the reference; all of them have a gradient."""
+    """Of every parameter that has a gradient."""
     largest = {name: gradient.abs().max().item() for name, gradient in expected.items()}
     floor = 1e-5 * max(largest.values())
     distances = {}
@@ -184,12 +182,11 @@ def test_parity(name):
     tokens = [tensors[key].long() for key in ("local_tokens", "global_tokens")]
     tensors |= {"local_tokens": tokens[0], "global_tokens": tokens[1]}
     image = tensors["image"].permute(0, 3, 1, 2)
-    with torch.set_grad_enabled(case.gradients):
-        expected = reference(image, *tokens)
-        expected_terms = reference_losses.joint_loss(
-            expected, tensors, torch.from_numpy(class_weights), case.au_loss
-        )
-        expected_total = reference_losses.total(expected_terms, objective.weights(0))
+    expected = reference(image, *tokens)
+    expected_terms = reference_losses.joint_loss(
+        expected, tensors, torch.from_numpy(class_weights), case.au_loss
+    )
+    expected_total = reference_losses.total(expected_terms, objective.weights(0))
 
     print(f"\n{name}")
     expected.stem = expected.stem.permute(0, 2, 3, 1)
@@ -209,22 +206,37 @@ def test_parity(name):
 
     if case.sentences:
         compare_sentences(said, *reference.describe(image, LOCAL_LENGTH, GLOBAL_LENGTH))
-    if case.gradients:
-        expected_total.backward()
-        theirs = {key: p.grad for key, p in reference.named_parameters()}
-        ours = reference_state(gradients, model)
-        assert ours.keys() == theirs.keys()
-        check("gradients", gradient_distances(ours, theirs), GRADIENTS)
+    expected_total.backward()
+    ours = reference_state(gradients, model)
+    theirs = {key: p.grad for key, p in reference.named_parameters()}
+    assert ours.keys() == theirs.keys()
+    used = {key: gradient for key, gradient in theirs.items() if gradient is not None}
+    unused = theirs.keys() - used.keys()
+    assert bool(unused) == (4 not in model.options.taps)  # then the last stage feeds nothing
+    assert not any(ours[key].any() for key in unused)
+    check("gradients", gradient_distances(ours, used), GRADIENTS)
 
 
-def compare_sentences(said, local, whole, margin):
-    """Identical words; some sentences end before others."""
-    lengths = []
-    for ours, theirs in ((said.local_tokens, local), (said.global_tokens, whole)):
-        assert (ours is None) == (theirs is None)
-        if ours is not None:
-            np.testing.assert_array_equal(ours, theirs.numpy())
-            lengths += (ours != PAD).sum(-1).ravel().tolist()
+def compare_sentences(said, local, whole):
+    """Identical words, looks and scores; some sentences end before others."""
+    lengths, margins, distances = [], [], {}
+    for name, theirs in (("local", local), ("global", whole)):
+        tokens, attention, scores = (
+            getattr(said, f"{name}_{field}") for field in ("tokens", "attention", "scores")
+        )
+        assert (tokens is None) == (theirs is None)
+        if theirs is None:
+            continue
+        if name == "local":  # a sentence for each unit
+            *answers, margin = zip(*theirs, strict=True)
+            theirs = Sentence(*(torch.stack(x, dim=1) for x in answers), min(margin))
+        np.testing.assert_array_equal(tokens, theirs.tokens.numpy())
+        distances[f"{name}_attention"] = distance(attention, theirs.attention)
+        distances[f"{name}_scores"] = distance(scores, theirs.score)
+        lengths += (tokens != PAD).sum(-1).ravel().tolist()
+        margins.append(theirs.margin)
+    margin = min(margins)
     print(f"  sentences: {min(lengths)} to {max(lengths)} words, least margin {margin:.1e}")
+    check("their attention and scores", distances, OUTPUTS)
     assert len(set(lengths)) > 1
     assert margin > 1e-4  # else rounding may choose

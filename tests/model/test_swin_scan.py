@@ -89,17 +89,22 @@ def test_drop_path_acts_in_the_scanned_layout(stacked, image):
 
 
 def test_drop_rates_rise_linearly_and_no_two_branches_share_a_key(image, monkeypatch):
-    seen = []
+    rates, keys = [], []
 
     def spy(x, keep, key):
-        seen.append((float(keep), key))
+        rates.append(1 - float(keep))
+        keys.append(jax.random.key_data(key))
         return x
 
+    @jax.jit
+    def drawn(key):
+        LOOPED.init({"params": key, "drop_path": key}, image, True)
+        return jnp.stack(keys)
+
     monkeypatch.setattr(swin, "drop_path", spy)
-    jax.eval_shape(lambda key: LOOPED.init({"params": key, "drop_path": key}, image, True), KEY)
-    rates = 1 - np.asarray([keep for keep, _ in seen])
+    values = np.asarray(drawn(KEY))
     np.testing.assert_allclose(rates, np.linspace(0, 0.5, 6).repeat(2), atol=1e-6)
-    assert len({id(key) for _, key in seen}) == 12
+    assert len(np.unique(values, axis=0)) == len(values) == 12
 
 
 def test_drop_path_keeps_examples_whole_and_their_mean(rng):
@@ -135,11 +140,14 @@ def test_the_layouts_convert_exactly_for_any_depths(depths):
 @pytest.mark.parametrize("depths", [(4, 1, 6, 2), (0, 5, 3, 8)])
 def test_the_layouts_are_those_of_the_network(depths):
     image = jax.ShapeDtypeStruct((1, 64, 64, 3), np.float32)
-    network = Swin(4, depths, (1, 1, 2, 2), window=2)
-    looped, scanned = (
-        nn.meta.unbox(jax.eval_shape(of.init, KEY, image)["params"])
-        for of in (network, network.clone(scan_blocks=True))
-    )
+    network = Swin(4, depths, (1, 1, 2, 2), window=2, dtype=jnp.bfloat16)
+    layouts = []
+    for of in (network, network.clone(scan_blocks=True)):
+        taps, variables = jax.eval_shape(of.init_with_output, KEY, image)
+        assert [tap.dtype for tap in taps] == [*[jnp.bfloat16] * 3, jnp.float32]
+        layouts.append(nn.meta.unbox(variables["params"]))
+        assert {leaf.dtype for leaf in jax.tree.leaves(layouts)} == {np.dtype("float32")}
+    looped, scanned = layouts
     assert jax.eval_shape(stack_blocks, looped) == scanned != looped
     assert jax.eval_shape(unstack_blocks, scanned) == looped
 
@@ -175,11 +183,6 @@ def test_a_scanned_program_does_not_grow_with_depth(image):
 
     assert size(LOOPED, 12) > 1.5 * size(LOOPED, 4)
     assert size(SCANNED, 12) == size(SCANNED, 4) < size(LOOPED, 4)
-
-
-def test_bfloat16_scans(stacked, image):
-    taps = jax.eval_shape(SCANNED.clone(dtype=jnp.bfloat16).apply, {"params": stacked}, image)
-    assert taps[0].dtype == jnp.bfloat16 and taps[3].dtype == jnp.float32
 
 
 def test_scanned_gradients_are_the_same_on_any_mesh(boxed, stacked, image):

@@ -28,6 +28,7 @@ TINY = ModelOptions(
     dropout=0.5,
 )
 MODES = {
+    "default": {},
     "per_au": {"local_captioner": "per_au", "global_captions": False},
     "no_captions": {"local_captions": False, "global_captions": False},
     "embedding_context": {"au_embedding": True, "global_context": True},
@@ -56,7 +57,8 @@ def inputs():
 
 
 class Case:
-    """A network in one mode: its training pass with the gradient of unit 1, and all the others."""
+    """A network in one mode: its training pass with the gradients of unit 1's score and of its
+    sentence, and all other passes."""
 
     def __init__(self, mode, inputs):
         self.mode, self.model = mode, build(mode)
@@ -69,10 +71,13 @@ class Case:
             lambda leaf: (0.5 * rng.normal(size=leaf.shape)).astype(np.float32), shapes
         )
 
-        def au(params, *inputs):
+        def of_unit_1(params, *inputs):
             rngs = {"dropout": jax.random.key(5)}
             outputs = model.apply({"params": params}, *inputs, train=True, rngs=rngs)
-            return outputs.au_logits[:, 1].sum(), outputs
+            answers = {"score": outputs.au_logits}
+            if model.options.local_captions:
+                answers["sentence"] = outputs.local_logits
+            return {name: x[:, 1].sum() for name, x in answers.items()}, outputs
 
         def rest(params, image, *captions):
             params = {"params": params}
@@ -82,7 +87,7 @@ class Case:
                 model.apply(params, image, method="score"),
             )
 
-        self.train = jax.jit(jax.grad(au, has_aux=True))
+        self.train = jax.jit(jax.jacrev(of_unit_1, has_aux=True))
         self.rest = jax.jit(rest)
 
 
@@ -102,8 +107,8 @@ def test_au_logits_come_from_the_image_alone(case, inputs):
     grads, trained = case.train(case.params, *inputs)
     grads_again, trained_again = case.train(case.params, *other)
     np.testing.assert_array_equal(trained.au_logits, trained_again.au_logits)
-    for name, grad in leaves(grads).items():
-        np.testing.assert_array_equal(grad, leaves(grads_again)[name], err_msg=name)
+    for name, grad in leaves(grads["score"]).items():
+        np.testing.assert_array_equal(grad, leaves(grads_again["score"])[name], err_msg=name)
     outputs, said, score = case.rest(case.params, *inputs)
     again, _, _ = case.rest(case.params, *other)
     np.testing.assert_array_equal(outputs.au_logits, again.au_logits)
@@ -112,12 +117,15 @@ def test_au_logits_come_from_the_image_alone(case, inputs):
         np.testing.assert_allclose(logits, outputs.au_logits, atol=1e-5)
 
 
-def test_a_units_score_reaches_its_own_branch_and_what_all_share(case, inputs):
-    grads, _ = case.train(case.params, *inputs)
-    owned = leaves({"refinement": grads["refinement"], "classifier": grads["classifier"]})
-    for name, grad in owned.items():
+def assert_of_unit_1_alone(grads):
+    for name, grad in leaves(grads).items():
         assert np.abs(grad[1]).max() > 0, name
         assert not np.any(np.delete(grad, 1, axis=0)), name
+
+
+def test_a_units_score_reaches_its_own_branch_and_what_all_share(case, inputs):
+    grads = case.train(case.params, *inputs)[0]["score"]
+    assert_of_unit_1_alone({"refinement": grads["refinement"], "classifier": grads["classifier"]})
     assert np.abs(grads["fusion"]["fuse"]["kernel"]).max() > 0
     assert not any(map(np.any, jax.tree.leaves(grads.get("local_captioner"))))
     of = grads.get("global_captioner", {})
@@ -127,6 +135,22 @@ def test_a_units_score_reaches_its_own_branch_and_what_all_share(case, inputs):
         assert not np.any(of["hidden_to_logits"])
     else:
         assert not any(map(np.any, of.values()))
+
+
+def test_a_units_sentence_reaches_its_own_branch_and_what_all_share(case, inputs):
+    gradients, _ = case.train(case.params, *inputs)
+    assert ("sentence" in gradients) == case.options.local_captions
+    if not case.options.local_captions:
+        return
+    grads = gradients["sentence"]
+    assert_of_unit_1_alone(grads["refinement"])
+    assert np.abs(grads["fusion"]["fuse"]["kernel"]).max() > 0
+    assert not any(map(np.any, grads["classifier"].values()))
+    assert not any(map(np.any, grads.get("global_captioner", {}).values()))
+    captioner = grads["local_captioner"]
+    own = captioner if case.options.local_captioner == "per_au" else {"aus"} & captioner.keys()
+    assert_of_unit_1_alone({name: captioner[name] for name in own})
+    assert all(np.abs(grad).max() > 0 for grad in captioner.values())
 
 
 def test_captions_that_are_off_leave_nothing_behind(case, inputs):
@@ -167,12 +191,15 @@ def test_each_unit_speaks_with_its_own_parameters(case, inputs):
         AUS, *(1 for _ in captioner[name].shape[1:])
     )
     params = {**case.params, "local_captioner": {**captioner, name: changed}}
-    logits, again = (case.rest(p, *inputs)[0].local_logits for p in (case.params, params))
+    outputs = case.rest(case.params, *inputs)[0]
+    logits, again = outputs.local_logits, case.rest(params, *inputs)[0].local_logits
     differs = np.abs(logits - again).max((0, 2, 3))
     np.testing.assert_array_equal(differs > 0, [False, True, False, False])
     chosen = np.asarray([2, 0])
     some = jax.jit(lambda p: case.model.apply({"params": p}, *inputs, branches=chosen))
-    np.testing.assert_allclose(some(case.params).local_logits, logits[:, chosen], atol=1e-4)
+    found = some(case.params)
+    np.testing.assert_allclose(found.local_logits, logits[:, chosen], atol=1e-4)
+    np.testing.assert_allclose(found.au_logits, outputs.au_logits, atol=1e-5)
 
 
 @pytest.fixture(scope="module")

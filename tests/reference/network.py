@@ -7,6 +7,7 @@ Dropout and drop path are left out: parity is of the network at evaluation.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -99,6 +100,16 @@ class DAIR(nn.Module):
         return x * s, s[:, 0]
 
 
+class Sentence(NamedTuple):
+    """Said greedily: tokens [b, t], padded after <end>; attention [b, t, h, w], zero after <end>;
+    mean log-probability of the words [b]; margin of the closest choice."""
+
+    tokens: torch.Tensor
+    attention: torch.Tensor
+    score: torch.Tensor
+    margin: float
+
+
 class Captioner(nn.Module):
     """A word-level LSTM with soft attention over the positions of one feature map."""
 
@@ -149,24 +160,30 @@ class Captioner(nn.Module):
 
     @torch.no_grad()
     def greedy(self, feature_map, length, unit=None):
-        """[b, d, h, w] -> tokens [b, length], padded after <end>; margin of the closest choice."""
+        """The likeliest word each time, for feature maps [b, d, h, w]."""
+        b, _, h, w = feature_map.shape
         features = feature_map.flatten(2).transpose(1, 2)
         state = self.begin(features)
-        word = torch.full((len(features),), START)
-        ended = torch.zeros(len(features), dtype=torch.bool)
-        tokens = torch.full((len(features), length), PAD)
+        word = torch.full((b,), START)
+        ended = torch.zeros(b, dtype=torch.bool)
+        tokens = torch.full((b, length), PAD)
+        attention = torch.zeros(b, length, h, w)
+        total = torch.zeros(b)
         margin = float("inf")
         for t in range(length):
-            state, logits, _, _ = self.step(features, state, word, unit)
-            logits[:, [PAD, START, UNK]] = -torch.inf
-            best = logits.topk(2, dim=1).values
-            word = logits.argmax(1).masked_fill(ended, PAD)
-            tokens[:, t] = word
             if ended.all():
                 break
+            state, logits, alpha, _ = self.step(features, state, word, unit)
+            said = torch.log_softmax(logits, dim=1)
+            said[:, [PAD, START, UNK]] = -torch.inf
+            best, words = said.topk(2, dim=1)
+            word = words[:, 0].masked_fill(ended, PAD)
+            tokens[:, t] = word
+            attention[~ended, t] = alpha.reshape(b, h, w)[~ended]
+            total[~ended] += best[~ended, 0]
             margin = min(margin, (best[:, 0] - best[:, 1])[~ended].min().item())
             ended = ended | (word == END)
-        return tokens, margin
+        return Sentence(tokens, attention, total / (tokens != PAD).sum(1), margin)
 
 
 @dataclass
@@ -221,7 +238,7 @@ class VLFAU(nn.Module):
 
     def own_context(self, stem):
         """Mean context over the words of the global decoder's own sentence, [b, d]."""
-        own, _ = self.whole.greedy(stem, self.own_words)
+        own = self.whole.greedy(stem, self.own_words).tokens
         heard = torch.cat([torch.full_like(own[:, :1], START), own], dim=1)
         _, _, contexts = self.whole.teacher_force(stem, heard)
         means = []
@@ -255,19 +272,14 @@ class VLFAU(nn.Module):
 
     @torch.no_grad()
     def describe(self, image, local_length, global_length):
-        """Greedy sentences [b, n, t] and [b, t'], None where switched off, and the least margin."""
+        """Greedy sentences: of each unit in turn, and of the face; None where switched off."""
         stem, refined, _, _ = self.look(image)
         local = whole = None
-        margins = []
         if self.options.local_captions:
-            sentences = []
+            local = []
             for unit, x in enumerate(refined):
                 captioner, told = self.speaker(unit)
-                tokens, margin = captioner.greedy(x, local_length, told)
-                sentences.append(tokens)
-                margins.append(margin)
-            local = torch.stack(sentences, dim=1)
+                local.append(captioner.greedy(x, local_length, told))
         if self.options.global_captions:
-            whole, margin = self.whole.greedy(stem, global_length)
-            margins.append(margin)
-        return local, whole, min(margins, default=float("inf"))
+            whole = self.whole.greedy(stem, global_length)
+        return local, whole

@@ -2,7 +2,7 @@
 
 One loop advances the beams of every sentence of every decoder. A beam's score is
 
-    sum_t log p(word_t) / words ** length_power
+    sum_t log p(word_t) / words
 
 with <end> counted as a word and p the whole softmax, so that teacher forcing gives the same score;
 <pad>, <start> and <unk> are never written. A beam that has ended keeps its place and competes by
@@ -29,7 +29,7 @@ class Spoken(NamedTuple):
     """The best sentence of every row.
 
     tokens int32 [*rows, t], without <start>, padded after <end>; attention float32 [*rows, t, p],
-    zero after <end>; scores float32 [*rows], the length-normalised log-probability.
+    zero after <end>; scores float32 [*rows], the mean log-probability of the words.
     """
 
     tokens: Array
@@ -84,12 +84,7 @@ class History(NamedTuple):
         )
 
 
-def search(
-    decoders: Sequence[Decoder],
-    lengths: Sequence[int],
-    beams: int = 1,
-    length_power: float = 1.0,
-) -> list[Spoken]:
+def search(decoders: Sequence[Decoder], lengths: Sequence[int], beams: int = 1) -> list[Spoken]:
     """The best sentence that each decoder finds for each of its rows; beams=1 is greedy search.
 
     Args:
@@ -99,12 +94,11 @@ def search(
             that a step's largest array is relu(query + key), [rows, beams, p, attention]. For 64
             faces of 12 units at the paper's sizes (7x7, 512) and 5 beams that is 418 MB in float32
             where XLA does not fuse it, beside 167 MB of features and keys, and 43 MB of history.
-        length_power: 1 for the mean log-probability of a word, 0 for the sentence's own.
     """
 
     def advance(decoder: Decoder, now: Beams) -> tuple[Beams, Step]:
         state, logits, weights = decoder.speak(now.state, now.words)
-        chosen, parents = _choose(now, logits, length_power)
+        chosen, parents = _choose(now, logits)
         if beams > 1:
             state = jax.tree.map(lambda x: jnp.take_along_axis(x, parents[..., None], -2), state)
         return chosen._replace(state=state), Step(chosen.words, parents, weights)
@@ -134,7 +128,7 @@ def search(
         _begin(decoder, length, beams) for decoder, length in zip(decoders, lengths, strict=True)
     ]
     _, running = jax.lax.while_loop(unfinished, say, (jnp.int32(0), running))
-    return [_best(now, history, length_power) for now, history in running]
+    return [_best(now, history) for now, history in running]
 
 
 def _in_place(words: Array) -> Array:
@@ -158,11 +152,11 @@ def _begin(decoder: Decoder, length: int, beams: int) -> tuple[Beams, History]:
     return Beams(state, words, total, jnp.zeros_like(words)), history
 
 
-def _normalised(total: Array, counts: Array, power: float) -> Array:
-    return total / jnp.maximum(counts, 1).astype(jnp.float32) ** power
+def _normalised(total: Array, counts: Array) -> Array:
+    return total / jnp.maximum(counts, 1).astype(jnp.float32)
 
 
-def _choose(now: Beams, logits: Array, power: float) -> tuple[Beams, Array]:
+def _choose(now: Beams, logits: Array) -> tuple[Beams, Array]:
     """The k best continuations of the k beams, and the beams they continue.
 
     logits float32 [*rows, k, v]. The state of the beams returned is still the one before.
@@ -181,16 +175,16 @@ def _choose(now: Beams, logits: Array, power: float) -> tuple[Beams, Array]:
     nothing = jnp.where(jnp.arange(v) == PAD, 0.0, -jnp.inf)  # all that an ended beam says
     said = jnp.where(ended[..., None], jnp.expand_dims(nothing, range(ended.ndim)), said)
     totals = now.total[..., None] + said
-    ranks = _normalised(totals, counts[..., None], power).reshape(*ended.shape[:-1], k * v)
+    ranks = _normalised(totals, counts[..., None]).reshape(*ended.shape[:-1], k * v)
     _, places = jax.lax.top_k(ranks, k)
     parents, words = places // v, places % v
     total = jnp.take_along_axis(totals.reshape(ranks.shape), places, -1)
     return Beams(now.state, words, total, jnp.take_along_axis(counts, parents, -1)), parents
 
 
-def _best(now: Beams, history: History, power: float) -> Spoken:
+def _best(now: Beams, history: History) -> Spoken:
     """The sentence of the best beam, put together from its last word to its first."""
-    scores = _normalised(now.total, now.counts, power)
+    scores = _normalised(now.total, now.counts)
     if scores.shape[-1] == 1:
         words, weights = history.words[..., 0, :], history.weights[..., 0, :, :]
     else:

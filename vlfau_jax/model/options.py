@@ -43,7 +43,8 @@ class ModelOptions:
         backbone_width: channels of stage 1; each later stage doubles them.
         depths: blocks of each stage.
         heads: attention heads of each stage.
-        window: cells along a window's side.
+        window: cells along a window's side; a later stage's map that is smaller is one window, as
+            in the reference (training refuses a window larger than the first).
         patch: pixels along a patch's side.
         stem: how patches become tokens, "patch" (Swin) or "conv" (learns sooner from scratch).
         scan_blocks: whether equal pairs of blocks are one `nn.scan`, which compiles sooner; their
@@ -141,13 +142,18 @@ class ModelOptions:
                 )
         if not self.taps or sorted({*self.taps} & {1, 2, 3, 4}) != list(self.taps):
             raise UserError(f"model.taps={self.taps}: give some of 1, 2, 3, 4, ascending")
+        if int(self.backbone_width * self.mlp_ratio) < 1:
+            raise UserError(
+                f"model.mlp_ratio={self.mlp_ratio}: leaves a block's MLP no hidden unit at "
+                f"model.backbone_width={self.backbone_width}; give 1 / model.backbone_width or more"
+            )
         self._check_switches()
         for stage, heads in enumerate(self.heads):
             width = self.backbone_width << stage
             if heads < 1 or width % heads:
                 raise UserError(
-                    f"model.heads[{stage}]={heads} does not divide that stage's width {width} "
-                    f"(model.backbone_width * 2**{stage})"
+                    f"model.heads={self.heads}: {heads} does not divide the width {width} of stage "
+                    f"{stage + 1} (model.backbone_width={self.backbone_width} * 2**{stage})"
                 )
 
     def _check_switches(self) -> None:
@@ -156,6 +162,11 @@ class ModelOptions:
             raise UserError(
                 f"model.scan_blocks=True: no stage of model.depths={self.depths} has an even "
                 "number of blocks, four or more; give False"
+            )
+        if self.pooling == "max" and not self.grid and {*self.taps} <= {3, 4}:
+            raise UserError(
+                f"model.pooling=max: model.taps={self.taps} have the stem grid already "
+                "(model.grid=0), nothing is pooled; give average"
             )
         if self.channel_mlp == "separate" and self.refinement in ("spatial", "none"):
             raise UserError(
@@ -168,7 +179,7 @@ class ModelOptions:
                 "attention; give True"
             )
         if self.global_context and not self.global_captions:
-            raise UserError("model.global_context=True: there is no model.global_captions to see")
+            raise UserError("model.global_context=True: model.global_captions=False has no decoder")
         for name, given in (("local_captioner", "per_au"), ("au_embedding", True)):
             if getattr(self, name) == given and not self.local_captions:
                 raise UserError(f"model.{name}={given}: model.local_captions=False has no decoder")

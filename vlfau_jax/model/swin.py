@@ -7,7 +7,8 @@ Logical axis names of its parameters: `embed` (residual width), `heads` (queries
 Parameters have one of two layouts. Looped: `stage2_block5/mlp_in/kernel`. Scanned, in every stage
 that `scanned` names: `stage2_pairs/first/mlp_in/kernel` holds blocks 0, 2, 4, ... and
 `stage2_pairs/second/...` blocks 1, 3, 5, ... of the stage along a new axis 0; what follows is named
-alike. Files are always looped; `stack_blocks` and `unstack_blocks` convert.
+alike. Weight files (`import_backbone`, warm starts, exports) are always looped, a run's checkpoints
+as it is; `stack_blocks` and `unstack_blocks` convert.
 """
 
 from __future__ import annotations
