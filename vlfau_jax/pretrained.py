@@ -70,11 +70,12 @@ _LEAVES = {
 
 
 def write_warm_start(workdir: str | Path, out: str | Path) -> None:
-    """Writes the newest parameters of `workdir` for `train.warm_start`, as float16 safetensors.
+    """Writes the parameters of `workdir` for `train.warm_start`, as float16 safetensors.
 
-    The file's metadata says whom they were trained on, so that a later run can refuse to test
-    them; the prepared set must still be where the run read it. Raises UserError where `out` exists,
-    or the checkpoint or the set is missing.
+    They are the newest checkpoint's, the average where it keeps one. The file's metadata says whom
+    they were trained on, so that a later run can refuse to test them; the prepared set must still
+    be where the run read it. Raises UserError where `out` exists, or the checkpoint or the set is
+    missing.
     """
     out = _new_file(out)
     trained = load_trained(workdir)

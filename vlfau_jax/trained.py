@@ -66,6 +66,7 @@ class Trained:
         train_subjects: the people it was trained on.
         synthetic: whether their faces were rendered.
         warm_start: where the first parameters came from; None for random ones.
+        ema_decay: of the running average that `params` are; 0 where they are the newest themselves.
         step: steps of training.
         config_digest: sha256 of the experiment.
         beams: width of the search for its sentences; 1 is greedy.
@@ -154,7 +155,7 @@ def load_trained(workdir: str | Path, beams: int = 1) -> Trained:
         train_subjects=tuple(record["train_subjects"]),
         synthetic=record["synthetic"],
         warm_start=record["warm_start"],
-        ema_decay=record.get("ema_decay", 0.0),  # runs before averaging have none
+        ema_decay=record["ema_decay"],
         step=step,
         config_digest=record["config_digest"],
         beams=beams,

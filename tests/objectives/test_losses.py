@@ -8,7 +8,16 @@ from hypothesis import strategies as st
 from vlfau_jax.data import batch as batches
 from vlfau_jax.errors import UserError
 from vlfau_jax.model.vlfau import Outputs
-from vlfau_jax.objectives.losses import ObjectiveOptions, Term, class_weights, joint_loss, total
+from vlfau_jax.objectives.losses import (
+    ObjectiveOptions,
+    Term,
+    asymmetric,
+    binary_cross_entropy,
+    class_weights,
+    dice,
+    joint_loss,
+    total,
+)
 
 B, N, T, TG, V = 6, 4, 7, 5, 11
 WEIGHTS = np.array([0.5, 1.0, 2.0, 0.7], np.float32)
@@ -247,8 +256,22 @@ def test_a_ramp_of_nothing_is_refused():
 def test_impossible_options_are_refused():
     with pytest.raises(UserError, match=r"objective.au_loss='focal': give one of 'bce'"):
         ObjectiveOptions(au_loss="focal")
-    with pytest.raises(UserError, match="local_weight=-1"):
-        ObjectiveOptions(local_weight=-1.0)
+
+
+@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["dice_weight", "local_weight", "global_weight"])
+def test_impossible_weights_are_refused(name, value):
+    with pytest.raises(UserError, match=rf"objective\.{name}={value}: give 0 or more"):
+        ObjectiveOptions(**{name: value})
+
+
+@pytest.mark.parametrize("term", [binary_cross_entropy, asymmetric, dice])
+def test_every_term_takes_one_weight_per_unit(rng, term):
+    batch, logits = make(rng)
+    arguments = logits["au_logits"], batch["au"], batch["au_known"]
+    doubled, once = (term(*arguments, factor * WEIGHTS) for factor in (2, 1))
+    np.testing.assert_allclose(doubled.total, 2 * once.total, rtol=1e-6)
+    assert once.total > 0
 
 
 def test_terms_of_parts_add_up():

@@ -1,3 +1,4 @@
+import hashlib
 import json
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from jax.sharding import PartitionSpec as P
 from vlfau_jax.errors import UserError
 from vlfau_jax.sharding.mesh import MeshOptions, make_mesh
 from vlfau_jax.train.checkpoint import Checkpoints, load_inference, params_digest
-from vlfau_jax.train.manifest import damage
+from vlfau_jax.train.manifest import read_manifest
 from vlfau_jax.train.state import TrainState
 
 RECORD = {"progress": {"next_batch": 4, "seconds": {"train": 1.5}}, "inference": {"aus": [1, 2]}}
@@ -123,18 +124,77 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_too(saved, harm, sa
 def test_every_array_file_is_recorded(saved):
     for step in ("3", "4"):
         folder = saved / "checkpoints" / step
-        assert damage(folder) is None
-        recorded = set(json.loads((folder / "manifest.json").read_text()))
-        assert recorded == {
+        assert read_manifest(folder) == RECORD
+        manifest = json.loads((folder / "manifest.json").read_text())
+        assert manifest["body"]["files"].keys() == {
             str(path.relative_to(folder)) for path in folder.glob("*/**/*") if path.is_file()
         }
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"a": 1}', "{"])
-def test_a_damaged_manifest(saved, text):
-    (saved / "checkpoints" / "4" / "manifest.json").write_text(text)
-    with pytest.raises(UserError, match=r"damaged \(manifest.json cannot be read: .* step 3"):
+def changed(old, new):
+    def change(path):
+        text = path.read_text()
+        assert text.count(old) == 1
+        path.write_text(text.replace(old, new))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        cut,
+        *(lambda path, text=text: path.write_text(text) for text in ("", "[]", "{}", '{"a": 1}')),
+        changed('"aus": [\n1,\n2\n]', '"aus": [\n1,\n9\n]'),
+        changed('"record"', '"recorded"'),
+        changed('"files"', '"file"'),
+    ],
+)
+def test_a_damaged_manifest(saved, harm):
+    harm(saved / "checkpoints" / "4" / "manifest.json")
+    with pytest.raises(
+        UserError, match=r"is damaged \(manifest.json cannot be read: .* step 3"
+    ) as error:
         load_inference(saved)
+    assert "\n" not in str(error.value)
+
+
+def test_a_manifest_that_vouches_for_less_than_a_checkpoint(saved):
+    path = saved / "checkpoints" / "4" / "manifest.json"
+    digest = hashlib.sha256(b"{}").hexdigest()
+    path.write_text(json.dumps({"body": {}, "sha256": digest}))
+    with pytest.raises(UserError, match=r"damaged \(manifest.json cannot be read: KeyError"):
+        load_inference(saved)
+
+
+def test_no_manifest(saved):
+    (saved / "checkpoints" / "4" / "manifest.json").unlink()
+    words = "checkpoints/4 has no manifest.json: written by an older version, or damaged; remove"
+    with pytest.raises(UserError, match=words):
+        load_inference(saved)
+
+
+@pytest.mark.parametrize("harm", [cut, Path.unlink, lambda path: path.write_text("{}")])
+def test_nothing_is_read_from_the_files_that_the_manifest_leaves_out(saved, harm):
+    folder = saved / "checkpoints" / "4"
+    names = {path.name for path in folder.iterdir() if path.is_file()} - {"manifest.json"}
+    assert "_CHECKPOINT_METADATA" in names
+    for name in names:
+        assert "aus" not in (folder / name).read_text()
+        harm(folder / name)
+    params, record, step = load_inference(saved)
+    assert (record, step) == (RECORD["inference"], 4)
+    np.testing.assert_array_equal(params["w"], np.arange(64).reshape(8, 8) + 4)
+
+
+def test_a_restore_waits_for_what_is_being_saved(tmp_path):
+    mesh = make_mesh(MeshOptions(1, 1, 1))
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        for step in (1, 2, 3):
+            record = RECORD | {"progress": {"next_batch": step}}
+            checkpoints.save(step, state(mesh, step), record)
+            found, told = checkpoints.restore(abstract(mesh))
+            assert (found.step, told) == (step, record)
 
 
 def test_no_checkpoint(tmp_path):

@@ -36,6 +36,22 @@ def changed(settings, **sections):
             {"model": {"global_captions": False}, "objective": {"global_ramp": (0, 5)}},
             r"objective\.global_ramp=\(0, 5\): model\.global_captions=False",
         ),
+        (
+            {"model": {"window": 10}, "data": {"image_size": 17}},
+            r"model\.window=10: .* 9 x 9 .*data\.image_size=17; give at most 9",
+        ),
+        (
+            {"optimizer": {"freeze_backbone": True}},
+            r"optimizer\.freeze_backbone=True: .*random; give train\.warm_start or model\.backb",
+        ),
+        (
+            {"objective": {"dice_ramp": (4, 6)}},
+            r"objective\.dice_ramp=\(4, 6\): .*train\.steps=4; give a first step below",
+        ),
+        (
+            {"model": {"global_context": True}, "objective": {"global_weight": 0.0}},
+            r"model\.global_context=True: objective\.global_weight=0 .*; give it a weight",
+        ),
         ({"objective": {"local_branches": 5}}, r"objective\.local_branches=5: there are 4"),
         ({"data": {"aus": (1, 99)}}, r"data\.aus.*99"),
         ({"data": {"aus": (1, 1)}}, r"data\.aus.*1, 1"),
@@ -50,12 +66,16 @@ def test_options_that_do_not_fit_each_other(tiny, sections, said):
 @pytest.mark.parametrize(
     "sections",
     [
-        {"model": {"patch": 16, "stem": "patch"}},
+        {"model": {"patch": 16, "stem": "patch", "window": 1}},
         {"model": {"patch": 8}},
         {"model": {"grid": 4}},
         {"model": {"grid": 1, "taps": (3, 4)}},
         {"model": {"global_captions": False}, "optimizer": {"captioner_learning_rate": 1e-3}},
-        {"model": NO_CAPTIONS, "objective": {"dice_ramp": (0, 5)}},
+        {"model": NO_CAPTIONS, "objective": {"dice_ramp": (3, 5)}},
+        {"model": {"window": 9}, "data": {"image_size": 17}},
+        {"optimizer": {"freeze_backbone": True}, "train": {"warm_start": "w"}},
+        {"optimizer": {"freeze_backbone": True}, "model": {"backbone_weights": "w"}},
+        {"model": {"global_context": True}, "objective": {"global_weight": 0.1}},
     ],
 )
 def test_the_extremes_that_do(tiny, sections):

@@ -69,6 +69,36 @@ def compiled(e):
     return e.train_step().lower(e.abstract, abstract_batch(e.spec, e.mesh)).compile()
 
 
+def test_decoders_split_by_unit_do_not_depend_on_the_mesh(tiny):
+    found = []
+    for mesh in ((1, 1, 1), (2, 2, 2)):
+        s = tiny(MeshOptions(*mesh))
+        own = replace(
+            s.model,
+            depths=(0, 4, 0, 1),
+            local_captioner="per_au",
+            global_context=True,
+            scan_blocks=True,
+        )
+        e = prepare(replace(s, model=own, optimizer=replace(s.optimizer, warmup_steps=0)))
+        assert "stage1_pairs" in e.abstract.params["backbone"]
+        for leaf in jax.tree.leaves(e.abstract.params["local_captioner"]):
+            assert (leaf.sharding.spec[0] == "tensor") == (mesh[2] > 1)
+        state, step = e.initial_state(parameters(e)), compiled(e)
+        rng, metrics = np.random.default_rng(0), []
+        for _ in range(2):
+            batch = batches.fake(e.spec, rng, vocabulary_size=e.vocabulary.size)
+            state, told = step(state, shard_batch(batch, e.mesh))
+            metrics.append(jax.device_get(told))
+        found.append((metrics, jax.device_get(state.params)))
+    (metrics, params), (split_metrics, split_params) = found
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), split_metrics, metrics)
+    # Two steps of 0.01; the smallest gradients' rounding passes through Adam's division.
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=0, atol=5e-4), split_params, params
+    )
+
+
 @pytest.fixture
 def recipe(tiny):
     """Settings with a frozen backbone, slow captioners, an average and a ramp."""
@@ -82,7 +112,12 @@ def recipe(tiny):
             captioner_learning_rate=0.001,
             ema_decay=0.25,
         )
-        return replace(s, optimizer=optimizer, objective=replace(s.objective, local_ramp=(1, 3)))
+        return replace(
+            s,
+            model=replace(s.model, backbone_weights="given below"),
+            optimizer=optimizer,
+            objective=replace(s.objective, local_ramp=(1, 3)),
+        )
 
     return make
 
@@ -148,7 +183,9 @@ def test_frozen_backbone_slow_captioners_average_and_ramp(recipe):
 
 def test_nothing_is_computed_backwards_through_a_frozen_backbone(tiny):
     settings = tiny()
-    wide = replace(settings.model, backbone_width=32, depths=(0, 0, 0, 2))
+    wide = replace(
+        settings.model, backbone_width=32, depths=(0, 0, 0, 2), backbone_weights="none is read"
+    )
     flops = {}
     for frozen in (False, True):
         optimizer = replace(settings.optimizer, freeze_backbone=frozen)

@@ -33,6 +33,31 @@ def test_all_faults_in_one_line(tmp_path):
         load_warm_start(path, ABSTRACT)
 
 
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (np.full((2, 3), np.nan, np.float32), "a/kernel is not finite"),
+        (np.float32([[1, 2, 3], [4, -np.inf, 6]]), "a/kernel is not finite"),
+        (np.full((2, 3), 1e300), "a/kernel is not finite"),
+        (np.zeros((2, 3), np.int32), "a/kernel is int32, not floating point"),
+        (np.full((3, 2), np.nan, np.float32), r"a/kernel is \(3, 2\), .*a/kernel is not finite"),
+    ],
+)
+def test_worthless_values_are_faults_too(tmp_path, values, said):
+    path = tmp_path / "w.safetensors"
+    save_file({"a/kernel": values}, path)
+    with pytest.raises(UserError, match=f"b is missing; {said}$"):
+        load_warm_start(path, ABSTRACT)
+
+
+def test_a_table_of_integers_is_not_interpolated_into_floating_point(tmp_path):
+    path = tmp_path / "w.safetensors"
+    save_file({"relative_position_bias": np.zeros((9, 3), np.int32)}, path)
+    wanted = {"relative_position_bias": jax.ShapeDtypeStruct((25, 3), np.float32)}
+    with pytest.raises(UserError, match="relative_position_bias is int32, not floating point"):
+        load_warm_start(path, wanted)
+
+
 def test_no_file_and_no_safetensors(tmp_path):
     with pytest.raises(UserError, match="none cannot be read"):
         load_warm_start(tmp_path / "none", ABSTRACT)

@@ -6,6 +6,7 @@ labels and rows that are not valid add nothing to either, nor to any gradient.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -37,7 +38,7 @@ class ObjectiveOptions:
         global_ramp: schedule of `global_weight`.
         class_weighting: whether rare action units weigh more (`class_weights`).
         local_branches: each step trains the sentences of that many action units, drawn at random;
-            0 stands for all of them.
+            0 stands for all of them. Ignored where model.local_captions is off.
     """
 
     au_loss: str = "bce"
@@ -56,7 +57,7 @@ class ObjectiveOptions:
             known = ", ".join(map(repr, _AU_LOSSES))
             raise UserError(f"objective.au_loss={self.au_loss!r}: give one of {known}")
         for name in ("dice_weight", "local_weight", "global_weight", "local_branches"):
-            if getattr(self, name) < 0:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"objective.{name}={getattr(self, name)}: give 0 or more")
         for name in ("dice", "local", "global"):
             ramp = getattr(self, f"{name}_ramp")
@@ -121,7 +122,7 @@ def class_weights(positives: np.ndarray, known: np.ndarray) -> np.ndarray:
 def binary_cross_entropy(logits: Array, au: Array, known: Array, weights: Array) -> Term:
     """Weighted binary cross-entropy over known labels; logits, au and known [b, n], weights [n]."""
     losses = optax.sigmoid_binary_cross_entropy(jnp.where(known, logits, 0.0), au)
-    return Term(jnp.sum(losses * weights * known), jnp.sum(known, dtype=jnp.float32))
+    return Term(jnp.sum(losses * weights[None] * known), jnp.sum(known, dtype=jnp.float32))
 
 
 def asymmetric(logits: Array, au: Array, known: Array, weights: Array) -> Term:
@@ -129,7 +130,7 @@ def asymmetric(logits: Array, au: Array, known: Array, weights: Array) -> Term:
     logits = jnp.where(known, logits, 0.0)
     ease = jax.lax.stop_gradient(jax.nn.sigmoid(logits))
     losses = -au * jax.nn.log_sigmoid(logits) - (1 - au) * ease * jax.nn.log_sigmoid(-logits)
-    return Term(jnp.sum(losses * weights * known), jnp.sum(known, dtype=jnp.float32))
+    return Term(jnp.sum(losses * weights[None] * known), jnp.sum(known, dtype=jnp.float32))
 
 
 _AU_LOSSES = {"bce": binary_cross_entropy, "asymmetric": asymmetric}
@@ -169,12 +170,10 @@ def joint_loss(
     """
     known = batch["au_known"] & batch["valid"][:, None]
     weights = class_weights if options.class_weighting else jnp.ones_like(class_weights)
-    labels = (outputs.au_logits, batch["au"], known, weights[None])
-    terms = {
-        "au": {"bce": binary_cross_entropy, "asymmetric": asymmetric}[options.au_loss](*labels)
-    }
+    labels = (outputs.au_logits, batch["au"], known, weights)
+    terms = {"au": _AU_LOSSES[options.au_loss](*labels)}
     if options.dice_weight:
-        terms["dice"] = dice(outputs.au_logits, batch["au"], known, weights)
+        terms["dice"] = dice(*labels)
     if options.local_weight and outputs.local_logits is not None:
         tokens = batch["local_tokens"]
         if branches is not None:

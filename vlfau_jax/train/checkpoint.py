@@ -1,7 +1,7 @@
 """Checkpoints: state, clock and data position, and the little that inference needs.
 
 Every checkpoint holds two trees of arrays, `params` and `optimizer`, a third, `ema`, where the run
-averages its parameters, and a JSON record with `progress` (steps taken, next batch, seconds) and
+averages its parameters, and in its manifest a JSON record with `progress` (next batch, seconds) and
 `inference` (all that turns parameters into answers: units, vocabulary, crop rule, sizes).
 Evaluation and export read the average, or `params` where there is none, and the record.
 """
@@ -19,7 +19,7 @@ import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from vlfau_jax.errors import UserError
-from vlfau_jax.train.manifest import damage, write_manifest
+from vlfau_jax.train.manifest import DamagedError, read_manifest, write_manifest
 from vlfau_jax.train.state import TrainState
 from vlfau_jax.train.workdir import CHECKPOINTS
 
@@ -32,11 +32,11 @@ class Checkpoints(AbstractContextManager):
 
     def __init__(self, workdir: Path, keep: int) -> None:
         self._folder = (workdir / CHECKPOINTS).absolute()
-        self._saving = 0
+        self._saving: tuple[int, dict[str, Any]] = 0, {}  # step and record
         context = ocp.Context()
         # Orbax calls it before it renames the finished checkpoint into place. A function, not a
         # bound method: orbax deep-copies its context, and would copy `self` with it.
-        context.asynchronous.post_finalization_callback = lambda: self._record()
+        context.asynchronous.post_finalization_callback = lambda: self._finalise()
         self._checkpointer = ocp.training.Checkpointer(
             self._folder,
             context=context,
@@ -52,20 +52,16 @@ class Checkpoints(AbstractContextManager):
 
     def save(self, step: int, state: TrainState, record: Mapping[str, Any]) -> None:
         """Copies the state, which may then be donated, and starts writing it."""
-        self._checkpointer.wait()  # for the checkpoint before, whose manifest `_saving` names
-        self._saving = step
-        self._checkpointer.save_checkpointables_async(
-            step,
-            _items(state),
-            force=True,
-            custom_metadata=dict(record),
-        )
+        self._checkpointer.wait()  # for the checkpoint before, whose manifest `_saving` fills
+        self._saving = step, dict(record)
+        self._checkpointer.save_checkpointables_async(step, _items(state), force=True)
 
     def restore(self, abstract: TrainState) -> tuple[TrainState, dict[str, Any]]:
-        """The newest state, laid out as `abstract` says, and its record.
+        """The newest state, laid out as `abstract` says, and its record; what is saved counts.
 
         Raises UserError where the newest checkpoint cannot be read.
         """
+        self._checkpointer.wait()
         items, record = _read(self._checkpointer, _items(abstract))
         optimizer = items.pop("optimizer")
         return TrainState(**items, **optimizer), record
@@ -74,9 +70,10 @@ class Checkpoints(AbstractContextManager):
         """Returns when all that was saved is on disk."""
         self._checkpointer.wait()
 
-    def _record(self) -> None:
-        (draft,) = self._folder.glob(f"{self._saving}.orbax-checkpoint-tmp*")
-        write_manifest(draft)
+    def _finalise(self) -> None:
+        step, record = self._saving
+        (draft,) = self._folder.glob(f"{step}.orbax-checkpoint-tmp*")
+        write_manifest(draft, record)
 
     def __exit__(self, *_: object) -> None:
         self._checkpointer.close()  # waits for what is being written
@@ -126,9 +123,8 @@ def _read(
     newest, *older = reversed(checkpointer.checkpoints)
     folder = Path(checkpointer.directory) / str(newest.step)
     remedy = f"to go on from step {older[0].step}" if older else "to begin anew"
-    if found := damage(folder):
-        raise UserError(f"{folder} is damaged ({found}); remove that folder {remedy}")
     try:
+        record = read_manifest(folder)
         metadata = checkpointer.checkpointables_metadata(newest.step)
         if abstract is None:
             answering = "ema" if "ema" in metadata.metadata else "params"
@@ -139,7 +135,9 @@ def _read(
                     metadata.metadata[answering],
                 )
             }
-        return checkpointer.load_checkpointables(newest.step, abstract), metadata.custom_metadata
+        return checkpointer.load_checkpointables(newest.step, abstract), record
+    except DamagedError as error:
+        raise UserError(f"{folder} {error}; remove that folder {remedy}") from error
     except _UNREADABLE as error:
         root = error
         while root.__cause__ is not None:

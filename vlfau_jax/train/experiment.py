@@ -227,8 +227,13 @@ def _check_fit(settings: Settings) -> None:
             f"data.image_size={size} is smaller than one patch, model.patch={model.patch}; "
             f"give {model.patch} or more"
         )
-    side = -(-size // model.patch)  # taps 1 to 3 each come after one more halving, 4 after none
-    for _ in range(min(*model.taps, 3)):
+    side = -(-size // model.patch)
+    if model.window > side:
+        raise UserError(
+            f"model.window={model.window}: the first map has {side} x {side} cells at "
+            f"data.image_size={size}; give at most {side}"
+        )
+    for _ in range(min(*model.taps, 3)):  # taps 1 to 3 each come after a halving, 4 after none
         side = -(-side // 2)
     if model.grid > side:
         raise UserError(
@@ -242,9 +247,26 @@ def _check_fit(settings: Settings) -> None:
             "model has no captioner (model.local_captions=False, model.global_captions=False); "
             "give 0"
         )
+    if settings.optimizer.freeze_backbone and not (
+        settings.train.warm_start or model.backbone_weights
+    ):
+        raise UserError(
+            "optimizer.freeze_backbone=True: the backbone would stay random; give "
+            "train.warm_start or model.backbone_weights, or freeze_backbone=False"
+        )
+    if model.global_context and not settings.objective.global_weight:
+        raise UserError(
+            "model.global_context=True: objective.global_weight=0 never teaches its decoder to "
+            "speak; give it a weight, or global_context=False"
+        )
     for name in settings.objective.ramped:
+        ramp = getattr(settings.objective, f"{name}_ramp")
+        if ramp[0] >= settings.train.steps:
+            raise UserError(
+                f"objective.{name}_ramp={ramp}: training ends before, at train.steps="
+                f"{settings.train.steps}; give a first step below it"
+            )
         if not captions.get(name, True):
-            ramp = getattr(settings.objective, f"{name}_ramp")
             raise UserError(
                 f"objective.{name}_ramp={ramp}: model.{name}_captions=False has no such term; "
                 "give (0, 0)"

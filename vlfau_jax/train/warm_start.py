@@ -10,6 +10,7 @@ from typing import Any
 
 import cv2
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError
@@ -46,7 +47,7 @@ def load_warm_start(path: Path, abstract: Any, key: str = "train.warm_start") ->
     Files hold one block by one (`model.swin`); for a scanned backbone they are stacked here. Tables
     of relative positions for windows of another size are interpolated, which is printed.
     Raises UserError, which names the config's `key` and lists the tensors, where some are missing,
-    unknown or of another shape.
+    unknown, of another shape, not floating point or not finite.
     """
     try:
         found = load_file(path)
@@ -56,6 +57,7 @@ def load_warm_start(path: Path, abstract: Any, key: str = "train.warm_start") ->
     if "backbone" in abstract:
         looped["backbone"] = jax.eval_shape(unstack_blocks, abstract["backbone"])
     wanted = flatten_dict(looped, sep="/")
+    worthless = _worthless({name: found[name] for name in sorted(wanted.keys() & found.keys())})
     resized = _fit_tables(found, {name: leaf.shape for name, leaf in wanted.items()})
     faults = [f"{name} is missing" for name in sorted(wanted.keys() - found.keys())]
     faults += [f"{name} is unknown" for name in sorted(found.keys() - wanted.keys())]
@@ -64,6 +66,7 @@ def load_warm_start(path: Path, abstract: Any, key: str = "train.warm_start") ->
         for name in sorted(wanted.keys() & found.keys())
         if found[name].shape != wanted[name].shape
     ]
+    faults += worthless
     if faults:
         raise UserError(f"{key}={path} does not fit this model: {'; '.join(faults)}")
     if resized:
@@ -75,6 +78,20 @@ def load_warm_start(path: Path, abstract: Any, key: str = "train.warm_start") ->
     if "backbone" in abstract and looped["backbone"].keys() != abstract["backbone"].keys():
         params["backbone"] = stack_blocks(params["backbone"])
     return params
+
+
+def _worthless(tensors: Mapping[str, np.ndarray]) -> list[str]:
+    """What is wrong with values, whatever their shape."""
+    faults = []
+    for name, values in tensors.items():
+        if not jnp.issubdtype(values.dtype, jnp.floating):
+            faults.append(f"{name} is {values.dtype}, not floating point")
+            continue
+        with np.errstate(over="ignore"):  # beyond float32, what parameters are, is infinite, too
+            finite = np.isfinite(values.astype(np.float32)).all()
+        if not finite:
+            faults.append(f"{name} is not finite")
+    return faults
 
 
 def _fit_tables(found: dict[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> Counter:
