@@ -261,7 +261,9 @@ def test_a_folder_whose_program_gives_no_scores_still_predicts(
         assert isinstance(told["sentence"], str) and told["sentence_probability"] is None
     notes = json.loads((tmp_path / "out" / "predictions.columns.json").read_text())
     for key in ("sentence_probability", "per_au.N.sentence_probability"):
-        assert notes["predictions.jsonl"][key].startswith("null: this model was exported before")
+        assert notes["predictions.jsonl"][key].startswith(
+            "null: this model was exported by a version"
+        )
 
 
 def test_a_folder_without_a_model(tmp_path):

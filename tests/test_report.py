@@ -151,6 +151,12 @@ def test_without_metrics_and_without_a_note():
     page = Page(text)
     assert "no training metrics" in page.text
     assert 'class="warn"' not in text
+    assert "96 test frames of 2 people never trained on: SN003, " in page.text
+
+
+def test_one_person_is_a_person():
+    text = render(scores(test_subjects=["SN003"]), [], [])
+    assert "96 test frames of 1 person never trained on: SN003." in text
 
 
 @pytest.mark.parametrize(

@@ -177,22 +177,22 @@ def column_notes(
 
 def _sentence_notes(outputs: Collection[str]) -> dict[str, str]:
     """The notes on the sentences of predictions.jsonl and on their probabilities, by key."""
-    notes = {
-        "sentence": "generated sentence about the whole face; null where success is 0",
-        "per_au.N.sentence": "generated sentence about AU N: the state of its muscle as the "
-        "captioner sees it; it can disagree with the probability",
+    said = {
+        ("global", "sentence", "the whole face"): "generated sentence about the whole face; null "
+        "where success is 0",
+        ("local", "per_au.N.sentence", "single units"): "generated sentence about AU N: the state "
+        "of its muscle as the captioner sees it; it can disagree with the probability",
     }
-    about = {"global": "the whole face", "local": "single units"}
-    for key, kind in zip(tuple(notes), about, strict=True):
-        if f"{kind}_tokens" not in outputs:
-            none = f"null: this model was trained without sentences about {about[kind]}"
-            notes |= {key: none, f"{key}_probability": none}
-        elif f"{kind}_scores" not in outputs:
-            notes[f"{key}_probability"] = "null: this model was exported before it was given"
-        else:
-            notes[f"{key}_probability"] = (
-                f"geometric mean of the probabilities that the captioner gave the words of {key}, "
-                "its end counted as a word, 0-1: how sure it is of the wording, which is not "
-                "whether that is true; null where the sentence is null"
-            )
+    sure = (
+        "geometric mean of the probabilities that the captioner gave this sentence's words, its "
+        "end counted as a word, 0-1: how sure it is of the wording, which is not whether that is "
+        "true; null where the sentence is null"
+    )
+    old = "null: this model was exported by a version that did not give it; export it again"
+    notes = {}
+    for (kind, key, about), note in said.items():
+        none = f"null: this model was trained without sentences about {about}"
+        there, scored = f"{kind}_tokens" in outputs, f"{kind}_scores" in outputs
+        notes[key] = note if there else none
+        notes[f"{key}_probability"] = (sure if scored else old) if there else none
     return notes

@@ -129,11 +129,12 @@ def _table(scores: Mapping[str, Any]) -> str:
 
 
 def _protocol(scores: Mapping[str, Any]) -> str:
-    people = ", ".join(scores["test_subjects"])
+    people = scores["test_subjects"]
+    count = f"{len(people)} {'person' if len(people) == 1 else 'people'}"
     return (
         f"{escape(scores['dataset'])}, fold {scores['fold']}, {escape(scores['epoch'])} step "
-        f"{scores['step']:,}, {scores['frames']:,} test frames of {len(scores['test_subjects'])} "
-        f"people never trained on: {escape(people)}. Threshold {scores['threshold']:g}; "
+        f"{scores['step']:,}, {scores['frames']:,} test frames of {count} never trained on: "
+        f"{escape(', '.join(people))}. Threshold {scores['threshold']:g}; "
         f"{escape(scores['average'])}. Labels: {escape(scores['label_rule'])}; excluded "
         f"stretches: {escape(scores['excluded_stretches'])}. Crop rule "
         f"{escape(scores['crop_rule']['name'])} ({escape(scores['crop_rule']['digest'])}), "
