@@ -89,7 +89,7 @@ def beam_search(p, f, length, beams):
 @pytest.mark.parametrize(
     ("name", "beams", "seed"),
     # Seeds where places kept by the sum, not by the score, would end in another sentence.
-    [("shared", 1, 24), ("shared", 3, 20), ("per_au", 2, 7), ("embedding", 5, 1)],
+    [("shared", 1, 24), ("shared", 3, 20), ("per_au", 2, 51), ("embedding", 5, 1)],
 )
 def test_search_finds_what_lists_find(features, name, beams, seed):
     module = captioner(name, 9)
