@@ -36,8 +36,9 @@ class OptimizerOptions:
         clip_norm: largest global norm of the gradient of all that moves.
         b1: decay of the first moment.
         b2: decay of the second moment.
-        freeze_backbone: the backbone stays as it began: no gradient is computed for it, it has no
-            moments, and its drop path is off.
+        freeze_backbone: the backbone stays as it began, in train.warm_start or
+            model.backbone_weights: no gradient is computed for it, it has no moments, and its drop
+            path is off.
         layer_decay: factor on the rate for every block of depth below the backbone's top
             (`rate_factors`).
         captioner_learning_rate: the captioners' own peak, on the same schedule; 0 for the common
