@@ -8,11 +8,13 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ["JAX_PLATFORMS"] = "cpu"
-# Tests run tiny programs once: compiling them is nearly all of their time.
-_QUICK = "--xla_backend_optimization_level=0"
-if version("jaxlib").startswith("0.10."):  # jaxlib 0.12 aborts on a flag it no longer knows
-    _QUICK += " --xla_cpu_use_fusion_emitters=false"
-os.environ.setdefault("XLA_FLAGS", _QUICK)
+# Tests run tiny programs once: compiling them is nearly all of their time. jaxlib 0.12 no longer
+# knows the second flag, and aborts on what it does not know.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0"
+    + version("jaxlib").startswith("0.10.") * " --xla_cpu_use_fusion_emitters=false",
+)
 
 import jax
 import numpy as np
