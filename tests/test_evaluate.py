@@ -215,7 +215,7 @@ def test_nothing_half_written_is_left(run):
 @pytest.mark.parametrize(
     ("change", "fold", "message"),
     [
-        ({}, 2, "trained on fold 1"),
+        ({}, 2, "only the people whom fold 1 tests"),
         ({"data": {"fold": 0}}, None, "tests none"),
         ({"crop_rule": {"name": "none", "digest": "f" * 16}}, None, "prepare the set with that"),
         ({"aus": BP4D_AUS[::-1]}, None, "order"),

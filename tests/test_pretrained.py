@@ -110,7 +110,9 @@ def test_faults_of_a_file_for_a_scanned_backbone_are_named_as_the_file_names_the
     swin = Swin(4, (1, 4, 1, 1), (1, 2, 2, 4), window=3, scan_blocks=True)
     image = np.zeros((1, 96, 96, 3), np.float32)
     abstract = nn.meta.unbox(jax.eval_shape(swin.init, jax.random.key(0), image)["params"])
-    with pytest.raises(UserError, match=r"model: backbone/stage1_block3/mlp_in/bias is missing$"):
+    with pytest.raises(
+        UserError, match=r"parameters\): backbone/stage1_block3/mlp_in/bias is missing$"
+    ):
         load_warm_start(out, {"backbone": abstract})
 
 

@@ -13,6 +13,9 @@ from ml_collections import config_flags
 
 from vlfau_jax.errors import RunError, UserError
 
+# It advises to install PyTorch, which nothing here needs.
+os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+
 
 @dataclass(frozen=True)
 class Verb:

@@ -111,8 +111,8 @@ def _test_subjects(trained: Trained, dataset: Dataset, fold: int | None) -> tupl
     """The people to test, once it is certain that set and model fit and none was trained on."""
     if fold is not None and fold != trained.data.fold:
         raise UserError(
-            f"--fold={fold}: this model trained on fold {trained.data.fold}, so it has seen people "
-            f"whom fold {fold} tests; evaluate fold {trained.data.fold} or train another model"
+            f"--fold={fold}: only the people whom fold {trained.data.fold} tests are new to this "
+            f"model; evaluate fold {trained.data.fold} or train another model"
         )
     if dataset.crop["digest"] != trained.crop_rule["digest"]:
         raise UserError(

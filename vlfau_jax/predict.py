@@ -141,7 +141,9 @@ def _checked_config(folder: Path) -> dict[str, Any]:
         if missing:
             raise KeyError(*sorted(missing))
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not a model's config ({error!r})") from error
+        raise UserError(
+            f"{path}: not a model's config ({error!r}); name a folder that `export` wrote"
+        ) from error
     if written != (FORMAT, FORMAT_VERSION):
         raise UserError(f"{path}: format {written}, this version reads {(FORMAT, FORMAT_VERSION)}")
     for name in (WEIGHTS, PROGRAM):

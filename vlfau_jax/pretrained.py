@@ -204,7 +204,10 @@ def _tensor_files(source: Path) -> dict[str, Path]:
             f"trust it (with torch): transformers.SwinModel.from_pretrained({str(source)!r})"
             ".save_pretrained('NEW_FOLDER')"
         )
-    raise UserError(f"--source={source} is no folder with {WEIGHTS} or {INDEX}")
+    raise UserError(
+        f"--source={source} is no folder with {WEIGHTS} or {INDEX}; a model of the Hugging Face "
+        "Hub is downloaded first: hf download NAME --local-dir FOLDER"
+    )
 
 
 def _sharded(index: Path) -> dict[str, Path]:

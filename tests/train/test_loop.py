@@ -239,3 +239,12 @@ def test_progress_goes_to_stderr(tiny, tmp_path, capsys):
     assert not out
     assert "4/4" in err and "images/s" in err and "local" in err
     assert [line["step"] for line in lines(tmp_path / "run")] == [2, 4]
+
+
+def test_what_happened_is_told(tiny, tmp_path, capsys):
+    train(tiny(steps=1), tmp_path / "run", resume=True)
+    told = capsys.readouterr().err
+    assert "run: --resume finds no checkpoint; training begins at step 0" in told
+    assert "run: trained to step 1; final.json" in told
+    train(tiny(steps=2), tmp_path / "run", resume=True)
+    assert "run: going on from step 1" in capsys.readouterr().err

@@ -84,17 +84,22 @@ class _Run:
         e = self.experiment
         if self.checkpoints.latest is not None:
             state, record = self.checkpoints.restore(e.abstract)
+            self._tell(f"going on from step {record['progress']['next_batch']}")
             self._check_same_data(record["inference"])
             self.inference["warm_start"] = record["inference"]["warm_start"]
             self.clock = Clock(record["progress"]["seconds"])
             self._tell_of_the_schedule(record["inference"], record["progress"]["next_batch"])
             return state, record["progress"]["next_batch"]
-        if beginning is None:  # asked to resume, but there is nothing to resume from
+        if beginning is None:
+            self._tell("--resume finds no checkpoint; training begins at step 0")
             beginning = _beginning(e)
         params, self.inference["warm_start"] = beginning
         with self.clock("compile"):
             state = e.initial_state(params)
         return state, 0
+
+    def _tell(self, what: str) -> None:
+        print(f"{self.workdir}: {what}", file=sys.stderr)
 
     def _tell_of_the_schedule(self, before: Mapping[str, Any], done: int) -> None:
         """The cosine ends at train.steps unless told otherwise: other steps bend what is left."""
@@ -190,6 +195,7 @@ class _Run:
             "seconds": self.clock.seconds,
         }
         write_json(self.workdir / FINAL_FILE, final)
+        self._tell(f"trained to step {steps}; {FINAL_FILE}, checkpoints, metrics.jsonl")
         return final
 
 

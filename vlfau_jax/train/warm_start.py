@@ -68,7 +68,10 @@ def load_warm_start(path: Path, abstract: Any, key: str = "train.warm_start") ->
     ]
     faults += worthless
     if faults:
-        raise UserError(f"{key}={path} does not fit this model: {'; '.join(faults)}")
+        raise UserError(
+            f"{key}={path} does not fit this model (--config.{key}= begins from random "
+            f"parameters): {'; '.join(faults)}"
+        )
     if resized:
         windows = ", ".join(f"{old} to {new} in {n} blocks" for (old, new), n in resized.items())
         print(f"{key}={path}: relative positions interpolated, window {windows}")
