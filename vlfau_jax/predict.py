@@ -25,7 +25,7 @@ from safetensors.numpy import load_file
 from tqdm import tqdm
 
 from vlfau_jax.data.faces import RULES, CropRule, crop_rule, find_and_crop, read_image
-from vlfau_jax.data.folders import absolute_folder
+from vlfau_jax.data.folders import absolute_folder, written_whole
 from vlfau_jax.data.transforms import resize
 from vlfau_jax.data.vocabulary import Vocabulary
 from vlfau_jax.errors import RunError, UserError
@@ -279,15 +279,17 @@ def predict(
     exported = Exported(Path(model))
     out.mkdir(parents=True, exist_ok=True)
     summary = Summary()
-    partial = {name: out / f"{name}.partial" for name in (CSV, JSONL, NOTES)}
     notes = column_notes(exported.aus, exported.thresholds, exported.outputs)
-    partial[NOTES].write_text(json.dumps(notes, indent=2) + "\n")
     # File names are bytes: those that are no UTF-8 are written back as they are.
     text = {"encoding": "utf-8", "errors": "surrogateescape"}
     with (
-        partial[CSV].open("w", newline="", **text) as table,
-        partial[JSONL].open("w", **text) as lines,
+        written_whole(out / CSV) as new_csv,
+        written_whole(out / JSONL) as new_jsonl,
+        written_whole(out / NOTES) as new_notes,
+        new_csv.open("w", newline="", **text) as table,
+        new_jsonl.open("w", **text) as lines,
     ):
+        new_notes.write_text(json.dumps(notes, indent=2) + "\n")
         cells = csv.writer(table)
         cells.writerow(csv_header(exported.aus))
         for picture, answer in _answers(exported, pictures, batch_size):
@@ -297,8 +299,6 @@ def predict(
             said = LOST | {"reason": answer} if prediction is None else prediction.to_json()
             lines.write(json.dumps(where | said) + "\n")
             summary.add(picture, answer)
-    for name, path in partial.items():
-        os.replace(path, out / name)
     if not summary.described:
         raise RunError(f"no picture could be described: {summary.counts()}; see {out / JSONL}")
     print(summary.text(out, exported.config["synthetic"]))

@@ -43,8 +43,8 @@ def outputs_of(options: ModelOptions) -> dict[str, str]:
     would look like an answer.
     """
     there = {
-        "local": options.local_captions,
-        "global": options.global_captions,
+        "local": "local" in options.captions,
+        "global": "global" in options.captions,
         "spatial": options.refinement in ("both", "spatial"),
     }
     return {name: note for name, note in OUTPUTS.items() if there.get(name.split("_")[0], True)}
@@ -91,9 +91,7 @@ class Trained:
     @property
     def captions(self) -> tuple[str, ...]:
         """Which sentences it writes: "local", "global", both or neither."""
-        options = self.model.options
-        there = {"local": options.local_captions, "global": options.global_captions}
-        return tuple(name for name, given in there.items() if given)
+        return self.model.options.captions
 
     def describe(self, params: Any, image: jax.Array) -> dict[str, jax.Array]:
         """The `outputs_of` its options, by name, of uint8 RGB images [b, h, w, 3].

@@ -156,6 +156,12 @@ class ModelOptions:
                     f"{stage + 1} (model.backbone_width={self.backbone_width} * 2**{stage})"
                 )
 
+    @property
+    def captions(self) -> tuple[str, ...]:
+        """Which sentences there are: "local", "global", both or neither."""
+        there = {"local": self.local_captions, "global": self.global_captions}
+        return tuple(name for name, given in there.items() if given)
+
     def _check_switches(self) -> None:
         """Refuses switches that could do nothing."""
         if self.scan_blocks and not any(map(scanned, self.depths)):

@@ -139,6 +139,21 @@ def unstack_blocks(backbone: Mapping[str, Any]) -> dict[str, Any]:
     return looped
 
 
+def looped_shapes(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters of the network, or parts of it, with the backbone's as looped shapes."""
+    shapes = dict(params)
+    if "backbone" in params:
+        shapes["backbone"] = jax.eval_shape(unstack_blocks, params["backbone"])
+    return shapes
+
+
+def laid_out_like(looped: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str, Any]:
+    """What `looped_shapes` describes, its backbone stacked where that of `like` is."""
+    if "backbone" in like and looped["backbone"].keys() != like["backbone"].keys():
+        return {**looped, "backbone": stack_blocks(looped["backbone"])}
+    return dict(looped)
+
+
 def _stack(*leaves: Any) -> Any:
     return (np if isinstance(leaves[0], np.ndarray) else jnp).stack(leaves)
 

@@ -240,8 +240,7 @@ def _check_fit(settings: Settings) -> None:
             f"model.grid={model.grid}: the finest of model.taps={model.taps} has {side} x {side} "
             f"cells at data.image_size={size}; give at most {side}, or 0 for the last stage's own"
         )
-    captions = {"local": model.local_captions, "global": model.global_captions}
-    if settings.optimizer.captioner_learning_rate and not any(captions.values()):
+    if settings.optimizer.captioner_learning_rate and not model.captions:
         raise UserError(
             f"optimizer.captioner_learning_rate={settings.optimizer.captioner_learning_rate}: the "
             "model has no captioner (model.local_captions=False, model.global_captions=False); "
@@ -266,7 +265,7 @@ def _check_fit(settings: Settings) -> None:
                 f"objective.{name}_ramp={ramp}: training ends before, at train.steps="
                 f"{settings.train.steps}; give a first step below it"
             )
-        if not captions.get(name, True):
+        if name in ("local", "global") and name not in model.captions:
             raise UserError(
                 f"objective.{name}_ramp={ramp}: model.{name}_captions=False has no such term; "
                 "give (0, 0)"

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 from vlfau_jax.errors import UserError
-from vlfau_jax.model.swin import stack_blocks, unstack_blocks
+from vlfau_jax.model.swin import laid_out_like, looped_shapes
 
 # Biases, relative-position biases among them, and normalisation scales are not pulled towards zero
 # (arXiv 2103.14030, section A2); the ending of a name tells.
@@ -128,9 +128,7 @@ def rate_factors(params: Any, options: OptimizerOptions) -> Any:
     `params` are arrays or their shapes, in either layout of the backbone.
     """
     captioners = options.captioner_learning_rate / options.learning_rate or 1.0
-    looped = dict(params)
-    if "backbone" in params:
-        looped["backbone"] = jax.eval_shape(unstack_blocks, params["backbone"])
+    looped = looped_shapes(params)
     depths = backbone_depths(looped.get("backbone", {}))
     top = max(depths.values(), default=0)
 
@@ -140,9 +138,7 @@ def rate_factors(params: Any, options: OptimizerOptions) -> Any:
             factor = options.layer_decay ** (top - depths[path[1].key])
         return np.asarray(factor, np.float32)
 
-    factors = jax.tree_util.tree_map_with_path(factor, looped)
-    if "backbone" in params and params["backbone"].keys() != looped["backbone"].keys():
-        factors["backbone"] = stack_blocks(factors["backbone"])
+    factors = laid_out_like(jax.tree_util.tree_map_with_path(factor, looped), params)
     return jax.tree.map(
         lambda factor, leaf: np.expand_dims(factor, tuple(range(factor.ndim, leaf.ndim))),
         factors,

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 
 from vlfau_jax.data.folders import written_whole
 from vlfau_jax.errors import UserError
-from vlfau_jax.model.swin import stack_blocks, unstack_blocks
+from vlfau_jax.model.swin import laid_out_like, looped_shapes
 
 
 def save_warm_start(
@@ -53,10 +53,7 @@ def load_warm_start(path: Path, abstract: Any, key: str = "train.warm_start") ->
         found = load_file(path)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{key}={path} cannot be read as safetensors: {error}") from error
-    looped = dict(abstract)
-    if "backbone" in abstract:
-        looped["backbone"] = jax.eval_shape(unstack_blocks, abstract["backbone"])
-    wanted = flatten_dict(looped, sep="/")
+    wanted = flatten_dict(looped_shapes(abstract), sep="/")
     worthless = _worthless({name: found[name] for name in sorted(wanted.keys() & found.keys())})
     resized = _fit_tables(found, {name: leaf.shape for name, leaf in wanted.items()})
     faults = [f"{name} is missing" for name in sorted(wanted.keys() - found.keys())]
@@ -75,12 +72,8 @@ def load_warm_start(path: Path, abstract: Any, key: str = "train.warm_start") ->
     if resized:
         windows = ", ".join(f"{old} to {new} in {n} blocks" for (old, new), n in resized.items())
         print(f"{key}={path}: relative positions interpolated, window {windows}")
-    params = unflatten_dict(
-        {name: found[name].astype(wanted[name].dtype) for name in wanted}, sep="/"
-    )
-    if "backbone" in abstract and looped["backbone"].keys() != abstract["backbone"].keys():
-        params["backbone"] = stack_blocks(params["backbone"])
-    return params
+    params = {name: found[name].astype(wanted[name].dtype) for name in wanted}
+    return laid_out_like(unflatten_dict(params, sep="/"), abstract)
 
 
 def _worthless(tensors: Mapping[str, np.ndarray]) -> list[str]:
