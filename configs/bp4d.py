@@ -26,7 +26,7 @@ def get_config(backbone="swin_b"):
     size, comma, pixels = backbone.partition(",")
     if size not in SIZES or comma + pixels not in WINDOWS:
         raise UserError(
-            f"configs/bp4d.py:{backbone}: write one of :{', :'.join(SIZES)}, or one with ,384"
+            f"--config=FILE:{backbone}: write one of :{', :'.join(SIZES)}, or one with ,384"
         )
     config = default_config()
     config.data.image_size, config.model.window = WINDOWS[comma + pixels]

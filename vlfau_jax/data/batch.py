@@ -3,9 +3,10 @@
     key            dtype    shape            range and meaning
     image          uint8    [b, h, w, 3]     RGB; normalised on the device
     au             float32  [b, n]           1 active, 0 inactive or unknown
-    au_known       bool     [b, n]           False where the label is unknown
+    au_known       bool     [b, n]           False where unknown, or not coded by the data set
     local_tokens   int32    [b, n, t]        <start> words <end> pads; all pad where unknown
-    global_tokens  int32    [b, tg]          the same; all pad where any unit is unknown
+    global_tokens  int32    [b, tg]          the same, about the units that the face's data set
+                                             codes; all pad where any of those is unknown
     valid          bool     [b]              False for rows that only fill up a batch
     key            int32    [b, 3]           subject's index in the sorted subjects, task, frame
 
@@ -74,8 +75,11 @@ def _fake_rows(
     return np.where(written[..., None], rows, PAD).astype(np.int32)
 
 
-def check(batch: Batch, of: Spec) -> None:
-    """Raises ValueError that names the first key whose shape, dtype or values break the table."""
+def check(batch: Batch, of: Spec, coded: np.ndarray | None = None) -> None:
+    """Raises ValueError that names the first key whose shape, dtype or values break the table.
+
+    coded: bool [b, n], the units that each face's data set codes; None for all.
+    """
     if batch.keys() != of.keys():
         raise ValueError(f"batch keys are {sorted(batch)}, not {sorted(of)}")
     for key, (shape, dtype) in of.items():
@@ -88,7 +92,11 @@ def check(batch: Batch, of: Spec) -> None:
     if known[~batch["valid"]].any():
         raise ValueError("batch['au_known'] is True in a row that is not valid")
     _check_rows("local_tokens", batch["local_tokens"], known)
-    _check_rows("global_tokens", batch["global_tokens"], known.all(1))
+    coded = np.ones_like(known) if coded is None else coded
+    if known[~coded].any():
+        raise ValueError("batch['au_known'] is True where the data set codes nothing")
+    whole = (known | ~coded).all(1) & known.any(1)
+    _check_rows("global_tokens", batch["global_tokens"], whole)
 
 
 def _check_rows(key: str, rows: np.ndarray, written: np.ndarray) -> None:

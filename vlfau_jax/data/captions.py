@@ -21,10 +21,12 @@ NOUNS = ("man", "woman", "person")
 _NOTHING_ACTIVE = "shows no action unit"
 
 
-def noun_of(subject: str) -> str:
-    """Noun for a subject: BP4D ids say the sex (F001, M001); any other id is a person."""
+def noun_of(subject: str, sex: str = "") -> str:
+    """Noun for a subject; where the data set says no `sex`, BP4D's ids (F001, M001) may."""
     match = re.fullmatch(r"([FM])\d{3}", subject)
-    return {"F": "woman", "M": "man"}[match[1]] if match else "person"
+    return {"F": "woman", "M": "man", "female": "woman", "male": "man"}.get(
+        sex or (match[1] if match else ""), "person"
+    )
 
 
 def local_description(au: int, active: bool) -> str:
@@ -86,12 +88,21 @@ class CaptionTables:
         state = np.where(known, au, 2).astype(np.intp)
         return self._local[np.arange(len(self.aus)), state]
 
-    def global_tokens(self, au: np.ndarray, known: np.ndarray, noun: str) -> np.ndarray:
-        """Global row int32 [tg]; all pad if any unit is unknown, which it would state as absent."""
-        if not known.all():
+    def global_tokens(
+        self, au: np.ndarray, known: np.ndarray, noun: str, coded: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Global row int32 [tg] about the units that the face's data set codes (None: all).
+
+        All pad if one of them is unknown, which the sentence would state as absent, or if there is
+        none. au in {0, 1}, known bool and coded bool are all [n].
+        """
+        coded = np.ones(len(self.aus), bool) if coded is None else coded
+        if not coded.any() or not known[coded].all():
             return np.zeros(self.global_length, np.int32)
-        key = (np.packbits(au.astype(bool)).tobytes(), noun)
+        active = au.astype(bool) & coded
+        # Units that are not coded are silent, as inactive ones are: one sentence, one key.
+        key = (np.packbits(active).tobytes(), noun)
         if key not in self._global:
-            text = global_description(self.aus, au.astype(bool), noun)
+            text = global_description(self.aus, active, noun)
             self._global[key] = self._vocabulary.encode(text, self.global_length)
         return self._global[key].copy()

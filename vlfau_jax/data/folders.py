@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vlfau_jax.errors import UserError
@@ -18,9 +20,15 @@ def absolute_folder(flag: str, path: str | Path) -> Path:
         path: its value.
 
     Raises:
-        UserError: a file on the way, or a folder that may not be written to.
+        UserError: a file on the way, a folder that may not be written to, no name for a folder.
     """
     folder = Path(os.path.realpath(path))
+    try:
+        folder.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:  # such as a name that is too long
+        raise _unusable(flag, path, error) from error
     there = next(p for p in (folder, *folder.parents) if os.path.lexists(p))
     if not os.path.isdir(there):
         raise UserError(f"{flag}={path}: {there} is not a folder; name another place")
@@ -29,9 +37,58 @@ def absolute_folder(flag: str, path: str | Path) -> Path:
     return folder
 
 
+def _unusable(flag: str, path: str | Path, error: OSError) -> UserError:
+    return UserError(f"{flag}={path}: {error.strerror}; name another place")
+
+
+@contextmanager
+def created(flag: str, folder: Path) -> Iterator[None]:
+    """`folder` and those above it; at the end those that it made and that are empty are removed.
+
+    Raises:
+        UserError: it cannot be created; `flag` is the option that named its place.
+    """
+    new = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unusable(flag, folder, error) from error
+        yield
+    finally:
+        for place in new:
+            with suppress(OSError):  # not empty
+                place.rmdir()
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keeps other processes from preparing in `folder`: each would sweep away the other's work.
+
+    Raises:
+        UserError: another process does.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # a killed process lets go of it
+        except BlockingIOError as error:
+            raise UserError(
+                f"{folder} is being prepared by another process; wait for it"
+            ) from error
+        except OSError as error:  # some network file systems
+            print(f"{folder} cannot be locked ({error}): prepare it only once", file=sys.stderr)
+        yield
+    finally:
+        os.close(handle)
+
+
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """Gives another name to write under; the file gets its own once all of it is there."""
     partial = path.with_name(path.name + ".partial")
-    yield partial
-    os.replace(partial, path)
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -2,248 +2,116 @@
 
 source, shuffle, repeat, random map, slice by host, batch, and only then an iterator: so step k's
 batch depends on the seed and k alone, for any number of threads, worker processes and restarts, and
-two hosts together see what one would.
+several hosts together see what one would. Weighted draws stand in for shuffle and repeat.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Generator, Mapping, Sequence
+from itertools import islice
 
 import cv2
 import grain
 import numpy as np
-import tensorflow_datasets as tfds
 from absl import flags
 
-from vlfau_jax.data.batch import Batch, spec, zeros
-from vlfau_jax.data.captions import CaptionTables, noun_of
-from vlfau_jax.data.faces import decode_image
-from vlfau_jax.data.prepare import BUILDERS
+from vlfau_jax.data.batch import Batch
+from vlfau_jax.data.captions import CaptionTables
+from vlfau_jax.data.dataset import Dataset
+from vlfau_jax.data.frames import decode_image
+from vlfau_jax.data.options import DataOptions
+from vlfau_jax.data.sampling import Draws, row_weights
 from vlfau_jax.data.transforms import augment, resize
-from vlfau_jax.errors import UserError
+from vlfau_jax.data.workers import deaf_to_ctrl_c
+from vlfau_jax.errors import RunError, UserError
+
+FILLING = -1  # the position of a row that only fills up a batch
 
 
-@dataclass(frozen=True)
-class DataOptions:
-    """What to read and how to show it.
-
-    Attributes:
-        name: the data set, "bp4d".
-        data_dir: the folder that `prepare` wrote to.
-        variant: the prepared crop, such as "cascade_256"; may be empty where there is only one.
-        fold: 1 to 3, or 0 to train on every subject.
-        aus: the action units to learn; empty for all of the data set's.
-        image_size: pixels of the model's input.
-        min_area: smallest share of the face crop that a training crop keeps.
-        flip: mirror half of the training faces.
-        jitter: strength of the changes in brightness, contrast and saturation.
-        threads: threads that make batches (in each process).
-        workers: processes that make batches; 0 makes them in this one.
-    """
-
-    name: str = "bp4d"
-    data_dir: str = "data"
-    variant: str = ""
-    fold: int = 1
-    aus: tuple[int, ...] = ()
-    image_size: int = 112
-    min_area: float = 0.7
-    flip: bool = True
-    jitter: float = 0.4
-    threads: int = 2
-    workers: int = 0
-
-    def __post_init__(self) -> None:
-        limits = {
-            "image_size": (16, 1024),
-            "min_area": (0.05, 1),
-            "jitter": (0, 0.95),
-            "threads": (0, 256),
-            "workers": (0, 256),
-        }
-        for key, (low, high) in limits.items():
-            value = getattr(self, key)
-            if not low <= value <= high:
-                raise UserError(f"data.{key}={value} is out of range; expected {low} to {high}")
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """A prepared set on disk.
-
-    Attributes:
-        name: the data set.
-        folder: where it lies.
-        aus: the action units, in the order of its label vectors.
-        subjects: sorted.
-        tasks: task numbers, sorted.
-        crop: the crop rule, see faces.CropRule.describe.
-        synthetic: True if the faces were rendered.
-        counts: per subject `frames`, and `positives` and `known` per action unit.
-    """
-
-    name: str
-    folder: Path
-    aus: tuple[int, ...]
-    subjects: tuple[str, ...]
-    tasks: tuple[int, ...]
-    crop: dict[str, Any]
-    synthetic: bool
-    counts: dict[str, dict[str, Any]]
-
-    def source(self, subjects: Sequence[str]) -> Sequence[dict[str, Any]]:
-        """Random access to the subjects' examples, subject by subject; images stay encoded."""
-        builder = tfds.builder_from_directory(self.folder)
-        return builder.as_data_source(
-            "+".join(subjects), decoders={"image": tfds.decode.SkipDecoding()}
-        )
-
-    def frames(self, subjects: Sequence[str]) -> int:
-        """Number of examples of `subjects`."""
-        return sum(self.counts[subject]["frames"] for subject in subjects)
-
-    def label_counts(self, subjects: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Active and known labels of `subjects` per action unit, each int64 [n]."""
-        rows = [[self.counts[s]["positives"], self.counts[s]["known"]] for s in subjects]
-        positives, known = np.array(rows, np.int64).reshape(-1, 2, len(self.aus)).sum(0)
-        return positives, known
-
-    def select(self, aus: Sequence[int]) -> tuple[int, ...]:
-        """The units asked for, in the data set's order; none means all of them.
-
-        Raises:
-            UserError: a unit that the set does not code, or that is asked for twice.
-        """
-        missing = [au for au in aus if au not in self.aus]
-        if missing or len(set(aus)) != len(aus):
-            raise UserError(
-                f"data.aus={tuple(aus)} names {'an unknown' if missing else 'a repeated'} unit; "
-                f"{self.name} codes {', '.join(map(str, self.aus))}"
-            )
-        return tuple(au for au in self.aus if au in aus) or self.aus
-
-
-def open_prepared(name: str, data_dir: str | Path, variant: str = "") -> Dataset:
-    """Opens the set that `prepare` wrote under `data_dir`.
-
-    Raises:
-        UserError: a name that `prepare` does not know, no such set, several of which `variant`
-            names none, or one without our metadata.
-    """
-    if name not in BUILDERS:
-        raise UserError(
-            f"data.name={name!r} is not a data set; `prepare` knows {', '.join(BUILDERS)}"
-        )
-    found = {
-        path.parent.parent.name: path.parent
-        for path in sorted((Path(data_dir) / name).glob("*/*/dataset_info.json"))
-        if "incomplete" not in path.parent.name
-    }
-    if not found:
-        raise UserError(
-            f"data.data_dir={data_dir} holds no prepared {name}; expected the folder written by: "
-            f"python -m vlfau_jax prepare --dataset={name} --raw_dir=DIR --data_dir={data_dir}"
-        )
-    if (variant and variant not in found) or (not variant and len(found) > 1):
-        raise UserError(
-            f"data.variant={variant!r} selects no set in {data_dir}/{name}; expected one of "
-            f"{', '.join(found)}"
-        )
-    folder = found[variant] if variant else next(iter(found.values()))
-    metadata = dict(tfds.builder_from_directory(folder).info.metadata or {})
-    try:
-        return Dataset(
-            name=name,
-            folder=folder,
-            aus=tuple(metadata["aus"]),
-            subjects=tuple(sorted(metadata["subjects"])),
-            tasks=tuple(metadata["tasks"]),
-            crop=metadata["crop"],
-            synthetic=metadata["synthetic"],
-            counts=metadata["subjects"],
-        )
-    except KeyError as error:
-        raise UserError(
-            f"{folder} has no {error} in metadata.json; expected a set written by "
-            f"`python -m vlfau_jax prepare`"
-        ) from error
-
-
-class _Rows:
-    """Examples to rows of a batch; an empty example becomes a filling row."""
+class Faces:
+    """The stations of a row: read, decode, view; then label and stack a batch's rows."""
 
     def __init__(self, dataset: Dataset, captions: CaptionTables, options: DataOptions) -> None:
-        self._columns = [dataset.aus.index(au) for au in captions.aus]
-        self._indices = {subject: i for i, subject in enumerate(dataset.subjects)}
+        if captions.aus != dataset.aus:
+            raise ValueError(f"sentences of {captions.aus} for labels of {dataset.aus}")
+        self._dataset = dataset
         self._captions = captions
         self._options = options
-        self._row_spec = {
-            key: (shape[1:], dtype)
-            for key, (shape, dtype) in spec(
-                batch_size=1,
-                image_size=options.image_size,
-                units=len(captions.aus),
-                local_length=captions.local_length,
-                global_length=captions.global_length,
-            ).items()
-        }
+        labels = dataset.labels
+        self._keys = np.stack([labels.subject, labels.task, labels.frame], 1).astype(np.int32)
+        self._examples = dataset.source(np.arange(len(labels)))
 
-    def shown(self, example: dict[str, Any]) -> Batch:
-        """The whole face, for evaluation."""
-        if not example:
-            return zeros(self._row_spec)
-        return self._row(example, resize(_decode(example), self._options.image_size))
+    def shown(self, position: int) -> tuple[int, np.ndarray]:
+        """The whole face, for evaluation; black for a filling row."""
+        size = self._options.image_size
+        if position == FILLING:
+            return position, np.zeros((size, size, 3), np.uint8)
+        return position, resize(self.decode(position, self.read(position)), size)
 
-    def augmented(self, example: dict[str, Any], rng: np.random.Generator) -> Batch:
+    def augmented(self, position: int, rng: np.random.Generator) -> tuple[int, np.ndarray]:
         """A random view of the face, for training."""
-        o = self._options
-        image = augment(
-            _decode(example), o.image_size, rng, min_area=o.min_area, flip=o.flip, jitter=o.jitter
-        )
-        return self._row(example, image)
+        return position, self.view(self.decode(position, self.read(position)), rng)
 
-    def _row(self, example: dict[str, Any], image: np.ndarray) -> Batch:
-        codes = example["occurrence"][self._columns]
-        subject = example["subject"].decode()
-        au, known = codes == 1, codes >= 0
+    def batch(self, rows: Sequence[tuple[int, np.ndarray]]) -> Batch:
+        """Pictures with what their labels say."""
+        positions, images = zip(*rows, strict=True)
+        return {"image": np.stack(images), **self.label(np.array(positions))}
+
+    def read(self, position: int) -> Mapping[str, bytes]:
+        """The encoded `image` and its `source`. Raises RunError where the set cannot be read."""
+        try:
+            return self._examples[position]
+        except RuntimeError as error:  # array_record's for anything that is wrong with a shard
+            raise self._unusable(position, f"cannot be read ({error})") from error
+
+    def decode(self, position: int, example: Mapping[str, bytes]) -> np.ndarray:
+        """RGB uint8 [h, h, 3]. Raises RunError for a damaged picture."""
+        image = decode_image(example["image"])
+        if image is None:
+            raise self._unusable(position, f"({example['source'].decode()}) is damaged")
+        return image
+
+    def view(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The picture as one training step sees it, uint8 [size, size, 3]."""
+        o = self._options
+        return augment(
+            image,
+            o.image_size,
+            rng,
+            min_area=o.min_area,
+            flip=o.flip,
+            jitter=o.jitter,
+            erasing=o.erasing,
+        )
+
+    def label(self, positions: np.ndarray) -> Batch:
+        """All of a batch but its images, for int [b] positions; nothing where FILLING."""
+        d, valid = self._dataset, positions != FILLING
+        au, known = (of[positions] & valid[:, None] for of in (d.labels.au, d.labels.known))
+        nouns = [d.nouns[subject] for subject in d.labels.subject[positions]]
+        coded = d.coded[d.labels.part[positions]]
+        sentences = map(self._captions.global_tokens, au, known, nouns, coded)
         return {
-            "image": image,
             "au": au.astype(np.float32),
             "au_known": known,
             "local_tokens": self._captions.local_tokens(au, known),
-            "global_tokens": self._captions.global_tokens(au, known, noun_of(subject)),
-            "valid": np.True_,
-            "key": np.array([self._indices[subject], example["task"], example["frame"]], np.int32),
+            "global_tokens": np.stack(list(sentences)),
+            "valid": valid,
+            "key": np.where(valid[:, None], self._keys[positions], 0),
         }
 
-
-def _decode(example: dict[str, Any]) -> np.ndarray:
-    image = decode_image(example["image"])
-    if image is None:
-        raise ValueError(f"the prepared image of {example['source'].decode()} is damaged")
-    return image
-
-
-class _Padded:
-    """A source, and empty examples up to a whole number of batches (grain would drop a None)."""
-
-    def __init__(self, source: Sequence[Any], multiple: int) -> None:
-        self._source = source
-        self._length = -(-len(source) // multiple) * multiple
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return self._source[index] if index < len(self._source) else {}
+    def _unusable(self, position: int, problem: str) -> RunError:
+        d = self._dataset
+        subject, task, frame = self._keys[position]
+        return RunError(
+            f"{d.sets[d.labels.part[position]].folder}: the picture of {d.subjects[subject]}, task "
+            f"{task}, frame {frame} {problem}; restore the set's files or prepare it again"
+        )
 
 
 def train_iterator(
     dataset: Dataset,
-    subjects: Sequence[str],
+    rows: np.ndarray,
     captions: CaptionTables,
     options: DataOptions,
     *,
@@ -256,30 +124,34 @@ def train_iterator(
     """Endless augmented batches of this host's share; close it after use.
 
     Args:
-        dataset: the prepared set.
-        subjects: whose faces to train on.
-        captions: the token tables; their units are the batch's.
-        options: sizes, augmentation, threads and workers.
+        dataset: the prepared sets.
+        rows: int64, the examples to train on, see Dataset.rows.
+        captions: the token tables; their units are the data set's.
+        options: sizes, augmentation, balance, threads and workers.
         batch_size: global, over all hosts.
         seed: with the step, decides all of a batch.
         start_step: the step of the first batch: the whole state of a resumed stream.
         host: this host's number.
         hosts: how many there are.
+
+    Raises:
+        UserError: a batch that hosts cannot share, or shares that do not fit the joined sets.
+        RunError: a picture that cannot be decoded, when its batch is due.
     """
     order, views = (int(s) for s in np.random.SeedSequence(seed).generate_state(2))
-    rows = _Rows(dataset, captions, options)
-    stream = (
-        grain.MapDataset.source(dataset.source(subjects))
-        .shuffle(seed=order)
-        .repeat()
-        .random_map(rows.augmented, seed=views)
-    )
-    return _batches(stream, options, batch_size, start_step, host, hosts)
+    weights = row_weights(dataset.labels, rows, options, [one.name for one in dataset.sets])
+    if weights is None:
+        positions = grain.MapDataset.source(rows).shuffle(seed=order).repeat()
+    else:
+        positions = grain.MapDataset.source(Draws(rows, weights, order))
+    faces = Faces(dataset, captions, options)
+    stream = positions.random_map(faces.augmented, seed=views)
+    return _batches(stream, faces, options, batch_size, start_step, host, hosts)
 
 
 def eval_iterator(
     dataset: Dataset,
-    subjects: Sequence[str],
+    rows: np.ndarray,
     captions: CaptionTables,
     options: DataOptions,
     *,
@@ -287,18 +159,19 @@ def eval_iterator(
     host: int = 0,
     hosts: int = 1,
 ) -> Generator[Batch, None, None]:
-    """Every example of `subjects` once, in order, unaugmented; the last batch is filled up.
+    """Every example of `rows` once, in order, unaugmented; the last batch is filled up.
 
-    Arguments as in `train_iterator`. Every host gets the same number of batches.
+    Arguments and errors as in `train_iterator`. Every host gets the same number of batches.
     """
-    rows = _Rows(dataset, captions, options)
-    source = _Padded(dataset.source(subjects), batch_size)
-    stream = grain.MapDataset.source(source).map(rows.shown)
-    return _batches(stream, options, batch_size, 0, host, hosts)
+    faces = Faces(dataset, captions, options)
+    filled = np.pad(rows, (0, -len(rows) % batch_size), constant_values=FILLING)
+    stream = grain.MapDataset.source(filled).map(faces.shown)
+    return _batches(stream, faces, options, batch_size, 0, host, hosts)
 
 
 def _batches(
     stream: grain.MapDataset,
+    faces: Faces,
     options: DataOptions,
     batch_size: int,
     start_step: int,
@@ -307,7 +180,7 @@ def _batches(
 ) -> Generator[Batch, None, None]:
     if batch_size % hosts:
         raise UserError(f"train.batch_size={batch_size} does not divide among {hosts} hosts")
-    batches = stream[host::hosts].batch(batch_size // hosts, batch_fn=_stack)[start_step:]
+    batches = stream[host::hosts].batch(batch_size // hosts, batch_fn=faces.batch)[start_step:]
     # The buffer counts whole batches: a few keep the threads busy, grain's 500 would fill memory.
     read = grain.ReadOptions(
         num_threads=options.threads, prefetch_buffer_size=options.threads and options.threads + 1
@@ -327,13 +200,12 @@ def _batches(
 def _closing(batches: grain.DatasetIterator) -> Generator[Batch, None, None]:
     """Stops grain's threads and processes when the batches end, fail or are closed."""
     try:
+        with deaf_to_ctrl_c():  # grain starts its processes with the first batch
+            first = list(islice(batches, 1))
+        yield from first
         yield from batches
     finally:
         batches.close()
-
-
-def _stack(rows: Sequence[Batch]) -> Batch:
-    return {key: np.stack([row[key] for row in rows]) for key in rows[0]}
 
 
 def _one_thread_each(*_: int) -> None:

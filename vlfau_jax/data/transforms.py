@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
+_ERASED = (0.02, 0.2)  # share of the picture
+_ASPECT = 1 / 0.3  # the longer side of an erased rectangle over the shorter, at most
 
 
 def resize(image: np.ndarray, size: int) -> np.ndarray:
@@ -35,16 +37,19 @@ def augment(
     min_area: float,
     flip: bool,
     jitter: float,
+    erasing: float = 0.0,
 ) -> np.ndarray:
     """A random view of a square picture [h, h, 3] as uint8 [size, size, 3].
 
     Args:
         image: RGB uint8.
         size: pixels of the result's side.
-        rng: gives seven numbers for each picture, whatever they decide.
+        rng: gives seven numbers for each picture, whatever they decide, and with `erasing` five
+            more after them.
         min_area: smallest share of the picture's area that a crop keeps, 1 for none cut off.
         flip: mirror half of the pictures.
         jitter: brightness, contrast and saturation change by factors in 1 - jitter to 1 + jitter.
+        erasing: share of the pictures that lose a rectangle, see `_erase`.
     """
     area, x, y, mirrored = rng.random(4)
     factors = rng.uniform(1 - jitter, 1 + jitter, 3).astype(np.float32)
@@ -54,7 +59,13 @@ def augment(
     image = resize(image[top : top + side, left : left + side], size)
     if flip and mirrored < 0.5:
         image = cv2.flip(image, 1)
-    return _recolour(image, *factors) if jitter else image
+    if jitter:
+        image = _recolour(image, *factors)
+    if erasing:
+        erased, *place = rng.random(5)
+        if erased < erasing:
+            image = _erase(image, *place)
+    return image
 
 
 def _recolour(
@@ -66,3 +77,21 @@ def _recolour(
     matrix = np.full((3, 4), mean * (1 - contrast), np.float32)
     matrix[:, :3] = mix * (brightness * contrast)
     return cv2.transform(image, matrix)
+
+
+def _erase(image: np.ndarray, area: float, aspect: float, x: float, y: float) -> np.ndarray:
+    """A rectangle in the picture's mean colour: Zhong et al., "Random Erasing" (AAAI 2020).
+
+    Four numbers in [0, 1) choose a share of the picture, the aspect (in its logarithm, so that
+    upright and lying rectangles come alike) and the place. Their share goes up to 0.4; a face crop
+    has no background to lose, and half as much already covers a mouth or both eyes. No longer
+    than sqrt(0.2 / 0.3) = 0.82 of the side, the rectangle always fits and is never drawn again.
+    """
+    image = image.copy()
+    size = image.shape[0]
+    side = size * math.sqrt(_ERASED[0] + area * (_ERASED[1] - _ERASED[0]))
+    stretch = _ASPECT ** (aspect - 0.5)  # the root of height / width
+    height, width = max(1, round(side * stretch)), max(1, round(side / stretch))
+    top, left = round(y * (size - height)), round(x * (size - width))
+    image[top : top + height, left : left + width] = cv2.mean(image)[:3]
+    return image

@@ -4,38 +4,75 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from contextvars import ContextVar
+from ctypes import c_byte
 from itertools import starmap
+from multiprocessing import resource_tracker
+from multiprocessing.sharedctypes import Synchronized
 from typing import Any, Self, TypeVar
 
 from vlfau_jax.errors import RunError
 
 R = TypeVar("R")
+Listener = Callable[[int], object]
+
+_LISTENER: ContextVar[Listener] = ContextVar("listener", default=lambda steps: None)
+
+
+def advance(steps: int = 1) -> None:
+    """Says that the call that is running is `steps` further; `Workers` hears it from any process.
+
+    A video takes minutes: a progress bar that waited for whole results would stand still.
+    """
+    _LISTENER.get()(steps)
 
 
 class Workers:
-    """A context of `count` spawned processes; 0 computes in this process."""
+    """A context of `count` spawned processes; 0 computes in this process.
 
-    def __init__(self, count: int) -> None:
+    Ctrl-C reaches this process alone, which then stops the others at once.
+    """
+
+    def __init__(self, count: int, on_advance: Listener = lambda steps: None) -> None:
+        """Starts nothing yet.
+
+        Args:
+            count: processes.
+            on_advance: told, in this process, what the calls say by `advance`.
+        """
         self.count = count
+        self._on_advance = on_advance
         self._executor: ProcessPoolExecutor | None = None
+        self._heard = 0
 
     def __enter__(self) -> Self:
         if self.count:
+            context = multiprocessing.get_context("spawn")  # safe beside a threaded jax
+            self._steps = context.Value("q", 0)
+            self._stop = context.Value("b", 0, lock=False)
             self._executor = ProcessPoolExecutor(
                 self.count,
-                mp_context=multiprocessing.get_context("spawn"),  # safe beside a threaded jax
-                initializer=_exit_with_parent,
+                mp_context=context,
+                initializer=_start,
+                initargs=(self._steps, self._stop),
             )
+        else:
+            self._silence = _LISTENER.set(self._on_advance)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._executor is not None:
+            self._stop.value = kind is KeyboardInterrupt
             self._executor.shutdown(cancel_futures=True)
+        else:
+            _LISTENER.reset(self._silence)
 
     def starmap(
         self, function: Callable[..., R], arguments: Iterable[tuple[Any, ...]]
@@ -51,24 +88,55 @@ class Workers:
         pending: deque[Future[R]] = deque()
         try:
             for these in arguments:
-                pending.append(self._executor.submit(function, *these))
+                with deaf_to_ctrl_c():
+                    pending.append(self._executor.submit(function, *these))
                 if len(pending) > 2 * self.count:
-                    yield pending.popleft().result()
+                    yield self._result(pending.popleft())
             while pending:
-                yield pending.popleft().result()
+                yield self._result(pending.popleft())
         except BrokenProcessPool as error:
             raise RunError(
                 f"one of {self.count} worker processes was killed, perhaps for want of memory; "
-                "nothing was finished, try again with fewer --workers"
+                "try again with fewer --workers"
             ) from error
 
+    def _result(self, future: Future[R]) -> R:
+        done = False
+        while not done:
+            done = bool(wait([future], timeout=0.2).done)
+            steps = self._steps.get_obj().value  # without the lock: its holder may be killed
+            self._on_advance(steps - self._heard)
+            self._heard = steps
+        return future.result()
 
-def _exit_with_parent() -> None:
-    """A killed parent closes no pipe that its workers read, so each watches it by itself."""
+
+@contextmanager
+def deaf_to_ctrl_c() -> Iterator[None]:
+    """Processes that start meanwhile never hear Ctrl-C: their parent does, and ends them."""
+    resource_tracker.ensure_running()  # its start, which comes with theirs, would undo the mask
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start(steps: Synchronized, stop: c_byte) -> None:
+    """A worker process: counts its steps where the parent sees them, and ends when told to.
+
+    Or with the parent: a killed one closes no pipe that its workers read, so each watches it.
+    """
+
+    def count(more: int) -> None:
+        with steps.get_lock():
+            steps.value += more
+
+    _LISTENER.set(count)
     parent = multiprocessing.parent_process()
 
     def watch() -> None:
-        parent.join()
+        while parent.is_alive() and not stop.value:
+            parent.join(0.2)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

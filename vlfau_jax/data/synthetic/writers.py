@@ -1,45 +1,45 @@
-"""Raw BP4D and DISFA trees of rendered faces, with traps of the kind a licence holder meets."""
+"""Raw trees of rendered faces, with traps of the kind a licence holder meets.
+
+Three layouts: BP4D's, DISFA's, and `folder`, a data set of one's own (trees/folder.py).
+"""
 
 from __future__ import annotations
 
 import csv
-import json
-import os
-import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain, count, islice, zip_longest
 from pathlib import Path
-from zlib import crc32
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
-from vlfau_jax.data.bp4d_tree import (
+from vlfau_jax.data.expected import BP4D_RUNS
+from vlfau_jax.data.folds import PARTS
+from vlfau_jax.data.frames import encode_jpeg
+from vlfau_jax.data.synthetic.dynamics import BP4D_BEHAVIOUR, DISFA_BEHAVIOUR, raised
+from vlfau_jax.data.synthetic.identity import draw_identity
+from vlfau_jax.data.synthetic.jobs import (
+    Job,
+    Placed,
+    check,
+    digest,
+    finished_tree,
+    new_folder,
+    run,
+    write_manifest,
+)
+from vlfau_jax.data.synthetic.renderer import RENDERED_AUS
+from vlfau_jax.data.synthetic.scenes import Sequence as Scene
+from vlfau_jax.data.trees.bp4d import (
     INTENSITY,
     INTENSITY_AUS,
     OCCURRENCE,
     SEQUENCES,
-    SYNTHETIC_MARK,
 )
-from vlfau_jax.data.faces import encode_jpeg
-from vlfau_jax.data.folders import absolute_folder
-from vlfau_jax.data.folds import PARTS
-from vlfau_jax.data.synthetic.dynamics import BP4D_BEHAVIOUR, DISFA_BEHAVIOUR, raised
-from vlfau_jax.data.synthetic.identity import draw_identity
-from vlfau_jax.data.synthetic.renderer import RENDERED_AUS
-from vlfau_jax.data.synthetic.scenes import Sequence as Scene
-from vlfau_jax.data.synthetic.scenes import draw_sequence
-from vlfau_jax.data.workers import Workers
+from vlfau_jax.data.trees.folder import TABLE
 from vlfau_jax.errors import UserError
 from vlfau_jax.facs import BP4D_AUS
-
-GENERATOR = "vlfau_jax embedded faces"
-VERSION = 1
-NOTICE = "rendered faces; scores on them say nothing about BP4D or DISFA"
 
 BP4D_TASKS = tuple(f"T{k}" for k in range(1, 9))
 BP4D_COLUMNS = 28  # the frame number and AU 1 to 27
@@ -53,29 +53,13 @@ DISFA_FPS = 20.0
 DISFA_SHORT = 3  # frames by which the short subject's labels end before its video
 RATE_FACTOR = 2.0  # DISFA's own rates leave a small tree with almost no positives
 
+FOLDER_TASKS = ("1", "2")
+FOLDER_INTENSITY_AUS = (6, 12, 26)  # AU 26 has no occurrence column: its intensity decides
+FOLDER_OCCURRENCE_AUS = tuple(au for au in RENDERED_AUS if au != 26)
+FOLDER_BEHAVIOUR = raised(replace(BP4D_BEHAVIOUR, coded=RENDERED_AUS), RATE_FACTOR)
+
 # A task's traps are placed among the first subjects, so that adding subjects moves none of them.
 TRAP_SUBJECTS = 4
-
-
-@dataclass(frozen=True)
-class Job:
-    """One sequence to draw: everything a worker process needs."""
-
-    root: Path
-    subject: str
-    task: str
-    seed: int
-    frames: int
-    size: int
-    traps: tuple[str, ...]
-    rate_factor: float = 1.0
-
-    def stream(self, purpose: str) -> np.random.Generator:
-        return np.random.default_rng([self.seed, _digest(f"{self.subject}/{self.task}/{purpose}")])
-
-
-def _digest(name: str) -> int:
-    return crc32(name.encode())
 
 
 def _by_sex(part: Sequence[str], first: str) -> list[str]:
@@ -104,26 +88,47 @@ def choose_subjects(dataset: str, number: int) -> tuple[str, ...]:
 
 
 def write_bp4d(
-    out: Path, *, subjects: int, frames: int, seed: int, size: int = 160, workers: int = 1
+    out: Path, *, subjects: int, frames: int | None, seed: int, size: int = 160, workers: int = 1
 ) -> None:
     """Write a raw BP4D tree: `subjects` x 8 tasks x `frames` coded frames, JPEG of `size` px.
 
+    Where `frames` is None, every sequence has the frame numbers that the published coded run of
+    this subject and task has, and every frame its picture: 146,847 for the 41 subjects.
+
     Raises:
-        UserError: an argument out of range, or `out` is not empty or cannot be created.
+        UserError: an argument out of range, a subject without a published run, or `out` is not
+            empty or cannot be created.
         RunError: a worker process was killed.
     """
-    _check(subjects=subjects, frames=frames, seed=seed, size=size, workers=workers)
-    out = _new_folder(out)
+    check(subjects=subjects, frames=frames, seed=seed, size=size, workers=workers)
     people = choose_subjects("bp4d", subjects)
-    traps = _bp4d_traps(people, seed)
-    with _finished_tree(out) as root:
+    runs = _runs(people, frames)
+    out = new_folder(out)
+    traps = _traps(people, BP4D_TASKS, seed, pictures=frames is not None)
+    with finished_tree(out) as root:
         jobs = [
-            Job(root, s, t, seed, frames, size, traps.get((s, t), ()))
-            for s in people
-            for t in BP4D_TASKS
+            Job(root, s, t, seed, length, size, traps.get((s, t), ()), first)
+            for (s, t), (first, length) in runs.items()
         ]
-        placed = _run(_write_bp4d_sequence, jobs, workers)
-        _write_manifest(root, "bp4d", people, jobs, placed, {"tasks": len(BP4D_TASKS)})
+        placed = run(_write_bp4d_sequence, jobs, workers)
+        asked = {"coded_runs": True} if frames is None else {"frames": frames}
+        more = {"tasks": len(BP4D_TASKS)}
+        write_manifest(root, "bp4d", people, jobs, placed, frames=asked, more=more)
+
+
+def _runs(people: Sequence[str], frames: int | None) -> dict[tuple[str, str], tuple[int, int]]:
+    """(subject, task) -> number of the first frame (0 to draw it) and how many there are."""
+    sequences = [(subject, task) for subject in people for task in BP4D_TASKS]
+    if frames is not None:
+        return dict.fromkeys(sequences, (0, frames))
+    own = sum(map(len, PARTS["bp4d"]))
+    if len(people) > own:
+        raise UserError(
+            f"--subjects={len(people)}: BP4D's coded runs are of {own} subjects; give at most "
+            f"{own}, or --frames instead of --coded_runs"
+        )
+    coded = {s: BP4D_RUNS[s[0], int(s[1].removeprefix("T"))] for s in sequences}
+    return {s: (first, last - first + 1) for s, (first, last) in coded.items()}
 
 
 def write_disfa(
@@ -137,125 +142,97 @@ def write_disfa(
         UserError: an argument out of range, or `out` is not empty or cannot be created.
         RunError: a worker process was killed.
     """
-    _check(subjects=subjects, frames=frames, seed=seed, size=size, workers=workers)
-    out = _new_folder(out)
+    check(subjects=subjects, frames=frames, seed=seed, size=size, workers=workers)
+    out = new_folder(out)
     people = choose_subjects("disfa", subjects)
     traps = _disfa_traps(people, seed)
-    with _finished_tree(out) as root:
-        jobs = [
-            Job(root, s, "video", seed, frames, size, traps.get(s, ()), RATE_FACTOR) for s in people
-        ]
-        placed = _run(_write_disfa_video, jobs, workers)
-        _write_manifest(root, "disfa", people, jobs, placed, {"rate_factor": RATE_FACTOR})
+    with finished_tree(out) as root:
+        jobs = [Job(root, s, "video", seed, frames, size, traps.get(s, ())) for s in people]
+        placed = run(_write_disfa_video, jobs, workers)
+        more = {"rate_factor": RATE_FACTOR}
+        write_manifest(root, "disfa", people, jobs, placed, frames={"frames": frames}, more=more)
 
 
-def _check(*, subjects: int, frames: int, seed: int, size: int, workers: int) -> None:
-    for name, value, least in (
-        ("subjects", subjects, 1),
-        ("frames", frames, 4),
-        ("seed", seed, 0),
-        ("size", size, 64),
-        ("workers", workers, 1),
-    ):
-        if value < least:
-            raise UserError(f"--{name}={value} is too small; it must be at least {least}")
-
-
-def _new_folder(out: Path) -> Path:
-    folder = absolute_folder("--out", out)
-    if folder.exists() and any(folder.iterdir()):
-        raise UserError(f"--out={out} exists and is not an empty folder; name a new one")
-    if folder == Path.cwd() or folder.is_mount():
-        # The finished tree takes the folder's place: a shell would be left in a deleted one.
-        raise UserError(f"--out={out} is in use and cannot be replaced; name a folder in it")
-    return folder
-
-
-@contextmanager
-def _finished_tree(out: Path) -> Iterator[Path]:
-    """A folder beside `out` that takes its name only when everything in it is written."""
-    partial = out.with_name(out.name + ".partial")
-    if partial.exists():
-        raise UserError(f"{partial} is left from an interrupted run; delete it and start again")
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        os.replace(partial, out)
-    except BaseException:
-        shutil.rmtree(partial)
-        raise
-
-
-def _run(
-    write: Callable[[Job], list[dict[str, str]]], jobs: list[Job], workers: int
-) -> list[dict[str, str]]:
-    """Draw every job, in `workers` processes; the traps that were placed."""
-    placed: list[dict[str, str]] = []
-    processes = min(workers, len(jobs)) if workers > 1 else 0
-    with (
-        Workers(processes) as pool,
-        tqdm(total=sum(job.frames for job in jobs), unit="frame", desc="faces") as bar,
-    ):
-        results = pool.starmap(partial(_draw_alone, write), ((job,) for job in jobs))
-        for job, traps in zip(jobs, results, strict=True):
-            placed += traps
-            bar.update(job.frames)
-    return placed
-
-
-def _draw_alone(write: Callable[[Job], list[dict[str, str]]], job: Job) -> list[dict[str, str]]:
-    cv2.setNumThreads(1)  # a process per core already
-    return write(job)
-
-
-def _write_manifest(
-    root: Path,
-    layout: str,
-    people: Sequence[str],
-    jobs: list[Job],
-    placed: list[dict[str, str]],
-    more: dict[str, float],
+def write_folder(
+    out: Path, *, subjects: int, frames: int, seed: int, size: int = 160, workers: int = 1
 ) -> None:
-    job = jobs[0]
-    manifest = {
-        "notice": NOTICE,
-        "generator": GENERATOR,
-        "version": VERSION,
-        "layout": layout,
-        "arguments": {
-            "subjects": len(people),
-            "frames": job.frames,
-            "seed": job.seed,
-            "size": job.size,
-        },
-        "counts": {
-            "subjects": len(people),
-            "sequences": len(jobs),
-            "frames": sum(j.frames for j in jobs),
-            **more,
-        },
-        "subjects": list(people),
-        "traps": placed,
-    }
-    (root / SYNTHETIC_MARK).write_text(json.dumps(manifest, indent=1) + "\n")
+    """Write a tree of the `folder` layout: two tasks of `frames` pictures a subject, labels.csv.
+
+    All fifteen units of facs.py are coded, occurrence rates are twice BP4D's (at most one half).
+    Every fourth subject's sex is left blank.
+
+    Raises:
+        UserError: an argument out of range, or `out` is not empty or cannot be created.
+        RunError: a worker process was killed.
+    """
+    check(subjects=subjects, frames=frames, seed=seed, size=size, workers=workers)
+    out = new_folder(out)
+    people = tuple(f"{'FM'[k % 2]}{k + 1:02d}" for k in range(subjects))
+    traps = _traps(people, FOLDER_TASKS, seed)
+    with finished_tree(out) as root:
+        jobs = [
+            Job(root, s, t, seed, frames, size, traps.get((s, t), ()))
+            for s in people
+            for t in FOLDER_TASKS
+        ]
+        _write_csv(root / TABLE, _folder_rows(jobs, people))
+        placed = run(_write_folder_sequence, jobs, workers)
+        more = {"tasks": len(FOLDER_TASKS), "rate_factor": RATE_FACTOR}
+        write_manifest(root, "folder", people, jobs, placed, frames={"frames": frames}, more=more)
 
 
-def _bp4d_traps(people: Sequence[str], seed: int) -> dict[tuple[str, str], tuple[str, ...]]:
-    traps: dict[tuple[str, str], tuple[str, ...]] = {(people[0], "T1"): ("unknown_codes",)}
-    if len(people) >= TRAP_SUBJECTS:
-        rng = np.random.default_rng([seed, _digest("traps")])
+def _folder_rows(jobs: Sequence[Job], people: Sequence[str]) -> Iterator[Sequence[int | str]]:
+    """The rows of labels.csv; a label that is not known is a blank."""
+    yield (
+        *("image", "subject", "task", "frame", "sex", "fold"),
+        *(f"AU{au}" for au in FOLDER_OCCURRENCE_AUS),
+        *(f"AU{au}_intensity" for au in FOLDER_INTENSITY_AUS),
+    )
+    for job in jobs:
+        plan, levels = _plan(job, RENDERED_AUS), job.scene(FOLDER_BEHAVIOUR).levels
+        place = people.index(job.subject)
+        sex = "" if place % 4 == 3 else draw_identity(job.seed, job.subject).sex
+        codes = (levels >= FOLDER_BEHAVIOUR.on_level).astype(np.int64)
+        unknown = slice(plan.unknown_rows.start, plan.unknown_rows.stop)
+        codes[unknown, RENDERED_AUS.index(plan.unknown_au)] = UNKNOWN
+        strong = _intensity(levels, codes)
+        columns = [codes[:, RENDERED_AUS.index(au)] for au in FOLDER_OCCURRENCE_AUS]
+        columns += [strong[:, RENDERED_AUS.index(au)] for au in FOLDER_INTENSITY_AUS]
+        for number, cells in zip(plan.numbers, np.stack(columns, 1).tolist(), strict=True):
+            image = plan.picture(_folder_of(job), number)
+            labels = ("" if code == UNKNOWN else code for code in cells)
+            yield (image, job.subject, job.task, number, sex, place % 3 + 1, *labels)
+
+
+def _folder_of(job: Job) -> str:
+    return f"{job.subject}/{job.task}"
+
+
+def _write_folder_sequence(job: Job) -> Placed:
+    plan = _plan(job, RENDERED_AUS)
+    pictures = _write_pictures(job, job.scene(FOLDER_BEHAVIOUR), plan, _folder_of(job))
+    return _unknown_codes(plan, TABLE) + pictures
+
+
+def _traps(
+    people: Sequence[str], tasks: Sequence[str], seed: int, *, pictures: bool = True
+) -> dict[tuple[str, str], tuple[str, ...]]:
+    """Which sequences have which traps; those that lose a frame only if `pictures`."""
+    traps: dict[tuple[str, str], tuple[str, ...]] = {(people[0], tasks[0]): ("unknown_codes",)}
+    if pictures and len(people) >= TRAP_SUBJECTS:
+        rng = np.random.default_rng([seed, digest("traps")])
         for trap, subject in zip(
             ("missing_image", "truncated_image"),
             rng.permutation(np.arange(1, TRAP_SUBJECTS)),
             strict=False,
         ):
-            traps[people[subject], BP4D_TASKS[rng.integers(len(BP4D_TASKS))]] = (trap,)
+            traps[people[subject], tasks[rng.integers(len(tasks))]] = (trap,)
     return traps
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """What a BP4D sequence's files look like, drawn before any is written.
+    """What a sequence's pictures and codes look like, drawn before any is written.
 
     Attributes:
         numbers: the frames' numbers.
@@ -270,30 +247,33 @@ class _Plan:
     unknown_rows: range
     spoiled: int
 
+    def picture(self, folder: str, number: int) -> str:
+        """Where the picture of a frame goes."""
+        return f"{folder}/{self.form.format(number)}.jpg"
 
-def _plan_bp4d(job: Job) -> _Plan:
+
+def _plan(job: Job, aus: Sequence[int]) -> _Plan:
     rng = job.stream("files")
     form = NUMBER_FORMS[rng.integers(len(NUMBER_FORMS))]
     first = 1 if rng.random() < 0.2 else int(rng.integers(40, 2600))
+    first = job.first or first
     nines = rng.random() < NINES_SHARE
     spoiled = int(rng.integers(job.frames))
-    unknown_au = BP4D_AUS[rng.integers(len(BP4D_AUS))]
+    unknown_au = aus[rng.integers(len(aus))]
     unknown_from = int(rng.integers(job.frames - 3))
     trapped = nines or "unknown_codes" in job.traps
     unknown_rows = range(unknown_from, min(unknown_from + 6, job.frames)) if trapped else range(0)
     return _Plan(range(first, first + job.frames), form, unknown_au, unknown_rows, spoiled)
 
 
-def _write_bp4d_sequence(job: Job) -> list[dict[str, str]]:
-    sequence = draw_sequence(
-        BP4D_BEHAVIOUR, (job.seed, _digest(f"{job.subject}/{job.task}/scene")), job.frames
-    )
-    plan = _plan_bp4d(job)
+def _write_bp4d_sequence(job: Job) -> Placed:
+    sequence = job.scene(BP4D_BEHAVIOUR)
+    plan = _plan(job, BP4D_AUS)
     placed = _write_bp4d_labels(job, sequence, plan)
-    return placed + _write_bp4d_pictures(job, sequence, plan)
+    return placed + _write_pictures(job, sequence, plan, f"{SEQUENCES}/{job.subject}/{job.task}")
 
 
-def _write_bp4d_labels(job: Job, sequence: Scene, plan: _Plan) -> list[dict[str, str]]:
+def _write_bp4d_labels(job: Job, sequence: Scene, plan: _Plan) -> Placed:
     name = f"{job.subject}_{job.task}"
     codes = np.full((job.frames, BP4D_COLUMNS), UNKNOWN, np.int64)
     codes[:, 0] = plan.numbers
@@ -302,26 +282,29 @@ def _write_bp4d_labels(job: Job, sequence: Scene, plan: _Plan) -> list[dict[str,
     codes[plan.unknown_rows.start : plan.unknown_rows.stop, plan.unknown_au] = UNKNOWN
     _write_csv(job.root / OCCURRENCE / f"{name}.csv", [range(BP4D_COLUMNS), *codes.tolist()])
     for au in INTENSITY_AUS:
-        levels = _bp4d_intensity(sequence.levels[:, RENDERED_AUS.index(au)], codes[:, au])
+        levels = _intensity(sequence.levels[:, RENDERED_AUS.index(au)], codes[:, au])
         _write_csv(
             job.root / INTENSITY[1] / f"AU{au:02d}" / f"{name}_AU{au:02d}.csv",
             zip(plan.numbers, levels.tolist(), strict=True),
         )
+    return _unknown_codes(plan, f"{name}.csv")
+
+
+def _unknown_codes(plan: _Plan, file: str) -> Placed:
     if not plan.unknown_rows:
         return []
-    detail = f"AU{plan.unknown_au} is 9 in {len(plan.unknown_rows)} rows"
-    return [{"trap": "unknown_codes", "file": f"{name}.csv", "detail": detail}]
+    detail = f"AU{plan.unknown_au} is unknown in {len(plan.unknown_rows)} rows"
+    return [{"trap": "unknown_codes", "file": file, "detail": detail}]
 
 
-def _write_bp4d_pictures(job: Job, sequence: Scene, plan: _Plan) -> list[dict[str, str]]:
-    folder = job.root / SEQUENCES / job.subject / job.task
-    folder.mkdir(parents=True)
+def _write_pictures(job: Job, sequence: Scene, plan: _Plan, folder: str) -> Placed:
+    """Writes a JPEG per frame into `folder`, below the tree's root."""
+    (job.root / folder).mkdir(parents=True)
     face, noise = draw_identity(job.seed, job.subject), job.stream("noise")
     placed = []
     for k, number in enumerate(plan.numbers):
-        path = folder / (plan.form.format(number) + ".jpg")
+        where = plan.picture(folder, number)
         blob = encode_jpeg(sequence.picture(face, k, job.size, noise), JPEG_QUALITY)
-        where = str(path.relative_to(job.root))
         if k == plan.spoiled and "missing_image" in job.traps:
             detail = "coded, but there is no picture"
             placed.append({"trap": "missing_image", "file": where, "detail": detail})
@@ -330,17 +313,17 @@ def _write_bp4d_pictures(job: Job, sequence: Scene, plan: _Plan) -> list[dict[st
             detail = "the second half of the file is cut off"
             placed.append({"trap": "truncated_image", "file": where, "detail": detail})
             blob = blob[: len(blob) // 2]
-        path.write_bytes(blob)
+        (job.root / where).write_bytes(blob)
     return placed
 
 
-def _bp4d_intensity(levels: np.ndarray, occurrence: np.ndarray) -> np.ndarray:
+def _intensity(levels: np.ndarray, occurrence: np.ndarray) -> np.ndarray:
     """Whole levels that agree with the codes: 0 when absent, 1-5 when present, 9 when unknown."""
     whole = np.clip(np.rint(levels), 1, 5).astype(np.int64) * (occurrence == 1)
     return np.where(occurrence == UNKNOWN, UNKNOWN, whole)
 
 
-def _write_csv(path: Path, rows: Sequence[Sequence[int]] | Iterator[Sequence[int]]) -> None:
+def _write_csv(path: Path, rows: Iterable[Sequence[int | str]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
         csv.writer(file).writerows(rows)
@@ -349,15 +332,12 @@ def _write_csv(path: Path, rows: Sequence[Sequence[int]] | Iterator[Sequence[int
 def _disfa_traps(people: Sequence[str], seed: int) -> dict[str, tuple[str, ...]]:
     if len(people) < TRAP_SUBJECTS:
         return {}
-    missing, short = np.random.default_rng([seed, _digest("traps")]).permutation(TRAP_SUBJECTS)[:2]
+    missing, short = np.random.default_rng([seed, digest("traps")]).permutation(TRAP_SUBJECTS)[:2]
     return {people[missing]: ("missing_labels",), people[short]: ("short_labels",)}
 
 
-def _write_disfa_video(job: Job) -> list[dict[str, str]]:
-    behaviour = raised(DISFA_BEHAVIOUR, job.rate_factor)
-    sequence = draw_sequence(
-        behaviour, (job.seed, _digest(f"{job.subject}/{job.task}/scene")), job.frames
-    )
+def _write_disfa_video(job: Job) -> Placed:
+    sequence = job.scene(raised(DISFA_BEHAVIOUR, RATE_FACTOR))
     rng = job.stream("files")
     absent = DISFA_LABELS[rng.integers(len(DISFA_LABELS))]
     coded = job.frames - DISFA_SHORT * ("short_labels" in job.traps)

@@ -1,0 +1,68 @@
+"""What a set's labels say before anything is learned: how often, how many, and which together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class LabelCounts:
+    """Counted labels of some frames, n action units.
+
+    Attributes:
+        frames: how many there are.
+        active: int64 [n], frames in which a unit is known to be active.
+        known: int64 [n], frames in which its state is known.
+        together: int64 [n + 1], frames in which 0 to n units are known to be active.
+    """
+
+    frames: int
+    active: np.ndarray
+    known: np.ndarray
+    together: np.ndarray
+
+    @property
+    def rates(self) -> np.ndarray:
+        """Share of the known labels that are active, float64 [n]; NaN where none is known."""
+        return ratio(self.active, self.known)
+
+    @property
+    def mean_active(self) -> float:
+        """Units known to be active in a frame, on average; NaN without frames."""
+        return float(ratio(self.active.sum(), np.int64(self.frames)))
+
+
+def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """The share `part / whole`, NaN where `whole` is 0."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(whole > 0, part / np.asarray(whole, np.float64), np.nan)
+
+
+def count(au: np.ndarray, known: np.ndarray) -> LabelCounts:
+    """Counts labels: `au` and `known` are [m, n], true where active, and where the state is known.
+
+    A label that is not known counts as neither active nor inactive.
+    """
+    on = (np.asarray(au) > 0) & known
+    return LabelCounts(
+        frames=len(on),
+        active=on.sum(0, dtype=np.int64),
+        known=np.asarray(known).sum(0, dtype=np.int64),
+        together=np.bincount(on.sum(1), minlength=on.shape[1] + 1).astype(np.int64),
+    )
+
+
+def phi(au: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Phi coefficient of every two units, float64 [n, n] in -1 to 1.
+
+    phi = (N n11 - n1. n.1) / sqrt(n1. (N - n1.) n.1 (N - n.1)) over the N frames in which both are
+    known (Yule 1912, also Pearson's correlation of the two codes). NaN where one of the two never
+    changes in those frames, or there are none. `au` and `known` as in `count`.
+    """
+    k = np.asarray(known, np.float64)
+    a = (np.asarray(au) > 0) * k
+    both, first, second, frames = a.T @ a, a.T @ k, k.T @ a, k.T @ k
+    spread = first * (frames - first) * second * (frames - second)
+    return ratio(frames * both - first * second, np.sqrt(spread))
