@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from vlfau_jax.data import batch as batches
-from vlfau_jax.data.vocabulary import END, PAD
+from vlfau_jax.data.vocabulary import END, PAD, START
 
 SPEC = batches.spec(batch_size=32, image_size=16, units=3, local_length=9, global_length=7)
 
@@ -74,3 +74,60 @@ def test_check_names_the_broken_key(corrupt, key):
     corrupt(batch)
     with pytest.raises(ValueError, match=key):
         batches.check(batch, SPEC)
+
+
+def half_coded():
+    """A batch whose odd rows are of a data set that does not code the last unit; and what is."""
+    batch = fake()
+    coded = np.ones_like(batch["au_known"])
+    coded[1::2, -1] = False
+    batch["au_known"][:] = coded
+    batch["au"][~coded] = 0
+    batch["local_tokens"][:] = [START, 5, END, *[PAD] * 6]
+    batch["local_tokens"][~coded] = PAD
+    batch["global_tokens"][:] = [START, 5, 6, END, PAD, PAD, PAD]
+    return batch, coded
+
+
+def test_a_sentence_about_the_coded_units_keeps_the_contract():
+    batch, coded = half_coded()
+    batches.check(batch, SPEC, coded)
+    with pytest.raises(ValueError, match="global_tokens"):
+        batches.check(batch, SPEC)
+
+
+def _silent(batch):
+    batch["global_tokens"][1] = PAD
+
+
+def _one_unknown(batch):
+    batch["au_known"][1, 0] = False
+    batch["au"][1, 0] = 0
+    batch["local_tokens"][1, 0] = PAD
+
+
+def _known_though_not_coded(batch):
+    batch["au_known"][1, -1] = True
+    batch["local_tokens"][1, -1] = batch["local_tokens"][0, -1]
+
+
+def _nothing_known(batch):
+    batch["au_known"][1] = False
+    batch["au"][1] = 0
+    batch["local_tokens"][1] = PAD
+
+
+@pytest.mark.parametrize(
+    ("corrupt", "key"),
+    [
+        (_silent, "global_tokens"),
+        (_one_unknown, "global_tokens"),
+        (_known_though_not_coded, "au_known"),
+        (_nothing_known, "global_tokens"),
+    ],
+)
+def test_check_knows_what_each_face_is_coded_for(corrupt, key):
+    batch, coded = half_coded()
+    corrupt(batch)
+    with pytest.raises(ValueError, match=key):
+        batches.check(batch, SPEC, coded)

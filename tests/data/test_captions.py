@@ -42,6 +42,14 @@ def test_noun_of_subject(subject, noun):
     assert noun_of(subject) == noun
 
 
+@pytest.mark.parametrize(
+    ("subject", "sex", "noun"),
+    [("anna", "female", "woman"), ("F1", "male", "man"), ("M001", "female", "woman")],
+)
+def test_the_data_sets_word_comes_before_the_id(subject, sex, noun):
+    assert noun_of(subject, sex) == noun
+
+
 @pytest.mark.parametrize("aus", [BP4D_AUS, DISFA_AUS, (12,)])
 def test_table_rows_spell_the_descriptions(aus, rng):
     vocabulary = Vocabulary.build()
@@ -70,6 +78,21 @@ def test_unknown_units_are_not_spoken_of():
     local = tables.local_tokens(np.ones(12), known)
     assert not local[3].any() and (local[known, 0] == START).all()
     assert not tables.global_tokens(np.ones(12), known, "man").any()
+
+
+def test_units_that_the_data_set_does_not_code_are_passed_over():
+    vocabulary = Vocabulary.build()
+    tables = CaptionTables((1, 4, 12), vocabulary)
+    coded = np.array([True, False, True])
+    known = coded.copy()
+    row = tables.global_tokens(np.array([1, 0, 1]), known, "man", coded)
+    assert vocabulary.decode(row) == global_description((1, 12), [True, True], "man")
+    row = tables.global_tokens(np.array([0, 0, 0]), known, "man", coded)
+    assert vocabulary.decode(row) == "a man shows no action unit."
+    # A label that is missing among those that are coded silences the whole row.
+    assert not tables.global_tokens(np.array([1, 0, 0]), known & [1, 1, 0], "man", coded).any()
+    assert not tables.global_tokens(np.array([1, 0, 1]), known, "man").any()
+    assert not tables.global_tokens(np.zeros(3), np.zeros(3, bool), "man", np.zeros(3, bool)).any()
 
 
 def test_rows_handed_out_are_the_callers_own():

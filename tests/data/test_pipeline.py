@@ -1,15 +1,23 @@
 from contextlib import closing
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
+from array_record.python.array_record_module import ArrayRecordWriter
 
+from tests.data import sets
+from tests.data.sets import coded, picture, write_set
 from vlfau_jax.data import batch as batches
 from vlfau_jax.data.captions import CaptionTables, global_description
-from vlfau_jax.data.pipeline import DataOptions, eval_iterator, open_prepared, train_iterator
+from vlfau_jax.data.dataset import Dataset, open_dataset
+from vlfau_jax.data.frames import decode_image
+from vlfau_jax.data.options import DataOptions
+from vlfau_jax.data.pipeline import eval_iterator, train_iterator
+from vlfau_jax.data.transforms import resize
 from vlfau_jax.data.vocabulary import Vocabulary
-from vlfau_jax.errors import UserError
+from vlfau_jax.errors import RunError, UserError
 from vlfau_jax.facs import BP4D_AUS
 
 VOCABULARY = Vocabulary.build()
@@ -24,11 +32,12 @@ def take(iterator, count: int) -> list[batches.Batch]:
 
 def train(dataset, options=OPTIONS, captions=CAPTIONS, **arguments):
     arguments = {"batch_size": 4, "seed": 3, **arguments}
-    return train_iterator(dataset, dataset.subjects, captions, options, **arguments)
+    return train_iterator(dataset, dataset.rows(dataset.subjects), captions, options, **arguments)
 
 
 def evaluate(dataset, options=OPTIONS, captions=CAPTIONS, **arguments):
-    return eval_iterator(dataset, dataset.subjects, captions, options, batch_size=4, **arguments)
+    rows = dataset.rows(dataset.subjects)
+    return eval_iterator(dataset, rows, captions, options, batch_size=4, **arguments)
 
 
 def spec_of(captions, batch_size=4):
@@ -69,16 +78,19 @@ def test_evaluation_shows_every_example_once_in_order_and_fills_up(dataset):
 
 def test_rows_say_what_the_set_says(dataset):
     stream = take(evaluate(dataset), 4)
-    examples = iter(dataset.source(dataset.subjects))
-    for batch in stream:
-        for i in np.flatnonzero(batch["valid"]):
-            codes = next(examples)["occurrence"]
-            assert np.array_equal(batch["au"][i], codes == 1)
-            assert np.array_equal(batch["au_known"][i], codes >= 0)
-            noun = "woman" if batch["key"][i, 0] < 2 else "man"
-            sentence = VOCABULARY.decode(batch["global_tokens"][i])
-            if (codes >= 0).all():
-                assert sentence == global_description(BP4D_AUS, codes, noun)
+    codes = dataset.sets[0].codes["occurrence"]
+    valid = np.concatenate([batch["valid"] for batch in stream])
+    flat = {key: np.concatenate([batch[key] for batch in stream])[valid] for key in stream[0]}
+    assert np.array_equal(flat["au"], codes == 1)
+    assert np.array_equal(flat["au_known"], codes >= 0)
+    for k, (subject, _, frame) in enumerate(flat["key"].tolist()):
+        assert np.array_equal(
+            flat["image"][k], resize(decode_image(picture(subject, frame, 64)), 32)
+        )
+        if flat["au_known"][k].all():
+            noun = "woman" if subject < 2 else "man"
+            sentence = VOCABULARY.decode(flat["global_tokens"][k])
+            assert sentence == global_description(BP4D_AUS, codes[k] == 1, noun)
 
 
 def test_an_unknown_label_is_masked_and_unspoken(dataset):
@@ -103,49 +115,157 @@ def test_training_runs_over_everybody_each_epoch_in_new_order(dataset):
     assert len(images) == 30  # no view comes twice
 
 
-def test_step_k_is_a_function_of_seed_and_k(dataset):
-    whole = take(train(dataset), 12)
-    for start in (1, 7):
-        for one, other in zip(
-            whole[start:], take(train(dataset, start_step=start), 3), strict=False
-        ):
+@pytest.fixture(scope="module")
+def mixture(tmp_path_factory) -> Dataset:
+    """Two sets with different units: three people of BP4D and two of DISFA, 26 frames in all."""
+    folder = tmp_path_factory.mktemp("mixture")
+    rng = np.random.default_rng(5)
+    write_set(folder, "bp4d", coded(rng, "bp4d", ("F001", "F002", "M001"), 6))
+    write_set(folder, "disfa", coded(rng, "disfa", ("SN001", "SN002"), 4))
+    return open_dataset(DataOptions(name="bp4d+disfa", data_dir=str(folder)))
+
+
+BALANCED = replace(
+    OPTIONS, balance_classes=True, balance_subjects=True, mixture_weights=(1.0, 2.0), erasing=0.5
+)
+STREAMS = {"shuffled": OPTIONS, "balanced": BALANCED}
+
+
+@pytest.fixture(params=STREAMS)
+def mixed(request, mixture):
+    """Makes batches of the mixture: shuffled, or with everything balanced and erased."""
+    captions = CaptionTables(mixture.aus, VOCABULARY)
+
+    def make(count: int, start_step: int = 0, host: int = 0, hosts: int = 1, seed=3, **changes):
+        options = replace(STREAMS[request.param], **changes)
+        where = {"start_step": start_step, "host": host, "hosts": hosts, "seed": seed}
+        return take(train(mixture, options, captions, **where), count)
+
+    return make
+
+
+def test_step_k_is_a_function_of_seed_and_k(mixed):
+    whole = mixed(20)
+    for start in (1, 7, 13):
+        for one, other in zip(whole[start:], mixed(3, start_step=start), strict=False):
             assert_same(one, other)
-    assert not np.array_equal(whole[0]["key"], take(train(dataset, seed=4), 1)[0]["key"])
+    assert not np.array_equal(whole[0]["key"], mixed(1, seed=4)[0]["key"])
+    assert_same(mixed(1, start_step=10**9)[0], mixed(1, start_step=10**9)[0])
 
 
-def test_threads_and_processes_change_nothing(dataset):
-    plain = take(train(dataset), 5)
-    for options in (replace(OPTIONS, threads=3), replace(OPTIONS, workers=1)):
-        for one, other in zip(plain, take(train(dataset, options), 5), strict=True):
-            assert_same(one, other)
+@pytest.mark.parametrize("parallel", [{"threads": 3}, {"workers": 1}, {"workers": 2, "threads": 2}])
+def test_threads_and_processes_change_nothing(mixed, parallel):
+    for one, other in zip(mixed(7), mixed(7, **parallel), strict=True):
+        assert_same(one, other)
 
 
-def test_hosts_share_what_one_host_would_see(dataset):
-    whole = take(train(dataset), 5)
-    shares = [take(train(dataset, host=host, hosts=2), 5) for host in (0, 1)]
+@pytest.mark.parametrize("hosts", [2, 4])
+def test_hosts_share_what_one_host_would_see(mixed, hosts):
+    whole = mixed(7)
+    shares = [mixed(7, host=host, hosts=hosts) for host in range(hosts)]
     for step, batch in enumerate(whole):
-        parts = [share[step] for share in shares]
-        assert all(len(part["valid"]) == 2 for part in parts)
-        for key in batch:
-            assert np.array_equal(batch[key][0::2], parts[0][key])
-            assert np.array_equal(batch[key][1::2], parts[1][key])
-    shares = [take(evaluate(dataset, host=host, hosts=2), 99) for host in (0, 1)]
-    assert [len(share) for share in shares] == [4, 4]
-    assert not rows(shares[0]) & rows(shares[1])
-    assert rows(shares[0]) | rows(shares[1]) == rows(take(evaluate(dataset), 99))
+        for host, share in enumerate(shares):
+            assert len(share[step]["valid"]) == 4 // hosts
+            for key in batch:
+                assert np.array_equal(batch[key][host::hosts], share[step][key])
+
+
+@pytest.mark.parametrize("hosts", [2, 4])
+def test_hosts_evaluate_everybody_once_in_equal_numbers_of_batches(dataset, hosts):
+    shares = [take(evaluate(dataset, host=host, hosts=hosts), 99) for host in range(hosts)]
+    assert [len(share) for share in shares] == [4] * hosts
+    seen = [key for share in shares for key in rows(share)]
+    assert len(seen) == 15 and set(seen) == rows(take(evaluate(dataset), 99))
+    assert sum(batch["valid"].sum() for share in shares for batch in share) == 15
+
+
+def test_a_mixture_brings_each_set_with_its_own_units(mixture, mixed):
+    seen = np.zeros((5, len(mixture.aus)), bool)
+    for batch in mixed(30):
+        coded = mixture.coded[mixture.parts[batch["key"][:, 0]]]
+        batches.check(batch, spec_of(CaptionTables(mixture.aus, VOCABULARY)), coded)
+        np.logical_or.at(seen, batch["key"][:, 0], batch["au_known"])
+    of = {"bp4d": BP4D_AUS, "disfa": (1, 2, 4, 6, 9, 12, 15, 17, 25, 26)}
+    for part, aus in enumerate(of.values()):
+        assert (seen[mixture.parts == part] == np.isin(mixture.aus, aus)).all()
+
+
+def test_balance_decides_how_often_a_face_comes(mixture):
+    """2,000 draws: standard errors are below 0.012."""
+    captions = CaptionTables(mixture.aus, VOCABULARY)
+    options = replace(BALANCED, balance_classes=False, image_size=16)
+    stream = take(train(mixture, options, captions, batch_size=200), 10)
+    subjects = np.concatenate([batch["key"][:, 0] for batch in stream])
+    share = np.bincount(subjects, minlength=5) / len(subjects)
+    assert np.abs(share - [1 / 9, 1 / 9, 1 / 9, 1 / 3, 1 / 3]).max() < 0.035
+
+
+def test_shares_for_one_set_are_refused(dataset):
+    with pytest.raises(UserError, match=r"data\.mixture_weights=\(1\.0,\): bp4d is one set"):
+        train(dataset, replace(OPTIONS, mixture_weights=(1.0,)))
+
+
+def flip_a_byte(shard):
+    whole = bytearray(shard.read_bytes())
+    whole[whole.index(b"\xff\xd8")] ^= 255
+    shard.write_bytes(whole)
+
+
+def cut_off(shard):
+    shard.write_bytes(shard.read_bytes()[:70_000])
+
+
+def rewrite(change):
+    def damage(shard):
+        """array_record finds nothing wrong with these; of a shard cut in half it gives b""."""
+        writer = ArrayRecordWriter(str(shard), "group_size:1")
+        for _ in range(3):
+            writer.write(change)
+        writer.close()
+
+    return damage
+
+
+EMPTY, GARBAGE, INCOMPLETE = (rewrite(b""), rewrite(b"\xff" * 9), rewrite(b"\n\x00"))
+
+
+@pytest.mark.parametrize("damage", [flip_a_byte, cut_off, Path.unlink, EMPTY, GARBAGE, INCOMPLETE])
+@pytest.mark.parametrize("parallel", [{}, {"threads": 2}])
+def test_a_shard_that_cannot_be_read_is_named(tmp_path, damage, parallel):
+    people = coded(np.random.default_rng(2), "bp4d", ("F001", "F004"), 3)
+    folder = write_set(tmp_path, "bp4d", people)
+    damage(next(folder.glob("*F004*.array_record*")))
+    broken = open_dataset(DataOptions(data_dir=str(tmp_path)))
+    with pytest.raises(
+        RunError, match=r"none_24.*of F004, task 1, frame 1 cannot be .*\);"
+    ) as error:
+        take(evaluate(broken, replace(OPTIONS, **parallel)), 99)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("parallel", [{}, {"threads": 2}, {"workers": 1}])
+def test_a_damaged_picture_is_named(tmp_path, monkeypatch, parallel):
+    good = picture(0, 1, 24)
+    monkeypatch.setattr(sets, "picture", lambda *_: good[:300])
+    people = coded(np.random.default_rng(2), "bp4d", ("F001",), 2)
+    write_set(tmp_path, "bp4d", people)
+    broken = open_dataset(DataOptions(data_dir=str(tmp_path)))
+    named = r"none_24.*of F001, task 1, frame 1 \(F001/1\.jpg\) is damaged;"
+    with pytest.raises(RunError, match=named) as error:
+        take(evaluate(broken, replace(OPTIONS, **parallel)), 99)
+    assert "\n" not in str(error.value)
 
 
 def test_a_subset_of_units_takes_their_columns(dataset):
-    aus = dataset.select((12, 4))
-    assert aus == (4, 12) and dataset.select(()) == BP4D_AUS
-    captions = CaptionTables(aus, VOCABULARY)
-    whole, subset = take(evaluate(dataset), 1)[0], take(evaluate(dataset, captions=captions), 1)[0]
+    root = dataset.sets[0].folder.parents[2]
+    few = open_dataset(DataOptions(data_dir=str(root), aus=(12, 4)))
+    captions = CaptionTables(few.aus, VOCABULARY)
+    whole, subset = take(evaluate(dataset), 1)[0], take(evaluate(few, captions=captions), 1)[0]
     batches.check(subset, spec_of(captions))
-    columns = [BP4D_AUS.index(au) for au in aus]
+    columns = [BP4D_AUS.index(au) for au in few.aus]
     assert np.array_equal(subset["au"], whole["au"][:, columns])
-    for asked in ((12, 26), (12, 12)):
-        with pytest.raises(UserError, match=r"data\.aus"):
-            dataset.select(asked)
+    with pytest.raises(ValueError, match="sentences of"):
+        evaluate(few)
 
 
 def test_augmentation_options_reach_the_pictures(dataset):
@@ -158,7 +278,7 @@ def test_augmentation_options_reach_the_pictures(dataset):
     batch = take(train(dataset, still), 1)[0]
     for key, image in zip(batch["key"], batch["image"], strict=True):
         assert np.array_equal(image, shown[tuple(key)])
-    for change in ({"min_area": 0.5}, {"jitter": 0.3}, {"flip": True}):
+    for change in ({"min_area": 0.5}, {"jitter": 0.3}, {"flip": True}, {"erasing": 1.0}):
         changed = take(train(dataset, replace(still, **change)), 1)[0]
         assert np.array_equal(changed["key"], batch["key"])
         assert not np.array_equal(changed["image"], batch["image"])
@@ -176,39 +296,3 @@ def test_options_out_of_range_are_named(field):
 def test_batch_size_must_divide_among_hosts(dataset):
     with pytest.raises(UserError, match="batch_size=4"):
         train(dataset, host=0, hosts=3)
-
-
-def test_a_missing_set_says_how_to_prepare_one(tmp_path):
-    with pytest.raises(UserError, match="prepare --dataset=bp4d --raw_dir=DIR") as error:
-        open_prepared("bp4d", tmp_path)
-    assert "\n" not in str(error.value)
-
-
-def test_variant_chooses_among_several(dataset, tmp_path):
-    root = tmp_path / "bp4d"
-    for variant in ("none_64", "none_65"):
-        target = root / variant / "1.0.0"
-        target.mkdir(parents=True)
-        for path in dataset.folder.iterdir():
-            (target / path.name).symlink_to(path)
-    with pytest.raises(UserError, match="none_64, none_65"):
-        open_prepared("bp4d", tmp_path)
-    with pytest.raises(UserError, match=r"data\.variant='cascade_64'"):
-        open_prepared("bp4d", tmp_path, "cascade_64")
-    assert open_prepared("bp4d", tmp_path, "none_65").folder == root / "none_65" / "1.0.0"
-
-
-def test_a_foreign_set_is_refused(dataset, tmp_path):
-    target = tmp_path / "bp4d" / "none_64" / "1.0.0"
-    target.mkdir(parents=True)
-    for path in dataset.folder.iterdir():
-        if path.name != "metadata.json":
-            (target / path.name).symlink_to(path)
-    with pytest.raises(UserError, match=r"metadata\.json"):
-        open_prepared("bp4d", tmp_path)
-
-
-def test_a_name_that_prepare_refuses_is_not_advised(tmp_path):
-    with pytest.raises(UserError, match=r"data\.name='disfaa' .* knows bp4d") as error:
-        open_prepared("disfaa", tmp_path)
-    assert "--dataset" not in str(error.value)

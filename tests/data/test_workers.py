@@ -1,8 +1,14 @@
+"""Worker processes: results in order, steps heard, and an end to all of them when it must be."""
+
 import os
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
-from vlfau_jax.data.workers import Workers
+from vlfau_jax.data.workers import Workers, advance
 from vlfau_jax.errors import RunError
 
 
@@ -12,6 +18,67 @@ def test_results_come_in_order(count):
         assert list(workers.starmap(pow, [(k, 2) for k in range(9)])) == [k * k for k in range(9)]
 
 
+def steps(count):
+    for _ in range(count):
+        advance()
+    return count
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_steps_are_heard_from_every_process(count):
+    heard = []
+    with Workers(count, heard.append) as workers:
+        assert list(workers.starmap(steps, [(k,) for k in range(9)])) == list(range(9))
+    assert sum(heard) == 36
+    advance()  # nobody listens any more
+    assert sum(heard) == 36
+
+
 def test_a_killed_process_ends_the_wait():
     with Workers(1) as workers, pytest.raises(RunError, match="was killed"):
         list(workers.starmap(os._exit, [(9,)] * 4))
+
+
+def sleep_and_write(seconds, file):
+    time.sleep(seconds)
+    file.touch()
+    return os.getpid()
+
+
+def test_ctrl_c_reaches_no_worker_but_ends_it(tmp_path):
+    """The terminal sends SIGINT to all of them; only this process answers, and quickly."""
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), Workers(1) as workers:
+        calls = [(0, tmp_path / "a"), (0, tmp_path / "b"), (60, tmp_path / "c")]
+        results = workers.starmap(sleep_and_write, calls)
+        pid = next(results)
+        os.kill(pid, signal.SIGINT)
+        assert next(results) == pid
+        raise KeyboardInterrupt
+    assert time.monotonic() - began < 30
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert not (tmp_path / "c").exists()
+
+
+def is_deaf():
+    return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def test_a_worker_is_born_deaf_to_ctrl_c():
+    """It inherits that: what it did itself would come after a second of imports."""
+    with Workers(1) as workers:
+        assert list(workers.starmap(is_deaf, [()])) == [True]
+    assert not is_deaf()
+
+
+def test_deafness_outlives_the_start_of_the_resource_tracker():
+    """Which unblocks SIGINT, in a process that had none yet."""
+    code = (
+        "import multiprocessing, signal; from vlfau_jax.data.workers import deaf_to_ctrl_c\n"
+        "with deaf_to_ctrl_c():\n"
+        "    multiprocessing.get_context('spawn').Semaphore()\n"
+        "    print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout == "True\n"

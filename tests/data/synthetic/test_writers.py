@@ -1,4 +1,5 @@
 import csv
+import hashlib
 import json
 import operator
 import os
@@ -11,15 +12,18 @@ import cv2
 import numpy as np
 import pytest
 
-from vlfau_jax.data.bp4d_tree import SYNTHETIC_MARK
 from vlfau_jax.data.folds import PARTS
 from vlfau_jax.data.synthetic import writers
+from vlfau_jax.data.synthetic.renderer import RENDERED_AUS
 from vlfau_jax.data.synthetic.writers import (
     DISFA_LABELS,
     choose_subjects,
     write_bp4d,
     write_disfa,
+    write_folder,
 )
+from vlfau_jax.data.trees.folder import index_folder
+from vlfau_jax.data.trees.listing import SYNTHETIC_MARK
 from vlfau_jax.errors import RunError, UserError
 
 BP4D_AUS = (1, 2, 4, 6, 7, 10, 12, 14, 15, 17, 23, 24)
@@ -179,7 +183,7 @@ def test_subjects_cover_parts_and_sexes_evenly(dataset, own):
 )
 def test_arguments_out_of_range(tmp_path, change, named):
     arguments = {"subjects": 1, "frames": 4, "seed": 0, "size": 64, "workers": 1, **change}
-    for write in (write_bp4d, write_disfa):
+    for write in (write_bp4d, write_disfa, write_folder):
         with pytest.raises(UserError, match=f"--{named}="):
             write(tmp_path / "x", **arguments)
     assert not list(tmp_path.iterdir())
@@ -201,7 +205,7 @@ def test_an_interrupted_run_leaves_nothing_that_looks_finished(tmp_path, monkeyp
     def stop(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("vlfau_jax.data.synthetic.writers._run", stop)
+    monkeypatch.setattr("vlfau_jax.data.synthetic.writers.run", stop)
     with pytest.raises(KeyboardInterrupt):
         write_bp4d(tmp_path / "out", subjects=1, frames=4, seed=0, size=64)
     assert not list(tmp_path.iterdir())
@@ -224,4 +228,98 @@ def test_the_current_folder_is_not_replaced(tmp_path, monkeypatch):
 def test_a_killed_process_ends_the_drawing():
     jobs = [SimpleNamespace(frames=1, die=partial(os._exit, 9))] * 2
     with pytest.raises(RunError, match="was killed"):
-        writers._run(operator.methodcaller("die"), jobs, workers=2)
+        writers.run(operator.methodcaller("die"), jobs, workers=2)
+
+
+def test_coded_runs_have_the_published_frame_numbers(tmp_path, monkeypatch):
+    runs = {
+        (subject, task): (90 + task, 93 + 2 * task)
+        for subject in choose_subjects("bp4d", 4)
+        for task in range(1, 9)
+    }
+    monkeypatch.setattr(writers, "BP4D_RUNS", runs)
+    write_bp4d(tmp_path / "raw", subjects=4, frames=None, seed=0, size=64)
+    for (subject, task), (first, last) in runs.items():
+        file = tmp_path / "raw" / "AUCoding" / "AU_OCC" / f"{subject}_T{task}.csv"
+        assert [int(row[0]) for row in rows_of(file)[1:]] == list(range(first, last + 1))
+        shown = {int(p.stem) for p in pictures(tmp_path / "raw", subject, f"T{task}")}
+        assert shown == set(range(first, last + 1))
+    manifest = json.loads((tmp_path / "raw" / SYNTHETIC_MARK).read_text())
+    assert manifest["arguments"] == {"subjects": 4, "coded_runs": True, "seed": 0, "size": 64}
+    assert {t["trap"] for t in manifest["traps"]} == {"unknown_codes"}, "no frame is lost"
+    assert manifest["counts"]["frames"] == sum(last - first + 1 for first, last in runs.values())
+
+
+def test_coded_runs_are_those_of_all_subjects_and_of_no_more(tmp_path):
+    people = choose_subjects("bp4d", 41)
+    runs = writers._runs(people, None)
+    assert len(runs) == 328
+    assert sum(length for _, length in runs.values()) == 146_847
+    assert runs["F001", "T1"] == (2440, 553)
+    with pytest.raises(UserError, match=r"--subjects=42: .* at most 41"):
+        write_bp4d(tmp_path / "raw", subjects=42, frames=None, seed=0)
+    assert not list(tmp_path.iterdir())
+
+
+# sha256 over every file's path and the labels' bytes, as the trees were before coded runs came.
+DIGESTS = {
+    "bp4d": "cdd6454a63eec50abf4312768a26bc8dc955c4d57b7ed574b8f6c53f000103c3",
+    "disfa": "eaa36ebee61955309a9b23acd6b5337abcd303fab6d52dec4df5db38455822c6",
+}
+
+
+@pytest.mark.parametrize(("layout", "write"), [("bp4d", write_bp4d), ("disfa", write_disfa)])
+def test_labels_and_names_stay_as_they_were(tmp_path, layout, write):
+    write(tmp_path / "raw", subjects=2, frames=6, seed=5, size=64)
+    digest = hashlib.sha256()
+    for path in sorted(p for p in (tmp_path / "raw").rglob("*") if p.is_file()):
+        digest.update(str(path.relative_to(tmp_path / "raw")).encode())
+        if path.suffix in (".csv", ".txt"):  # pixels may differ in the last bit between machines
+            digest.update(path.read_bytes())
+    assert digest.hexdigest() == DIGESTS[layout]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    out = tmp_path_factory.mktemp("raw") / "folder"
+    write_folder(out, subjects=4, frames=6, seed=0, size=64, workers=1)
+    return out
+
+
+def test_the_folder_layout_is_the_readers(folder):
+    tree = index_folder(folder)
+    assert tree.report.synthetic
+    assert tree.aus == RENDERED_AUS
+    sexes = {"F01": "female", "F03": "female", "M02": "male", "M04": ""}
+    assert {(s.subject, s.task): s.sex for s in tree.sequences} == {
+        (subject, task): sex for subject, sex in sexes.items() for task in (1, 2)
+    }
+    assert tree.folds == {"F01": 1, "M02": 2, "F03": 3, "M04": 1}
+    assert tree.report.losses["image_missing"] == [
+        t["file"] for t in traps(folder, "missing_image")
+    ]
+    (cut,) = traps(folder, "truncated_image")
+    pictures = [Path(p) for s in tree.sequences for p in s.pictures.paths]
+    whole = [p.read_bytes().endswith(b"\xff\xd9") for p in pictures]
+    assert [str(p.relative_to(folder)) for p in pictures if not whole[pictures.index(p)]] == [
+        cut["file"]
+    ]
+    assert len(pictures) == 4 * 2 * 6 - 1
+
+
+def test_the_folders_labels_agree_with_each_other(folder):
+    tree = index_folder(folder)
+    columns = {au: i for i, au in enumerate(tree.aus)}
+    blanks = 0
+    for sequence in tree.sequences:
+        occurrence, intensity = sequence.occurrence, sequence.intensity
+        for au in (6, 12):
+            codes, levels = occurrence[:, columns[au]], intensity[:, columns[au]]
+            assert ((levels >= 1) == (codes == 1)).all()
+            assert ((levels == -1) == (codes == -1)).all()
+        assert (occurrence[:, columns[26]] == -1).all(), "AU 26 has intensities alone"
+        blanks += int((np.maximum(occurrence, intensity) < 0).sum())
+    unknown = traps(folder, "unknown_codes")
+    assert blanks == sum(int(t["detail"].split()[4]) for t in unknown) > 0
+    rates = np.concatenate([s.occurrence for s in tree.sequences])[:, columns[12]]
+    assert 0.2 < (rates == 1).mean() < 0.9

@@ -9,12 +9,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vlfau_jax.data.bp4d_labels import read_intensity, read_occurrence
+from vlfau_jax.data.trees.bp4d_labels import read_intensity, read_occurrence
 from vlfau_jax.errors import UserError
 from vlfau_jax.facs import BP4D_AUS
 
 FUZZ = settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=100,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 TOKENS = ["7", "-1", "1.0", "x", "", "²", '"', "\x00", "9" * 5000]
 CODES = {"0": 0, "1": 1, "9": -1}
@@ -42,7 +46,8 @@ def write(folder: Path, rows: list[list[str]], ending: str = "\n") -> Path:
 @FUZZ
 @given(rows=occurrence_tables(), ending=st.sampled_from(["\n", "\r\n"]))
 def test_labels_equal_the_file_cell_by_cell(tmp_path, rows, ending):
-    labels = read_occurrence(write(tmp_path, rows, ending), BP4D_AUS)
+    columns, labels = read_occurrence(write(tmp_path, rows, ending), BP4D_AUS)
+    assert columns == tuple(map(int, rows[0]))
     assert sorted(labels) == sorted(int(row[0]) for row in rows[1:])
     for row in rows[1:]:
         for i, au in enumerate(BP4D_AUS):
@@ -66,7 +71,7 @@ def test_a_corrupted_token_is_a_user_error_or_harmless(tmp_path, rows, data, tok
     except (UnicodeEncodeError, csv.Error):
         return  # no such file can be written
     try:
-        labels = read_occurrence(path, BP4D_AUS)
+        labels = read_occurrence(path, BP4D_AUS).codes
     except UserError as error:
         assert str(path) in str(error) and len(str(error).splitlines()) == 1
         return
@@ -121,7 +126,7 @@ def test_occurrence_errors_name_file_and_line(tmp_path, text, message):
 def test_a_byte_order_mark_and_a_last_empty_line_are_harmless(tmp_path):
     path = tmp_path / "F001_T1.csv"
     path.write_text(f"\ufeff{HEADER}\n5,1{ZEROS[2:]}\n\n", encoding="utf-8")
-    assert read_occurrence(path, BP4D_AUS)[5].tolist() == [1] + [0] * 11
+    assert read_occurrence(path, BP4D_AUS).codes[5].tolist() == [1] + [0] * 11
 
 
 def test_intensity_levels_and_unknowns(tmp_path):
