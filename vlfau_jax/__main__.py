@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -17,6 +18,20 @@ from vlfau_jax.errors import RunError, UserError
 os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 
 
+# A place that the user named cannot be used; whatever else the system refuses has a traceback.
+_UNUSABLE = {
+    errno.EACCES,
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.ENOENT,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+}
+
+
 @dataclass(frozen=True)
 class Verb:
     """One verb: what it does, the flags it takes, the flags it needs, and how it runs."""
@@ -29,13 +44,21 @@ class Verb:
 
 
 def _define_synthesize(fv: flags.FlagValues, argv: list[str]) -> None:
-    flags.DEFINE_enum("layout", None, ["bp4d", "disfa"], "raw layout to write", flag_values=fv)
+    layouts = ["bp4d", "disfa", "folder"]
+    flags.DEFINE_enum("layout", None, layouts, "raw layout to write", flag_values=fv)
     flags.DEFINE_string("out", None, "folder to create", flag_values=fv)
     flags.DEFINE_integer("subjects", 27, "how many people; all traps from 4 on", flag_values=fv)
     flags.DEFINE_integer(
         "frames",
         16,
-        "coded frames per sequence (bp4d: 8 sequences a subject) or per video (disfa)",
+        "coded frames per sequence (bp4d: 8 sequences a subject, folder: 2) or per video (disfa)",
+        flag_values=fv,
+    )
+    flags.DEFINE_boolean(
+        "coded_runs",
+        False,
+        "instead of --frames: the frame numbers of BP4D's published coded runs, 146,847 in all "
+        "with --subjects=41",
         flag_values=fv,
     )
     flags.DEFINE_integer("seed", 0, "which people and which movements", flag_values=fv)
@@ -46,44 +69,75 @@ def _define_synthesize(fv: flags.FlagValues, argv: list[str]) -> None:
 def _synthesize(fv: flags.FlagValues, _: list[str]) -> None:
     from vlfau_jax.data.synthetic import writers
 
-    write = {"bp4d": writers.write_bp4d, "disfa": writers.write_disfa}[fv.layout]
+    if fv.coded_runs and fv.layout != "bp4d":
+        raise UserError(f"--coded_runs: {fv.layout} has no such runs; give --layout=bp4d")
+    if fv.coded_runs and fv["frames"].present:
+        raise UserError("--coded_runs and --frames exclude each other; give one")
+    write = {
+        "bp4d": writers.write_bp4d,
+        "disfa": writers.write_disfa,
+        "folder": writers.write_folder,
+    }[fv.layout]
     write(
         Path(fv.out),
         subjects=fv.subjects,
-        frames=fv.frames,
+        frames=None if fv.coded_runs else fv.frames,
         seed=fv.seed,
         size=fv.size,
         workers=fv.workers,
     )
-    print(f"{fv.out}: rendered faces in {fv.layout}'s raw layout; SYNTHETIC.json lists the traps")
+    print(
+        f"{fv.out}: rendered faces in the raw layout of {fv.layout}; SYNTHETIC.json lists the traps"
+    )
 
 
 def _define_prepare(fv: flags.FlagValues, argv: list[str]) -> None:
+    from vlfau_jax.data.faces import RULES
     from vlfau_jax.data.prepare import BUILDERS
 
     flags.DEFINE_enum("dataset", None, list(BUILDERS), "which raw layout to read", flag_values=fv)
     flags.DEFINE_string("raw_dir", None, "the raw tree", flag_values=fv)
     flags.DEFINE_string("data_dir", None, "where the prepared set goes", flag_values=fv)
-    flags.DEFINE_enum(
-        "crop", "cascade", ["cascade", "none"], "how faces are cropped", flag_values=fv
-    )
+    flags.DEFINE_enum("crop", "cascade", list(RULES), "how faces are cropped", flag_values=fv)
     flags.DEFINE_integer("crop_size", 256, "height and width of a crop in pixels", flag_values=fv)
+    flags.DEFINE_string(
+        "crop_file", None, "the model or table that some crop rules read", flag_values=fv
+    )
+    flags.DEFINE_string("camera", None, "disfa: left (the default) or right", flag_values=fv)
+    flags.DEFINE_integer(
+        "frame_offset", 0, "label frame n shows picture n + this, -9999 to 9999", flag_values=fv
+    )
     flags.DEFINE_boolean("overwrite", False, "replace a set that is already there", flag_values=fv)
-    flags.DEFINE_integer("workers", os.cpu_count() or 1, "processes", flag_values=fv)
+    flags.DEFINE_integer("workers", None, "processes; one per core when absent", flag_values=fv)
+    flags.DEFINE_string(
+        "beam_runner",
+        None,
+        "Apache Beam runner instead of processes: DirectRunner, DataflowRunner, ...; its workers "
+        "must see raw_dir and data_dir on a shared file system",
+        flag_values=fv,
+    )
+    flags.DEFINE_multi_string(
+        "beam_options", None, "one of Beam's own options, name=value", flag_values=fv
+    )
 
 
 def _prepare(fv: flags.FlagValues, _: list[str]) -> None:
     from vlfau_jax.data.prepare import prepare
 
-    logging.set_verbosity(logging.ERROR)  # tfds remarks on every crop size that it does not list
+    logging.set_verbosity(logging.ERROR)  # tfds remarks on every crop rule that it does not list
     report = prepare(
         fv.dataset,
         fv.raw_dir,
         fv.data_dir,
         crop=fv.crop,
         crop_size=fv.crop_size,
-        overwrite=fv.overwrite,
+        crop_file=fv.crop_file or "",
+        camera=fv.camera or "",
+        frame_offset=fv.frame_offset,
         workers=fv.workers,
+        beam_runner=fv.beam_runner or "",
+        beam_options=fv.beam_options or (),
+        overwrite=fv.overwrite,
     )
     print(report.summary())
 
@@ -108,7 +162,7 @@ def _define_train(fv: flags.FlagValues, argv: list[str]) -> None:
 
 
 def _train(fv: flags.FlagValues, _: list[str]) -> None:
-    from vlfau_jax.evaluate import test_scores
+    from vlfau_jax.evaluate import scores_meanwhile
     from vlfau_jax.settings import resolve
     from vlfau_jax.train.loop import train
 
@@ -117,8 +171,46 @@ def _train(fv: flags.FlagValues, _: list[str]) -> None:
         Path(fv.workdir),
         resume=fv.resume,
         overwrite=fv.overwrite,
-        evaluator=test_scores,
+        evaluator=scores_meanwhile,
     )
+
+
+def _define_inspect(fv: flags.FlagValues, argv: list[str]) -> None:
+    _define_config(fv, argv)
+    flags.DEFINE_boolean(
+        "data", False, "look at the training faces, labels and captions", flag_values=fv
+    )
+    flags.DEFINE_string("out", None, "folder for pictures, index.html, labels.json", flag_values=fv)
+    flags.DEFINE_integer("faces", 12, "how many of the first training faces", flag_values=fv)
+    flags.DEFINE_boolean("overwrite", False, "replace what an earlier look left", flag_values=fv)
+
+
+def _inspect(fv: flags.FlagValues, _: list[str]) -> None:
+    from vlfau_jax.look import inspect_data
+    from vlfau_jax.settings import resolve
+
+    if not fv.data:
+        raise UserError("inspect: --data must be given; the data are what it can show so far")
+    inspect_data(resolve(fv.config), fv.out, faces=fv.faces, overwrite=fv.overwrite)
+
+
+def _define_benchmark(fv: flags.FlagValues, argv: list[str]) -> None:
+    _define_config(fv, argv)
+    flags.DEFINE_boolean(
+        "data", False, "measure the data pipeline: images/s, time of each stage", flag_values=fv
+    )
+    flags.DEFINE_float("seconds", 10.0, "how long to measure", flag_values=fv)
+    flags.DEFINE_string("out", None, "JSON file for the numbers", flag_values=fv)
+    flags.DEFINE_boolean("overwrite", False, "replace that file", flag_values=fv)
+
+
+def _benchmark(fv: flags.FlagValues, _: list[str]) -> None:
+    from vlfau_jax.benchmark import benchmark_data
+    from vlfau_jax.settings import resolve
+
+    if not fv.data:
+        raise UserError("benchmark: --data must be given; the data are what it can measure so far")
+    benchmark_data(resolve(fv.config), seconds=fv.seconds, out=fv.out, overwrite=fv.overwrite)
 
 
 def _define_workdir(fv: flags.FlagValues, argv: list[str]) -> None:
@@ -186,17 +278,20 @@ def _define_predict(fv: flags.FlagValues, argv: list[str]) -> None:
     flags.DEFINE_string("model", None, "a model folder that export wrote", flag_values=fv)
     flags.DEFINE_string("out", None, "folder for predictions.csv and .jsonl", flag_values=fv)
     flags.DEFINE_boolean("overwrite", False, "replace predictions that are there", flag_values=fv)
+    flags.DEFINE_string(
+        "crop_file", "", "the model or table that the model's crop rule reads", flag_values=fv
+    )
 
 
 def _predict(fv: flags.FlagValues, inputs: list[str]) -> None:
     from vlfau_jax.predict import predict
 
-    predict(fv.model, inputs, fv.out, overwrite=fv.overwrite)
+    predict(fv.model, inputs, fv.out, overwrite=fv.overwrite, crop_file=fv.crop_file)
 
 
 VERBS = {
     "synthesize": Verb(
-        "write rendered faces as a raw BP4D or DISFA tree",
+        "write rendered faces as a raw tree: BP4D's layout, DISFA's, or a folder of one's own",
         _define_synthesize,
         _synthesize,
         ("layout", "out"),
@@ -206,6 +301,18 @@ VERBS = {
         _define_prepare,
         _prepare,
         ("dataset", "raw_dir", "data_dir"),
+    ),
+    "inspect": Verb(
+        "show what training would see: faces with labels and captions, label statistics",
+        _define_inspect,
+        _inspect,
+        ("config", "out"),
+    ),
+    "benchmark": Verb(
+        "measure how fast the data pipeline feeds training",
+        _define_benchmark,
+        _benchmark,
+        ("config",),
     ),
     "train": Verb("train an experiment", _define_train, _train, ("config", "workdir")),
     "evaluate": Verb(
@@ -266,11 +373,13 @@ def _help(name: str, verb: Verb, fv: flags.FlagValues) -> str:
         flag = fv[flag_name]
         if flag_name in verb.required:
             default = "required"
-        elif flag.default is None:
+        elif flag.default in (None, ""):
             default = "optional"
+        elif flag.boolean:
+            default = f"default {'on' if flag.default else 'off'}"
         else:
             default = f"default {flag.default}"
-        lines.append(f"  --{flag_name:<12}{' '.join(flag.help.split())} ({default})")
+        lines.append(f"  --{flag_name:<14}{' '.join(flag.help.split())} ({default})")
     return "\n".join(lines)
 
 
@@ -307,6 +416,9 @@ def _parse(name: str, argv: list[str]) -> tuple[flags.FlagValues, list[str]]:
     missing = [f"--{flag}" for flag in verb.required if fv[flag].value is None]
     if missing:
         raise UserError(f"{name}: {', '.join(missing)} must be given; see {name} --help")
+    for flag in fv:
+        if fv[flag].value == "" and fv[flag].default is None:  # of an unset shell variable
+            raise UserError(f"{name}: --{flag} is empty; give a value")
     if rest and not verb.inputs:
         raise UserError(f"{name}: {rest[0]!r} is not a flag; see {name} --help")
     if verb.inputs and not rest:
@@ -315,7 +427,10 @@ def _parse(name: str, argv: list[str]) -> tuple[flags.FlagValues, list[str]]:
 
 
 def main(argv: list[str]) -> int:
-    """Runs one verb; returns the exit code: 0 success, 1 failure, 2 a mistake in what was asked."""
+    """Runs one verb; returns the exit code.
+
+    0 success, 1 failure, 2 a mistake in what was asked, 130 Ctrl-C.
+    """
     if not argv or argv[0] in ("--help", "-h", "help"):
         print(_overview())
         return 0 if argv else 2
@@ -330,14 +445,17 @@ def main(argv: list[str]) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except (PermissionError, NotADirectoryError, IsADirectoryError) as error:
-        if error.filename is None:
+    except OSError as error:
+        if error.filename is None or error.errno not in _UNUSABLE:
             raise
         print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
         return 2
     except RunError as error:
         print(f"failed: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt as error:  # its text, if any, says what is kept
+        print(": ".join(filter(None, ("interrupted", str(error)))), file=sys.stderr)
+        return 130
     return 0
 
 

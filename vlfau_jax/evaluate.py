@@ -16,11 +16,12 @@ import numpy as np
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from vlfau_jax.data.captions import CaptionTables, global_description, noun_of
-from vlfau_jax.data.faces import decode_image
+from vlfau_jax.data.captions import CaptionTables, global_description
+from vlfau_jax.data.dataset import Dataset, open_dataset
 from vlfau_jax.data.folders import written_whole
-from vlfau_jax.data.folds import split_subjects
-from vlfau_jax.data.pipeline import Dataset, eval_iterator, open_prepared
+from vlfau_jax.data.frames import decode_image
+from vlfau_jax.data.pipeline import eval_iterator
+from vlfau_jax.data.protocol import protocol
 from vlfau_jax.data.transforms import resize
 from vlfau_jax.errors import UserError
 from vlfau_jax.facs import ACTION_UNITS
@@ -86,7 +87,7 @@ def evaluate(
     """
     workdir = Path(workdir)
     trained = load_trained(workdir, beams)
-    dataset = open_prepared(trained.data.name, trained.data.data_dir, trained.data.variant)
+    dataset = open_dataset(trained.data)
     subjects = _test_subjects(trained, dataset, fold)
     mesh = make_mesh(MeshOptions())
     describe = _describer(trained, mesh)
@@ -120,12 +121,19 @@ def _test_subjects(trained: Trained, dataset: Dataset, fold: int | None) -> tupl
             f" but the model was trained on {trained.crop_rule['name']} "
             f"({trained.crop_rule['digest']}); prepare the set with that rule"
         )
-    if dataset.select(trained.aus) != trained.aus:
+    here = protocol(dataset, trained.data)
+    for key, value in trained.read_as.items():
+        if here[key] != value:
+            raise UserError(
+                f"{dataset.folder}: prepared with {key} {here[key]}, but the model was trained on "
+                f"{value}; name the set of training by data.variant, or prepare it again"
+            )
+    if dataset.aus != trained.aus:
         raise UserError(
             f"{dataset.folder}: its units are in the order {dataset.aus}, but the model's in "
             f"{trained.aus}; prepare the set again"
         )
-    _, test = split_subjects(dataset.name, dataset.subjects, trained.data.fold)
+    test = dataset.split(trained.data.fold).test
     if not test:
         raise UserError(
             f"data.fold={trained.data.fold} trains on every subject and tests none; evaluate a "
@@ -136,17 +144,22 @@ def _test_subjects(trained: Trained, dataset: Dataset, fold: int | None) -> tupl
         raise UserError(
             f"{dataset.folder}: the model was trained on {', '.join(seen)}, who would be tested"
         )
+    if not len(dataset.rows(test)):
+        raise UserError(
+            f"{dataset.folder}: every frame of {', '.join(test)} is in an excluded stretch; set "
+            "data.exclude_stretches=False in training, or prepare more of their frames"
+        )
     return test
 
 
-def test_scores(experiment: Experiment, params: Any) -> dict[str, float]:
-    """Mean F1 on the test subjects while training goes on (an `Evaluator` of train/loop.py).
+def scores_meanwhile(experiment: Experiment, params: Any) -> dict[str, float]:
+    """Mean F1 on people kept back while training goes on (an `Evaluator` of train/loop.py).
 
     Nothing is chosen by it: the last step is what `evaluate` scores.
     """
     batches = eval_iterator(
         experiment.dataset,
-        experiment.test_subjects,
+        experiment.dataset.rows(getattr(experiment.split, experiment.scored)),
         experiment.captions,
         experiment.settings.data,
         batch_size=experiment.settings.train.batch_size,
@@ -192,10 +205,11 @@ def _answer(
 ) -> Answers:
     captions = CaptionTables(trained.aus, trained.vocabulary)
     reader = Reader(trained.aus, trained.thresholds, trained.vocabulary)
-    batches = eval_iterator(dataset, subjects, captions, trained.data, batch_size=batch_size)
+    examples = dataset.rows(subjects)
+    batches = eval_iterator(dataset, examples, captions, trained.data, batch_size=batch_size)
     kept: dict[str, list[np.ndarray]] = {"key": [], "au": [], "au_known": []}
     predictions: list[Prediction] = []
-    with tqdm(total=dataset.frames(subjects), desc="evaluate", unit="face") as bar:
+    with tqdm(total=len(examples), desc="evaluate", unit="face") as bar:
         for batch in batches:
             answer = describe(batch["image"])
             valid = batch["valid"]
@@ -215,9 +229,8 @@ def _scores(
 ) -> dict[str, Any]:
     """What scores.json holds; undefined numbers are None (null)."""
     aus, labels, known = trained.aus, answers.labels, answers.known
-    columns = [dataset.aus.index(au) for au in aus]
-    positives, counted = (c[columns] for c in dataset.label_counts(trained.train_subjects))
-    constant = more_frequent_state(positives, counted)
+    seen = dataset.rows(trained.train_subjects)
+    constant = more_frequent_state(*dataset.label_counts(seen))
     per_au = score(aus, answers.probabilities, labels, known, THRESHOLD)
     floors = {
         "all_on": constant_floor(aus, [True] * len(aus), labels, known),
@@ -231,12 +244,13 @@ def _scores(
         labels,
         known,
         answers.active,
-        [noun_of(dataset.subjects[subject]) for subject in answers.keys[:, 0]],
+        [dataset.nouns[subject] for subject in answers.keys[:, 0]],
         constant,
     )
     return _plain(
         {
             "mean_f1": mean_f1(per_au),
+            "per_dataset": _per_dataset(dataset, answers, seen),
             "aus": aus,
             "per_au": {str(au): dataclasses.asdict(unit) for au, unit in per_au.items()},
             "floors": {name: mean_f1(units) for name, units in floors.items()},
@@ -251,15 +265,15 @@ def _scores(
             "fold": trained.data.fold,
             "test_subjects": subjects,
             "train_subjects": trained.train_subjects,
+            "validation_subjects": trained.validation_subjects,
             "frames": len(labels),
             "threshold": THRESHOLD,
-            "label_rule": "active where the occurrence code is 1; unknown codes are left out",
-            "excluded_stretches": "none",
+            **protocol(dataset, trained.data),
+            "data": _shaping(trained),
             "average": "counts pooled over all test frames, then the mean of F1 over the units",
             "epoch": "last",
             "step": trained.step,
             "image_size": trained.data.image_size,
-            "crop_rule": trained.crop_rule,
             "warm_start": trained.warm_start,
             "ema_decay": trained.ema_decay,
             "beginning": trained.beginning,
@@ -268,6 +282,48 @@ def _scores(
             "config_digest": trained.config_digest,
         }
     )
+
+
+def _shaping(trained: Trained) -> dict[str, Any]:
+    """The options of `data` that decide which faces training saw, and how they looked."""
+    places = {"name", "data_dir", "variant", "threads", "workers"}
+    options = dataclasses.asdict(trained.data)
+    return {key: value for key, value in options.items() if key not in places}
+
+
+def _per_dataset(dataset: Dataset, answers: Answers, train_rows: np.ndarray) -> dict[str, Any]:
+    """Scores of each joined set on its own, over its benchmark's units in the means; else {}.
+
+    The floor "best_constant" gives each unit its state in most of the set's own training rows.
+    """
+    if len(dataset.sets) == 1:
+        return {}
+    found = {}
+    for part, one in enumerate(dataset.sets):
+        rows = dataset.parts[answers.keys[:, 0]] == part
+        units = dataset.coded[part]
+        aus = [au for au, coded in zip(dataset.aus, units, strict=True) if coded]
+        arrays = (answers.probabilities, answers.labels, answers.known)
+        said, labels, known = (values[rows][:, units] for values in arrays)
+        theirs = train_rows[dataset.labels.part[train_rows] == part]
+        constant = more_frequent_state(*dataset.label_counts(theirs))[units]
+        per_au = score(aus, said, labels, known, THRESHOLD)
+        floors = {
+            "all_on": constant_floor(aus, [True] * len(aus), labels, known),
+            "best_constant": constant_floor(aus, constant, labels, known),
+        }
+        scored = {au: per_au[au] for au in aus if au in one.benchmark}
+        found[one.name] = {
+            "mean_f1": mean_f1(scored),
+            "floors": {
+                name: mean_f1({au: floor[au] for au in scored}) for name, floor in floors.items()
+            },
+            "aus": tuple(scored),
+            "units_scored": sum(not math.isnan(unit.f1) for unit in scored.values()),
+            "per_au": {str(au): dataclasses.asdict(unit) for au, unit in per_au.items()},
+            "frames": int(rows.sum()),
+        }
+    return found
 
 
 def _silence(trained: Trained) -> str:
@@ -290,11 +346,15 @@ def _plain(value: Any) -> Any:
 
 
 def _true_sentence(dataset: Dataset, answers: Answers, row: int) -> str | None:
-    """The global description that a face's labels give; None where one of them is unknown."""
-    if not answers.known[row].all():
+    """The global description that a face's labels give; None where one of them is unknown.
+
+    Units that the face's own data set does not code are not spoken of.
+    """
+    subject = answers.keys[row, 0]
+    coded = dataset.coded[dataset.parts[subject]]
+    if not coded.any() or not answers.known[row, coded].all():
         return None
-    noun = noun_of(dataset.subjects[answers.keys[row, 0]])
-    return global_description(answers.predictions[row].aus, answers.labels[row] > 0, noun)
+    return global_description(dataset.aus, answers.labels[row] > 0, dataset.nouns[subject])
 
 
 def _write_lines(file: TextIO, dataset: Dataset, answers: Answers) -> None:
@@ -324,7 +384,7 @@ def _faces(
     """The faces for the report: chosen from all answers, then looked at again for their maps."""
     labels = np.where(answers.known, answers.labels, -1).astype(np.int8)
     rows = choose(answers.probabilities, labels, answers.keys[:, 0], min(FACES_SHOWN, batch_size))
-    source = dataset.source(subjects)
+    source = dataset.source(dataset.rows(subjects))
     size = trained.data.image_size
     images = np.zeros((batch_size, size, size, 3), np.uint8)  # another size would be compiled anew
     for k, row in enumerate(rows):
@@ -381,6 +441,13 @@ def table(scores: Mapping[str, Any]) -> str:
     says = scores["explanations"]
     lines += [
         f"{'mean':27}" + "".join(cell(value, 9) for value in means),
+        *(
+            f"{f'{name} alone':27}"
+            + "".join(cell(value, 9) for value in (one["mean_f1"], *one["floors"].values()))
+            + f"  {one['units_scored']} units scored of AU {', '.join(map(str, one['aus']))}; "
+            f"{one['frames']} frames"
+            for name, one in scores["per_dataset"].items()
+        ),
         "",
         f"{scores['dataset']} fold {scores['fold']}, step {scores['step']}, {scores['frames']} "
         f"frames of {', '.join(scores['test_subjects'])}; none of them trained on",

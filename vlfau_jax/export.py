@@ -24,6 +24,7 @@ from jax import export as jax_export
 from safetensors.numpy import load_file, save
 
 from vlfau_jax import __version__
+from vlfau_jax.data.faces import FILES
 from vlfau_jax.data.folders import absolute_folder
 from vlfau_jax.errors import RunError, UserError
 from vlfau_jax.facs import ACTION_UNITS
@@ -194,7 +195,7 @@ For a face, it gives
 ## Use
 With vlfau_jax:
 
-    python -m vlfau_jax predict --model=FOLDER picture.jpg --out=DIR
+    python -m vlfau_jax predict --model=FOLDER picture.jpg --out=DIR{crop_file}
 
 Without it, in Python with jax {jax} or later, flatbuffers, safetensors{transformers} and Pillow:
 
@@ -265,6 +266,7 @@ def _card(trained: Trained) -> str:
         f"{data.name}, fold {data.fold}, {trained.step} steps, from {trained.beginning}.",
         warning=warning,
         table=table,
+        crop_file=" --crop_file=FILE" * (trained.crop_rule["name"] in FILES),
         weights=WEIGHTS,
         program=PROGRAM,
         config=CONFIG,

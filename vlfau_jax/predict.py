@@ -24,8 +24,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 from tqdm import tqdm
 
-from vlfau_jax.data.faces import RULES, CropRule, crop_rule, find_and_crop, read_image
+from vlfau_jax.data.faces import MODEL_FILES, RULES, CropRule, crop_rule, find_and_crop
 from vlfau_jax.data.folders import absolute_folder, written_whole
+from vlfau_jax.data.frames import read_image
+from vlfau_jax.data.positions import NotInTable
 from vlfau_jax.data.transforms import resize
 from vlfau_jax.data.vocabulary import Vocabulary
 from vlfau_jax.errors import RunError, UserError
@@ -44,10 +46,11 @@ ON_SCREEN = 5
 
 @dataclass(frozen=True)
 class Picture:
-    """A file to look at, and its place (from 1) within the input it came from."""
+    """A file to look at, its place (from 1) within the input it came from, and that folder."""
 
     path: Path
     frame: int
+    root: Path
 
 
 @dataclass
@@ -96,13 +99,13 @@ class Summary:
 class Exported:
     """A model folder, opened: checks it on the way in, then describes batches of faces."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, crop_file: str = "") -> None:
         self.config = _checked_config(folder)
         self.aus = tuple(unit["number"] for unit in self.config["aus"])
         self.thresholds = tuple(unit["threshold"] for unit in self.config["aus"])
         self.image_size: int = self.config["image_size"]
         options = read_options(ModelOptions, self.config["model"], folder / CONFIG)
-        self.rule = _crop_rule(folder, self.config["crop_rule"])
+        self.rule = _crop_rule(folder, self.config["crop_rule"], crop_file)
         self.reader = Reader(self.aus, self.thresholds, Vocabulary.load(folder))
         try:
             self._weights = jax.device_put(load_file(folder / WEIGHTS))
@@ -158,11 +161,25 @@ def _checked_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _crop_rule(folder: Path, written: dict[str, Any]) -> CropRule:
-    rule = crop_rule(written["name"], written["size"]) if written["name"] in RULES else None
+def _crop_rule(folder: Path, written: dict[str, Any], file: str) -> CropRule:
+    """The rule that cropped the training faces, with the file that it reads."""
+    name = written["name"]
+    known = name in RULES and RULES[name][0] == written["version"]
+    digest = written.get("parameters", {}).get("file_sha256")
+    if known and name in MODEL_FILES and not file:
+        raise UserError(
+            f"{folder / CONFIG}: faces were cropped by the rule {name} with {MODEL_FILES[name]} of "
+            f"SHA-256 {digest}; give that file as --crop_file"
+        )
+    rule = crop_rule(name, written["size"], file) if known else None
+    if rule is not None and rule.parameters.get("file_sha256") != digest:
+        raise UserError(
+            f"--crop_file={file} is not the file that {folder / CONFIG} names: its SHA-256 is "
+            f"{rule.parameters.get('file_sha256')}, expected {digest}"
+        )
     if rule is None or rule.digest != written["digest"]:
         raise UserError(
-            f"{folder / CONFIG}: this version does not know crop rule {written['name']} version "
+            f"{folder / CONFIG}: this version does not know crop rule {name} version "
             f"{written['version']} ({written['digest']}), and faces cropped another way would be "
             "scored wrongly; use the version of vlfau_jax that exported the model"
         )
@@ -183,12 +200,12 @@ def find_pictures(inputs: Sequence[str | Path]) -> list[Picture]:
     """
     if not inputs:
         raise UserError("predict needs an INPUT: a picture, or a folder of pictures")
-    found: list[list[Path]] = []
+    found: list[tuple[Path, list[Path]]] = []
     for path in map(Path, inputs):
         if path.is_dir():
             walk = os.walk(path, onerror=_unreadable_folder)
             below = (Path(root) / name for root, _, names in walk for name in names)
-            found.append(sorted((p for p in below if _is_picture(p)), key=_natural))
+            found.append((path, sorted((p for p in below if _is_picture(p)), key=_natural)))
         elif not path.exists():
             raise UserError(f"{path}: no such file or folder")
         elif not _is_picture(path):
@@ -196,13 +213,13 @@ def find_pictures(inputs: Sequence[str | Path]) -> list[Picture]:
                 f"{path}: not a picture; expected one of {' '.join(SUFFIXES)}, or a folder"
             )
         else:
-            found.append([path])
-    if not any(found):
+            found.append((path.parent, [path]))
+    if not any(paths for _, paths in found):
         raise UserError(
             f"no picture below {', '.join(map(str, inputs))}; expected files that end in one of "
             f"{' '.join(SUFFIXES)}"
         )
-    return [Picture(path, k) for paths in found for k, path in enumerate(paths, 1)]
+    return [Picture(path, k, root) for root, paths in found for k, path in enumerate(paths, 1)]
 
 
 def _unreadable_folder(error: OSError) -> None:
@@ -223,7 +240,10 @@ def _face(picture: Picture, rule: CropRule, size: int) -> np.ndarray | str:
     if image is None:
         print(f"{picture.path}: not a whole, readable picture", file=sys.stderr)
         return "unreadable"
-    face = find_and_crop(image, rule)
+    try:
+        face = find_and_crop(image, rule, str(picture.path), picture.root)
+    except NotInTable:
+        return "not in the table"
     return "no face" if face is None else resize(face, size)
 
 
@@ -254,6 +274,7 @@ def predict(
     *,
     overwrite: bool = False,
     batch_size: int = 32,
+    crop_file: str = "",
 ) -> Summary:
     """Describes the largest face of every picture; writes CSV, JSONL and what their columns mean.
 
@@ -266,9 +287,11 @@ def predict(
         out: folder for predictions.csv, predictions.jsonl and predictions.columns.json.
         overwrite: replace these files where they exist.
         batch_size: faces a pass.
+        crop_file: the file that the model's crop rule reads, see faces.crop_rule.
 
     Raises:
-        UserError: a model folder that is not whole, inputs without a picture, outputs that exist.
+        UserError: a model folder that is not whole, a crop file that is not the model's, inputs
+            without a picture, outputs that exist, landmarks or boxes that cannot be read.
         RunError: not one picture could be described; the outputs then say why, for each.
     """
     out = absolute_folder("--out", out)
@@ -276,7 +299,7 @@ def predict(
     if there and not overwrite:
         raise UserError(f"{' and '.join(there)} exist; give --overwrite to replace them")
     pictures = find_pictures(inputs)
-    exported = Exported(Path(model))
+    exported = Exported(Path(model), crop_file)
     out.mkdir(parents=True, exist_ok=True)
     summary = Summary()
     notes = column_notes(exported.aus, exported.thresholds, exported.outputs)

@@ -14,7 +14,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from vlfau_jax.data.pipeline import DataOptions
+from vlfau_jax.data.options import DataOptions
 from vlfau_jax.errors import UserError
 from vlfau_jax.model.options import ModelOptions
 from vlfau_jax.objectives.losses import ObjectiveOptions

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import jax
 
-from vlfau_jax.data.pipeline import DataOptions
+from vlfau_jax.data.options import DataOptions
 from vlfau_jax.data.vocabulary import Vocabulary
 from vlfau_jax.errors import UserError
 from vlfau_jax.model.options import ModelOptions
@@ -63,9 +63,13 @@ class Trained:
         lengths: the most words of a local and of the global sentence, <end> included.
         crop_rule: how its faces were cropped (faces.CropRule.describe).
         data: where and how its data set is read.
+        read_as: the prepared set's `camera` and `frame_offset` (see data.protocol); {} in runs of
+            earlier versions.
         train_subjects: the people it was trained on.
+        validation_subjects: those who were scored meanwhile, kept back from training.
         synthetic: whether their faces were rendered.
-        warm_start: where the first parameters came from; None for random ones.
+        begun_from: the run's record of its first parameters, with the people whom they had seen;
+            None for random ones.
         ema_decay: of the running average that `params` are; 0 where they are the newest themselves.
         step: steps of training.
         config_digest: sha256 of the experiment.
@@ -80,9 +84,11 @@ class Trained:
     lengths: tuple[int, int]
     crop_rule: Mapping[str, Any]
     data: DataOptions
+    read_as: Mapping[str, Any]
     train_subjects: tuple[str, ...]
+    validation_subjects: tuple[str, ...]
     synthetic: bool
-    warm_start: Mapping[str, str] | None
+    begun_from: Mapping[str, Any] | None
     ema_decay: float
     step: int
     config_digest: str
@@ -106,13 +112,21 @@ class Trained:
         return {"au_probabilities": jax.nn.sigmoid(said.au_logits), **outputs}
 
     @property
+    def warm_start(self) -> dict[str, str] | None:
+        """`begun_from` for readers: how many people, not who."""
+        if self.begun_from is None:
+            return None
+        return {key: value for key, value in self.begun_from.items() if key != "seen"}
+
+    @property
     def beginning(self) -> str:
         """Where the first parameters came from, in words."""
-        if self.warm_start is None:
+        if self.begun_from is None:
             return "random parameters"
-        people = self.warm_start.get("people")
-        seen = f", trained on {people} people, {self.warm_start['trained_on']}" if people else ""
-        return f"{self.warm_start['file']} (sha256 {self.warm_start['sha256'][:12]}{seen})"
+        told = self.begun_from
+        people = told.get("people")
+        seen = f", trained on {people} people, {told['trained_on']}" if people else ""
+        return f"{told['file']} (sha256 {told['sha256'][:12]}{seen})"
 
 
 def load_trained(workdir: str | Path, beams: int = 1) -> Trained:
@@ -150,9 +164,11 @@ def load_trained(workdir: str | Path, beams: int = 1) -> Trained:
         lengths=(local_length - 1, global_length - 1),  # token rows begin with <start>
         crop_rule=record["crop"],
         data=read_options(DataOptions, config["data"], workdir),
+        read_as={key: record[key] for key in ("camera", "frame_offset") if key in record},
         train_subjects=tuple(record["train_subjects"]),
+        validation_subjects=tuple(record.get("validation_subjects", ())),  # earlier: none
         synthetic=record["synthetic"],
-        warm_start=record["warm_start"],
+        begun_from=record["warm_start"],
         ema_decay=record["ema_decay"],
         step=step,
         config_digest=record["config_digest"],

@@ -37,8 +37,8 @@ class ObjectiveOptions:
         local_ramp: schedule of `local_weight`.
         global_ramp: schedule of `global_weight`.
         class_weighting: whether rare action units weigh more (`class_weights`).
-        local_branches: each step trains the sentences of that many action units, drawn at random;
-            0 stands for all of them. Ignored where model.local_captions is off.
+        local_branches: each step trains the sentences of at most that many action units, drawn at
+            random; 0 stands for all of them. Ignored where model.local_captions is off.
     """
 
     au_loss: str = "bce"
@@ -111,12 +111,13 @@ class Term(NamedTuple):
 def class_weights(positives: np.ndarray, known: np.ndarray) -> np.ndarray:
     """w_i = N (1 / r_i) / sum_j (1 / r_j), r_i the occurrence rate of action unit i; float32 [n].
 
-    A unit never seen active counts as seen once; one never annotated has no rate and weighs 0.
+    A unit that is never active has no rate to divide by: it weighs 1, the others' mean. One that is
+    never annotated weighs 0.
     """
-    annotated = known > 0
-    inverse = np.where(annotated, known / np.maximum(positives, 1), 0.0)
-    scale = annotated.sum() / inverse.sum() if annotated.any() else 0.0
-    return (inverse * scale).astype(np.float32)
+    rated = positives > 0
+    inverse = np.where(rated, known / np.maximum(positives, 1), 0.0)
+    scale = rated.sum() / inverse.sum() if rated.any() else 0.0
+    return np.where(rated, inverse * scale, known > 0).astype(np.float32)
 
 
 def binary_cross_entropy(logits: Array, au: Array, known: Array, weights: Array) -> Term:

@@ -16,6 +16,7 @@ from vlfau_jax.report.style import STYLE
 CURVES = (
     ("Loss", "weighted sum of the terms", ("total",)),
     ("Loss by term", "unweighted means", ("au", "dice", "local", "global")),
+    ("Mean F1 on the validation people", "never trained on", ("validation_mean_f1",)),
     ("Mean F1 on the test people", "nothing was chosen by it", ("test_mean_f1",)),
     ("Learning rate", "a step", ("learning_rate",)),
     ("Gradient norm", "before clipping", ("grad_norm",)),
@@ -128,15 +129,32 @@ def _table(scores: Mapping[str, Any]) -> str:
     )
 
 
+def _each(value: Any, nothing: str = "") -> str:
+    """A protocol field as text, None as `nothing`; of a mixture it holds a dict by data set."""
+    if isinstance(value, Mapping):
+        return "; ".join(f"{escape(name)}: {_each(one, nothing)}" for name, one in value.items())
+    return nothing if value is None else escape(str(value))
+
+
 def _protocol(scores: Mapping[str, Any]) -> str:
-    people = scores["test_subjects"]
+    people, kept_back = scores["test_subjects"], scores["validation_subjects"]
     count = f"{len(people)} {'person' if len(people) == 1 else 'people'}"
+    alone = "".join(
+        f" {escape(name)} alone: mean F1 {share(one['mean_f1'])} (all on "
+        f"{share(one['floors']['all_on'])}, best constant "
+        f"{share(one['floors']['best_constant'])}) over the {one['units_scored']} units with "
+        f"positives of AU {', '.join(map(str, one['aus']))}, {one['frames']:,} frames."
+        for name, one in scores["per_dataset"].items()
+    )
     return (
         f"{escape(scores['dataset'])}, fold {scores['fold']}, {escape(scores['epoch'])} step "
         f"{scores['step']:,}, {scores['frames']:,} test frames of {count} never trained on: "
         f"{escape(', '.join(people))}. Threshold {scores['threshold']:g}; "
-        f"{escape(scores['average'])}. Labels: {escape(scores['label_rule'])}; excluded "
-        f"stretches: {escape(scores['excluded_stretches'])}. Crop rule "
+        f"{escape(scores['average'])}.{alone} Kept back for validation: "
+        f"{escape(', '.join(kept_back)) or 'nobody'}. Labels: {_each(scores['label_rule'])}; "
+        f"excluded stretches: {_each(scores['excluded_stretches'])}; raw layout: "
+        f"{_each(scores['layout'])}; camera: {_each(scores['camera'], 'the only one')}; frame "
+        f"offset: {_each(scores['frame_offset'])}. Crop rule "
         f"{escape(scores['crop_rule']['name'])} ({escape(scores['crop_rule']['digest'])}), "
         f"{scores['image_size']} px. Began from {escape(scores['beginning'])}. "
         f"Config {escape(scores['config_digest'][:12])}."

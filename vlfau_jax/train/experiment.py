@@ -12,8 +12,11 @@ from jax.sharding import Mesh
 
 from vlfau_jax.data.batch import Spec, spec
 from vlfau_jax.data.captions import CaptionTables
-from vlfau_jax.data.folds import split_subjects
-from vlfau_jax.data.pipeline import DataOptions, Dataset, open_prepared
+from vlfau_jax.data.dataset import Dataset, open_dataset
+from vlfau_jax.data.folds import Split
+from vlfau_jax.data.options import DataOptions
+from vlfau_jax.data.protocol import protocol
+from vlfau_jax.data.sampling import row_weights
 from vlfau_jax.data.vocabulary import Vocabulary
 from vlfau_jax.errors import UserError
 from vlfau_jax.model.options import ModelOptions
@@ -37,7 +40,8 @@ class TrainOptions:
         checkpoint_every: steps between checkpoints; the last step always has one.
         keep: newest checkpoints to keep.
         log_every: steps between lines of metrics.jsonl.
-        eval_every: steps between scores on the test subjects; 0 for never.
+        eval_every: steps between scores on the validation subjects (data.validation_subjects),
+            or on the test subjects where there are none; 0 for never.
         warm_start: safetensors file of parameters to begin from; empty for random ones.
     """
 
@@ -76,9 +80,8 @@ class Experiment:
 
     Attributes:
         settings: what was asked for.
-        dataset: the prepared set.
-        train_subjects: whose faces are trained on.
-        test_subjects: whose faces are kept back.
+        dataset: the prepared sets.
+        split: whose faces are trained on, and whose are kept back.
         vocabulary: the words.
         captions: the token tables for `captions.aus`, the units of this experiment in order.
         spec: the global batch.
@@ -92,8 +95,7 @@ class Experiment:
 
     settings: Settings
     dataset: Dataset
-    train_subjects: tuple[str, ...]
-    test_subjects: tuple[str, ...]
+    split: Split
     vocabulary: Vocabulary
     captions: CaptionTables
     spec: Spec
@@ -103,6 +105,18 @@ class Experiment:
     optimizer: optax.GradientTransformation
     schedule: optax.Schedule
     abstract: TrainState
+
+    @property
+    def scored(self) -> str:
+        """Which side of `split` the scores during training are of: "validation" or "test"."""
+        return "validation" if self.split.validation else "test"
+
+    @property
+    def spoken(self) -> int:
+        """Training faces with a global sentence: all that their set codes is known."""
+        rows, labels = self.dataset.training_rows(self.split.train), self.dataset.labels
+        uncoded = ~self.dataset.coded[labels.part[rows]]
+        return int((labels.known[rows] | uncoded).all(1).sum())
 
     def train_step(self) -> TrainStep:
         """The jitted step of this experiment."""
@@ -133,10 +147,13 @@ class Experiment:
 
     def inference_record(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """All besides parameters that an answer of the model depends on, as JSON can hold it."""
+        read_as = protocol(self.dataset, self.settings.data)
         return {
             "dataset": self.dataset.name,
             "synthetic": self.dataset.synthetic,
             "crop": self.dataset.crop,
+            **{key: read_as[key] for key in ("layout", "camera", "frame_offset")},
+            "frames": {s: self.dataset.set_of(s).people[s]["frames"] for s in self.split.train},
             "image_size": self.settings.data.image_size,
             "normalisation": {"mean": IMAGE_MEAN, "std": IMAGE_STD},
             "aus": self.captions.aus,
@@ -144,8 +161,9 @@ class Experiment:
             "lengths": [self.captions.local_length, self.captions.global_length],
             "model": asdict(self.model.options),
             "fold": self.settings.data.fold,
-            "train_subjects": self.train_subjects,
-            "test_subjects": self.test_subjects,
+            "train_subjects": self.split.train,
+            "validation_subjects": self.split.validation,
+            "test_subjects": self.split.test,
             "ema_decay": self.settings.optimizer.ema_decay,
             "warm_start": None,  # the loop says otherwise
             "steps": self.settings.train.steps,
@@ -164,21 +182,12 @@ def prepare(settings: Settings) -> Experiment:
     _check_fit(settings)
     mesh = make_mesh(settings.mesh)
     check_batch_size(train.batch_size, mesh)
-    dataset = open_prepared(data.name, data.data_dir, data.variant)
-    aus = dataset.select(data.aus)
-    if settings.objective.local_branches > len(aus):
-        raise UserError(
-            f"objective.local_branches={settings.objective.local_branches}: "
-            f"there are {len(aus)} action units; give 0 for all of them"
-        )
-    train_subjects, test_subjects = split_subjects(data.name, dataset.subjects, data.fold)
-    if not dataset.frames(train_subjects):
-        raise UserError(f"data.fold={data.fold} leaves no face of {dataset.folder} to train on")
-    if train.eval_every and not test_subjects:
-        raise UserError(
-            f"train.eval_every={train.eval_every} asks for scores, but data.fold={data.fold} "
-            "tests nobody; give 0 or fold 1, 2 or 3"
-        )
+    dataset = open_dataset(data)
+    aus = dataset.aus
+    split = dataset.split(data.fold, data.validation_subjects, settings.seed)
+    rows = dataset.training_rows(split.train)
+    _check_people(settings, dataset, split)
+    row_weights(dataset.labels, rows, data, [one.name for one in dataset.sets])  # or UserError
     vocabulary = Vocabulary.build()
     captions = CaptionTables(aus, vocabulary)
     batch = spec(
@@ -198,14 +207,13 @@ def prepare(settings: Settings) -> Experiment:
     return Experiment(
         settings=settings,
         dataset=dataset,
-        train_subjects=train_subjects,
-        test_subjects=test_subjects,
+        split=split,
         vocabulary=vocabulary,
         captions=captions,
         spec=batch,
         mesh=mesh,
         model=model,
-        class_weights=_class_weights(dataset, train_subjects, aus),
+        class_weights=class_weights(*dataset.label_counts(rows)),
         optimizer=optimizer,
         schedule=schedule,
         abstract=abstract_state(
@@ -217,6 +225,37 @@ def prepare(settings: Settings) -> Experiment:
             averaged=settings.optimizer.ema_decay > 0,
         ),
     )
+
+
+def _check_people(settings: Settings, dataset: Dataset, split: Split) -> None:
+    """Refuses a split that leaves nothing to train on, or nothing to score meanwhile."""
+    data, every = settings.data, settings.train.eval_every
+    if not len(dataset.training_rows(split.train)):
+        reason = (
+            f"no label of AU {', '.join(map(str, dataset.aus))} is known in their frames"
+            if len(dataset.rows(split.train))
+            else "all their frames are in excluded stretches"
+        )
+        raise UserError(
+            f"data.fold={data.fold} leaves no face of {dataset.folder} to train on: of "
+            f"{', '.join(split.train)}, {reason}"
+        )
+    scored = split.validation or split.test
+    if every and not scored:
+        raise UserError(
+            f"train.eval_every={every} asks for scores, but data.fold={data.fold} "
+            "tests nobody; give 0, fold 1, 2 or 3, or data.validation_subjects"
+        )
+    if every and not len(dataset.training_rows(scored)):
+        fault, remedy = (
+            (f"data.validation_subjects={data.validation_subjects}", "give more subjects")
+            if split.validation
+            else (f"train.eval_every={every}", "give 0, or data.validation_subjects")
+        )
+        raise UserError(
+            f"{fault}: every frame of {', '.join(scored)} is in an excluded stretch or has no "
+            f"known label; {remedy}"
+        )
 
 
 def _check_fit(settings: Settings) -> None:
@@ -270,9 +309,3 @@ def _check_fit(settings: Settings) -> None:
                 f"objective.{name}_ramp={ramp}: model.{name}_captions=False has no such term; "
                 "give (0, 0)"
             )
-
-
-def _class_weights(dataset: Dataset, subjects: tuple[str, ...], aus: tuple[int, ...]) -> np.ndarray:
-    columns = [dataset.aus.index(au) for au in aus]
-    positives, known = dataset.label_counts(subjects)
-    return class_weights(positives[columns], known[columns])

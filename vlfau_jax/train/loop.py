@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +21,7 @@ from vlfau_jax.train.checkpoint import Checkpoints, params_digest
 from vlfau_jax.train.clock import Clock
 from vlfau_jax.train.experiment import Experiment, Settings, TrainOptions, prepare
 from vlfau_jax.train.progress import Progress
-from vlfau_jax.train.provenance import check_provenance, file_digest
+from vlfau_jax.train.provenance import check_provenance, file_digest, seen_people
 from vlfau_jax.train.state import TrainState
 from vlfau_jax.train.step import TrainStep, abstract_batch
 from vlfau_jax.train.warm_start import load_warm_start
@@ -29,8 +30,8 @@ from vlfau_jax.train.writer import MetricWriter
 
 __all__ = ["Evaluator", "TrainOptions", "train"]
 
-# (experiment, parameters on the devices, the average where one is kept) -> scores on the test
-# subjects, by name.
+# (experiment, parameters on the devices, the average where one is kept) -> scores by name, on the
+# subjects of `experiment.scored`.
 Evaluator = Callable[[Experiment, Any], Mapping[str, float]]
 
 
@@ -49,11 +50,12 @@ def train(
         workdir: gets config.json, checkpoints/, metrics.jsonl, tensorboard/ and final.json.
         resume: goes on from the newest checkpoint, if there is one.
         overwrite: removes an earlier run first.
-        evaluator: scores the test subjects every `train.eval_every` steps.
+        evaluator: scores people who are kept back every `train.eval_every` steps.
 
     Raises:
         UserError: the experiment cannot run as asked, or the workdir is in use.
         RunError: a value became infinite or NaN, or SIGTERM asked for an end (after a checkpoint).
+        KeyboardInterrupt: Ctrl-C did; its text says what is saved.
     """
     if settings.train.eval_every and evaluator is None:
         raise ValueError("train.eval_every asks for scores, but no evaluator was given")
@@ -65,6 +67,7 @@ def train(
     with Checkpoints(workdir, settings.train.keep) as checkpoints:
         inference = experiment.inference_record(config)
         run = _Run(experiment, workdir, checkpoints, Clock(), evaluator, inference)
+        run.tell_what_is_trained()
         state, start = run.begin(beginning)
         state = run.steps(state, start, run.compile())
         return run.finish(state)
@@ -98,6 +101,24 @@ class _Run:
             state = e.initial_state(params)
         return state, 0
 
+    def tell_what_is_trained(self) -> None:
+        """One line before the minutes in which the step compiles."""
+        e = self.experiment
+        size = sum(leaf.size for leaf in jax.tree.leaves(e.abstract.params))
+        faces = len(e.dataset.training_rows(e.split.train))
+        sides = ((len(people), side) for side, people in e.split._asdict().items())
+        self._tell(
+            f"{size:,} parameters, {faces:,} training faces of {e.dataset.name} fold "
+            f"{e.settings.data.fold} ({', '.join(f'{n} {side}' for n, side in sides)} subjects); "
+            "compiling"
+        )
+        if "global" in e.model.options.captions and not e.spoken:
+            self._tell(
+                "no training face has a sentence about the whole face, since a unit is unknown in "
+                "each: its captioner learns nothing; choose data.aus that are known together, or "
+                "model.global_captions=False"
+            )
+
     def _tell(self, what: str) -> None:
         print(f"{self.workdir}: {what}", file=sys.stderr)
 
@@ -113,11 +134,24 @@ class _Run:
                 file=sys.stderr,
             )
 
+    def _tell_who_is_scored(self) -> None:
+        e = self.experiment
+        people = f"{e.scored} subjects {', '.join(getattr(e.split, e.scored))}"
+        choice = (
+            ""
+            if e.scored == "validation"
+            else "; choose nothing by them, or keep some training "
+            "subjects back with data.validation_subjects"
+        )
+        self._tell(f"train.eval_every={e.settings.train.eval_every} scores the {people}{choice}")
+
     def _check_same_data(self, before: Mapping[str, Any]) -> None:
         """`data.data_dir` may move between machines; what it holds may not change."""
         now = json.loads(json.dumps(self.inference))
-        for key in ("dataset", "crop", "aus", "vocabulary", "train_subjects", "normalisation"):
-            if before[key] != now[key]:
+        same = ("dataset", "synthetic", "crop", "aus", "vocabulary", "train_subjects")
+        same += ("normalisation", "layout", "camera", "frame_offset", "frames")
+        for key in same:
+            if before.get(key, now[key]) != now[key]:  # an earlier version knew fewer
                 raise UserError(
                     f"--resume: {self.workdir} was trained with {key} {_short(before[key])}, but "
                     f"{self.experiment.dataset.folder} gives {_short(now[key])}"
@@ -132,9 +166,11 @@ class _Run:
     def steps(self, state: TrainState, start: int, step: TrainStep) -> TrainState:
         """Trains from step `start` to the last one; step k uses batch k - 1 of the stream."""
         e, o, clock = self.experiment, self.experiment.settings.train, self.clock
+        if o.eval_every:
+            self._tell_who_is_scored()
         batches = train_iterator(
             e.dataset,
-            e.train_subjects,
+            e.dataset.training_rows(e.split.train),
             e.captions,
             e.settings.data,
             batch_size=o.batch_size,
@@ -149,7 +185,7 @@ class _Run:
             Progress(
                 writer, clock, start=start, steps=o.steps, images=o.batch_size, every=o.log_every
             ) as progress,
-            _sigterm() as asked_to_end,
+            _stop_signals() as asked_to_end,
         ):
             for k in range(start + 1, o.steps + 1):
                 with clock("data_wait"):
@@ -164,15 +200,19 @@ class _Run:
                     self.save(k, state, progress)
                 if ending:
                     self.checkpoints.wait()
-                    raise RunError(f"ended by SIGTERM after step {k}, saved; go on with --resume")
+                    saved = f"after step {k}, saved; go on with --resume"
+                    if ending == signal.SIGINT:
+                        raise KeyboardInterrupt(saved)
+                    raise RunError(f"ended by SIGTERM {saved}")
         return state
 
     def score(self, state: TrainState, progress: Progress) -> None:
-        """Scores the test subjects, once the newest step is through."""
+        """Scores people who are kept back, once the newest step is through."""
         with self.clock("train"):
             jax.block_until_ready(state)
         with self.clock("eval"):
-            progress.scored(self.evaluator(self.experiment, state.answering))
+            scores = self.evaluator(self.experiment, state.answering)
+            progress.scored(self.experiment.scored, scores)
 
     def save(self, k: int, state: TrainState, progress: Progress) -> None:
         """Starts a checkpoint of a state whose step is known to be finite."""
@@ -200,7 +240,7 @@ class _Run:
 
 
 # Parameters to begin with, and what the record says of where they come from.
-Beginning = tuple[Any, dict[str, str] | None]
+Beginning = tuple[Any, dict[str, Any] | None]
 
 
 def _beginning(experiment: Experiment) -> Beginning:
@@ -211,9 +251,8 @@ def _beginning(experiment: Experiment) -> Beginning:
         params = load_warm_start(Path(path), wanted, "model.backbone_weights")
         return params, {"file": path, "sha256": file_digest(Path(path))}
     if path := e.settings.train.warm_start:
-        note = check_provenance(
-            Path(path), e.dataset, e.test_subjects, e.captions.aus, e.vocabulary.words
-        )
+        kept_back = seen_people(e.dataset, e.split.validation + e.split.test)
+        note = check_provenance(Path(path), kept_back, e.captions.aus, e.vocabulary.words)
         params = load_warm_start(Path(path), wanted)
         return params, {"file": path, "sha256": file_digest(Path(path)), **note}
     return None, None
@@ -225,11 +264,24 @@ def _short(value: Any) -> str:
 
 
 @contextmanager
-def _sigterm() -> Iterator[Callable[[], bool]]:
-    """Turns SIGTERM into a question that the loop asks between steps."""
-    received = []
-    before = signal.signal(signal.SIGTERM, lambda *_: received.append(True))
+def _stop_signals() -> Iterator[Callable[[], int]]:
+    """Turns SIGTERM and Ctrl-C into a question that the loop asks between steps: which, or 0.
+
+    A second Ctrl-C ends at once.
+    """
+    received: list[int] = []
+
+    def hear(number: int, _: object) -> None:
+        if number == signal.SIGINT:
+            if received:
+                raise KeyboardInterrupt
+            # Not by print: the signal may have come in the middle of one.
+            os.write(2, b"\nsaving after this step; Ctrl-C again ends at once\n")
+        received.append(number)
+
+    before = {number: signal.signal(number, hear) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield lambda: bool(received)
+        yield lambda: received[0] if received else 0
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -33,9 +33,11 @@ class Progress(AbstractContextManager):
         if previous:
             self._settle(*previous)
 
-    def scored(self, scores: Mapping[str, float]) -> None:
-        """Scores on the test subjects, for the line of the newest step."""
-        self._pending[2].update({f"test_{name}": float(value) for name, value in scores.items()})
+    def scored(self, people: str, scores: Mapping[str, float]) -> None:
+        """Scores of `people`, "test" or "validation", for the line of the newest step."""
+        self._pending[2].update(
+            {f"{people}_{name}": float(value) for name, value in scores.items()}
+        )
 
     def flush(self) -> None:
         """Waits for the newest step and settles it."""
