@@ -48,10 +48,10 @@ def prepared(raw_faces: Path) -> Path:
     return raw_faces.parent / "prepared"
 
 
-def untrained(prepared: Path, run: Path, **changes: object) -> Path:
+def untrained(prepared: Path, run: Path, data: dict | None = None, **changes: object) -> Path:
     """What `train` leaves behind in `run`, with a random network; fold 1 tests F004 of three.
 
-    `changes` are model options other than the tiny network's.
+    `data` are other data options, and `changes` model options other than the tiny network's.
     """
     from vlfau_jax.settings import resolve
     from vlfau_jax.train.checkpoint import Checkpoints
@@ -73,7 +73,7 @@ def untrained(prepared: Path, run: Path, **changes: object) -> Path:
     }
     settings = resolve(
         {
-            "data": {"data_dir": str(prepared), "image_size": 32},
+            "data": {"data_dir": str(prepared), "image_size": 32} | (data or {}),
             "model": tiny | changes,
             "train": {"batch_size": 8},
             "mesh": {"data": 1},

@@ -6,17 +6,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
 import vlfau_jax.evaluate as evaluating
+from tests.conftest import untrained
+from tests.data.sets import Person, write_set
 from vlfau_jax.data.captions import global_description
-from vlfau_jax.data.faces import decode_image
-from vlfau_jax.data.pipeline import open_prepared
+from vlfau_jax.data.dataset import open_dataset
+from vlfau_jax.data.frames import decode_image
 from vlfau_jax.data.transforms import resize
 from vlfau_jax.data.vocabulary import PAD, START
 from vlfau_jax.errors import UserError
 from vlfau_jax.facs import BP4D_AUS
 from vlfau_jax.model.vlfau import normalise
 from vlfau_jax.objectives.caption_metrics import stated
+from vlfau_jax.settings import resolve
+from vlfau_jax.train.experiment import prepare
 from vlfau_jax.trained import load_trained
 
 
@@ -31,6 +36,12 @@ def run(workdir, tmp_path_factory):
 def lines(run):
     folder, _ = run
     return [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+
+
+def source_of(trained):
+    """The pictures of the person whom fold 1 tests."""
+    dataset = open_dataset(trained.data)
+    return dataset.source(dataset.rows(["F004"]))
 
 
 def test_scores_json_holds_what_scripts_rely_on(run):
@@ -52,8 +63,8 @@ def test_scores_json_holds_what_scripts_rely_on(run):
 
 
 def test_lines_are_the_test_set_frame_by_frame(run, lines, workdir):
-    dataset = open_prepared("bp4d", load_trained(workdir).data.data_dir)
-    examples = list(dataset.source(["F004"]))
+    prepared = open_dataset(load_trained(workdir).data).folder
+    examples = list(tfds.builder_from_directory(prepared).as_data_source("F004"))
     assert len(lines) == len(examples) == run[1]["frames"] > 20
     assert len(lines) % 24, "24 rows a batch on 8 devices: some of the last must be filling rows"
     for line, example in zip(lines, examples, strict=True):
@@ -99,10 +110,8 @@ def test_scores_follow_from_the_lines(run, lines):
 
 def test_a_lines_probabilities_are_the_models_for_that_frame(lines, workdir):
     trained = load_trained(workdir)
-    dataset = open_prepared("bp4d", trained.data.data_dir)
-    faces = np.stack(
-        [resize(decode_image(dataset.source(["F004"])[k]["image"]), 32) for k in (0, 10, 20)]
-    )
+    source = source_of(trained)
+    faces = np.stack([resize(decode_image(source[k]["image"]), 32) for k in (0, 10, 20)])
     run = jax.jit(trained.describe)
     expected = np.asarray(run(trained.params, faces)["au_probabilities"])
     found = [[line["per_au"][str(au)]["probability"] for au in BP4D_AUS] for line in lines[:21:10]]
@@ -111,7 +120,7 @@ def test_a_lines_probabilities_are_the_models_for_that_frame(lines, workdir):
 
 def test_sentence_probabilities_are_those_of_the_words_under_teacher_forcing(lines, workdir):
     trained = load_trained(workdir)
-    source = open_prepared("bp4d", trained.data.data_dir).source(["F004"])
+    source = source_of(trained)
     shown = (0, 10, 20)
     faces = np.stack([resize(decode_image(source[k]["image"]), 32) for k in shown])
     said = jax.jit(trained.describe)(trained.params, faces)
@@ -189,7 +198,7 @@ def test_a_model_of_global_sentences_alone_with_beams(half_workdir, tmp_path, ca
     assert "branch looks" in page and "words look" not in page
     assert "name the units" in screen and "state the truth" not in screen
     trained = load_trained(half_workdir)
-    source = open_prepared("bp4d", trained.data.data_dir).source(["F004"])
+    source = source_of(trained)
     faces = np.stack([resize(decode_image(source[k]["image"]), 32) for k in range(4)])
     greedy = jax.jit(trained.describe)(trained.params, faces)["global_tokens"]
     assert [line["sentence"] for line in lines[:4]] != [
@@ -220,6 +229,8 @@ def test_nothing_half_written_is_left(run):
         ({"crop_rule": {"name": "none", "digest": "f" * 16}}, None, "prepare the set with that"),
         ({"aus": BP4D_AUS[::-1]}, None, "order"),
         ({"train_subjects": ("F001", "F004")}, None, "trained on F004"),
+        ({"read_as": {"frame_offset": 1}}, None, "with frame_offset 0, but .* trained on 1; name"),
+        ({"read_as": {"camera": "right"}}, None, "with camera None, but .* trained on right"),
     ],
 )
 def test_what_does_not_fit_is_refused(workdir, monkeypatch, change, fold, message):
@@ -240,12 +251,58 @@ def test_no_workdir(tmp_path):
 
 
 def test_scores_while_training_are_evaluates(run, workdir):
-    from vlfau_jax.settings import resolve
-    from vlfau_jax.train.experiment import prepare
-
     experiment = prepare(resolve(json.loads((workdir / "config.json").read_text())))
-    found = evaluating.test_scores(experiment, load_trained(workdir).params)
+    found = evaluating.scores_meanwhile(experiment, load_trained(workdir).params)
     assert found["mean_f1"] == pytest.approx(run[1]["mean_f1"])
+
+
+@pytest.fixture(scope="module")
+def one_dark(tmp_path_factory):
+    """An untrained run: every unit is on in each frame of F001 and F009, and in none of F004.
+
+    Fold 1 tests F004; one of the others is kept back for validation.
+    """
+    root = tmp_path_factory.mktemp("one_dark")
+    people = [
+        Person(name, range(1, 5), np.full((4, 12), on, np.int8))
+        for name, on in (("F001", 1), ("F004", 0), ("F009", 1))
+    ]
+    write_set(root, "bp4d", people)
+    return untrained(root, root / "run", {"validation_subjects": 1})
+
+
+def test_scores_while_training_are_of_the_validation_people_alone(one_dark, monkeypatch):
+    experiment = prepare(resolve(json.loads((one_dark / "config.json").read_text())))
+    (kept_back,) = experiment.split.validation
+    scored = []
+    iterator = evaluating.eval_iterator
+
+    def watched(dataset, rows, *rest, **named):
+        scored.append({dataset.subjects[k] for k in dataset.labels.subject[rows]})
+        return iterator(dataset, rows, *rest, **named)
+
+    monkeypatch.setattr(evaluating, "eval_iterator", watched)
+    found = evaluating.scores_meanwhile(experiment, load_trained(one_dark).params)
+    assert scored == [{kept_back}] and kept_back != "F004"
+    assert not np.isnan(found["mean_f1"])  # as it would be of F004
+
+
+def test_the_constant_floor_is_that_of_the_training_people(one_dark):
+    scores = evaluating.evaluate(one_dark, batch_size=8)
+    assert scores["test_subjects"] == ["F004"] and len(scores["train_subjects"]) == 1
+    # All on, as in training, is wrong of F004 everywhere; their own state would be right.
+    assert scores["explanations"]["polarity_constant"] == 0
+
+
+def test_scores_json_says_what_shaped_training(run):
+    _, scores = run
+    shaping = scores["data"]
+    assert shaping.keys() >= {
+        *("balance_classes", "balance_subjects", "mixture_weights", "min_area", "flip"),
+        *("jitter", "erasing", "threshold", "validation_subjects"),
+    }
+    assert shaping["validation_subjects"] == 0 and shaping["flip"] is True
+    assert "data_dir" not in shaping
 
 
 def test_an_undefined_score_is_a_dash_on_the_screen(run):

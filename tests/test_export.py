@@ -47,6 +47,16 @@ def test_the_folder_is_self_contained(model_folder):
     assert "synthetic" in (model_folder / "README.md").read_text()
 
 
+def test_the_card_asks_for_the_file_that_the_crop_rule_reads(workdir, model_folder):
+    trained = load_trained(workdir)
+    cards = {
+        name: exporting._card(dataclasses.replace(trained, crop_rule={"name": name}))
+        for name in ("cascade", "yunet")
+    }
+    assert cards["cascade"] == (model_folder / "README.md").read_text()
+    assert "--out=DIR --crop_file=FILE\n" in cards["yunet"]
+
+
 def test_the_files_give_the_live_models_answers(workdir, images, answers):
     trained = load_trained(workdir)
     live = jax.jit(trained.describe)

@@ -14,7 +14,17 @@ FLOORS = (
     ("objectives",),
     ("sharding",),
     ("train",),
-    ("trained", "prediction", "evaluate", "report", "export", "predict", "pretrained"),
+    (
+        "trained",
+        "prediction",
+        "evaluate",
+        "report",
+        "export",
+        "predict",
+        "pretrained",
+        "look",
+        "benchmark",
+    ),
     ("settings", "__main__"),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

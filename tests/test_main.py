@@ -1,6 +1,7 @@
 """The command line's contract: one line and exit code 2 for a mistake, help everywhere."""
 
 import shutil
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -31,6 +32,7 @@ def test_every_verb_has_help_that_names_its_flags(capsys, verb):
     assert code == 0
     assert not err
     assert all(f"--{flag}" in out for flag in VERBS[verb].required)
+    assert "default )" not in out and "default False" not in out
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -66,6 +68,13 @@ DEMO = ("train", "--config=configs/demo.py", "--workdir=/nowhere/run")
         (("synthesize", "--layout=disfaa", "--out=/nowhere"), "disfaa"),
         (("synthesize", "--layout=bp4d", "--out=/nowhere", "--subjects=x"), "subjects"),
         (("prepare", "--dataset=bp4d", "--raw_dir=/nowhere", "--data_dir=/nowhere/p"), "/nowhere"),
+        (("prepare", "--dataset=bp4d", "--raw_dir=/n", "--data_dir="), "--data_dir is empty"),
+        (("prepare", "--dataset=bp4d", "--raw_dir=", "--data_dir=/n"), "--raw_dir is empty"),
+        (("synthesize", "--layout=bp4d", "--out="), "--out is empty"),
+        (("benchmark", "--config=configs/demo.py", "--out="), "--out is empty"),
+        ((*DEMO[:2], "--workdir="), "--workdir is empty"),
+        (("evaluate", "--workdir=/" + "x" * 300), "File name too long"),
+        (("synthesize", "--layout=folder", "--out=/proc/nowhere"), "/proc/nowhere"),
         (("evaluate", "--workdir=/nowhere"), "/nowhere"),
         (("evaluate", "--workdir=/nowhere", "--beams=0"), "--beams=0: give 1"),
         (("evaluate", "--workdir=/nowhere", "--beams=wide"), "beams"),
@@ -140,3 +149,15 @@ def test_a_workdir_in_use_is_refused(capsys, workdir):
     assert (code, err.count("\n")) == (2, 1)
     assert "is in use" in err
     assert "--resume" in err
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [("", "interrupted\n"), ("2 shards are kept", "interrupted: 2 shards are kept\n")],
+)
+def test_ctrl_c_is_one_line_and_exit_code_130(capsys, monkeypatch, text, line):
+    def stopped(*_):
+        raise KeyboardInterrupt(*filter(None, [text]))
+
+    monkeypatch.setitem(VERBS, "prepare", replace(VERBS["prepare"], define=stopped))
+    assert run(capsys, "prepare") == (130, "", line)

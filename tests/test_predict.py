@@ -9,7 +9,9 @@ import pytest
 
 import vlfau_jax.export as exporting
 import vlfau_jax.trained as trained
-from vlfau_jax.data.faces import crop_rule, find_and_crop, read_image
+from vlfau_jax.__main__ import main
+from vlfau_jax.data.faces import crop_rule, find_and_crop
+from vlfau_jax.data.frames import read_image
 from vlfau_jax.data.transforms import resize
 from vlfau_jax.errors import RunError, UserError
 from vlfau_jax.facs import BP4D_AUS
@@ -233,6 +235,67 @@ def test_a_config_that_does_not_fit_is_refused(model_folder, tmp_path, change, m
     edit(folder, change)
     with pytest.raises(UserError, match=message):
         Exported(folder)
+
+
+def cropped_by(model_folder, tmp_path, name, file=""):
+    """The model folder as if its training faces had been cropped by another rule."""
+    folder = changed(model_folder, tmp_path)
+    rule = crop_rule(name, 64, str(file))
+    edit(folder, lambda config: config.update(crop_rule=rule.describe()))
+    return folder
+
+
+def test_a_rules_model_file_must_be_the_one_of_the_training(model_folder, tmp_path, monkeypatch):
+    mine, other = tmp_path / "mine.onnx", tmp_path / "other.onnx"
+    mine.write_bytes(b"1")
+    other.write_bytes(b"2")
+    folder = cropped_by(model_folder, tmp_path, "yunet", mine)
+    digest = crop_rule("yunet", 64, str(mine)).parameters["file_sha256"]
+    for file, message in (
+        ("", f"YuNet's ONNX model of SHA-256 {digest}; give that file as --crop_file"),
+        (other, f"other.onnx is not the file that .*expected {digest}"),
+        (tmp_path / "gone.onnx", "gone.onnx is no file; expected YuNet"),
+    ):
+        with pytest.raises(UserError, match=message) as error:
+            Exported(folder, str(file))
+        assert "\n" not in str(error.value)
+    moved = mine.rename(tmp_path / "renamed.onnx")
+    assert Exported(folder, str(moved)).rule.file == str(moved)
+
+
+def test_a_file_for_a_rule_that_reads_none_is_refused(model_folder, pictures, tmp_path, capsys):
+    flags = [f"--model={model_folder}", f"--out={tmp_path}", "--crop_file=x.onnx"]
+    assert main(["predict", *flags, str(pictures)]) == 2
+    assert "--crop_file=x.onnx: the crop rule cascade reads no file" in capsys.readouterr().err
+
+
+def test_faces_are_found_by_tables_where_the_model_was_trained_so(model_folder, pictures, tmp_path):
+    table = tmp_path / "boxes.csv"
+    table.write_text(f"source,left,top,width,height\n{pictures / '1.jpg'},20,20,50,50\n")
+    folder = cropped_by(model_folder, tmp_path, "box", table)
+    with pytest.raises(UserError, match="--crop=box needs a --crop_file"):
+        Exported(folder)
+    inputs, out = [pictures / "1.jpg", pictures / "2.jpg"], tmp_path / "out"
+    summary = predict(folder, inputs, out, batch_size=3, crop_file=str(table))
+    assert (summary.described, dict(summary.losses)) == (1, {"not in the table": 1})
+    # As a set was prepared with: sources below the folder that is read.
+    table.write_text("source,left,top,width,height\ndeep/7.jpg,20,20,50,50\n")
+    summary = predict(folder, [pictures], out, batch_size=3, crop_file=str(table), overwrite=True)
+    assert [path.name for path, _ in summary.first] == ["7.jpg"]
+    assert summary.losses["not in the table"] == 5 and summary.losses["unreadable"] == 1
+    (table.with_name("landmarks.csv")).write_text(
+        "frame,left_eye_x,left_eye_y,right_eye_x,right_eye_y\n1,35,40,60,41\n"
+    )
+    shutil.rmtree(folder)
+    folder = cropped_by(model_folder, tmp_path, "landmarks")
+    for name in ("1.jpg", "2.jpg"):
+        shutil.copy(pictures / name, tmp_path)
+    inputs = [tmp_path / "1.jpg", tmp_path / "2.jpg"]
+    summary = predict(folder, inputs, out, batch_size=3, overwrite=True)
+    assert (summary.described, dict(summary.losses)) == (1, {"not in the table": 1})
+    (table.with_name("landmarks.csv")).write_text("frame,left_eye_x\n")
+    with pytest.raises(UserError, match=r"landmarks\.csv:1: expected a header"):
+        predict(folder, inputs, out, batch_size=3, overwrite=True)
 
 
 def test_a_folder_from_before_the_switches_still_opens(model_folder, tmp_path):

@@ -4,6 +4,7 @@ That the values are right is shown in model/test_swin_parity.py.
 """
 
 import json
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -16,6 +17,7 @@ from safetensors.torch import load_file as load_torch
 from safetensors.torch import save_file as save_torch
 from transformers import SwinConfig, SwinForImageClassification
 
+from vlfau_jax import pretrained
 from vlfau_jax.__main__ import main
 from vlfau_jax.data.batch import spec
 from vlfau_jax.errors import UserError
@@ -270,6 +272,21 @@ def test_a_warm_start_says_where_it_comes_from(workdir, tmp_path, capsys):
         assert "backbone/norm/scale" in list(file.keys())
     with pytest.raises(UserError, match="exists"):
         write_warm_start(workdir, path)
+
+
+def test_a_chain_of_warm_starts_names_all_whom_it_saw(workdir, tmp_path, monkeypatch):
+    trained = load_trained(workdir)
+    record = {"file": "w", "sha256": "s", "people": "1", "seen": [["disfa", "SN001", ""]]}
+    begun = replace(trained, begun_from=record)
+    assert begun.warm_start == {"file": "w", "sha256": "s", "people": "1"}
+    monkeypatch.setattr(pretrained, "load_trained", lambda *_: begun)
+    write_warm_start(workdir, tmp_path / "warm.safetensors")
+    with safe_open(tmp_path / "warm.safetensors", "numpy") as file:
+        note = file.metadata()
+    names = {(name, person): digest for name, person, digest in json.loads(note["people"])}
+    assert names.keys() == {("bp4d", "F001"), ("bp4d", "M002"), ("disfa", "SN001")}
+    assert names["bp4d", "F001"] and not names["disfa", "SN001"]
+    assert note["dataset"] == "bp4d+disfa"
 
 
 def test_a_scanned_run_leaves_looped_files(workdir, tmp_path):

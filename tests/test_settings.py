@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vlfau_jax.data.expected import DISFA_EXCLUDED, PUBLISHED
+from vlfau_jax.data.folds import PARTS
 from vlfau_jax.errors import UserError
 from vlfau_jax.settings import Settings, check_key, default_config, resolve
 
@@ -31,6 +33,31 @@ def test_every_experiment_resolves_and_says_what_it_is(name):
     module = importlib.import_module(f"configs.{name}")
     assert isinstance(resolve(module.get_config()), Settings)
     assert module.__doc__
+
+
+def test_the_papers_configs_share_a_network_and_take_20_epochs_of_fold_1():
+    def trained(name, excluded):
+        stretches = ((s, run) for s, runs in excluded.items() for run in runs)
+        lost = [(s, first, last) for s, (first, last) in stretches]
+        runs = [(s, first, last) for (s, _), (first, last) in PUBLISHED[name].runs.items()]
+        people = {s for part in PARTS[name][:2] for s in part}
+        return sum(
+            sign * (last - first + 1)
+            for sign, some in ((1, runs), (-1, lost))
+            for s, first, last in some
+            if s in people
+        )
+
+    frames = {"bp4d": trained("bp4d", {}), "disfa": trained("disfa", DISFA_EXCLUDED)}
+    frames["bp4d_disfa"] = frames["bp4d"] + frames["disfa"]
+    networks = set()
+    for file, count in frames.items():
+        config = resolve(importlib.import_module(f"configs.{file}").get_config("swin_t"))
+        assert config.train.steps == count * 20 // config.train.batch_size
+        assert config.data.name == file.replace("_", "+")
+        networks.add((config.model, config.optimizer, config.objective, config.data.image_size))
+        assert f"{count:,} frames" in importlib.import_module(f"configs.{file}").__doc__
+    assert len(networks) == 1
 
 
 def test_an_unknown_key_names_the_nearest():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from vlfau_jax import evaluate as evaluating
+from vlfau_jax import trained as trained_module
 from vlfau_jax.export import export
 from vlfau_jax.train.checkpoint import Checkpoints, load_inference
 from vlfau_jax.train.state import TrainState
@@ -37,3 +38,10 @@ def test_the_average_is_evaluated_and_exported(averaged, tmp_path):
     assert (scores["ema_decay"], scores["step"]) == (0.9, found.step)
     model = export(folder, tmp_path / "model")
     assert '"ema_decay": 0.9' in (model / "config.json").read_text()
+
+
+def test_a_checkpoint_of_before_validation_kept_nobody_back(workdir, monkeypatch):
+    params, record, step = load_inference(workdir)
+    record.pop("validation_subjects")
+    monkeypatch.setattr(trained_module, "load_inference", lambda _: (params, record, step))
+    assert load_trained(workdir).validation_subjects == ()

@@ -289,9 +289,9 @@ def test_class_weights_formula():
 
 
 def test_class_weights_of_units_never_active_or_never_annotated():
-    weights = class_weights(np.array([10, 0, 0]), np.array([100, 100, 0]))
-    np.testing.assert_allclose(weights, [2 * 10 / 110, 2 * 100 / 110, 0], rtol=1e-6)
-    np.testing.assert_array_equal(class_weights(np.zeros(2), np.zeros(2)), 0)
+    weights = class_weights(np.array([10, 20, 0, 0]), np.array([100, 100, 100, 0]))
+    np.testing.assert_allclose(weights, [2 * 10 / 15, 2 * 5 / 15, 1, 0], rtol=1e-6)
+    np.testing.assert_array_equal(class_weights(np.zeros(2), np.array([5, 0])), [1, 0])
 
 
 @settings(max_examples=50, deadline=None)

@@ -10,13 +10,14 @@ import jax
 import numpy as np
 import pytest
 
-from vlfau_jax.data.pipeline import DataOptions, Dataset
-from vlfau_jax.facs import BP4D_AUS
+from tests.data.sets import CODED
+from vlfau_jax.data import dataset
+from vlfau_jax.data.options import DataOptions
+from vlfau_jax.data.prepared_set import PreparedSet
 from vlfau_jax.model.options import ModelOptions
 from vlfau_jax.objectives.losses import ObjectiveOptions
 from vlfau_jax.settings import Settings
 from vlfau_jax.sharding.mesh import MeshOptions
-from vlfau_jax.train import experiment
 from vlfau_jax.train.experiment import TrainOptions
 from vlfau_jax.train.optimizer import OptimizerOptions
 
@@ -26,41 +27,51 @@ ONE_DEVICE = MeshOptions(1, 1, 1)
 
 
 @dataclass(frozen=True)
-class NoiseDataset(Dataset):
-    def source(self, subjects: Sequence[str]) -> Sequence[dict[str, Any]]:
+class NoiseSet(PreparedSet):
+    """Pictures of noise, made when they are asked for."""
+
+    def source(self) -> Sequence[dict[str, Any]]:
         rng = np.random.default_rng(3)
-        pictures = rng.integers(0, 256, (len(subjects) * FRAMES, 20, 20, 3), np.uint8)
+        pictures = rng.integers(0, 256, (len(self.codes["frame"]), 20, 20, 3), np.uint8)
         encoded = (cv2.imencode(".png", picture)[1].tobytes() for picture in pictures)
-        return [
-            {
-                "image": next(encoded),
-                "occurrence": rng.integers(-1, 2, len(BP4D_AUS)).astype(np.int8),
-                "subject": subject.encode(),
-                "task": np.int32(1),
-                "frame": np.int32(frame),
-                "source": b"noise",
-            }
-            for subject in subjects
-            for frame in range(FRAMES)
-        ]
+        return [{"image": image, "source": b"noise"} for image in encoded]
+
+
+def noise_set(name: str = "bp4d", subjects: Sequence[str] = SUBJECTS, seed: int = 3) -> NoiseSet:
+    """A set held in memory, `FRAMES` frames a subject; a third of its labels are unknown."""
+    rng = np.random.default_rng(seed)
+    aus, benchmark = CODED[name]
+    m = len(subjects) * FRAMES
+    unknown = np.full((m, len(aus)), -1, np.int8)
+    codes = rng.integers(-1, 2, unknown.shape).astype(np.int8)
+    person = {"frames": FRAMES, "sex": "", "fold": 0}
+    return NoiseSet(
+        name=name,
+        folder=Path(f"noise_{name}"),
+        aus=aus,
+        benchmark=benchmark,
+        subjects=tuple(subjects),
+        people=dict.fromkeys(subjects, person),
+        crop={"name": "none", "digest": "0" * 16},
+        synthetic=True,
+        layout="raw",
+        camera="",
+        frame_offset=0,
+        codes={
+            "subject": np.repeat(np.arange(len(subjects), dtype=np.int32), FRAMES),
+            "task": np.ones(m, np.int32),
+            "frame": np.tile(np.arange(1, FRAMES + 1, dtype=np.int32), len(subjects)),
+            "occurrence": unknown if name == "disfa" else codes,
+            "intensity": codes * 2 if name == "disfa" else unknown,
+        },
+    )
 
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Settings]:
     """Makes settings of a network of 20,000 parameters; keywords replace fields of `train`."""
-    n = len(BP4D_AUS)
-    counts = {"frames": FRAMES, "positives": [2] * n, "known": [4] * n}
-    noise = NoiseDataset(
-        name="bp4d",
-        folder=Path("noise"),
-        aus=BP4D_AUS,
-        subjects=SUBJECTS,
-        tasks=(1,),
-        crop={"name": "none"},
-        synthetic=True,
-        counts=dict.fromkeys(SUBJECTS, counts),
-    )
-    monkeypatch.setattr(experiment, "open_prepared", lambda *_: noise)
+    people = {"bp4d": SUBJECTS, "disfa": ("SN001", "SN003")}
+    monkeypatch.setattr(dataset, "open_set", lambda name, *_: noise_set(name, people[name]))
 
     def make(mesh: MeshOptions = ONE_DEVICE, **train: Any) -> Settings:
         return Settings(

@@ -2,8 +2,12 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from tests.train.conftest import noise_set
+from vlfau_jax.data import dataset
+from vlfau_jax.data.dataset import join
 from vlfau_jax.errors import UserError
 from vlfau_jax.train.experiment import prepare
 
@@ -52,7 +56,6 @@ def changed(settings, **sections):
             {"model": {"global_context": True}, "objective": {"global_weight": 0.0}},
             r"model\.global_context=True: objective\.global_weight=0 .*; give it a weight",
         ),
-        ({"objective": {"local_branches": 5}}, r"objective\.local_branches=5: there are 4"),
         ({"data": {"aus": (1, 99)}}, r"data\.aus.*99"),
         ({"data": {"aus": (1, 1)}}, r"data\.aus.*1, 1"),
     ],
@@ -82,19 +85,95 @@ def test_the_extremes_that_do(tiny, sections):
     assert prepare(changed(tiny(), **sections)).abstract.params
 
 
-def test_class_weights_follow_the_counts_of_the_training_subjects(tiny, monkeypatch):
-    from vlfau_jax.train import experiment
+def with_set(monkeypatch, **changes):
+    """Lets `prepare` open the noise set with some fields replaced."""
+    other = replace(noise_set(), **changes)
+    monkeypatch.setattr(dataset, "open_set", lambda *_: other)
 
+
+def test_class_weights_follow_the_labels_of_the_training_subjects(tiny, monkeypatch):
     settings = changed(tiny(), data={"aus": (2, 1), "fold": 1})
-    dataset = experiment.open_prepared()
-    train = prepare(settings).train_subjects
-    assert 0 < len(train) < len(dataset.subjects)
-    n = len(dataset.aus)
-    seen = {"frames": 5, "positives": [1, 4, *[1] * (n - 2)], "known": [5] * n}
-    unseen = {"frames": 5, "positives": [5] * n, "known": [5] * n}
-    counts = {subject: seen if subject in train else unseen for subject in dataset.subjects}
-    monkeypatch.setattr(experiment, "open_prepared", lambda *_: replace(dataset, counts=counts))
+    noise = noise_set()
+    seen = np.isin(noise.subjects, prepare(settings).split.train)[noise.codes["subject"]]
+    assert 0 < seen.sum() < len(seen)
+    occurrence = np.ones_like(noise.codes["occurrence"])  # all on, of people who are not seen
+    occurrence[seen] = 0
+    occurrence[np.flatnonzero(seen)[::5], 0] = 1
+    occurrence[seen, 1] = np.arange(seen.sum()) % 5 > 0
+    with_set(monkeypatch, codes=dict(noise.codes) | {"occurrence": occurrence})
     # 1 / r is 5 for AU1 and 5 / 4 for AU2: their mean is made 1.
     e = prepare(settings)
     assert e.captions.aus == (1, 2)
     assert e.class_weights == pytest.approx([1.6, 0.4])
+
+
+def test_class_weights_leave_validation_subjects_out(tiny, monkeypatch):
+    settings = changed(tiny(), data={"aus": (1, 2), "fold": 0, "validation_subjects": 2})
+    e = prepare(settings)
+    assert len(e.split.validation) == len(e.split.train) == 2
+    noise = noise_set()
+    occurrence = noise.codes["occurrence"].copy()
+    kept_back = np.isin(noise.subjects, e.split.validation)[noise.codes["subject"]]
+    occurrence[kept_back] = 1
+    with_set(monkeypatch, codes=dict(noise.codes) | {"occurrence": occurrence})
+    np.testing.assert_array_equal(prepare(settings).class_weights, e.class_weights)
+    occurrence[~kept_back, 0] = 1
+    assert not np.array_equal(prepare(settings).class_weights, e.class_weights)
+
+
+def test_whom_training_sees_and_who_is_scored_meanwhile(tiny):
+    nested = changed(tiny(eval_every=1), data={"fold": 1, "validation_subjects": 1})
+    e = prepare(nested)
+    assert e.scored == "validation" and e.split.test == ("M003",)
+    record = e.inference_record({})
+    assert record["validation_subjects"] == e.split.validation
+    assert record["train_subjects"] == e.split.train
+    assert prepare(changed(tiny(eval_every=1), data={"fold": 1})).scored == "test"
+    everybody = prepare(changed(tiny(eval_every=1), data={"validation_subjects": 1}))
+    assert everybody.scored == "validation" and not everybody.split.test
+    with pytest.raises(UserError, match=r"data\.validation_subjects=3 .*give at most 2"):
+        prepare(changed(tiny(), data={"fold": 1, "validation_subjects": 3}))
+
+
+def test_a_split_without_a_frame_is_refused(tiny, monkeypatch):
+    disfa = noise_set("disfa", ("SN001", "SN004"))
+    codes = dict(disfa.codes) | {"frame": np.tile(np.arange(4541, 4546, dtype=np.int32), 2)}
+    settings = changed(tiny(eval_every=1), data={"fold": 0, "validation_subjects": 1})
+    monkeypatch.setattr(dataset, "open_set", lambda *_: replace(disfa, codes=codes))
+    said = {
+        ("SN001",): r"data\.validation_subjects=1: every frame of SN004 is in an excluded stretch",
+        ("SN004",): r"noise_disfa to train on: of SN004, all their frames are in excluded",
+    }
+    found = set()
+    for seed in range(8):
+        one = replace(settings, seed=seed)
+        train = join((disfa,), one.data).split(0, 1, seed).train
+        found.add(train)
+        with pytest.raises(UserError, match=said[train]):
+            prepare(one)
+    assert found == said.keys()
+
+
+def test_test_people_without_a_frame_are_refused_where_they_would_be_scored(tiny, monkeypatch):
+    disfa = noise_set("disfa", ("SN001", "SN002", "SN004"))
+    codes = dict(disfa.codes) | {"frame": np.tile(np.arange(4541, 4546, dtype=np.int32), 3)}
+    # SN004, whom fold 1 tests, was lost in these frames.
+    monkeypatch.setattr(dataset, "open_set", lambda *_: replace(disfa, codes=codes))
+    data = {"fold": 1}
+    said = r"train\.eval_every=1: every frame of SN004 is in an excluded .*; give 0, or data\.valid"
+    with pytest.raises(UserError, match=said):
+        prepare(changed(tiny(eval_every=1), data=data))
+    assert prepare(changed(tiny(), data=data)).split.test == ("SN004",)
+    nested = changed(tiny(eval_every=1), data=data | {"validation_subjects": 1})
+    assert prepare(nested).scored == "validation"
+
+
+def test_no_known_label_to_train_on_is_refused(tiny, monkeypatch):
+    e = prepare(changed(tiny(), data={"fold": 1}))
+    noise = noise_set()
+    occurrence = noise.codes["occurrence"].copy()
+    theirs = np.isin(noise.subjects, e.split.train)[noise.codes["subject"]]
+    occurrence[np.ix_(theirs, [noise.aus.index(au) for au in e.captions.aus])] = -1
+    with_set(monkeypatch, codes=dict(noise.codes) | {"occurrence": occurrence})
+    with pytest.raises(UserError, match=r"to train on: of F001, .*no label of AU 1, 2, 4, 12 is"):
+        prepare(changed(tiny(), data={"fold": 1}))

@@ -7,10 +7,11 @@ import jax
 import numpy as np
 import pytest
 
+from tests.train.conftest import SUBJECTS, noise_set
+from vlfau_jax.data import dataset
 from vlfau_jax.errors import RunError, UserError
-from vlfau_jax.train import experiment
-from vlfau_jax.train.checkpoint import load_inference, params_digest
-from vlfau_jax.train.experiment import prepare
+from vlfau_jax.train.checkpoint import Checkpoints, load_inference, params_digest
+from vlfau_jax.train.experiment import Experiment, prepare
 from vlfau_jax.train.loop import train
 from vlfau_jax.train.provenance import provenance
 from vlfau_jax.train.warm_start import save_warm_start
@@ -22,13 +23,14 @@ def lines(workdir):
     return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
-def end_at(step):
-    """An evaluator that sends SIGTERM to this process at a step."""
+def end_at(step, *signals):
+    """An evaluator that sends signals to this process at a step."""
     steps = iter(range(1, 100))
 
     def score(experiment, params):
         if next(steps) == step:
-            os.kill(os.getpid(), signal.SIGTERM)
+            for number in signals:
+                os.kill(os.getpid(), number)
         return {"mean_f1": 0.5}
 
     return score
@@ -36,7 +38,7 @@ def end_at(step):
 
 def note(experiment):
     """The note of a warm start that fits the experiment and has seen nobody."""
-    return provenance(experiment.dataset, (), experiment.captions.aus, experiment.vocabulary.words)
+    return provenance((), experiment.captions.aus, experiment.vocabulary.words)
 
 
 def parameters(experiment, seed):
@@ -116,10 +118,9 @@ def test_a_resume_onto_other_faces_or_another_schedule_is_told(tiny, tmp_path, m
     train(tiny(steps=3), tmp_path / "run")
     settings = tiny(steps=4)
     settings = replace(settings, optimizer=replace(settings.optimizer, decay_steps=0))
-    dataset = experiment.open_prepared()
-    other = replace(dataset, crop={"name": "cascade"})
+    other = replace(noise_set(), crop={"name": "cascade"})
     with monkeypatch.context() as patch:
-        patch.setattr(experiment, "open_prepared", lambda *_: other)
+        patch.setattr(dataset, "open_set", lambda *_: other)
         with pytest.raises(UserError, match=r"with crop .*none.*gives .*cascade"):
             train(tiny(steps=4), tmp_path / "run", resume=True)
 
@@ -149,7 +150,7 @@ def test_a_damaged_file_of_the_run_is_named(tiny, tmp_path, name, said):
         train(tiny(), tmp_path / "run", resume=True)
 
 
-def test_sigterm_saves_and_a_resume_goes_on(tiny, tmp_path):
+def test_sigterm_saves_and_a_resume_goes_on(tiny, tmp_path, capsys):
     def tested(**changes):
         settings = tiny(**changes)
         return replace(settings, data=replace(settings.data, fold=1))
@@ -157,13 +158,30 @@ def test_sigterm_saves_and_a_resume_goes_on(tiny, tmp_path):
     whole = train(tested(), tmp_path / "whole")
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(RunError, match="ended by SIGTERM after step 3, saved"):
-        train(tested(eval_every=1), tmp_path / "parts", evaluator=end_at(3))
+        train(tested(eval_every=1), tmp_path / "parts", evaluator=end_at(3, signal.SIGTERM))
     assert signal.getsignal(signal.SIGTERM) is before
+    told = "train.eval_every=1 scores the test subjects M003; choose nothing by them"
+    assert told in capsys.readouterr().err
     assert not (tmp_path / "parts" / "final.json").exists()
     assert [line["test_mean_f1"] for line in lines(tmp_path / "parts")] == [0.5] * 3
     parts = train(tested(), tmp_path / "parts", resume=True)
     assert parts["params_digest"] == whole["params_digest"]
     assert parts["seconds"]["eval"] > 0
+
+
+@pytest.mark.parametrize(
+    ("times", "said"), [(1, r"^after step 2, saved; go on with --resume$"), (2, r"^$")]
+)
+def test_ctrl_c_saves_and_a_second_one_ends_at_once(tiny, tmp_path, capfd, times, said):
+    settings = tiny(eval_every=1)
+    settings = replace(settings, data=replace(settings.data, fold=1))
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt, match=said):
+        train(settings, tmp_path / "run", evaluator=end_at(2, *[signal.SIGINT] * times))
+    assert signal.getsignal(signal.SIGINT) is before
+    assert "saving after this step; Ctrl-C again ends at once" in capfd.readouterr().err
+    with Checkpoints(tmp_path / "run", keep=1) as checkpoints:
+        assert checkpoints.latest == (2 if times == 1 else None)
 
 
 def test_a_warm_start_is_where_training_begins(tiny, tmp_path):
@@ -244,7 +262,72 @@ def test_progress_goes_to_stderr(tiny, tmp_path, capsys):
 def test_what_happened_is_told(tiny, tmp_path, capsys):
     train(tiny(steps=1), tmp_path / "run", resume=True)
     told = capsys.readouterr().err
+    assert "training faces of bp4d fold 0 (4 train, 0 validation, 0 test subjects)" in told
     assert "run: --resume finds no checkpoint; training begins at step 0" in told
     assert "run: trained to step 1; final.json" in told
+    assert "no training face" not in told
     train(tiny(steps=2), tmp_path / "run", resume=True)
     assert "run: going on from step 1" in capsys.readouterr().err
+
+
+def test_weights_that_cannot_be_leave_the_earlier_run_alone(tiny, tmp_path):
+    train(tiny(steps=1), tmp_path / "run")
+    before = (tmp_path / "run" / "final.json").read_text()
+    settings = tiny(steps=1)
+    bad = replace(settings, data=replace(settings.data, mixture_weights=(0.5, 0.5)))
+    with pytest.raises(UserError, match=r"data\.mixture_weights=\(0\.5, 0\.5\): bp4d is one set"):
+        train(bad, tmp_path / "run", overwrite=True)
+    assert (tmp_path / "run" / "final.json").read_text() == before
+    assert load_inference(tmp_path / "run")[2] == 1
+
+
+def test_a_resume_onto_data_read_otherwise_is_refused(tiny, tmp_path, monkeypatch):
+    train(tiny(steps=1), tmp_path / "run")
+    person, others = noise_set().people["F001"], (*SUBJECTS[1:], "M009")
+    for changes, said in (
+        ({"frame_offset": 1}, "with frame_offset 0, but noise_bp4d gives 1"),
+        ({"camera": "right"}, 'with camera null, but noise_bp4d gives "right"'),
+        ({"layout": "me_graphau"}, 'with layout "raw", but noise_bp4d gives "me_graphau"'),
+        ({"synthetic": False}, "with synthetic true, but"),
+        ({"people": {one: person | {"frames": 4} for one in SUBJECTS}}, "with frames"),
+        (
+            {"subjects": others, "people": dict.fromkeys(others, person)},
+            "with train_subjects .*F001.*gives .*M009",
+        ),
+    ):
+        other = replace(noise_set(), **changes)
+        monkeypatch.setattr(dataset, "open_set", lambda *_, other=other: other)
+        with pytest.raises(UserError, match=said) as error:
+            train(tiny(steps=2), tmp_path / "run", resume=True)
+        assert "\n" not in str(error.value)
+    assert load_inference(tmp_path / "run")[2] == 1
+
+
+def test_a_checkpoint_of_an_earlier_version_goes_on(tiny, tmp_path, monkeypatch):
+    later = ("layout", "camera", "frame_offset", "frames")
+    record = Experiment.inference_record
+
+    def earlier(self, config):
+        return {key: value for key, value in record(self, config).items() if key not in later}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Experiment, "inference_record", earlier)
+        train(tiny(steps=1), tmp_path / "run")
+    assert train(tiny(steps=2), tmp_path / "run", resume=True)["step"] == 2
+
+
+def test_faces_without_a_sentence_are_told(tiny, tmp_path, monkeypatch, capsys):
+    told = "no training face has a sentence about the whole face"
+    noise = noise_set()
+    occurrence = noise.codes["occurrence"].copy()
+    # Every frame knows three of the four units, AU1 and AU2 in turn.
+    for au, start in ((1, 0), (2, 1)):
+        occurrence[start::2, noise.aus.index(au)] = -1
+    other = replace(noise, codes=dict(noise.codes) | {"occurrence": occurrence})
+    monkeypatch.setattr(dataset, "open_set", lambda *_: other)
+    train(tiny(steps=1), tmp_path / "run")
+    assert told in capsys.readouterr().err
+    silent = tiny(steps=1)
+    silent = replace(silent, model=replace(silent.model, global_captions=False))
+    train(silent, tmp_path / "run", overwrite=True)
+    assert told not in capsys.readouterr().err

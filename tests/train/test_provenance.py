@@ -1,32 +1,45 @@
 """A warm start may not have seen the people who are tested."""
 
+import hashlib
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from vlfau_jax.data.pipeline import Dataset
+from tests.train.conftest import noise_set
+from vlfau_jax.data.dataset import join
+from vlfau_jax.data.options import DataOptions
 from vlfau_jax.errors import UserError
 from vlfau_jax.facs import BP4D_AUS
-from vlfau_jax.train.provenance import check_provenance, provenance
+from vlfau_jax.train.provenance import (
+    check_provenance,
+    file_digest,
+    provenance,
+    seen_before,
+    seen_people,
+)
 from vlfau_jax.train.warm_start import save_warm_start
 
 WORDS = ("<pad>", "brow")
 
 
-def faces(offset, synthetic=True):
-    counts = {
-        person: {"frames": 9, "positives": [k + offset] * 12, "known": [9] * 12}
-        for k, person in enumerate(("F001", "F003", "M002"))
-    }
-    return Dataset("bp4d", Path("x"), BP4D_AUS, tuple(counts), (1,), {}, synthetic, counts)
+def faces(offset, synthetic=True, name="bp4d"):
+    """Three people whose AU1 is on in as many frames as their number and `offset` say."""
+    noise = noise_set(name, ("F001", "F003", "M002"))
+    occurrence = np.zeros_like(noise.codes["occurrence"])
+    for k in range(3):
+        occurrence[np.flatnonzero(noise.codes["subject"] == k)[: k + offset], 0] = 1
+    codes = dict(noise.codes) | {"occurrence": occurrence}
+    changed = replace(noise, codes=codes, synthetic=synthetic)
+    return join((changed,), DataOptions(name=name, aus=(12,)))
 
 
 @pytest.fixture
 def warm(tmp_path):
-    def make(dataset, people, drop=(), aus=BP4D_AUS):
-        note = provenance(dataset, people, aus, WORDS)
+    def make(seen, drop=(), aus=BP4D_AUS, **changes):
+        note = provenance(seen, aus, WORDS) | changes
         path = tmp_path / "warm.safetensors"
         save_warm_start(
             {"a": np.ones(2)}, path, {key: note[key] for key in note if key not in drop}
@@ -36,43 +49,139 @@ def warm(tmp_path):
     return make
 
 
-def test_other_people_are_fine_and_counted(warm):
-    path = warm(faces(0), ("F001", "F003"))
-    note = check_provenance(path, faces(0), ("M002",), BP4D_AUS, WORDS)
-    assert note["people"] == "2"
-    assert note["trained_on"] == "rendered faces"
+def check(path, dataset, kept_back):
+    return check_provenance(path, seen_people(dataset, kept_back), BP4D_AUS, WORDS)
+
+
+def test_other_people_are_fine_and_recorded(warm):
+    people = seen_people(faces(0), ("F001", "F003"))
+    record = check(warm(people), faces(0), ("M002",))
+    assert (record["people"], record["trained_on"]) == ("2", "rendered faces")
+    # As a checkpoint gives it back.
+    kept = json.loads(json.dumps(record | {"file": "w", "sha256": "s"}))
+    assert seen_before(kept) == people
+    assert seen_before(None) == seen_before({"file": "backbone", "sha256": "s"}) == ()
 
 
 def test_the_same_person_is_refused_by_name(warm):
-    path = warm(faces(0), ("F001", "M002"))
+    path = warm(seen_people(faces(0), ("F001", "M002")))
     with pytest.raises(UserError, match="M002, who would be tested"):
-        check_provenance(path, faces(0), ("M002",), BP4D_AUS, WORDS)
+        check(path, faces(0), ("M002",))
 
 
 def test_rendered_people_of_another_seed_only_share_their_ids(warm):
-    path = warm(faces(0), ("M002",))
-    check_provenance(path, faces(1), ("M002",), BP4D_AUS, WORDS)
+    check(warm(seen_people(faces(0), ("M002",))), faces(1), ("M002",))
+
+
+def test_both_people_of_one_id_are_known(warm):
+    both = seen_people(faces(0), ("M002",)) + seen_people(faces(1), ("M002",))
+    for offset in (0, 1):
+        with pytest.raises(UserError, match="M002"):
+            check(warm(both), faces(offset), ("M002",))
+    check(warm(both), faces(2), ("M002",))
 
 
 def test_in_a_real_set_the_id_is_the_person(warm):
-    path = warm(faces(0, synthetic=False), ("M002",))
+    path = warm(seen_people(faces(0, synthetic=False), ("M002",)))
     with pytest.raises(UserError, match="M002"):
-        check_provenance(path, faces(1, synthetic=False), ("M002",), BP4D_AUS, WORDS)
+        check(path, faces(1, synthetic=False), ("M002",))
+    check(path, faces(0), ("M002",))  # a rendered one is somebody else
 
 
 def test_other_units_words_or_no_note_are_refused(warm):
     dataset, swapped = faces(0), (2, 1, *BP4D_AUS[2:])
     with pytest.raises(UserError, match="other action units"):
-        check_provenance(warm(dataset, (), aus=swapped), dataset, (), BP4D_AUS, WORDS)
+        check(warm((), aus=swapped), dataset, ())
     with pytest.raises(UserError, match="other words"):
-        check_provenance(warm(dataset, ()), dataset, (), BP4D_AUS, ("<pad>", "lip"))
+        check_provenance(warm(()), (), BP4D_AUS, ("<pad>", "lip"))
     with pytest.raises(UserError, match="does not say its people"):
-        check_provenance(warm(dataset, (), drop=("people",)), dataset, (), BP4D_AUS, WORDS)
+        check(warm((), drop=("people",)), dataset, ())
+    for damaged in ("[[1]]", "[1", "7", '["abc", null]'):
+        with pytest.raises(UserError, match="its list of people is damaged"):
+            check(warm((), people=damaged), dataset, ())
     with pytest.raises(UserError, match="cannot be read"):
-        check_provenance(Path("/nowhere"), dataset, (), BP4D_AUS, WORDS)
+        check(Path("/nowhere"), dataset, ())
 
 
-def test_the_record_survives_a_set_that_is_renamed(warm):
-    path = warm(faces(0), ("M002",))
-    other = replace(faces(0), name="folder")
-    check_provenance(path, other, ("M002",), BP4D_AUS, WORDS)
+def test_ids_are_people_only_within_a_data_set(warm):
+    path = warm(seen_people(faces(0, synthetic=False), ("M002",)))
+    check(path, faces(0, synthetic=False, name="folder"), ("M002",))
+
+
+def mixture(**synthetic):
+    """BP4D and DISFA joined, each rendered or real."""
+    bp4d, disfa = noise_set(), noise_set("disfa", ("SN001", "SN002"))
+    sets = tuple(replace(one, synthetic=synthetic[one.name]) for one in (bp4d, disfa))
+    return join(sets, DataOptions(name="bp4d+disfa", aus=(12,)))
+
+
+def alone(name, synthetic, seed=3):
+    subjects = {"bp4d": ("F001", "F003", "M001", "M003"), "disfa": ("SN001", "SN002")}
+    one = replace(noise_set(name, subjects[name], seed), synthetic=synthetic)
+    return join((one,), DataOptions(name=name, aus=(12,)))
+
+
+def test_a_mixture_knows_the_people_of_its_sets(warm):
+    both, disfa = mixture(bp4d=True, disfa=True), alone("disfa", True)
+    for one, other in ((both, disfa), (disfa, both)):
+        path = warm(seen_people(one, ("SN002",)))
+        check(path, other, ("SN001",))
+        with pytest.raises(UserError, match="trained on SN002"):
+            check(path, other, ("SN002",))
+
+
+def test_each_set_of_a_mixture_is_rendered_or_real_for_itself(warm):
+    half = mixture(bp4d=True, disfa=False)
+    path = warm(seen_people(half, ("F001", "SN002")))
+    assert check(path, half, ())["trained_on"] == "faces not marked as rendered and rendered faces"
+    # Other labels of the same id: the same person where real, another where rendered.
+    with pytest.raises(UserError, match="trained on SN002"):
+        check(path, alone("disfa", False, seed=4), ("SN002",))
+    check(path, alone("bp4d", True, seed=4), ("F001",))
+    check(path, alone("bp4d", False), ("F001",))
+    with pytest.raises(UserError, match="trained on F001"):
+        check(path, alone("bp4d", True), ("F001",))
+
+
+def earlier(dataset, people):
+    """What an earlier version wrote of people."""
+    digests = {
+        one: hashlib.sha256(
+            json.dumps(dataset.set_of(one).totals(one), sort_keys=True).encode()
+        ).hexdigest()[:12]
+        for one in people
+    }
+    trained_on = "rendered faces" if dataset.synthetic else "faces not marked as rendered"
+    return {"dataset": dataset.name, "trained_on": trained_on, "people": json.dumps(digests)}
+
+
+def test_notes_of_an_earlier_version_count(warm):
+    path = warm((), **earlier(faces(0), ("M002",)))
+    check(path, faces(1), ("M002",))
+    with pytest.raises(UserError, match="trained on M002"):
+        check(path, faces(0), ("M002",))
+    path = warm((), **earlier(faces(0, synthetic=False), ("M002",)))
+    with pytest.raises(UserError, match="trained on M002"):
+        check(path, faces(1, synthetic=False), ("M002",))
+    half = mixture(bp4d=False, disfa=True)
+    path = warm((), **earlier(half, ("F001", "SN002")))
+    for dataset, person in ((alone("disfa", True), "SN002"), (alone("bp4d", False, 4), "F001")):
+        with pytest.raises(UserError, match=f"trained on {person}"):
+            check(path, dataset, (person,))
+
+
+def test_a_run_of_an_earlier_version_needs_the_file_that_it_began_from(warm):
+    path = warm((), **earlier(faces(0), ("M002",)))
+    record = {"file": str(path), "sha256": file_digest(path), "people": "1"}
+    assert seen_before(record) == seen_people(faces(0), ("M002",))
+    for other in (record | {"sha256": "0" * 64}, record | {"file": "/nowhere"}):
+        with pytest.raises(UserError, match=r"put it back .*or train the run again"):
+            seen_before(other)
+
+
+def test_the_shipped_warm_start_still_names_its_people():
+    path = Path(__file__).parents[2] / "configs" / "demo_warm_start.safetensors"
+    record = {"file": str(path), "sha256": file_digest(path), "people": "480"}
+    people = seen_before(record)
+    assert len(people) == 480 and {one.dataset for one in people} == {"bp4d"}
+    assert all(one.rendered for one in people)
