@@ -17,14 +17,15 @@ _python() {
     return 1
 }
 
-# install_pins FILE: installs a file of pins, unless it is in .venv as it stands.
+# install_pins FILE [PIP ARGUMENT...]: installs a file of pins, unless it is in .venv as it stands.
 install_pins() {
-    local pins stamp=".venv/${1%.txt}.installed"
-    pins=$(sha256sum "$1" | cut -d' ' -f1)
+    local pins file=$1 stamp=".venv/${1%.txt}.installed"
+    shift
+    pins=$(sha256sum "$file" | cut -d' ' -f1)
     if [ "$(cat "$stamp" 2>/dev/null)" != "$pins" ]; then
-        echo "Installing $1 into .venv (a minute or two) ..." >&2
+        echo "Installing $file into .venv (a minute or two) ..." >&2
         [ -x .venv/bin/python ] || "$(_python)" -m venv .venv
-        .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$1"
+        .venv/bin/python -m pip install --quiet --disable-pip-version-check "$@" -r "$file"
         echo "$pins" >"$stamp"
     fi
 }

@@ -4,6 +4,7 @@
 set -euo pipefail
 source "$(dirname "$0")/setup.sh"
 install_pins requirements-test.txt
+install_pins requirements-beam.txt --no-deps
 
 ruff check .
 ruff format --check .
