@@ -124,7 +124,8 @@ def _mixing(
         matrix = psd.copy()
         np.fill_diagonal(matrix, 1.0)
     values, vectors = np.linalg.eigh(matrix)
-    root = vectors * np.sqrt(np.maximum(values, 0))
+    # The symmetric root: eigenvectors have a sign each that differs between machines' LAPACKs.
+    root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
     return root / np.linalg.norm(root, axis=1, keepdims=True)
 
 
