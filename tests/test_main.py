@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from vlfau_jax.__main__ import VERBS, main
+from vlfau_jax.errors import Interrupted, RunError
 
 
 def run(capsys, *argv):
@@ -149,6 +150,16 @@ def test_a_workdir_in_use_is_refused(capsys, workdir):
     assert (code, err.count("\n")) == (2, 1)
     assert "is in use" in err
     assert "--resume" in err
+
+
+@pytest.mark.parametrize(("kind", "code"), [(RunError, 1), (Interrupted, 75)])
+def test_a_run_that_cannot_go_on_is_one_line_and_its_exit_code(capsys, monkeypatch, kind, code):
+    def failed(*_):
+        raise kind("the line")
+
+    monkeypatch.setitem(VERBS, "prepare", replace(VERBS["prepare"], define=failed))
+    assert run(capsys, "prepare") == (code, "", "failed: the line\n")
+    assert str(code) in run(capsys, "--help")[1]
 
 
 @pytest.mark.parametrize(

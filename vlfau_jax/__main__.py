@@ -18,6 +18,11 @@ from vlfau_jax.errors import RunError, UserError
 os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 
 
+EXIT_CODES = (
+    "exit codes: 0 success, 1 failure, 2 a mistake in what was asked, 75 stopped from outside "
+    "(SIGTERM, a lost\nprocess) and saved: start it again with --resume, 130 Ctrl-C"
+)
+
 # A place that the user named cannot be used; whatever else the system refuses has a traceback.
 _UNUSABLE = {
     errno.EACCES,
@@ -358,6 +363,7 @@ def _overview() -> str:
             *lines,
             "",
             "VERB --help tells more.",
+            EXIT_CODES,
         ]
     )
 
@@ -380,7 +386,7 @@ def _help(name: str, verb: Verb, fv: flags.FlagValues) -> str:
         else:
             default = f"default {flag.default}"
         lines.append(f"  --{flag_name:<14}{' '.join(flag.help.split())} ({default})")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", EXIT_CODES])
 
 
 def _check_config_argument(argument: str) -> None:
@@ -427,10 +433,7 @@ def _parse(name: str, argv: list[str]) -> tuple[flags.FlagValues, list[str]]:
 
 
 def main(argv: list[str]) -> int:
-    """Runs one verb; returns the exit code.
-
-    0 success, 1 failure, 2 a mistake in what was asked, 130 Ctrl-C.
-    """
+    """Runs one verb; returns the exit code, see `EXIT_CODES`."""
     if not argv or argv[0] in ("--help", "-h", "help"):
         print(_overview())
         return 0 if argv else 2
@@ -444,7 +447,7 @@ def main(argv: list[str]) -> int:
         VERBS[name].run(fv, rest)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return error.exit_code
     except OSError as error:
         if error.filename is None or error.errno not in _UNUSABLE:
             raise
@@ -452,7 +455,7 @@ def main(argv: list[str]) -> int:
         return 2
     except RunError as error:
         print(f"failed: {error}", file=sys.stderr)
-        return 1
+        return error.exit_code
     except KeyboardInterrupt as error:  # its text, if any, says what is kept
         print(": ".join(filter(None, ("interrupted", str(error)))), file=sys.stderr)
         return 130

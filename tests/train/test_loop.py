@@ -9,7 +9,7 @@ import pytest
 
 from tests.train.conftest import SUBJECTS, noise_set
 from vlfau_jax.data import dataset
-from vlfau_jax.errors import RunError, UserError
+from vlfau_jax.errors import Interrupted, RunError, UserError
 from vlfau_jax.train.checkpoint import Checkpoints, load_inference, params_digest
 from vlfau_jax.train.experiment import Experiment, prepare
 from vlfau_jax.train.loop import train
@@ -157,7 +157,7 @@ def test_sigterm_saves_and_a_resume_goes_on(tiny, tmp_path, capsys):
 
     whole = train(tested(), tmp_path / "whole")
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(RunError, match="ended by SIGTERM after step 3, saved"):
+    with pytest.raises(Interrupted, match="ended by SIGTERM after step 3, saved"):
         train(tested(eval_every=1), tmp_path / "parts", evaluator=end_at(3, signal.SIGTERM))
     assert signal.getsignal(signal.SIGTERM) is before
     told = "train.eval_every=1 scores the test subjects M003; choose nothing by them"

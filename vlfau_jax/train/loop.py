@@ -15,7 +15,7 @@ from typing import Any
 import jax
 
 from vlfau_jax.data.pipeline import train_iterator
-from vlfau_jax.errors import RunError, UserError
+from vlfau_jax.errors import Interrupted, UserError
 from vlfau_jax.sharding.arrays import shard_batch
 from vlfau_jax.train.checkpoint import Checkpoints, params_digest
 from vlfau_jax.train.clock import Clock
@@ -54,7 +54,8 @@ def train(
 
     Raises:
         UserError: the experiment cannot run as asked, or the workdir is in use.
-        RunError: a value became infinite or NaN, or SIGTERM asked for an end (after a checkpoint).
+        RunError: a value became infinite or NaN.
+        Interrupted: SIGTERM asked for an end; a checkpoint is saved.
         KeyboardInterrupt: Ctrl-C did; its text says what is saved.
     """
     if settings.train.eval_every and evaluator is None:
@@ -203,7 +204,7 @@ class _Run:
                     saved = f"after step {k}, saved; go on with --resume"
                     if ending == signal.SIGINT:
                         raise KeyboardInterrupt(saved)
-                    raise RunError(f"ended by SIGTERM {saved}")
+                    raise Interrupted(f"ended by SIGTERM {saved}")
         return state
 
     def score(self, state: TrainState, progress: Progress) -> None:
