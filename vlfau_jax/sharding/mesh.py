@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 
 import jax
+import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
 from vlfau_jax.errors import UserError
@@ -30,17 +33,43 @@ class MeshOptions:
 def make_mesh(options: MeshOptions, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """Lays devices (all of JAX's when None) out as ('data', 'fsdp', 'tensor').
 
+    Where devices say that they are of several slices (`slice_index`: TPU pods, or GPU hosts, joined
+    by an ordinary network), 'data' counts the slices outermost, and 'fsdp' and 'tensor', which talk
+    in every layer, stay inside one: hybrid sharding (HSDP, arXiv 2304.11277). Elsewhere the order
+    is that of the devices, process after process, but for TPUs, where it follows their torus: a
+    process's rows of the batch need not be consecutive there.
+
     Fewer devices than there are may be asked for, if their number divides what is there and one
     process owns them all: the first ones are taken. Raises UserError where the sizes do not fit.
     """
     devices = list(jax.devices() if devices is None else devices)
     shape = _sizes(options, len(devices))
     # Explicit axes, the default of jax.make_mesh, refuse the reshapes of window attention.
-    return jax.make_mesh(
-        shape,
-        AXES,
-        axis_types=(AxisType.Auto,) * len(AXES),
-        devices=devices[: math.prod(shape)],
+    return Mesh(
+        _grid(shape, devices[: math.prod(shape)]), AXES, axis_types=(AxisType.Auto,) * len(AXES)
+    )
+
+
+def _grid(shape: tuple[int, ...], devices: Sequence[jax.Device]) -> np.ndarray:
+    """Devices in the mesh's shape; neighbours along the last axes have the fastest links.
+
+    A torus's own axes are split where no assignment of whole ones has the shape.
+    """
+    slices = Counter(getattr(device, "slice_index", 0) for device in devices)
+    if len(slices) == 1:
+        return mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    data, *inside = shape
+    if data % len(slices) or len({*slices.values()}) > 1:
+        raise UserError(
+            f"mesh.data={data}: the devices are in slices of {', '.join(map(str, slices.values()))}"
+            f", and mesh.fsdp * mesh.tensor = {math.prod(inside)} must stay inside one; make "
+            f"mesh.data a multiple of {len(slices)}, and every slice as large as the others"
+        )
+    return mesh_utils.create_hybrid_device_mesh(
+        (data // len(slices), *inside),
+        (len(slices), 1, 1),
+        devices,
+        allow_split_physical_axes=True,
     )
 
 

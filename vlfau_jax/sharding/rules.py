@@ -11,17 +11,20 @@ import jax
 from flax import linen as nn
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from vlfau_jax.model.axes import LOGICAL_AXES
+
+# What the names count is said in model/axes.py; here, why a name is split as it is.
 RULES: Mapping[str, str | None] = {
-    "au": "tensor",  # action-unit branches
-    "heads": "tensor",  # queries, keys and values
-    "mlp": "tensor",  # hidden width of a block
-    "hidden": "tensor",  # LSTM state and gates
-    "embed": "fsdp",  # residual and input widths
-    "vocab": None,  # a few hundred words, of no particular divisibility
-    "tap": None,  # the concatenated taps of the fusion
-    "refine": None,  # the narrow waist of channel attention
-    "decoder": None,  # state and gates of one of many decoders, which "au" splits already
-    "layers": None,  # pairs of blocks: every device runs all of them
+    "au": "tensor",
+    "heads": "tensor",
+    "mlp": "tensor",
+    "hidden": "tensor",
+    "embed": "fsdp",  # nearly every array has it, and all widths are multiples of 8
+    "vocab": None,  # a few hundred, of no particular divisibility
+    "tap": None,
+    "refine": None,
+    "decoder": None,  # "au" splits these arrays already
+    "layers": None,  # every device runs all of them
     "window": None,
     "conv": None,
     "in": None,
@@ -75,8 +78,31 @@ def partition_spec(
     return PartitionSpec(*spec), uneven
 
 
+def check_rules(rules: Mapping[str, str | None], mesh: Mesh) -> None:
+    """Raises ValueError unless there is one rule for every name the model may give, and no other.
+
+    A rule that no array can use is a mistake that would pass unseen: its author believes something
+    is split that is not.
+    """
+    for fault, names in (
+        ("no sharding rule for the logical axes", LOGICAL_AXES.keys() - rules.keys()),
+        (
+            "sharding rules for names that the model does not give",
+            rules.keys() - LOGICAL_AXES.keys(),
+        ),
+        ("rules to no axis of the mesh", {*rules.values()} - {*mesh.axis_names, None}),
+    ):
+        if names:
+            raise ValueError(f"{fault}: {', '.join(sorted(names))}")
+
+
 def placements(boxed: Any, mesh: Mesh, rules: Mapping[str, str | None] = RULES) -> list[Placement]:
-    """One row per parameter of an abstract tree boxed with logical names, in path order."""
+    """One row per parameter of an abstract tree boxed with logical names, in path order.
+
+    Raises ValueError where rules or names are mistaken (`check_rules`, `partition_spec`), naming
+    the parameter.
+    """
+    check_rules(rules, mesh)
     return [_place(path, leaf, mesh, rules) for path, leaf in _boxed_leaves(boxed)]
 
 

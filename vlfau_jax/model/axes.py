@@ -1,0 +1,25 @@
+"""The logical axis names that parameters of the network may carry: what a dimension counts.
+
+The model says only this much of sharding; `sharding.rules` says which devices a dimension is split
+over, and must have a rule for exactly these names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+LOGICAL_AXES: Mapping[str, str] = {
+    "au": "action-unit branches",
+    "heads": "queries, keys and values of all heads; relative position biases, one a head",
+    "mlp": "hidden width of a block",
+    "hidden": "LSTM state and gates of a decoder that all action units share",
+    "decoder": "state and gates of one of many decoders, which 'au' counts",
+    "embed": "residual and input widths",
+    "vocab": "words",
+    "tap": "the concatenated taps of the fusion",
+    "refine": "the narrow waists: of channel attention, of the captioners' scores",
+    "layers": "pairs of blocks that are scanned",
+    "window": "relative positions inside a window",
+    "conv": "extent of a kernel",
+    "in": "channels that enter a convolution or a patch merging",
+}
