@@ -23,9 +23,9 @@ class Chip:
 
 
 def gpus(processes, each, slices=1):
-    """Processes of `each` devices, the processes split evenly over slices."""
+    """Processes of `each` devices; slices take turns, so that ids do not tell them apart."""
     return [
-        Chip(id=p * each + k, process_index=p, slice_index=p * slices // processes)
+        Chip(id=p * each + k, process_index=p, slice_index=p % slices)
         for p in range(processes)
         for k in range(each)
     ]
