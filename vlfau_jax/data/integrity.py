@@ -40,6 +40,7 @@ REMARKS = {
     "columns_unexpected": "headers with other columns than the published ones",
     "gap": "gaps inside a coded run",
     "name_ignored": "names, or kinds of them, that are no subject, task, label file or picture",
+    "name_differs": "pictures whose files are spelt in another way than the table spells them",
     "label_unknown": "units that a label file codes as unknown in some frames",
     "unit_missing": "absent label files: their unit is unknown for that subject",
     "label_length_differs": "label files shorter than others of their subject: the rest is unknown",

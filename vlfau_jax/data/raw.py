@@ -87,15 +87,26 @@ def finished_tree(
     aus: tuple[int, ...],
     benchmark: tuple[int, ...],
     folds: dict[str, int] | None = None,
+    *,
+    looked_for: tuple[str, str],
 ) -> RawTree:
     """The tree of those sequences that have a frame, and its report held against what is published.
+
+    `looked_for` is where the first image and the first labels should be, below the root.
 
     Raises:
         UserError: not one frame has both a picture and a label.
     """
     usable = sorted((s for s in sequences if s.frames), key=lambda s: (s.subject, s.task))
     if not usable:
-        raise UserError(f"--raw_dir={root} holds no frame with both an image and a label")
+        image, labels = looked_for
+        missing = report.losses["image_missing"] + report.losses["image_unreadable"]
+        told = [
+            f"--raw_dir={root} holds no frame with both an image and a label",
+            f"looked first for the image {(missing or [image])[0]} and the labels {labels}",
+            *report.remarks["name_differs"][:1],
+        ]
+        raise UserError("; ".join(told))
     report.sequences.sort(key=lambda facts: (facts.subject, facts.task))
     shown = {sequence.subject for sequence in usable}
     report.remarks["subject_unusable"] += sorted(report.labelled.keys() - shown)

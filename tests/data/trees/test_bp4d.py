@@ -14,6 +14,8 @@ from vlfau_jax.facs import BP4D_AUS
 
 IMAGES = "Sequences(2D+3D)"
 LABELS = "AUCoding/AU_OCC"
+NOTHING_SHOWN = "no frame with both .* image Sequences.*/F001/T1/8.jpg and the labels AUC.*F001_T1"
+NOTHING_LABELLED = "image Sequences.*/F001/T1/1.jpg and the labels AUCoding/AU_OCC/F001_T1.csv"
 OLD, NEW = "AU Intensity Codes3.0", "AUCoding/AU_INT"
 
 
@@ -169,7 +171,8 @@ def test_intensities_at_both_places_must_agree(write_tree):
         (lambda raw: shutil.rmtree(raw), "is not a folder"),
         (lambda raw: shutil.rmtree(raw / IMAGES), "holds no Sequences"),
         (lambda raw: shutil.rmtree(raw / LABELS), "holds no AUCoding"),
-        (lambda raw: [shutil.rmtree(p) for p in (raw / IMAGES).iterdir()], "no frame with both"),
+        (lambda raw: [shutil.rmtree(p) for p in (raw / IMAGES).iterdir()], NOTHING_SHOWN),
+        (lambda raw: [p.unlink() for p in (raw / LABELS).iterdir()], NOTHING_LABELLED),
         (
             lambda raw: (raw / LABELS / "F001_T1.csv").write_text("8,1,0\n"),
             "F001_T1.csv:1: no header",

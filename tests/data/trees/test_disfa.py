@@ -129,7 +129,9 @@ def test_strangers_are_named(raw):
     ]
     assert remarks["sequence_without_labels"] == [f"{LEFT}/LeftVideoSN006_comp.avi"]
     assert remarks["labels_without_sequence"] == [f"{LABELS}/SN007"]
-    assert report.losses["image_missing"] == [f"no video of SN007#{i}" for i in range(5)]
+    assert report.losses["image_missing"] == [
+        f"{LEFT}/LeftVideoSN007_comp.avi#{i}" for i in range(5)
+    ]
     facts = facts_of(report, "SN006", 1)
     assert (facts.images, facts.labelled, facts.unlabelled_images) == (5, 0, 5)
     assert facts_of(report, "SN007", 1).labelled == 5 and not remarks["unit_missing"]
@@ -182,7 +184,11 @@ def test_windows_line_ends_are_harmless(raw):
         (lambda raw: (raw / LABELS / "sn001").mkdir(), {}, "same by name"),
         (lambda raw: (raw / "actionunit_labels").mkdir(), {}, "same by name"),
         (lambda raw: unit_file(raw, "SN001", 1).with_stem("SN001_au01").touch(), {}, "by name"),
-        (lambda raw: None, {"frame_offset": 99}, "no frame with both"),
+        (
+            lambda raw: None,
+            {"frame_offset": 99},
+            r"image .*SN001_comp\.avi#99 and .*SN001_au1\.txt",
+        ),
     ],
 )
 def test_a_tree_that_cannot_be_trusted_stops(raw, break_tree, options, message):

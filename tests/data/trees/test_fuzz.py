@@ -83,8 +83,7 @@ TOKENS = [
     *("999999999", "1000000000", "2147483648", "99999999999999999999", "\\", "../..", "é"),
 ]
 
-
-HARMLESS = ["code", "code", "code", "drop line", "swap", "quotes", "column"]
+HARMLESS = [*(["code"] * 3), "drop line", "swap", "quotes", "column"]
 ACCIDENTS = [
     *("cell", "token", "drop cell", "extra cell", "repeat line", "blank"),
     *("cut", "delete", "insert"),
@@ -478,6 +477,7 @@ def test_tables_of_a_folder(content):
                     for suffix, codes in (("", "occurrence"), ("_intensity", "intensity")):
                         names = (f"AU{au}{suffix}", f"AU{au:02d}{suffix}")
                         cell = next((cells[name] for name in names if name in cells), "")
+                        cell = cell.removesuffix(".0").replace("NaN", "")
                         assert getattr(sequence, codes)[i, k] == code(cell, "")
 
 

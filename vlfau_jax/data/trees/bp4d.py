@@ -79,7 +79,9 @@ def index_bp4d(raw_dir: str | Path, *, frame_offset: int = 0) -> RawTree:
         )
         for key in sorted(folders.keys() | label_files.keys())
     ]
-    return finished_tree(root, sequences, report, BP4D_AUS, BP4D_AUS)
+    subject, task = min(folders.keys() | label_files.keys(), default=("F001", 1))
+    looked_for = f"{SEQUENCES}/{subject}/T{task}/1.jpg", f"{OCCURRENCE}/{subject}_T{task}.csv"
+    return finished_tree(root, sequences, report, BP4D_AUS, BP4D_AUS, looked_for=looked_for)
 
 
 def _sequence_folders(root: Path, report: IntegrityReport) -> dict[Key, Path]:

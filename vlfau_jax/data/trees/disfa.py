@@ -7,6 +7,7 @@ video's first frame.
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -73,11 +74,24 @@ def index_disfa(raw_dir: str | Path, *, camera: str = "left", frame_offset: int 
         report.remarks["labels_without_sequence"].append(relative(first.parent, root))
     sequences = [
         _read_sequence(
-            root, subject, videos.get(subject), files.get(subject, {}), frame_offset, report
+            root,
+            subject,
+            videos.get(subject) or root / _video_place(subject, camera),
+            files.get(subject, {}),
+            frame_offset,
+            report,
         )
         for subject in sorted(videos.keys() | files.keys())
     ]
-    return finished_tree(root, sequences, report, CODED_AUS, DISFA_AUS)
+    first = min(videos.keys() | files.keys(), default="SN001")
+    looked_for = _video_place(first, camera), f"{LABELS}/{first}/{first}_au{CODED_AUS[0]}.txt"
+    return finished_tree(root, sequences, report, CODED_AUS, DISFA_AUS, looked_for=looked_for)
+
+
+def _video_place(subject: str, camera: str) -> str:
+    """Where a subject's video is expected, below the root."""
+    side = camera.capitalize()
+    return f"Videos_{side}Camera/{side}Video{subject}_comp.avi"
 
 
 def _videos(root: Path, camera: str, report: IntegrityReport) -> dict[str, Path]:
@@ -120,29 +134,30 @@ def _label_files(labels: Path, root: Path, report: IntegrityReport) -> dict[str,
 def _read_sequence(
     root: Path,
     subject: str,
-    video: Path | None,
+    video: Path,
     files: dict[int, Path],
     offset: int,
     report: IntegrityReport,
 ) -> RawSequence:
-    """One sequence, noted in the report; all its frames are lost where it has no video."""
+    """One sequence, noted in the report; all its frames are lost where its video is not there."""
     intensity = _intensities(root, files, report)
     labelled = len(intensity)
     occurrence = np.full_like(intensity, -1)
-    place = relative(video, root) if video else f"no video of {subject}"
+    place = relative(video, root)
+    there = os.path.lexists(video)
     length, loss = 0, "image_missing"
     try:
-        length = video_length(video) if video else 0
+        length = video_length(video) if there else 0
     except UserError:  # one damaged video must not keep the others from being prepared
         loss = "image_unreadable"
-    if video and files and length != labelled:
+    if there and files and length != labelled:
         report.remarks["video_length_differs"].append(
             f"{place}: {length} frames, {labelled} labelled"
         )
     positions = [i + offset for i in range(labelled)]
     shown = [0 <= position < length for position in positions]
     report.losses[loss] += [
-        f"{place}#{p}" for p, there in zip(positions, shown, strict=True) if not there
+        f"{place}#{p}" for p, seen in zip(positions, shown, strict=True) if not seen
     ]
     report.add_sequence(
         subject,
@@ -158,7 +173,7 @@ def _read_sequence(
         subject=subject,
         task=TASK,
         frames=tuple(i + 1 for i in usable),
-        pictures=Video(str(video or ""), tuple(positions[i] for i in usable)),
+        pictures=Video(str(video), tuple(positions[i] for i in usable)),
         occurrence=occurrence[usable],
         intensity=intensity[usable],
     )

@@ -1,6 +1,7 @@
 """A data set of one's own: a folder with pictures and one table, `labels.csv`.
 
-The table is UTF-8 with commas; its first row names the columns, in any order:
+The table is UTF-8 with commas, or with semicolons or tabs throughout; its first row names the
+columns, in any order:
 
     image     path of the picture below the folder, with `/`; each picture once. Needed.
     subject   whose face: letters, digits and `_`. Needed.
@@ -8,12 +9,14 @@ The table is UTF-8 with commas; its first row names the columns, in any order:
     frame     number of the frame within subject and task. With this column the pictures are a
               recording, and the crop is smoothed along it; without it they are unrelated stills,
               numbered by the order of their rows, from 1.
-    sex       female or male, or F or M; may be blank. The same in all rows of a subject.
+    sex       female or male, or f or m, in any case; may be blank. The same in all rows of a
+              subject.
     fold      1, 2 or 3: the fold that tests this subject. The same in all rows of a subject.
     AU1 ...   (or AU01) 1 where the unit is active, 0 where it is not, blank where nobody knows.
     AU12_intensity ...   0 to 5, or blank.
 
-A unit may have either column or both. For example:
+A unit may have either column or both. What pandas makes of a column with blanks is understood: 1.0
+is 1, and nan or NA is blank. For example:
 
     image,subject,sex,AU1,AU12,AU12_intensity
     anna/001.jpg,anna,F,0,1,3
@@ -26,7 +29,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
@@ -36,7 +40,7 @@ import numpy as np
 from vlfau_jax.data.integrity import IntegrityReport
 from vlfau_jax.data.raw import ImageFiles, RawSequence, RawTree, finished_tree
 from vlfau_jax.data.trees.label_rows import read_code, read_new_frame, read_number, read_rows
-from vlfau_jax.data.trees.listing import SYNTHETIC_MARK, raw_folder
+from vlfau_jax.data.trees.listing import SYNTHETIC_MARK, raw_folder, relative
 from vlfau_jax.errors import UserError
 from vlfau_jax.facs import ACTION_UNITS
 
@@ -45,11 +49,14 @@ COLUMNS = ("image", "subject", "task", "frame", "sex", "fold")
 NEEDED = ("image", "subject")
 OCCURRENCE_CODES = {"0": 0, "1": 1, "": -1}
 INTENSITY_CODES = {"0": 0, "1": 1, "2": 2, "3": 3, "4": 4, "5": 5, "": -1}
-SEXES = {"female": "female", "male": "male", "F": "female", "M": "male", "": ""}
+SEXES = {"female": "female", "male": "male", "f": "female", "m": "male", "": ""}
 FOLDS = {"1": 1, "2": 2, "3": 3}
+SEPARATORS = ",;\t"
+UNKNOWN = ("", "nan", "na")
 
 _UNIT = re.compile(r"AU(\d{1,2})(_intensity)?", re.ASCII)
 _SUBJECT = re.compile(r"\w{1,40}", re.ASCII)
+_WHOLE = re.compile(r"(\d+)\.0", re.ASCII)  # not 1.000, which may mean a thousand
 
 
 @dataclass
@@ -99,15 +106,26 @@ def index_folder(raw_dir: str | Path) -> RawTree:
         layout="folder",
     )
     sequences = [_sequence(root, table, key, report) for key in sorted(table.sequences)]
-    return finished_tree(root, sequences, report, table.aus, table.aus, table.folds)
+    report.remarks["name_differs"] += _spelt_otherwise(root, report.losses["image_missing"])
+    return finished_tree(
+        root,
+        sequences,
+        report,
+        table.aus,
+        table.aus,
+        table.folds,
+        looked_for=(next(iter(table.lines)), TABLE),
+    )
 
 
 def _read_table(path: Path) -> _Table:
-    rows = read_rows(path)
+    rows = read_rows(path, SEPARATORS)
     if not rows:
         raise UserError(f"{path}:1: empty; expected a header like image,subject,AU1,AU12")
     (_, header), *rows = rows
     columns, units = _columns(path, header)
+    if not rows:
+        raise UserError(f"{path}:2: no row; expected one for each picture")
     table = _Table(path, columns, units, {}, {}, {}, {})
     for line, row in rows:
         if len(row) != len(header):
@@ -127,7 +145,7 @@ def _columns(path: Path, header: list[str]) -> tuple[dict[str, int], dict[tuple[
                 f"{', '.join(map(str, ACTION_UNITS))}"
             )
         if not match and name not in COLUMNS:
-            raise UserError(f"{path}:1: unknown column {name[:40]!r}; {_nearest(name)}")
+            raise UserError(f"{path}:1: unknown column {name[:40]!r}; {_instead_of(name)}")
         key = (int(match[1]), bool(match[2])) if match else name
         found = units if match else columns
         if key in found:
@@ -141,11 +159,15 @@ def _columns(path: Path, header: list[str]) -> tuple[dict[str, int], dict[tuple[
     return columns, units
 
 
-def _nearest(name: str) -> str:
+def _instead_of(name: str) -> str:
     """A misspelt column would lose its unit in silence, so it is refused with a suggestion."""
     units = [f"AU{au}{suffix}" for au in ACTION_UNITS for suffix in ("", "_intensity")]
-    near = get_close_matches(name, [*COLUMNS, *units], n=1, cutoff=0.0)
-    return f"did you mean {near[0]}?" if near else f"expected one of {', '.join(COLUMNS)}"
+    known = {column.casefold(): column for column in (*COLUMNS, *units)}
+    near = get_close_matches(name.casefold(), known, n=1, cutoff=0.7)
+    if near:
+        return f"did you mean {known[near[0]]}?"
+    expected = f"expected {', '.join(COLUMNS)}, and units such as AU12 and AU12_intensity"
+    return expected if name else f"{expected} (pandas leaves out its index with index=False)"
 
 
 def _read_row(table: _Table, line: int, row: list[str]) -> None:
@@ -155,28 +177,42 @@ def _read_row(table: _Table, line: int, row: list[str]) -> None:
     subject = cells["subject"]
     if not _SUBJECT.fullmatch(subject) or subject == "all":  # tfds reads "all" as every split
         raise UserError(
-            f"{path}:{line}: subject {subject[:40]!r}; expected letters, digits and _, and not all"
+            f"{path}:{line}: subject {subject[:40]!r}; expected up to 40 of the letters A-Z and "
+            "a-z, digits and _, and not all"
         )
-    task = read_number(path, line, "task", cells["task"]) if "task" in cells else 1
+    task = read_number(path, line, "task", _whole(cells["task"])) if "task" in cells else 1
     rows = table.sequences.setdefault((subject, task), _Rows({}, {}, {}))
     frame = len(rows.images) + 1
     if "frame" in cells:
-        frame = read_new_frame(path, line, cells["frame"], rows.images)
+        frame = read_new_frame(path, line, _whole(cells["frame"]), rows.images)
     if "sex" in cells:
-        sex = read_code(path, line, "sex", cells["sex"], SEXES)
+        sex = read_code(path, line, "sex", _blank(cells["sex"].casefold()), SEXES)
         _constant(table, line, "sex", subject, sex, table.sexes)
     if "fold" in cells:
-        fold = read_code(path, line, "fold", cells["fold"], FOLDS)
+        fold = read_code(path, line, "fold", _whole(cells["fold"]), FOLDS)
         _constant(table, line, "fold", subject, fold, table.folds)
     rows.images[frame] = image
     rows.occurrence[frame] = _unit_codes(table, line, row, False)
     rows.intensity[frame] = _unit_codes(table, line, row, True)
 
 
+def _whole(cell: str) -> str:
+    """A whole number without the ".0" that pandas gives it in a column with blanks."""
+    match = _WHOLE.fullmatch(cell)
+    return match[1] if match else cell
+
+
+def _blank(cell: str) -> str:
+    """A cell, or "" where it stands for nothing known."""
+    return "" if cell.casefold() in UNKNOWN else cell
+
+
 def _image(table: _Table, line: int, cell: str) -> str:
     place = f"{table.path}:{line}: image {cell[:60]!r}"
     path = PurePosixPath(cell)
-    inside = cell.isprintable() and path.as_posix() == cell and "\\" not in cell
+    if "\\" in cell:
+        raise UserError(f"{place} has a backslash; write / between folders, as in anna/001.jpg")
+    inside = cell.isprintable() and path.as_posix() == cell
     if not cell or cell == "." or not inside or path.is_absolute() or ".." in path.parts:
         raise UserError(f"{place}; expected a path below the folder, such as anna/001.jpg")
     if cell in table.lines:
@@ -202,8 +238,8 @@ def _unit_codes(table: _Table, line: int, row: list[str], intensity: bool) -> li
     for au in table.aus:
         column = table.units.get((au, intensity))
         what = f"AU{au}_intensity" if intensity else f"AU{au}"
-        code = -1 if column is None else read_code(table.path, line, what, row[column], codes)
-        found.append(code)
+        cell = "" if column is None else _blank(_whole(row[column]))
+        found.append(read_code(table.path, line, what, cell, codes))
     return found
 
 
@@ -239,6 +275,24 @@ def _sequence(
         sex=table.sexes.get(subject, ""),
         recording="frame" in table.columns,
     )
+
+
+def _spelt_otherwise(root: Path, missing: Iterable[str]) -> Iterator[str]:
+    """Those of the missing pictures that are there, but for upper case or the form of a letter."""
+    there: dict[str, str] = {}
+    for folder, _, names in os.walk(root) if missing else ():
+        for path in (relative(Path(folder, name), root) for name in names):
+            there[_composed(path).casefold()] = path
+    for image in missing:
+        path = there.get(_composed(image).casefold())
+        if path and _composed(path) == _composed(image):
+            yield f"{image}: its file has the same letters in another Unicode form (NFC, NFD)"
+        elif path:
+            yield f"{image}: its file is {path}"
+
+
+def _composed(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
 
 
 def _matrix(rows: Iterable[list[int]]) -> np.ndarray:

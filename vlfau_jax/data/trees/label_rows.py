@@ -6,6 +6,7 @@ preparation trains none.
 
 from __future__ import annotations
 
+import codecs
 import csv
 from collections.abc import Container
 from pathlib import Path
@@ -13,17 +14,27 @@ from pathlib import Path
 from vlfau_jax.errors import UserError
 
 
-def read_rows(path: Path) -> list[tuple[int, list[str]]]:
+def read_rows(path: Path, separators: str = ",") -> list[tuple[int, list[str]]]:
     """All rows with their line numbers, cells stripped; blank lines at the end are left out.
+
+    Args:
+        path: the file.
+        separators: what may stand between cells; the first line tells which, by having most of it.
 
     Raises:
         UserError: no readable UTF-8, broken quotes, an empty line between rows.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, strict=True)
+            separator = max(separators, key=file.readline().count)
+            file.seek(0)
+            reader = csv.reader(file, delimiter=separator, strict=True)
             rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError as error:
+        utf_16 = error.object[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        found = "UTF-16" if utf_16 else "another encoding or no text"
+        raise UserError(f"{path}: {found}; expected text, so save it as UTF-8") from error
+    except (OSError, csv.Error) as error:
         raise UserError(f"{path}: not a readable text file ({error})") from error
     while rows and not any(rows[-1][1]):
         rows.pop()

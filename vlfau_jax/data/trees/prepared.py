@@ -122,7 +122,8 @@ def index_prepared(raw_dir: str | Path, dataset: str) -> RawTree:
         _read_lists(paths, labels, layout, sequences)
     _unlisted(root, layout, sequences, report)
     read = [_sequence(root, layout, key, sequences[key], report) for key in sorted(sequences)]
-    return finished_tree(root, read, report, layout.aus, layout.benchmark)
+    looked_for = f"{IMAGES}/{layout.example}", f"{LISTS}/{layout.prefix}_train_label_fold1.txt"
+    return finished_tree(root, read, report, layout.aus, layout.benchmark, looked_for=looked_for)
 
 
 def _lists(root: Path, layout: _Layout, report: IntegrityReport) -> list[tuple[Path, Path]]:
