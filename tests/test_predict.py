@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 
 import cv2
@@ -86,12 +87,15 @@ def test_columns_are_openfaces_and_each_is_explained(results):
 
 def test_csv_and_jsonl_say_the_same_and_a_lost_face_says_nothing(results):
     _, out = results
+    notes = json.loads((out / "predictions.columns.json").read_text())
+    reasons = notes["predictions.jsonl"]["reason"]
     for row, record in zip(rows(out), records(out), strict=True):
         cells = [row[f"AU{au:02d}_p"] for au in BP4D_AUS]
         if row["success"] == "0":
             assert set(cells) == {""} and record["per_au"] is None and record["sentence"] is None
             assert record["sentence_probability"] is None
             assert record["reason"] in ("no face", "unreadable")
+            assert f'"{record["reason"]}", ' in reasons
             continue
         assert "reason" not in record
         for au, cell in zip(BP4D_AUS, cells, strict=True):
@@ -278,6 +282,8 @@ def test_faces_are_found_by_tables_where_the_model_was_trained_so(model_folder, 
     inputs, out = [pictures / "1.jpg", pictures / "2.jpg"], tmp_path / "out"
     summary = predict(folder, inputs, out, batch_size=3, crop_file=str(table))
     assert (summary.described, dict(summary.losses)) == (1, {"not in the table": 1})
+    notes = json.loads((out / "predictions.columns.json").read_text())
+    assert '"not in the table", the table of' in notes["predictions.jsonl"]["reason"]
     # As a set was prepared with: sources below the folder that is read.
     table.write_text("source,left,top,width,height\ndeep/7.jpg,20,20,50,50\n")
     summary = predict(folder, [pictures], out, batch_size=3, crop_file=str(table), overwrite=True)
@@ -327,6 +333,12 @@ def test_a_folder_whose_program_gives_no_scores_still_predicts(
         assert notes["predictions.jsonl"][key].startswith(
             "null: this model was exported by a version"
         )
+
+
+def test_a_training_runs_folder_is_no_model(workdir, pictures, tmp_path):
+    with pytest.raises(UserError, match=rf"export --workdir={re.escape(str(workdir))} --out=") as e:
+        predict(workdir, [pictures / "1.jpg"], tmp_path / "out")
+    assert "\n" not in str(e.value) and "training run's folder" in str(e.value)
 
 
 def test_a_folder_without_a_model(tmp_path):

@@ -130,7 +130,7 @@ def _prepare(fv: flags.FlagValues, _: list[str]) -> None:
     from vlfau_jax.data.prepare import prepare
 
     logging.set_verbosity(logging.ERROR)  # tfds remarks on every crop rule that it does not list
-    report = prepare(
+    prepare(
         fv.dataset,
         fv.raw_dir,
         fv.data_dir,
@@ -144,7 +144,6 @@ def _prepare(fv: flags.FlagValues, _: list[str]) -> None:
         beam_options=fv.beam_options or (),
         overwrite=fv.overwrite,
     )
-    print(report.summary())
 
 
 def _define_config(fv: flags.FlagValues, argv: list[str]) -> None:

@@ -36,6 +36,7 @@ from vlfau_jax.facs import ACTION_UNITS
 from vlfau_jax.model.options import ModelOptions
 from vlfau_jax.prediction import READ, Prediction, Reader, column_notes, csv_header, csv_row
 from vlfau_jax.train.provenance import file_digest
+from vlfau_jax.train.workdir import CHECKPOINTS
 from vlfau_jax.trained import outputs_of, read_options
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -136,6 +137,11 @@ def _checked_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     if not path.is_file():
         raise UserError(f"--model={folder} has no {CONFIG}; name a folder that `export` wrote")
+    if (folder / CHECKPOINTS).is_dir():
+        raise UserError(
+            f"--model={folder} is a training run's folder; name one that this writes: "
+            f"python -m vlfau_jax export --workdir={folder} --out=MODEL"
+        )
     try:
         config = json.loads(path.read_text())
         written = (config["format"], config["format_version"])

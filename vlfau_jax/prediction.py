@@ -9,8 +9,17 @@ from typing import Any
 
 import numpy as np
 
+from vlfau_jax.data.frames import MOST_PIXELS
 from vlfau_jax.data.vocabulary import Vocabulary
 from vlfau_jax.facs import ACTION_UNITS
+
+# Why a picture has no prediction; the second words are for the notes on the columns.
+LOSSES = {
+    "no face": "the crop rule finds no face in it",
+    "unreadable": "its file cannot be read, or is no whole JPEG, PNG, BMP, TIFF, WebP or PPM of at "
+    f"most {MOST_PIXELS // 10**6} megapixels",
+    "not in the table": "the table of the crop rule (box, landmarks) has no row for it",
+}
 
 # The arrays that a prediction is read from; a model without a captioner lacks its two.
 READ = ("au_probabilities", "local_tokens", "local_scores", "global_tokens", "global_scores")
@@ -149,10 +158,9 @@ def column_notes(
         "frame": "place of the picture within the INPUT it came from, from 1; no unit",
         "face_id": "number of the face in the picture; 0, because one face a picture is described",
         "timestamp": "seconds since the input began; 0 for pictures, which have no time",
-        "confidence": "1 where the face detector found the face, 0 where it did not; it gives no "
-        "finer measure",
-        "success": "1 where a face was found and described, 0 where the picture has no face or "
-        "cannot be read; then every AU cell is empty, which means unknown and not absent",
+        "confidence": "as success; the crop rules give no finer measure",
+        "success": "1 where a face was found and described, 0 where that failed (predictions.jsonl "
+        "has the reason); then every AU cell is empty, which means unknown and not absent",
     }
     for au, threshold in zip(aus, thresholds, strict=True):
         csv[f"AU{au:02d}_c"] = (
@@ -167,7 +175,8 @@ def column_notes(
     csv["source"] = "path of the picture as it was given or found"
     jsonl = {
         "frame, face_id, timestamp, confidence, success, source": "as in the CSV",
-        "reason": "only where success is 0: why",
+        "reason": "only where success is 0: "
+        + "; ".join(f'"{reason}", {meaning}' for reason, meaning in LOSSES.items()),
         "per_au.N.probability": "as AUNN_p, 0-1",
         "per_au.N.active": "as AUNN_c, true or false",
         **_sentence_notes(outputs),

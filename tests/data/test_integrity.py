@@ -83,7 +83,7 @@ def test_deviating_runs_and_lost_frames_are_listed():
         ["F001", "1"],
         ["M018", "8"],
     ]
-    assert "lost 2 (2 images" in text
+    assert "lost 2 (images in which the crop rule found no face: 2)" in report.summary()
     assert "images in which the crop rule found no face (2)\n    a/1.jpg\n    a/2.jpg\n" in text
     assert ["runs", "as", "published", "326", "328", "differs"] in table
 
@@ -205,9 +205,22 @@ def test_a_sequence_is_whole_if_only_units_unknown_everywhere_are_unknown():
         report.add_sequence("x", task, (1, 2), *both, images=2, unlabelled_images=0)
         report.sequences[-1].written = 2
     lines = report.as_text().splitlines()
-    assert "unknown in every frame: AU2" in lines and "5 labels are unknown" in report.summary()
+    assert "unknown in every frame: AU2" in lines and "5 unknown labels" in report.summary()
     said = "1 of 2 sequences were written whole, with every other label known"
     assert lines[lines.index(said) + 2].split() == ["x", "2", "2", "2", "1", "2", "3", "2"]
+
+
+def test_one_is_not_many():
+    report = IntegrityReport("folder", "/raw", False, (1,))
+    codes = np.full((1, 1), -1, np.int8)
+    report.add_sequence("x", 1, (1,), codes, codes, images=2, unlabelled_images=1, padding="none")
+    report.sequences[0].written = 1
+    report.subjects["x"] = report.labelled["x"]
+    assert report.summary() == (
+        "folder: 1 frame of 1 subject in 1 sequence; lost 0; 1 image without a label; 1 unknown "
+        "label, kept as unknown"
+    )
+    assert "padding of picture numbers: none in 1 sequence\n" in report.as_text()
 
 
 def test_counts_add_up():

@@ -43,7 +43,7 @@ def interrupted(write_tree, tmp_path, monkeypatch) -> tuple[Path, Path]:
     raw = write_tree()
     with monkeypatch.context() as patch:
         stop_after(patch, 3, KeyboardInterrupt())
-        with pytest.raises(KeyboardInterrupt, match=r"^3 finished shards are kept, and the same"):
+        with pytest.raises(KeyboardInterrupt, match=r"^3 finished shards kept, and the same"):
             build(raw, tmp_path / "set")
     folder = tmp_path / "set/bp4d/none_32/2.0.0"
     assert not folder.exists() and len(staged(folder)) == 3
@@ -133,7 +133,7 @@ def test_killed_prepares_go_on_and_end_with_the_same_bytes(write_tree, tmp_path,
     assert second.popen.returncode == 1
     assert re.search("going on with the 2 of 8 shards that an earlier prepare finished$", said[0])
     assert said[-1].startswith("failed: one of 1 worker processes was killed")
-    assert said[-1].endswith("; 5 finished shards are kept, and the same command goes on with them")
+    assert said[-1].endswith("; 5 finished shards kept, and the same command goes on from there")
     assert not folder.exists() and len(staged(folder)) == 5
     assert kept.items() <= staged(folder).items()
     kept = staged(folder)
@@ -197,7 +197,7 @@ def test_a_full_disk_is_one_line_and_finished_shards_stay(write_tree, tmp_path, 
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     stop_after(monkeypatch, 1, RunError("the limit comes in its place"))
     raw = write_tree()
-    with pytest.raises(RunError, match="1 finished shards are kept, and the same command goes on"):
+    with pytest.raises(RunError, match="1 finished shard kept, and the same command goes on"):
         build(raw, tmp_path / "set")
     monkeypatch.undo()
     resource.setrlimit(resource.RLIMIT_FSIZE, (40000, hard))
@@ -283,9 +283,12 @@ def test_a_tree_that_cannot_be_trusted_stops_before_anything_is_written(write_tr
     assert not (tmp_path / "set").exists()
 
 
-def test_a_prepared_set_is_replaced_only_on_request(write_tree, tmp_path):
+def test_a_prepared_set_is_replaced_only_on_request(write_tree, tmp_path, capsys):
     raw = write_tree()
     folder = build(raw, tmp_path / "set")
+    summary, place = capsys.readouterr().out.splitlines()
+    assert summary in " ".join((folder / "integrity.txt").read_text().split("\n"))
+    assert place == f"{folder}: the set, its integrity.txt and integrity.json"
     before = contents(folder)
     other = write_tree(("F005",), "other")
     with pytest.raises(UserError, match="--overwrite"):
@@ -323,7 +326,7 @@ def test_a_stop_between_the_two_renames_costs_no_set(write_tree, tmp_path, monke
     monkeypatch.setattr(os, "replace", replace)
     if not links:
         monkeypatch.setattr(os, "link", lambda source, target: os.stat("/nowhere"))
-    told = "; 2 finished shards are kept, and the same command goes on with them" if links else ""
+    told = "; 2 finished shards kept, and the same command goes on from there" if links else ""
     with pytest.raises(RunError, match=f"No space left on device{told}$"):
         build(write_tree(("F005",), "other"), tmp_path / "set", overwrite=True)
     assert contents(folder) == before
@@ -381,7 +384,7 @@ def test_ctrl_c_is_one_line_that_says_what_is_kept(write_tree, tmp_path):
     assert process.popen.returncode == 130 and time.monotonic() - began < 20
     assert "Traceback" not in said
     assert said.splitlines()[-1] == (
-        "interrupted: 2 finished shards are kept, and the same command goes on with them"
+        "interrupted: 2 finished shards kept, and the same command goes on from there"
     )
 
 

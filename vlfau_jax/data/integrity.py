@@ -17,7 +17,7 @@ from vlfau_jax.data.expected import PUBLISHED, Published
 from vlfau_jax.data.folds import PARTS
 from vlfau_jax.data.label_counts import LEVELS, LabelCounts
 from vlfau_jax.data.labels import by_occurrence, decide, excluded
-from vlfau_jax.data.places import by_folder, indented
+from vlfau_jax.data.places import by_folder, counted, indented
 
 MOST_LINES = 50  # of one kind in integrity.txt; integrity.json has them all
 ALIGNED_BY = ("eyes", "neighbours", "box", "none")
@@ -239,7 +239,8 @@ class IntegrityReport:
         self._compare("runs as published", same, len(published.runs), telling=True)
         self._compare_frames(published)
         for columns, files in self.columns.items():
-            self._compare(f"columns of {files} label files", columns, published.columns)
+            what = f"columns of {counted(files, 'label file')}"
+            self._compare(what, columns, published.columns)
         counts = LabelCounts.total(self.labelled.values(), len(self.aus))
         for au, rate in published.rates.items():
             active, known = counts.active(self.aus.index(au), published.threshold)
@@ -299,15 +300,19 @@ class IntegrityReport:
 
     def summary(self) -> str:
         """One paragraph for the screen."""
-        losses = [f"{len(places)} {LOSSES[kind]}" for kind, places in self.losses.items() if places]
+        losses = [
+            f"{LOSSES[kind]}: {len(places)}" for kind, places in self.losses.items() if places
+        ]
         unlabelled = sum(sequence.unlabelled_images for sequence in self.sequences)
         unknown = sum(sequence.unknown_labels for sequence in self.sequences)
         written = sum(sequence.written > 0 for sequence in self.sequences)
         return (
-            f"{self.dataset}{' (synthetic)' if self.synthetic else ''}: {self.written} frames of "
-            f"{len(self.subjects)} subjects in {written} sequences; lost {self.lost}"
-            f"{' (' + ', '.join(losses) + ')' if losses else ''}; {unlabelled} images carry no "
-            f"label; {unknown} labels are unknown and stay so"
+            f"{self.dataset}{' (synthetic)' if self.synthetic else ''}: "
+            f"{counted(self.written, 'frame')} of {counted(len(self.subjects), 'subject')} in "
+            f"{counted(written, 'sequence')}; lost {self.lost}"
+            f"{' (' + ', '.join(losses) + ')' if losses else ''}; "
+            f"{counted(unlabelled, 'image')} without a label; "
+            f"{counted(unknown, 'unknown label')}, kept as unknown"
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -381,7 +386,9 @@ class IntegrityReport:
         if blind:
             yield f"unknown in every frame: {', '.join(f'AU{au}' for au in blind)}"
         if paddings:
-            forms = ", ".join(f"{form} in {paddings[form]} sequences" for form in sorted(paddings))
+            forms = ", ".join(
+                f"{form} in {counted(paddings[form], 'sequence')}" for form in sorted(paddings)
+            )
             yield f"padding of picture numbers: {forms}"
         yield (
             f"{len(self.sequences) - len(listed)} of {len(self.sequences)} sequences were written "
@@ -401,7 +408,8 @@ class IntegrityReport:
         for row in list(zip(*kept, strict=True))[: 1 + MOST_LINES]:
             yield " ".join(f"{'-' if cell == '' else cell!s:>10}" for cell in row)
         if len(listed) > MOST_LINES:
-            yield f"    and {len(listed) - MOST_LINES} sequences more, see integrity.json"
+            more = counted(len(listed) - MOST_LINES, "sequence")
+            yield f"    and {more} more, see integrity.json"
 
     def _blind(self) -> list[int]:
         """Units that no labelled frame says anything about."""

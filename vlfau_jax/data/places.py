@@ -52,6 +52,11 @@ def _grouped(
     ]
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 image`, `0 images`, `2 images`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def indented(places: Sequence[str], most: int) -> Iterator[str]:
     """Lines for a report: names of one word side by side, and at most about `most` lines.
 
@@ -62,4 +67,4 @@ def indented(places: Sequence[str], most: int) -> Iterator[str]:
         lines = textwrap.wrap(", ".join(places), width=96, break_long_words=False)
     yield from (f"    {line}" for line in lines[:most])
     if len(lines) > most:
-        yield f"    and {len(lines) - most} lines more, see integrity.json"
+        yield f"    and {counted(len(lines) - most, 'line')} more, see integrity.json"

@@ -31,6 +31,7 @@ from vlfau_jax.data.faces import crop_rule
 from vlfau_jax.data.folder import Folder
 from vlfau_jax.data.folders import absolute_folder, created, locked
 from vlfau_jax.data.integrity import IntegrityReport
+from vlfau_jax.data.places import counted
 from vlfau_jax.data.shards import SUFFIX, ShardFacts, ShardJob, finished, stored, write_shard
 from vlfau_jax.data.workers import Workers
 from vlfau_jax.errors import RunError, UserError
@@ -58,9 +59,9 @@ def prepare(
 
     The labels are read and checked before anything is written. The set is built beside its place
     and takes its name when it is whole, integrity.json and integrity.txt in it; a set that it
-    replaces stays until then. A prepare that is killed leaves its finished shards, and the next
-    one with the same arguments goes on with them. The bytes written depend neither on that nor on
-    who does the work.
+    replaces stays until then. What was found and lost, and where the set lies, is printed. A
+    prepare that is killed leaves its finished shards, and the next one with the same arguments goes
+    on with them. The bytes written depend neither on that nor on who does the work.
 
     Args:
         dataset: a key of `BUILDERS`.
@@ -108,6 +109,7 @@ def prepare(
                 _make, processes=processes, runner=beam_runner, options=beam_options
             )
             _run(builder, raw_dir, staging / "downloads")
+    print(f"{tree.report.summary()}\n{target}: the set, its integrity.txt and integrity.json")
     return tree.report
 
 
@@ -205,7 +207,7 @@ def _built_beside(target: Path, data_dir: Path) -> Iterator[Path]:
 def _told_of(kept: int) -> str:
     if not kept:
         return ""
-    return f"{kept} finished shards are kept, and the same command goes on with them"
+    return f"{counted(kept, 'finished shard')} kept, and the same command goes on from there"
 
 
 def _reason(error: RunError | OSError, target: Path) -> str:

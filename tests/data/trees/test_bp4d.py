@@ -58,7 +58,7 @@ def test_labels_equal_the_files_cell_by_cell_and_pictures_are_the_frames(write_t
     assert tree.sequences[2].occurrence[1].tolist().count(-1) == 1
     assert facts_of(tree.report, "M003", 1).unknown_labels == 1
     said = tree.report.remarks["label_unknown"]
-    assert said == [f"{LABELS}/M003_T1.csv: AU14 in 1 frames"]
+    assert said == [f"{LABELS}/M003_T1.csv: AU14 in 1 frame"]
     assert "padding of picture numbers: 4 in 2 sequences, none in 2" in tree.report.as_text()
 
 
@@ -146,7 +146,7 @@ def test_intensities_are_read_at_either_place(write_tree, place):
     others = [i for i, au in enumerate(BP4D_AUS) if au != 12]
     assert (tree.sequences[0].intensity[:, others] == -1).all()
     assert (tree.sequences[1].intensity == -1).all()
-    remarks, stray = tree.report.remarks, "1 frames, first 77, last 77"
+    remarks, stray = tree.report.remarks, "1 frame, first 77, last 77"
     assert remarks["intensity_frame_unlabelled"] == [f"{place}/AU12/F001_T1_AU12.csv: {stray}"]
     assert remarks["intensity_missing"] == [
         *(f"{OLD}/AU{au} and {NEW}/AU{au}: no such folder" for au in ("06", "10", "14", "17")),
@@ -237,7 +237,8 @@ def test_a_sequence_with_pictures_or_labels_alone_is_counted(write_tree):
     assert (facts.images, facts.labelled, facts.unlabelled_images) == (5, 0, 5)
     assert (facts_of(report, "F002", 1).labelled, facts_of(report, "F002", 1).images) == (5, 0)
     assert sum(s.labelled for s in report.sequences) == len(lost) + 3
-    assert "lost 15 (15 labelled frames without an image); 7 images carry" in report.summary()
+    said = "lost 15 (labelled frames without an image: 15); 7 images without a label"
+    assert said in report.summary()
     assert report.remarks["subject_unusable"] == ["F001", "F002"]
     assert report.remarks["sequence_missing"][:2] == ["F001_T3", "F001_T4"]
     assert not any("no file" in said for said in report.remarks["intensity_missing"])

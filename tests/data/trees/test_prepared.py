@@ -85,7 +85,7 @@ def test_disfa_pictures_are_named_from_0_and_four_units_are_unknown(disfa):
         assert sequence.occurrence[:, i].tolist() == column
     assert (sequence.intensity == -1).all()
     assert facts_of(tree.report, "SN001", 1).unknown_labels == 3 * 4
-    assert "12 labels are unknown" in tree.report.summary()
+    assert "12 unknown labels, kept" in tree.report.summary()
     assert "unknown in every frame: AU5, AU15, AU17, AU20" in tree.report.as_text()
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from vlfau_jax.data.expected import PUBLISHED
 from vlfau_jax.data.integrity import IntegrityReport
+from vlfau_jax.data.places import counted
 from vlfau_jax.data.raw import ImageFiles, RawSequence, RawTree, finished_tree
 from vlfau_jax.data.trees.bp4d_labels import read_intensity, read_occurrence
 from vlfau_jax.data.trees.listing import SYNTHETIC_MARK, entries, once, raw_folder, relative
@@ -171,7 +172,7 @@ def _occurrence(labels: Path, root: Path, report: IntegrityReport) -> dict[int, 
     _note_columns(columns, labels, root, report)
     unknown = sum((row < 0 for row in codes.values()), np.zeros(len(BP4D_AUS), int))
     report.remarks["label_unknown"] += [
-        f"{relative(labels, root)}: AU{au} in {count} frames"
+        f"{relative(labels, root)}: AU{au} in {counted(int(count), 'frame')}"
         for au, count in zip(BP4D_AUS, unknown, strict=True)
         if count
     ]
@@ -253,7 +254,7 @@ def _intensities(
         stray = found.keys() - rows.keys()
         if stray:
             report.remarks["intensity_frame_unlabelled"].append(
-                f"{place}: {len(stray)} frames, first {min(stray)}, last {max(stray)}"
+                f"{place}: {counted(len(stray), 'frame')}, first {min(stray)}, last {max(stray)}"
             )
         unknown = int((levels[:, BP4D_AUS.index(au)] < 0).sum())
         if unknown:

@@ -15,6 +15,7 @@ import numpy as np
 
 from vlfau_jax.data.frames import video_length
 from vlfau_jax.data.integrity import IntegrityReport
+from vlfau_jax.data.places import counted
 from vlfau_jax.data.raw import RawSequence, RawTree, Video, finished_tree
 from vlfau_jax.data.trees.disfa_labels import CODED_AUS, read_levels
 from vlfau_jax.data.trees.listing import (
@@ -152,7 +153,7 @@ def _read_sequence(
         loss = "image_unreadable"
     if there and files and length != labelled:
         report.remarks["video_length_differs"].append(
-            f"{place}: {length} frames, {labelled} labelled"
+            f"{place}: {counted(length, 'frame')}, {labelled} labelled"
         )
     positions = [i + offset for i in range(labelled)]
     shown = [0 <= position < length for position in positions]
@@ -192,6 +193,7 @@ def _intensities(root: Path, files: dict[int, Path], report: IntegrityReport) ->
         levels[: len(columns[au]), i] = columns[au]
         if len(columns[au]) < longest:
             report.remarks["label_length_differs"].append(
-                f"{relative(files[au], root)}: {len(columns[au])} lines; others have {longest}"
+                f"{relative(files[au], root)}: {counted(len(columns[au]), 'line')}; others have "
+                f"{longest}"
             )
     return levels
