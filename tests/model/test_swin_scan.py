@@ -91,7 +91,7 @@ def test_drop_path_acts_in_the_scanned_layout(stacked, image):
 def test_drop_rates_rise_linearly_and_no_two_branches_share_a_key(image, monkeypatch):
     rates, keys = [], []
 
-    def spy(x, keep, key):
+    def spy(x, keep, key, rows):
         rates.append(1 - float(keep))
         keys.append(jax.random.key_data(key))
         return x
@@ -109,12 +109,13 @@ def test_drop_rates_rise_linearly_and_no_two_branches_share_a_key(image, monkeyp
 
 def test_drop_path_keeps_examples_whole_and_their_mean(rng):
     x = rng.normal(size=(4000, 2, 3, 1)).astype(np.float32)
-    y = np.asarray(swin.drop_path(x, np.float32(0.8), KEY))
+    rows = jnp.arange(4000)
+    y = np.asarray(swin.drop_path(x, np.float32(0.8), KEY, rows))
     kept = np.abs(y).sum((1, 2, 3)) > 0
     np.testing.assert_allclose(y, np.where(kept[:, None, None, None], x / np.float32(0.8), 0))
     assert abs(kept.mean() - 0.8) < 0.03
-    np.testing.assert_array_equal(swin.drop_path(x, np.float32(1.0), KEY), x)
-    assert swin.drop_path(x, np.float32(0.8), None) is x
+    np.testing.assert_array_equal(swin.drop_path(x, np.float32(1.0), KEY, rows), x)
+    assert swin.drop_path(x, np.float32(0.8), None, rows) is x
 
 
 @settings(max_examples=50, deadline=None)

@@ -40,7 +40,7 @@ class Seen(VLFAU):
 
     def setup(self):
         super().setup()
-        self.backbone = lambda image, train: (image,) * 4
+        self.backbone = lambda image, train, rows: (image,) * 4
 
 
 def build(mode):

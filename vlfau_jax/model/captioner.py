@@ -17,6 +17,7 @@ training unrolls along true sentences and `decoding.search` along its own.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -25,6 +26,8 @@ from flax import linen as nn
 from flax import struct
 from jax import Array
 
+from vlfau_jax.model.draws import kept_rows
+from vlfau_jax.model.remat import rematerialised
 from vlfau_jax.model.swin import named
 
 Parameters = dict[str, Array]
@@ -102,13 +105,20 @@ def speak(p: Parameters, scene: Scene, state: State, words: Array) -> tuple[Stat
     return state, vocabulary_logits(p, state.hidden), weights
 
 
-def unroll(p: Parameters, scene: Scene, state: State, words: Array) -> tuple[Array, Array]:
-    """Steps along words int32 [m, t]: hidden states [m, t, hidden], attention float32 [m, t, p]."""
+def unroll(
+    p: Parameters, scene: Scene, state: State, words: Array, remat: str = "none"
+) -> tuple[Array, Array]:
+    """Steps along words int32 [m, t]: hidden states [m, t, hidden], attention float32 [m, t, p].
+
+    relu(W_h h + W_f f) [m, p, attention] of every step is most of what the way back would keep;
+    `remat` as in `ModelOptions`.
+    """
 
     def step(state: State, word_gates: Array) -> tuple[State, tuple[Array, Array]]:
         state, weights = attend_and_step(p, scene, state, word_gates)
         return state, (state.hidden, weights)
 
+    step = rematerialised(step, remat, scanned=True)
     _, (hidden, attention) = jax.lax.scan(step, state, p["word_gates"][words.T])
     return hidden.swapaxes(0, 1), attention.swapaxes(0, 1)
 
@@ -132,6 +142,7 @@ class Decoder:
     scene: Scene
     state: State
     stacked: bool = struct.field(pytree_node=False)
+    remat: str = struct.field(pytree_node=False, default="none")
 
     def speak(self, state: State, words: Array) -> tuple[State, Array, Array]:
         """`speak` of beams: words int32 [*rows, k], state [*rows, k, hidden]."""
@@ -139,7 +150,8 @@ class Decoder:
 
     def unroll(self, words: Array) -> tuple[Array, Array]:
         """`unroll` along words int32 [*rows, t], from the first."""
-        return over_decoders(self.stacked, unroll, self.parameters, self.scene, self.state, words)
+        along = partial(unroll, remat=self.remat)
+        return over_decoders(self.stacked, along, self.parameters, self.scene, self.state, words)
 
     def logits(self, hidden: Array) -> Array:
         """`vocabulary_logits` of hidden states [*rows, t, hidden]."""
@@ -171,6 +183,7 @@ class Captioner(nn.Module):
     dropout: float = 0.5
     decoders: int = 0
     au_embeddings: int = 0
+    remat: str = "none"
     dtype: jnp.dtype = jnp.float32
 
     def setup(self) -> None:
@@ -236,10 +249,15 @@ class Captioner(nn.Module):
             features = features.reshape(b * k, *features.shape[2:])
         p["word_gates"] = p["words"] @ p["words_to_gates"] + jnp.expand_dims(p["gates_bias"], -2)
         scene, state = over_decoders(stacked, look, p, features, au_words)
-        return Decoder(p, scene, state, stacked)
+        return Decoder(p, scene, state, stacked, self.remat)
 
     def teacher_force(
-        self, features: Array, tokens: Array, train: bool, branches: Array | None = None
+        self,
+        features: Array,
+        tokens: Array,
+        train: bool,
+        branches: Array | None = None,
+        rows: Array | None = None,
     ) -> tuple[Array, Array]:
         """Scores the given sentences word by word, each word seeing the true ones before it.
 
@@ -248,6 +266,7 @@ class Captioner(nn.Module):
             tokens: int32 [b, k, t], beginning with <start>.
             train: whether to drop out (random stream "dropout").
             branches: as in `face`.
+            rows: int32 [b], whose dropout each example takes; None counts them from 0.
 
         Returns:
             Logits float32 [b, k, t-1, v] of tokens[..., 1:], attention float32 [b, k, t-1, p].
@@ -257,7 +276,10 @@ class Captioner(nn.Module):
         words = tokens[..., :-1]
         hidden, attention = decoder.unroll(words if decoder.stacked else words.reshape(b * k, -1))
         if train and self.dropout > 0.0:
-            keep = jax.random.bernoulli(self.make_rng("dropout"), 1 - self.dropout, hidden.shape)
+            rows = jnp.arange(b) if rows is None else rows
+            shape = (k, *hidden.shape[-2:])
+            keep = kept_rows(self.make_rng("dropout"), rows, 1 - self.dropout, shape)
+            keep = keep.reshape(hidden.shape)
             hidden = jnp.where(keep, hidden / (1 - self.dropout), 0.0).astype(self.dtype)
         logits = decoder.logits(hidden)
         return logits.reshape(b, k, t - 1, -1), attention.reshape(b, k, t - 1, -1)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vlfau_jax.errors import UserError
+from vlfau_jax.model.remat import POLICIES
 
 # Swin's four sizes (arXiv 2103.14030, section 3.3) with the drop path of ME-GraphAU's recipe, which
 # has none for Swin-L: there it is Swin-B's.
@@ -26,6 +27,7 @@ _CHOICES = {
     "refinement": ("both", "channel", "spatial", "none"),
     "channel_mlp": ("shared", "separate"),
     "local_captioner": ("shared", "per_au"),
+    "remat": ("none", *POLICIES),
     "dtype": ("float32", "bfloat16"),
 }
 
@@ -71,6 +73,9 @@ class ModelOptions:
         hidden: width of the LSTM's state.
         attention: width of the soft attention's scores.
         dropout: rate before the vocabulary layer.
+        remat: what training computes again on its way back instead of keeping it, in backbone
+            blocks, refinement and the captioners' recurrences (`model.remat`): "none"; "dots", all
+            but products with weights; "full", all but what enters them.
         dtype: compute dtype; parameters, norms, softmax and logits are float32 always.
         backbone_weights: file of `import_backbone` whose values the backbone's parameters begin
             with in training; empty for random ones.
@@ -102,6 +107,7 @@ class ModelOptions:
     hidden: int = 512
     attention: int = 512
     dropout: float = 0.5
+    remat: str = "none"
     dtype: str = "float32"
     backbone_weights: str = ""
 

@@ -25,7 +25,9 @@ from flax import linen as nn
 from jax import Array
 
 from vlfau_jax.model import windows
+from vlfau_jax.model.draws import kept_rows
 from vlfau_jax.model.options import scanned
+from vlfau_jax.model.remat import rematerialised
 
 NORM_EPSILON = 1e-5
 
@@ -93,11 +95,11 @@ def convolution(
     )
 
 
-def drop_path(x: Array, keep: Array | np.float32, key: Array | None) -> Array:
+def drop_path(x: Array, keep: Array | np.float32, key: Array | None, rows: Array) -> Array:
     """Stochastic depth: an example keeps its residual branch at rate `keep` (arXiv 1603.09382)."""
     if key is None:
         return x
-    kept = jax.random.bernoulli(key, keep, (x.shape[0], *(1,) * (x.ndim - 1)))
+    kept = kept_rows(key, rows, keep, (1,) * (x.ndim - 1))
     return jnp.where(kept, x / keep.astype(x.dtype), 0.0)
 
 
@@ -230,8 +232,8 @@ class SwinBlock(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x: Array, keep: Array | np.float32, key: Array | None) -> Array:
-        """Tokens [b, h, w, c] -> the same; `keep` and `key` as `drop_path` takes them."""
+    def __call__(self, x: Array, keep: Array | np.float32, key: Array | None, rows: Array) -> Array:
+        """Tokens [b, h, w, c] -> the same; the rest is as `drop_path` takes it."""
         _, h, w, c = x.shape
         keys = (None, None) if key is None else jax.random.split(key)
 
@@ -247,12 +249,12 @@ class SwinBlock(nn.Module):
         y = windows.join(y, self.window, high, wide)
         if self.shift:
             y = jnp.roll(y, (self.shift, self.shift), (1, 2))
-        x = x + drop_path(y[:, :h, :w], keep, keys[0])
+        x = x + drop_path(y[:, :h, :w], keep, keys[0], rows)
 
         y = layer_norm("norm_mlp")(x).astype(self.dtype)
         y = dense(int(c * self.mlp_ratio), ("embed", "mlp"), self.dtype, "mlp_in")(y)
         y = dense(c, ("mlp", "embed"), self.dtype, "mlp_out")(nn.gelu(y, approximate=False))
-        return x + drop_path(y, keep, keys[1])
+        return x + drop_path(y, keep, keys[1], rows)
 
 
 class BlockPair(nn.Module):
@@ -263,15 +265,19 @@ class BlockPair(nn.Module):
     shift: int
     mlp_ratio: float
     dtype: jnp.dtype
+    remat: str = "none"
 
     @nn.compact
-    def __call__(self, x: Array, keep: Array, keys: Array | None) -> tuple[Array, None]:
+    def __call__(
+        self, x: Array, keep: Array, keys: Array | None, rows: Array
+    ) -> tuple[Array, None]:
         """Tokens, and for each of both blocks its `keep` float32 [2] and key [2]."""
+        block = rematerialised(SwinBlock, self.remat, scanned=True)
+        sizes = (self.mlp_ratio, self.dtype)
         for i, name in enumerate(("first", "second")):
-            block = SwinBlock(
-                self.heads, self.window, i * self.shift, self.mlp_ratio, self.dtype, name=name
+            x = block(self.heads, self.window, i * self.shift, *sizes, name=name)(
+                x, keep[i], None if keys is None else keys[i], rows
             )
-            x = block(x, keep[i], None if keys is None else keys[i])
         return x, None
 
 
@@ -279,6 +285,7 @@ ScannedPairs = nn.scan(
     BlockPair,
     variable_axes={"params": 0},
     split_rngs={"params": True},
+    in_axes=(0, 0, nn.broadcast),
     metadata_params={nn.PARTITION_NAME: "layers"},
 )
 
@@ -315,9 +322,14 @@ class Swin(nn.Module):
     drop_path_rate: float = 0.0
     dtype: jnp.dtype = jnp.float32
     scan_blocks: bool = False
+    remat: str = "none"
 
     @nn.compact
-    def __call__(self, image: Array, train: bool = False) -> tuple[Array, Array, Array, Array]:
+    def __call__(
+        self, image: Array, train: bool = False, rows: Array | None = None
+    ) -> tuple[Array, Array, Array, Array]:
+        """`rows` int32 [b]: whose drop path each example takes; None counts them from 0."""
+        rows = jnp.arange(len(image)) if rows is None else rows
         blocks = sum(self.depths)
         keep = (1.0 - np.linspace(0.0, self.drop_path_rate, blocks)).astype(np.float32)
         # One stream for all blocks, so that both layouts draw the same.
@@ -331,11 +343,13 @@ class Swin(nn.Module):
                 x = PatchMerging(self.dtype, name=f"merge{stage}")(x)
                 taps.append(x)
             own = slice(done, done + depth)
-            x = self._stage(stage, x, keep[own], None if keys is None else keys[own])
+            x = self._stage(stage, x, keep[own], None if keys is None else keys[own], rows)
             done += depth
         return (*taps, layer_norm("norm")(x))
 
-    def _stage(self, stage: int, x: Array, keep: np.ndarray, keys: Array | None) -> Array:
+    def _stage(
+        self, stage: int, x: Array, keep: np.ndarray, keys: Array | None, rows: Array
+    ) -> Array:
         """Blocks of one stage on [b, h, w, c]; `keep` and `keys` have one entry for each."""
         # A map no larger than the window is one window, unshifted.
         window = min(self.window, *x.shape[1:3])
@@ -349,9 +363,10 @@ class Swin(nn.Module):
         if self.scan_blocks and scanned(len(keep)):
             if keys is not None:
                 keys = keys.reshape(-1, 2, *keys.shape[1:])
-            pairs = ScannedPairs(**sizes, shift=shift, name=f"stage{stage}_pairs")
-            return pairs(x, jnp.asarray(keep.reshape(-1, 2)), keys)[0]
+            pairs = ScannedPairs(**sizes, shift=shift, remat=self.remat, name=f"stage{stage}_pairs")
+            return pairs(x, jnp.asarray(keep.reshape(-1, 2)), keys, rows)[0]
+        kind = rematerialised(SwinBlock, self.remat)
         for i, own in enumerate(keep):
-            block = SwinBlock(**sizes, shift=shift * (i % 2), name=f"stage{stage}_block{i}")
-            x = block(x, own, None if keys is None else keys[i])
+            block = kind(**sizes, shift=shift * (i % 2), name=f"stage{stage}_block{i}")
+            x = block(x, own, None if keys is None else keys[i], rows)
         return x

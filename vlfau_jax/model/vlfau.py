@@ -14,6 +14,7 @@ from vlfau_jax.model.decoding import Spoken, search
 from vlfau_jax.model.fusion import MultiScaleCombination
 from vlfau_jax.model.options import ModelOptions
 from vlfau_jax.model.refinement import Refinement
+from vlfau_jax.model.remat import rematerialised
 from vlfau_jax.model.swin import Swin, named
 
 # Mean and standard deviation of ImageNet's RGB values (0-1), which pre-trained Swins expect.
@@ -113,12 +114,13 @@ class VLFAU(nn.Module):
             mlp_ratio=o.mlp_ratio,
             drop_path_rate=o.drop_path,
             scan_blocks=o.scan_blocks,
+            remat=o.remat,
             dtype=dtype,
         )
         self.fusion = MultiScaleCombination(
             width=o.width, grid=o.grid, taps=o.taps, pooling=o.pooling, dtype=dtype
         )
-        self.refinement = Refinement(
+        self.refinement = rematerialised(Refinement, o.remat)(
             branches=self.au_count,
             reduction=o.reduction,
             attention=o.refinement,
@@ -144,13 +146,16 @@ class VLFAU(nn.Module):
             hidden=o.hidden,
             attention=o.attention,
             dropout=o.dropout,
+            remat=o.remat,
             dtype=jnp.dtype(o.dtype),
             **units,
         )
 
-    def _look(self, image: Array, train: bool) -> tuple[Array, Array, Array, Array]:
+    def _look(
+        self, image: Array, train: bool, rows: Array | None = None
+    ) -> tuple[Array, Array, Array, Array]:
         """Image -> stem F, refined F_i, spatial maps s, AU logits; no given words are seen here."""
-        stem = self.fusion(self.backbone(image, train))
+        stem = self.fusion(self.backbone(image, train, rows))
         refined, maps = self.refinement(stem)
         context = self._own_context(stem) if self.options.global_context else None
         return stem, refined, maps, self.classifier(refined, context)
@@ -183,6 +188,7 @@ class VLFAU(nn.Module):
         global_tokens: Array,
         train: bool = False,
         branches: Array | None = None,
+        rows: Array | None = None,
     ) -> Outputs:
         """The training pass: AU logits from the image, sentences under teacher forcing.
 
@@ -192,8 +198,10 @@ class VLFAU(nn.Module):
             global_tokens: int32 [b, t'].
             train: whether dropout and drop path act (streams "dropout" and "drop_path").
             branches: int32 [k], the AU branches whose sentences are scored; None for all.
+            rows: int32 [b], the examples' places in the whole batch, to which their random draws
+                belong; None counts them from 0.
         """
-        stem, refined, maps, au_logits = self._look(image, train)
+        stem, refined, maps, au_logits = self._look(image, train, rows)
         outputs = Outputs(au_logits=au_logits, spatial_maps=maps, stem=stem)
         h, w = stem.shape[1:3]
         if self.options.local_captions:
@@ -201,21 +209,24 @@ class VLFAU(nn.Module):
                 refined = jnp.take(refined, branches, axis=1)
                 local_tokens = jnp.take(local_tokens, branches, axis=1)
             logits, attention = self.local_captioner.teacher_force(
-                _maps(refined), local_tokens, train, branches
+                _maps(refined), local_tokens, train, branches, rows
             )
             attention = attention.reshape(*attention.shape[:-1], h, w)
             outputs = outputs.replace(local_logits=logits, local_attention=attention)
         if self.options.global_captions:
             logits, attention = self.global_captioner.teacher_force(
-                _maps(stem[:, None]), global_tokens[:, None], train
+                _maps(stem[:, None]), global_tokens[:, None], train, rows=rows
             )
             attention = attention[:, 0].reshape(len(image), -1, h, w)
             outputs = outputs.replace(global_logits=logits[:, 0], global_attention=attention)
         return outputs
 
-    def score(self, image: Array) -> Array:
-        """AU logits float32 [b, n] of normalised images [b, h, w, 3]; no sentence is returned."""
-        return self._look(image, train=False)[3]
+    def score(self, image: Array, train: bool = False, rows: Array | None = None) -> Array:
+        """AU logits float32 [b, n] of normalised images [b, h, w, 3]; no sentence is returned.
+
+        `train` and `rows` as `__call__` takes them, whose logits these are.
+        """
+        return self._look(image, train, rows)[3]
 
     def describe(
         self, image: Array, local_length: int, global_length: int, beams: int = 1

@@ -150,10 +150,25 @@ def dice(logits: Array, au: Array, known: Array, weights: Array) -> Term:
 
 def token_cross_entropy(logits: Array, tokens: Array, counted: Array) -> Term:
     """Cross-entropy of each next word: logits [..., t-1, v], tokens [..., t], counted [...]."""
-    targets = tokens[..., 1:]
-    kept = (targets != PAD) & counted[..., None]
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
+    kept = _next_words(tokens, counted)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, tokens[..., 1:])
     return Term(jnp.sum(jnp.where(kept, losses, 0.0)), jnp.sum(kept, dtype=jnp.float32))
+
+
+def _next_words(tokens: Array, counted: Array) -> Array:
+    """Which next words are scored: bool [..., t-1]."""
+    return (tokens[..., 1:] != PAD) & counted[..., None]
+
+
+class Whole(NamedTuple):
+    """What a part of a batch must know of all of it, for the parts' gradients to add up.
+
+    weights: every term's, of the whole batch (`joint_weights`). dice_slope: of the whole batch's
+    Dice total by the logits of the part's rows, float32 [b, n]; None without that term.
+    """
+
+    weights: dict[str, Array]
+    dice_slope: Array | None = None
 
 
 def joint_loss(
@@ -163,18 +178,20 @@ def joint_loss(
     class_weights: Array,
     options: ObjectiveOptions,
     branches: Array | None = None,
+    whole: Whole | None = None,
 ) -> dict[str, Term]:
     """The terms that `options` weighs, by name: 'au', 'dice', 'local', 'global'.
 
     `branches` int32 [k] says which action units `outputs.local_logits` [b, k, t-1, v] speaks of
-    (None: all). Logits the model did not compute leave their term out.
+    (None: all). Logits the model did not compute leave their term out. Where `batch` is a part of a
+    batch, `whole` gives its terms the weights of that; 'dice' then has the right gradient alone.
     """
-    known = batch["au_known"] & batch["valid"][:, None]
+    known = known_labels(batch)
     weights = class_weights if options.class_weighting else jnp.ones_like(class_weights)
     labels = (outputs.au_logits, batch["au"], known, weights)
     terms = {"au": _AU_LOSSES[options.au_loss](*labels)}
     if options.dice_weight:
-        terms["dice"] = dice(*labels)
+        terms["dice"] = dice(*labels) if whole is None else _linear(outputs.au_logits, whole)
     if options.local_weight and outputs.local_logits is not None:
         tokens = batch["local_tokens"]
         if branches is not None:
@@ -184,7 +201,41 @@ def joint_loss(
         terms["global"] = token_cross_entropy(
             outputs.global_logits, batch["global_tokens"], batch["valid"]
         )
+    if whole is not None:
+        terms = {name: Term(term.total, whole.weights[name]) for name, term in terms.items()}
     return terms
+
+
+def _linear(logits: Array, whole: Whole) -> Term:
+    return Term(jnp.sum(whole.dice_slope * logits), whole.weights["dice"])
+
+
+def known_labels(batch: dict[str, Array]) -> Array:
+    """Which labels count: bool [b, n]."""
+    return batch["au_known"] & batch["valid"][:, None]
+
+
+def joint_weights(batch: dict[str, Array], branches: Array | None = None) -> dict[str, Array]:
+    """The weights of all terms that `joint_loss` may have, which labels and masks alone decide."""
+    known = spoken = known_labels(batch)
+    tokens = batch["local_tokens"]
+    if branches is not None:
+        tokens, spoken = tokens[:, branches], known[:, branches]
+    counted = {
+        "au": known,
+        "dice": known.any(0),
+        "local": _next_words(tokens, spoken),
+        "global": _next_words(batch["global_tokens"], batch["valid"]),
+    }
+    return {name: jnp.sum(those, dtype=jnp.float32) for name, those in counted.items()}
+
+
+def joint_dice(
+    logits: Array, batch: dict[str, Array], class_weights: Array, options: ObjectiveOptions
+) -> Term:
+    """The term 'dice' of `joint_loss`, from AU logits [b, n] alone."""
+    weights = class_weights if options.class_weighting else jnp.ones_like(class_weights)
+    return dice(logits, batch["au"], known_labels(batch), weights)
 
 
 def total(terms: dict[str, Term], options: ObjectiveOptions, step: Array | int = 0) -> Array:

@@ -109,7 +109,8 @@ def params_digest(params: Any) -> str:
 
 def _items(state: TrainState) -> dict[str, Any]:
     """A state as orbax keeps it: trees by the name of their folder."""
-    rest = {"optimizer": {"step": state.step, "opt_state": state.opt_state}}
+    counts = {"step": state.step, "skipped": state.skipped}
+    rest = {"optimizer": {**counts, "opt_state": state.opt_state}}
     return {"params": state.params, **rest} | ({} if state.ema is None else {"ema": state.ema})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
@@ -22,8 +23,9 @@ from vlfau_jax.errors import UserError
 from vlfau_jax.model.options import ModelOptions
 from vlfau_jax.model.vlfau import IMAGE_MEAN, IMAGE_STD, VLFAU
 from vlfau_jax.objectives.losses import ObjectiveOptions, class_weights
-from vlfau_jax.sharding.arrays import check_batch_size
+from vlfau_jax.sharding.arrays import BATCH_AXES, check_batch_size
 from vlfau_jax.sharding.mesh import MeshOptions, make_mesh
+from vlfau_jax.train.accumulate import micro_batches
 from vlfau_jax.train.optimizer import OptimizerOptions, make_optimizer, make_schedule
 from vlfau_jax.train.state import TrainState, abstract_state, initial_state
 from vlfau_jax.train.step import TrainStep, make_train_step
@@ -37,6 +39,11 @@ class TrainOptions:
     Attributes:
         steps: steps in all, those before a resume included.
         batch_size: examples a step, over all devices and hosts.
+        device_batch: examples that a device works on at once, at most; 0 for its whole share of
+            the batch. A larger share is cut into equal micro-batches, as few as will do, whose
+            gradients add up to the batch's own (`make_train_step`).
+        skip_steps: steps with a loss or gradient that is not finite which may be left out, counted
+            over the run, before one ends it.
         checkpoint_every: steps between checkpoints; the last step always has one.
         keep: newest checkpoints to keep.
         log_every: steps between lines of metrics.jsonl.
@@ -47,6 +54,8 @@ class TrainOptions:
 
     steps: int = 1000
     batch_size: int = 64
+    device_batch: int = 0
+    skip_steps: int = 0
     checkpoint_every: int = 500
     keep: int = 2
     log_every: int = 10
@@ -58,8 +67,13 @@ class TrainOptions:
         for name in ("steps", "batch_size", "checkpoint_every", "keep", "log_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"train.{name}={getattr(self, name)}: give 1 or more")
-        if self.eval_every < 0:
-            raise UserError(f"train.eval_every={self.eval_every}: give 0 (never) or more")
+        for name, none in (
+            ("eval_every", "never"),
+            ("device_batch", "no limit"),
+            ("skip_steps", "none"),
+        ):
+            if getattr(self, name) < 0:
+                raise UserError(f"train.{name}={getattr(self, name)}: give 0 ({none}) or more")
 
 
 class Settings(Protocol):
@@ -118,6 +132,12 @@ class Experiment:
         uncoded = ~self.dataset.coded[labels.part[rows]]
         return int((labels.known[rows] | uncoded).all(1).sum())
 
+    @property
+    def micro_batches(self) -> int:
+        """Into how many parts every device's share of a batch is cut."""
+        train, shards = self.settings.train, math.prod(self.mesh.shape[a] for a in BATCH_AXES)
+        return micro_batches(train.batch_size // shards, train.device_batch)
+
     def train_step(self) -> TrainStep:
         """The jitted step of this experiment."""
         return make_train_step(
@@ -131,6 +151,8 @@ class Experiment:
             seed=self.settings.seed,
             frozen=self.settings.optimizer.frozen,
             ema_decay=self.settings.optimizer.ema_decay,
+            parts=self.micro_batches,
+            skip_steps=self.settings.train.skip_steps,
         )
 
     def initial_state(self, params: Mapping[str, Any] | None = None) -> TrainState:

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import linen as nn
 from flax import struct
@@ -28,14 +29,22 @@ _UNOPTIMISED = {"xla_backend_optimization_level": 0}
 class TrainState:
     """step int32 [] (steps taken), params float32, opt_state of the optimizer.
 
-    `ema` is the running average of params, in their structure; None where none is kept. Nothing
-    random is stored: the keys of step k follow from the seed and k (`stream`).
+    `ema` is the running average of params, in their structure; None where none is kept. `skipped`
+    int32 [] counts the steps whose update was not finite and so left out; the first of them that
+    `train.skip_steps` does not allow makes it -1 - that count, and from then on nothing changes.
+    Nothing random is stored: the keys of step k follow from the seed and k (`stream`).
     """
 
     step: Array
     params: Any
     opt_state: Any
     ema: Any = None
+    skipped: Array = struct.field(default_factory=lambda: jnp.int32(0))
+
+    @property
+    def last_good(self) -> TrainState:
+        """A state that nothing changes any more, as it was before, fit to go on."""
+        return self.replace(skipped=jnp.where(self.skipped < 0, -1 - self.skipped, self.skipped))
 
     @property
     def answering(self) -> Any:
@@ -91,8 +100,8 @@ def abstract_state(
         moving(params, frozen),
         transform_non_params=lambda counter: _on(counter, everywhere),
     )
-    step = jax.ShapeDtypeStruct((), jnp.int32, sharding=everywhere)
-    return TrainState(step, params, opt_state, params if averaged else None)
+    count = jax.ShapeDtypeStruct((), jnp.int32, sharding=everywhere)
+    return TrainState(count, params, opt_state, params if averaged else None, count)
 
 
 def initial_state(
@@ -125,7 +134,9 @@ def initial_state(
     ema = None
     if abstract.ema is not None:  # buffers of its own: both trees are donated to the step
         ema = jax.jit(partial(jax.tree.map, jnp.copy), out_shardings=shardings.ema)(params)
-    return TrainState(jax.device_put(jnp.int32(0), shardings.step), params, opt_state, ema)
+    # Two arrays, since both are donated to the step.
+    step, skipped = (jax.device_put(np.int32(0), shardings.step) for _ in range(2))
+    return TrainState(step, params, opt_state, ema, skipped)
 
 
 def _on(leaf: jax.ShapeDtypeStruct, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -13,14 +14,25 @@ from jax import Array
 from jax.sharding import Mesh
 
 from vlfau_jax.model.vlfau import VLFAU, normalise
-from vlfau_jax.objectives.losses import ObjectiveOptions, joint_loss, total
+from vlfau_jax.objectives.losses import (
+    ObjectiveOptions,
+    Term,
+    Whole,
+    joint_dice,
+    joint_loss,
+    joint_weights,
+    total,
+)
 from vlfau_jax.sharding.arrays import batch_sharding, replicated
 from vlfau_jax.sharding.rules import gathered
+from vlfau_jax.train.accumulate import joined, parted, summed
 from vlfau_jax.train.optimizer import moving
 from vlfau_jax.train.state import TrainState, stream
 
+Batch = dict[str, Array]
 Metrics = dict[str, Array]
-TrainStep = Callable[[TrainState, dict[str, Array]], tuple[TrainState, Metrics]]
+Terms = dict[str, Term]
+TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
 
 def make_train_step(
@@ -35,58 +47,50 @@ def make_train_step(
     seed: int,
     frozen: tuple[str, ...] = (),
     ema_decay: float = 0.0,
+    parts: int = 1,
+    skip_steps: int = 0,
 ) -> TrainStep:
     """Builds step(state, batch) -> (state, metrics); the state given is consumed.
 
-    Step k draws its dropout, its drop path and the action units whose sentences it trains
-    (`objective.local_branches`) from (seed, k) alone. Metrics are float32 scalars on the devices:
-    the mean of every loss term, the weight of each that follows a ramp ('local_weight'), 'total',
-    'grad_norm' (before clipping) and 'learning_rate'.
+    Step k draws the action units whose sentences it trains (`objective.local_branches`) from
+    (seed, k) alone, and for row r of the batch its dropout and drop path from (seed, k, r). Metrics
+    are float32 scalars on the devices: the mean of every loss term, the weight of each that follows
+    a ramp ('local_weight'), 'total', 'grad_norm' (before clipping), 'learning_rate', and 'skipped',
+    which is the new state's.
 
     The parts named in `frozen` are no argument of the gradient, so nothing is computed backwards
-    through them. `ema_decay` is that of the state's average, if it has one.
+    through them. `ema_decay` is that of the state's average, if it has one. `parts` is the number
+    of micro-batches (`accumulate`).
+
+    A step whose terms or gradient are not finite updates nothing: it counts in `state.skipped`, or,
+    once that has reached `skip_steps`, ends all change of the state.
     """
-    weights = jnp.asarray(class_weights)
-    n = len(class_weights)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
-    whole = gathered(shardings.params)
+    gradient = _Gradient(
+        model, objective, jnp.asarray(class_weights), seed, mesh, gathered(shardings.params), parts
+    )
 
-    def loss(moved: Any, held: Any, batch: dict[str, Array], step: Array) -> tuple[Array, Metrics]:
-        params = jax.lax.with_sharding_constraint(moved | held, whole)
-        chosen = None
-        if 0 < objective.local_branches < n:
-            order = jax.random.permutation(stream(seed, "branches", step), n)
-            chosen = order[: objective.local_branches]
-        outputs = model.apply(
-            {"params": params},
-            normalise(batch["image"]),
-            batch["local_tokens"],
-            batch["global_tokens"],
-            train=True,
-            branches=chosen,
-            rngs={name: stream(seed, name, step) for name in ("dropout", "drop_path")},
-        )
-        terms = joint_loss(
-            outputs, batch, class_weights=weights, options=objective, branches=chosen
-        )
-        scheduled = objective.weights(step)
-        metrics = {name: term.mean() for name, term in terms.items()}
-        metrics |= {f"{name}_weight": scheduled[name] for name in objective.ramped}
-        return total(terms, objective, step), metrics
-
-    def step(state: TrainState, batch: dict[str, Array]) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         moved = moving(state.params, frozen)
         held = {part: state.params[part] for part in frozen}
-        value, grads = jax.value_and_grad(loss, has_aux=True)(moved, held, batch, state.step)
+        terms, grads = gradient(moved, held, batch, state.step)
+        updated = state.step - state.skipped  # times, until now
         updates, opt_state = optimizer.update(grads, state.opt_state, moved)
         params = optax.apply_updates(moved, updates) | held
-        ema = None if state.ema is None else averaged(state.ema, params, ema_decay, state.step)
-        metrics = value[1] | {
-            "total": value[0],
+        ema = None if state.ema is None else averaged(state.ema, params, ema_decay, updated)
+        scheduled = objective.weights(state.step)
+        metrics = {name: term.mean() for name, term in terms.items()}
+        metrics |= {f"{name}_weight": scheduled[name] for name in objective.ramped}
+        metrics |= {
+            "total": total(terms, objective, state.step),
             "grad_norm": optax.tree.norm(grads),
-            "learning_rate": jnp.asarray(schedule(state.step), jnp.float32),
+            "learning_rate": jnp.asarray(schedule(updated), jnp.float32),
         }
-        return TrainState(state.step + 1, params, opt_state, ema), metrics
+        finite = jnp.isfinite(jnp.stack([*metrics.values()])).all()
+        state = advanced(
+            state, TrainState(state.step + 1, params, opt_state, ema), finite, skip_steps
+        )
+        return state, metrics | {"skipped": state.skipped.astype(jnp.float32)}
 
     return jax.jit(
         step,
@@ -96,8 +100,112 @@ def make_train_step(
     )
 
 
+@dataclass(frozen=True)
+class _Gradient:
+    """(moved, held, batch, step) -> the batch's loss terms, and their gradient by `moved`.
+
+    `at` says where parameters lie while they compute.
+    """
+
+    model: VLFAU
+    objective: ObjectiveOptions
+    class_weights: Array
+    seed: int
+    mesh: Mesh
+    at: Any
+    parts: int
+
+    def __call__(self, moved: Any, held: Any, batch: Batch, step: Array) -> tuple[Terms, Any]:
+        n, k = len(self.class_weights), self.objective.local_branches
+        branches = None
+        if 0 < k < n:
+            branches = jax.random.permutation(stream(self.seed, "branches", step), n)[:k]
+        batch = batch | {"row": jnp.arange(len(batch["valid"]))}
+        if self.parts > 1:
+            return self._accumulated(moved, held, batch, step, branches)
+        loss = jax.value_and_grad(self._loss, has_aux=True)
+        (_, terms), grads = loss(moved, held, batch, step, branches)
+        return terms, grads
+
+    def _accumulated(
+        self, moved: Any, held: Any, batch: Batch, step: Array, branches: Array | None
+    ) -> tuple[Terms, Any]:
+        weights, rows = joint_weights(batch, branches), parted(batch, self.parts, self.mesh)
+        known, slopes = {}, None
+        if self.objective.dice_weight:
+            known["dice"], slopes = self._dice(moved | held, batch, rows, step)
+
+        def part(of: tuple[Batch, Array | None]) -> tuple[dict[str, Array], Any]:
+            loss = jax.value_and_grad(self._loss, has_aux=True)
+            (_, terms), grads = loss(moved, held, of[0], step, branches, Whole(weights, of[1]))
+            return {name: term.total for name, term in terms.items()}, grads
+
+        totals, grads = summed(part, (rows, slopes))
+        return {name: Term(totals[name], weights[name]) for name in totals} | known, grads
+
+    def _dice(self, params: Any, batch: Batch, rows: Batch, step: Array) -> tuple[Term, Array]:
+        """Dice of the whole batch, and the slopes of its total by each part's AU logits."""
+        logits = jax.lax.map(lambda of: self._apply(params, of, step, method=VLFAU.score), rows)
+        logits = joined(logits, self.mesh)
+
+        def dice(logits: Array) -> tuple[Array, Term]:
+            term = joint_dice(logits, batch, self.class_weights, self.objective)
+            return term.total, term
+
+        slopes, term = jax.grad(dice, has_aux=True)(logits)
+        return term, parted(slopes, self.parts, self.mesh)
+
+    def _loss(
+        self,
+        moved: Any,
+        held: Any,
+        rows: Batch,
+        step: Array,
+        branches: Array | None,
+        whole: Whole | None = None,
+    ) -> tuple[Array, Terms]:
+        sentences = rows["local_tokens"], rows["global_tokens"]
+        outputs = self._apply(moved | held, rows, step, *sentences, branches=branches)
+        terms = joint_loss(
+            outputs,
+            rows,
+            class_weights=self.class_weights,
+            options=self.objective,
+            branches=branches,
+            whole=whole,
+        )
+        return total(terms, self.objective, step), terms
+
+    def _apply(self, params: Any, rows: Batch, step: Array, *inputs: Array, **how: Any) -> Any:
+        """The network in training on some rows of a batch; `how` may name another method."""
+        return self.model.apply(
+            {"params": jax.lax.with_sharding_constraint(params, self.at)},
+            normalise(rows["image"]),
+            *inputs,
+            train=True,
+            rows=rows["row"],
+            rngs={name: stream(self.seed, name, step) for name in ("dropout", "drop_path")},
+            **how,
+        )
+
+
+def advanced(state: TrainState, new: TrainState, finite: Array, skip_steps: int) -> TrainState:
+    """`new` where all is `finite`; else `state`, one step on if that may be skipped.
+
+    Selected on the devices: the host learns what happened when later steps are on their way.
+    """
+    going = state.skipped >= 0
+    skips = going & ~finite & (state.skipped < skip_steps)
+    ends = going & ~finite & ~skips
+    kept = jax.tree.map(lambda x, y: jnp.where(going & finite, x, y), new, state)
+    return kept.replace(
+        step=jnp.where(ends | ~going, state.step, new.step),
+        skipped=jnp.where(ends, -1 - state.skipped, state.skipped + skips),
+    )
+
+
 def averaged(ema: Any, params: Any, decay: float, taken: Array) -> Any:
-    """The average after one more step: d * ema + (1 - d) * params, `taken` steps before it.
+    """The average after one more update: d * ema + (1 - d) * params, `taken` updates before it.
 
     d = min(decay, (1 + taken) / (10 + taken)), the bound of TensorFlow's
     ExponentialMovingAverage, soon forgets where the parameters began. Written as a difference,
