@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from absl import flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from vlfau_jax.errors import RunError, UserError
 
@@ -158,6 +158,13 @@ def _define_config(fv: flags.FlagValues, argv: list[str]) -> None:
 
 def _define_train(fv: flags.FlagValues, argv: list[str]) -> None:
     _define_config(fv, argv)
+    config_flags.DEFINE_config_file(
+        "hardware",
+        None,
+        "what suits which device, configs/hardware.py: sets keys that --config.key does not",
+        flag_values=fv,
+        sys_argv=argv,
+    )
     flags.DEFINE_string("workdir", None, "where checkpoints and metrics go", flag_values=fv)
     flags.DEFINE_boolean(
         "resume", False, "go on from the workdir's last checkpoint", flag_values=fv
@@ -171,12 +178,29 @@ def _train(fv: flags.FlagValues, _: list[str]) -> None:
     from vlfau_jax.train.loop import train
 
     train(
-        resolve(fv.config),
+        resolve(_for_this_device(fv)),
         Path(fv.workdir),
         resume=fv.resume,
         overwrite=fv.overwrite,
         evaluator=scores_meanwhile,
     )
+
+
+def _for_this_device(fv: flags.FlagValues) -> ConfigDict:
+    """The experiment, with what --hardware says of JAX's devices."""
+    import jax
+
+    from vlfau_jax.settings import for_device
+
+    if fv.hardware is None:
+        return fv.config
+    kind = jax.devices()[0].device_kind
+    given = config_flags.get_override_values(fv["config"])
+    config, chosen = for_device(fv.config, fv.hardware, kind, given)
+    if jax.process_index() == 0:
+        told = ", ".join(f"{key}={value}" for key, value in chosen.items())
+        print(f"hardware: {kind}: {told or 'every key was given'}", file=sys.stderr)
+    return config
 
 
 def _define_inspect(fv: flags.FlagValues, argv: list[str]) -> None:
@@ -389,18 +413,22 @@ def _help(name: str, verb: Verb, fv: flags.FlagValues) -> str:
 
 
 def _check_config_argument(argument: str) -> None:
-    """UserError where `--config=FILE[:args]` names no file, or `--config.key=value` no key."""
+    """UserError where `--config=FILE[:args]` names no file, or `--config.key=value` no key.
+
+    `--hardware=FILE` is a file, too.
+    """
     from vlfau_jax.settings import check_key
 
     flag, equals, value = argument.lstrip("-").partition("=")
-    if not argument.startswith("-") or flag.partition(".")[0] != "config":
+    if not argument.startswith("-") or flag.partition(".")[0] not in ("config", "hardware"):
         return
     if not equals:
         raise UserError(f"{argument}: write it as {argument}=value")
-    if flag != "config":
+    if flag.startswith("config."):
         check_key(flag)
     elif not Path(value.partition(":")[0]).is_file():
-        raise UserError(f"{argument}: no such file; give an experiment, configs/X.py[:args]")
+        wanted = "an experiment, configs/X.py[:args]" if flag == "config" else "configs/hardware.py"
+        raise UserError(f"{argument}: no such file; give {wanted}")
 
 
 def _parse(name: str, argv: list[str]) -> tuple[flags.FlagValues, list[str]]:

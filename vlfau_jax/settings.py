@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -67,6 +68,61 @@ def check_key(key: str) -> None:
     if dataclasses.is_dataclass(kind):
         fields = ", ".join(f"{key}.{field.name}" for field in dataclasses.fields(kind))
         raise UserError(f"{key}: this is a group of keys; set one of {fields}")
+
+
+def for_device(
+    config: ConfigDict, table: ConfigDict, device_kind: str, given: Collection[str] = ()
+) -> tuple[ConfigDict, dict[str, Any]]:
+    """The experiment with what suits a kind of device, and the keys that were set.
+
+    Args:
+        config: the experiment; it is left as it is.
+        table: `rows`, each the tree of some of an experiment's keys and `device_kind`, a regular
+            expression of the whole name; the first that matches counts (configs/hardware.py).
+        device_kind: what the device says of itself, "TPU v5 lite" or "cpu".
+        given: keys, as "train.device_batch", which the user chose: they stay.
+
+    Raises:
+        UserError: no row matches, or the table is not one.
+    """
+    rows = [_device_row(row) for row in table.get("rows", ())]
+    found = next((keys for kind, keys in rows if kind.fullmatch(device_kind)), None)
+    if found is None:
+        patterns = ", ".join(repr(kind.pattern) for kind, _ in rows)
+        raise UserError(
+            f"--hardware: no row of it is for {device_kind!r}; there are {patterns or 'no rows'}"
+        )
+    chosen = {key: value for key, value in found.items() if key not in given}
+    tree: dict[str, Any] = {}
+    for key, value in chosen.items():
+        group, _, name = key.rpartition(".")
+        (tree.setdefault(group, {}) if group else tree)[name] = value
+    config = config.copy_and_resolve_references()
+    with config.unlocked(), config.ignore_type():  # of wrong types `resolve` tells more
+        config.update(tree)
+    return config, chosen
+
+
+def _device_row(row: Mapping[str, Any]) -> tuple[re.Pattern, dict[str, Any]]:
+    """The pattern of a row of --hardware, and its keys."""
+    keys = dict(_leaves(row))
+    pattern = keys.pop("device_kind", None)
+    if not isinstance(pattern, str):
+        raise UserError(f"--hardware: device_kind={pattern!r} of a row; give a regular expression")
+    for key in keys:
+        check_key(f"config.{key}")
+    try:
+        return re.compile(pattern), keys
+    except re.error as error:
+        raise UserError(f"--hardware: device_kind={pattern!r}: {error}") from None
+
+
+def _leaves(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, (Mapping, ConfigDict)):
+            yield from _leaves(value, f"{path}{name}.")
+        else:
+            yield path + name, value
 
 
 def _hint(kind: type, name: str, key: str) -> Any:
