@@ -124,7 +124,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_too(saved, harm, sa
 def test_every_array_file_is_recorded(saved):
     for step in ("3", "4"):
         folder = saved / "checkpoints" / step
-        assert read_manifest(folder) == RECORD
+        assert read_manifest(folder).record == RECORD
         manifest = json.loads((folder / "manifest.json").read_text())
         assert manifest["body"]["files"].keys() == {
             str(path.relative_to(folder)) for path in folder.glob("*/**/*") if path.is_file()

@@ -46,6 +46,8 @@ class TrainOptions:
             over the run, before one ends it.
         checkpoint_every: steps between checkpoints; the last step always has one.
         keep: newest checkpoints to keep.
+        keep_best: of the checkpoints of scored steps, also keep as many as this, by mean F1; then
+            every score gets a checkpoint.
         log_every: steps between lines of metrics.jsonl.
         eval_every: steps between scores on the validation subjects (data.validation_subjects),
             or on the test subjects where there are none; 0 for never.
@@ -58,6 +60,7 @@ class TrainOptions:
     skip_steps: int = 0
     checkpoint_every: int = 500
     keep: int = 2
+    keep_best: int = 0
     log_every: int = 10
     eval_every: int = 0
     warm_start: str = ""
@@ -71,9 +74,14 @@ class TrainOptions:
             ("eval_every", "never"),
             ("device_batch", "no limit"),
             ("skip_steps", "none"),
+            ("keep_best", "none"),
         ):
             if getattr(self, name) < 0:
                 raise UserError(f"train.{name}={getattr(self, name)}: give 0 ({none}) or more")
+        if self.keep_best and not self.eval_every:
+            raise UserError(
+                f"train.keep_best={self.keep_best}: nothing is scored; give train.eval_every, too"
+            )
 
 
 class Settings(Protocol):
@@ -186,9 +194,11 @@ class Experiment:
             "train_subjects": self.split.train,
             "validation_subjects": self.split.validation,
             "test_subjects": self.split.test,
+            "scored": self.scored,
             "ema_decay": self.settings.optimizer.ema_decay,
             "warm_start": None,  # the loop says otherwise
             "steps": self.settings.train.steps,
+            "config": config,
             "config_digest": config_digest(config),
         }
 

@@ -1,7 +1,8 @@
 """A checkpoint's manifest: its record, and digests by which damage is found before it is read.
 
-`{"body": {"record": ..., "files": {path: [bytes, sha256]}}, "sha256": ...}`: the last is of the
-body as canonical JSON, so that the manifest vouches for itself, too.
+`{"body": {"record": ..., "arrays": {path: [dtype, shape]}, "files": {path: [bytes, sha256]}},
+"sha256": ...}`: the last is of the body as canonical JSON, so that the manifest vouches for itself,
+too.
 """
 
 from __future__ import annotations
@@ -9,8 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from vlfau_jax.data.folders import written_whole
 
 MANIFEST = "manifest.json"
 
@@ -19,41 +23,92 @@ class DamagedError(Exception):
     """A checkpoint is not what was written; the message goes on after its name."""
 
 
-def write_manifest(folder: Path, record: Mapping[str, Any]) -> None:
-    """Writes `record` (JSON values, strings for keys) and size and sha256 of every array's file.
+class Manifest(NamedTuple):
+    """What a manifest tells.
+
+    Attributes:
+        record: JSON values, strings for keys.
+        arrays: [dtype, shape] of every array by its path; {} in checkpoints of earlier versions.
+    """
+
+    record: dict[str, Any]
+    arrays: dict[str, list[Any]]
+
+
+def write_manifest(
+    folder: Path, record: Mapping[str, Any], arrays: Mapping[str, list[Any]]
+) -> None:
+    """Writes a `Manifest`, and size and sha256 of every array's file.
 
     Those lie in the subfolders. The files beside them are orbax's own, which it may still touch
     when it commits, and which hold nothing that is read.
     """
     files = [path for path in sorted(folder.glob("*/**/*")) if path.is_file()]
     digests = {str(path.relative_to(folder)): _digest(path) for path in files}
-    body = {"record": record, "files": digests}
+    body = {"record": record, "arrays": arrays, "files": digests}
     text = json.dumps({"body": body, "sha256": _digest_of_json(body)}, indent=0)
-    (folder / MANIFEST).write_text(text)
+    with written_whole(folder / MANIFEST) as partial:
+        partial.write_text(text)
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """The record of a checkpoint all of whose files are what was written; DamagedError if not."""
+def read_manifest(folder: Path) -> Manifest:
+    """Of a checkpoint all of whose files are what was written; DamagedError if not."""
+    body = _read_body(folder)
+    for name, (size, digest) in body["files"].items():
+        if found := _damage(folder / name, size, digest):
+            raise DamagedError(f"is damaged ({name}{found})")
+    return Manifest(body["record"], body.get("arrays", {}))
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The record of a checkpoint whose arrays need not be whole; DamagedError without one."""
+    return _read_body(folder)["record"]
+
+
+def finished_steps(checkpoints: Path) -> list[int]:
+    """Steps of a run's finished checkpoints, ascending; each got its name when it was whole."""
+    if not checkpoints.is_dir():
+        return []
+    names = (path.name for path in checkpoints.iterdir() if path.is_dir())
+    return sorted(int(name) for name in names if name.isdecimal())
+
+
+def last_good(checkpoints: Path, before: int | None = None) -> int | None:
+    """The newest step (`before` another) whose checkpoint is what was written; None for none."""
+    for step in reversed(finished_steps(checkpoints)):
+        if before is None or step < before:
+            with suppress(DamagedError):
+                read_manifest(checkpoints / str(step))
+                return step
+    return None
+
+
+def what_is_left(checkpoints: Path) -> str:
+    """How a run that must end can go on, as the end of a line that says why it must."""
+    good = last_good(checkpoints)
+    if good is None:
+        return "there is no good checkpoint to go on from"
+    return f"the last good checkpoint is of step {good}: once that is mended, go on with --resume"
+
+
+def _read_body(folder: Path) -> dict[str, Any]:
     try:
-        record, files = _parsed((folder / MANIFEST).read_text())
+        return _parsed((folder / MANIFEST).read_text())
     except FileNotFoundError as error:
         raise DamagedError(f"has no {MANIFEST}: written by an older version, or damaged") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise DamagedError(f"is damaged ({MANIFEST} cannot be read: {reason})") from error
-    for name, (size, digest) in files.items():
-        if found := _damage(folder / name, size, digest):
-            raise DamagedError(f"is damaged ({name}{found})")
-    return record
 
 
-def _parsed(text: str) -> tuple[dict[str, Any], dict[str, tuple[int, str]]]:
-    """Record and files of a manifest; raises what json and lookups raise where it is not one."""
+def _parsed(text: str) -> dict[str, Any]:
+    """The body of a manifest; raises what json and lookups raise where it is not one."""
     manifest = json.loads(text)
     body = manifest["body"]
     if _digest_of_json(body) != manifest["sha256"]:
         raise ValueError("its own sha256 differs")
-    return body["record"], {name: (size, of) for name, (size, of) in body["files"].items()}
+    files = {name: (size, digest) for name, (size, digest) in body["files"].items()}
+    return body | {"files": files, "record": body["record"]}
 
 
 def _damage(path: Path, size: int, digest: str) -> str | None:

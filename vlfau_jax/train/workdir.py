@@ -11,6 +11,7 @@ from typing import Any
 
 from vlfau_jax.data.folders import written_whole
 from vlfau_jax.errors import UserError
+from vlfau_jax.train.manifest import what_is_left
 from vlfau_jax.train.writer import EVENTS_FOLDER, METRICS_FILE
 
 CONFIG_FILE = "config.json"
@@ -73,16 +74,20 @@ def claim(workdir: Path, config: Mapping[str, Any], *, resume: bool, overwrite: 
             f"--workdir={workdir} is in use (it holds {found[0]}); give --resume to go on, "
             f"--overwrite to replace it, or another folder"
         )
-    if overwrite:
-        for name in (*_RUN, *_RESULTS):
-            _remove(workdir / name)
-    elif (workdir / CONFIG_FILE).exists():
+    if not overwrite and (workdir / CONFIG_FILE).exists():
         _check_same(read_config(workdir), config, workdir)
-    elif found:
+    elif found and not overwrite:
         raise UserError(f"{workdir} holds {found[0]} but no {CONFIG_FILE}; it cannot be resumed")
-    workdir.mkdir(parents=True, exist_ok=True)
-    _remove(workdir / FINAL_FILE)
-    write_json(workdir / CONFIG_FILE, config)
+    try:
+        for name in (*_RUN, *_RESULTS) if overwrite else (FINAL_FILE,):
+            _remove(workdir / name)
+        workdir.mkdir(parents=True, exist_ok=True)
+        write_json(workdir / CONFIG_FILE, config)
+    except OSError as error:
+        raise UserError(
+            f"--workdir={workdir}: {error.filename or workdir}: {error.strerror}; "
+            f"{what_is_left(workdir / CHECKPOINTS)}"
+        ) from error
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
