@@ -25,7 +25,7 @@ FLOORS = (
         "look",
         "benchmark",
     ),
-    ("settings", "__main__"),
+    ("settings", "keys", "__main__"),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 

@@ -409,7 +409,12 @@ def _help(name: str, verb: Verb, fv: flags.FlagValues) -> str:
         else:
             default = f"default {flag.default}"
         lines.append(f"  --{flag_name:<14}{' '.join(flag.help.split())} ({default})")
-    return "\n".join([*lines, "", EXIT_CODES])
+    lines += ["", EXIT_CODES]
+    if "config" in fv:
+        from vlfau_jax.keys import help_on_keys
+
+        lines += help_on_keys()
+    return "\n".join(lines)
 
 
 def _check_config_argument(argument: str) -> None:
