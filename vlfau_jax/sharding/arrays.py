@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
+import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vlfau_jax.data.batch import Batch
@@ -31,9 +34,44 @@ def check_batch_size(batch_size: int, mesh: Mesh) -> None:
         )
 
 
-def shard_batch(batch: Batch, mesh: Mesh) -> dict[str, jax.Array]:
-    """This process's rows of a batch -> global arrays; the leading axis is the example."""
+def local_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
+    """The rows of a global batch that this process's devices hold, int64, ascending.
+
+    Where a 'tensor' axis crosses processes, several of them hold the same rows.
+    """
+    held = batch_sharding(mesh).addressable_devices_indices_map((batch_size,)).values()
+    return np.unique(np.concatenate([np.arange(batch_size)[rows] for (rows,) in held]))
+
+
+def shard_batch(batch: Batch, mesh: Mesh, batch_size: int | None = None) -> dict[str, jax.Array]:
+    """This process's `local_rows` of a batch -> global arrays; the leading axis is the example.
+
+    `batch_size` is the global one; None where this process holds all rows.
+    """
     sharding = batch_sharding(mesh)
     return {
-        key: jax.make_array_from_process_local_data(sharding, value) for key, value in batch.items()
+        key: jax.make_array_from_process_local_data(
+            sharding, value, (len(value) if batch_size is None else batch_size, *value.shape[1:])
+        )
+        for key, value in batch.items()
     }
+
+
+def fetch(arrays: Any) -> Any:
+    """The whole of a tree's arrays as NumPy on every process, wherever their parts lie.
+
+    Every process must call it. The arrays may be of several meshes.
+    """
+    return jax.tree.map(_fetch, arrays)
+
+
+def _fetch(array: Any) -> np.ndarray:
+    if isinstance(array, jax.Array) and not array.is_fully_addressable:
+        everywhere = NamedSharding(array.sharding.mesh, PartitionSpec())
+        array = jax.jit(_same, out_shardings=everywhere)(array)
+    return np.asarray(array)
+
+
+def _same(array: jax.Array) -> jax.Array:
+    """At the top level, so that a shape is compiled once."""
+    return array

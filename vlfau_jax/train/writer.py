@@ -21,9 +21,13 @@ class MetricWriter(AbstractContextManager):
     """Appends one line per step to metrics.jsonl and the same values to TensorBoard.
 
     A run resumed at `start_step` first cuts the lines beyond it, so that each step stands once.
+    Where `writes` is false, as in all processes but the first, it does nothing.
     """
 
-    def __init__(self, workdir: Path, start_step: int) -> None:
+    def __init__(self, workdir: Path, start_step: int, *, writes: bool = True) -> None:
+        self.writes = writes
+        if not writes:
+            return
         path = workdir / METRICS_FILE
         _cut(path, start_step)
         self._lines = path.open("a", encoding="utf-8")
@@ -33,6 +37,8 @@ class MetricWriter(AbstractContextManager):
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Writes plain numbers by name for a step."""
+        if not self.writes:
+            return
         # JSON has no NaN: an undefined score (no unit had a positive) is null.
         told = {name: value if math.isfinite(value) else None for name, value in values.items()}
         self._lines.write(json.dumps({"step": step, **told}) + "\n")
@@ -41,8 +47,9 @@ class MetricWriter(AbstractContextManager):
             self._events.add_scalar(name, value, step)
 
     def __exit__(self, *_: object) -> None:
-        self._lines.close()
-        self._events.close()
+        if self.writes:
+            self._lines.close()
+            self._events.close()
 
 
 def _cut(path: Path, last_step: int) -> None:
