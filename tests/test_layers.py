@@ -25,7 +25,7 @@ FLOORS = (
         "look",
         "benchmark",
     ),
-    ("settings", "keys", "__main__"),
+    ("settings", "keys", "verbs", "__main__"),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 

@@ -1,5 +1,22 @@
 """What a user sees of a failure: one line, and the exit code that launchers read."""
 
+from __future__ import annotations
+
+import errno
+
+# A place that the user named cannot be used; whatever else the system refuses has a traceback.
+_UNUSABLE = {
+    errno.EACCES,
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.ENOENT,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+}
+
 
 class UserError(Exception):
     """A user's mistake, in one line: what, where, and what would be right.
@@ -26,3 +43,17 @@ class Interrupted(RunError):
     """
 
     exit_code = 75
+
+
+def outcome(error: BaseException) -> tuple[str, int] | None:
+    """The line and the exit code of what ended a verb; None where only a traceback explains it."""
+    match error:
+        case UserError():
+            return f"error: {error}", error.exit_code
+        case RunError():
+            return f"failed: {error}", error.exit_code
+        case OSError() if error.filename is not None and error.errno in _UNUSABLE:
+            return f"error: {error.filename}: {error.strerror}", UserError.exit_code
+        case KeyboardInterrupt():  # its text, if any, says what is kept
+            return ": ".join(filter(None, ("interrupted", str(error)))), 130
+    return None

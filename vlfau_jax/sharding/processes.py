@@ -14,7 +14,6 @@ log, and the line is written from the handler of that abort.
 
 from __future__ import annotations
 
-import atexit
 import ctypes
 import json
 import multiprocessing
@@ -24,14 +23,15 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
 
-from vlfau_jax.errors import Interrupted, UserError
+from vlfau_jax.errors import Interrupted, RunError, UserError, outcome
 
 AGAIN = "start all processes again with --resume"
 _SUSPICIOUS = 10.0  # seconds of silence that explain a collective which failed
@@ -39,15 +39,19 @@ _STORE = "vlfau_jax"
 _FOREVER = 7 * 24 * 3600 * 1000  # milliseconds; the watch ends what waits for a lost process
 
 
-def join(
+@contextmanager
+def joined(
     coordinator: str | None,
     processes: int | None,
     process: int | None,
     *,
     lost_after: float,
     preemptible: bool,
-) -> None:
-    """Makes this process one of several, before JAX computes anything; does nothing for one alone.
+) -> Iterator[None]:
+    """Makes this process one of several while a verb runs; does nothing for one alone.
+
+    It must come before JAX computes anything. At the end all wait for each other. An exception of
+    one ends all with its line and exit code, without unwinding further.
 
     Args:
         coordinator: HOST:PORT where process 0 can be reached by all.
@@ -60,37 +64,64 @@ def join(
     and Kubernetes. Raises UserError for flags that cannot be, and a coordinator out of reach.
     """
     global _company
-    explicit = _check(coordinator, processes, process, lost_after)
+    _check(coordinator, processes, process, lost_after)
     if not _several(processes):
+        yield
         return
+    _company = _meet(coordinator, processes, process, lost_after, preemptible)
+    try:
+        yield
+        if _company is not None:
+            _company.part()
+    except BaseException as error:
+        if _company is not None:
+            _company.fail(error)  # does not return
+        raise
+    finally:
+        _company = None
+
+
+def _meet(
+    coordinator: str | None,
+    processes: int | None,
+    process: int | None,
+    lost_after: float,
+    preemptible: bool,
+) -> _Company | None:
+    """Starts JAX's distributed runtime; None where this process turns out to be alone."""
     jax.config.update("jax_enable_preemption_service", preemptible)
-    company = _Company(lost_after)
-    if explicit:
+    explicit = {}
+    if coordinator is not None:
         _reach(coordinator, process, lost_after)
-        company.told = f"--coordinator={coordinator}"
         explicit = {
             "coordinator_address": coordinator,
             "num_processes": processes,
             "process_id": process,
             "cluster_detection_method": "deactivate",  # it would hide all GPUs but one
         }
+    company = _Company(lost_after)
     company.catch_aborts()
+    seconds = max(int(lost_after), 1)
     try:
         jax.distributed.initialize(
             **explicit,
-            initialization_timeout=max(int(lost_after), 1),
+            initialization_timeout=seconds,
+            shutdown_timeout_seconds=seconds,
             # Its own reaction is an abort after a page of log: the watch is to be first.
-            heartbeat_timeout_seconds=int(4 * lost_after) + 60,
-            shutdown_timeout_seconds=max(int(lost_after), 1),
+            heartbeat_timeout_seconds=4 * seconds + 60,
         )
-    except ValueError:  # its way to say that no cluster was found
+    except (ValueError, RuntimeError) as error:
         company.let_aborts()
-        return
-    if jax.process_count() > 1:
-        _company = company
-        company.start()
-    else:
+        # Its ways to say that no cluster was found, or that JAX is in use already, as by a test.
+        alone = ("should be defined", "must be called before")
+        if not explicit and any(said in str(error) for said in alone):
+            return None
+        raise UserError(f"JAX cannot join the processes: {' '.join(str(error).split())}") from error
+    if jax.process_count() == 1:
         company.let_aborts()
+        return None
+    company.start()
+    return company
 
 
 def is_first() -> bool:
@@ -147,37 +178,10 @@ def asked_to_end(step: int) -> bool:
     return _company is not None and multihost_utils.reached_preemption_sync_point(step)
 
 
-def find_culprit() -> None:
-    """Ends this process with one line if another is lost: called when something failed oddly.
-
-    A collective with a lost process may raise anything, at once. Returns where all are alive.
-    """
-    if _company is not None:
-        _company.suspect()
-
-
-def leave(line: str = "", code: int = 0) -> None:
-    """The end of the verb: waits for all, or where `line` says what failed, ends them with it.
-
-    In several processes a failure never returns. Does nothing for one alone.
-    """
-    global _company
-    company, _company = _company, None
-    if company is None:
-        return
-    if line:
-        company.fail(line, code)
-    company.client.wait_at_barrier(f"{_STORE}/end", _FOREVER)
-    company.stop()
-    jax.distributed.shutdown()
-    company.let_aborts()
-
-
 class _Company:
     """This process among the others: its signs of life, and its eye on theirs."""
 
     def __init__(self, lost_after: float) -> None:
-        self.told = "the environment"
         self.kept: Callable[[], str] = lambda: f"nothing was computed yet; {AGAIN}"
         self._limit = lost_after
         self._interval = min(lost_after / 10, 2.0)
@@ -200,11 +204,6 @@ class _Company:
         self._heard = {k: ("", time.monotonic()) for k in watched if k != self._me}
         for work in (self._beat, self._watch):
             threading.Thread(target=work, daemon=True, name=work.__name__).start()
-        atexit.register(self.stop)
-
-    def stop(self) -> None:
-        """Ends the threads: the run is over for all."""
-        self._over.set()
 
     def _beat(self) -> None:
         count = 0
@@ -245,19 +244,29 @@ class _Company:
             f"{self.kept()}"
         )
 
-    def suspect(self) -> None:
-        """Gives a lost process the time to be noticed; the watch then ends this one."""
-        self._limit = min(self._limit, _SUSPICIOUS)
-        self._over.wait(self._limit + 3 * self._interval)
-
-    def fail(self, line: str, code: int) -> None:
-        """Tells the others how this process ended, and ends it."""
+    def part(self) -> None:
+        """The end of a run that went well, once all are there."""
+        self.client.wait_at_barrier(f"{_STORE}/end", _FOREVER)
         self._over.set()
-        self._post(line, code)
-        self._end(say=False)
+        jax.distributed.shutdown()
+        self.let_aborts()
+
+    def fail(self, error: BaseException) -> None:
+        """Ends all processes with what ended this one."""
+        told = outcome(error)
+        if told is None or told[1] == RunError.exit_code:
+            # A collective with a lost process may raise anything: give the watch time to see it.
+            self._limit = min(self._limit, _SUSPICIOUS)
+            self._over.wait(self._limit + 3 * self._interval)
+        if told is None:
+            traceback.print_exception(error)
+            told = f"failed: process {self._me}: {type(error).__name__}, see its log", 1
+        self._over.set()
+        self._post(*told)
+        self._end()
 
     def _post(self, line: str, code: int) -> None:
-        """The first verdict posted is everybody's; a store that is gone cannot hold this up."""
+        """Tells the others why all end; a store that is gone cannot hold this up."""
         self._verdict = line, code
 
         def tell() -> None:
@@ -269,22 +278,18 @@ class _Company:
         post.start()
         post.join(self._interval)
 
-    def _end(self, say: bool = True) -> None:
+    def _end(self) -> None:
         """Ends this process with the verdict, whatever its main thread waits for."""
         if not self._ending.acquire(blocking=False):
             time.sleep(60)  # the other thread is at it
         line, code = self._verdict
-        if say:
-            self._say(line)
+        os.write(self._stderr, f"\n{line}\n".encode())
         if self._me == 0:  # the store ends with this process: the others need time to read it
             time.sleep(4 * self._interval)
         for child in multiprocessing.active_children():  # grain's, who would outlive this one
             child.terminate()
         sys.stdout.flush()
         os._exit(code)  # exit handlers would wait for the lost process
-
-    def _say(self, line: str) -> None:
-        os.write(self._stderr, f"\n{line}\n".encode())
 
     def catch_aborts(self) -> None:
         """JAX aborts where it loses the first process: makes that one line and an exit code.
@@ -302,7 +307,7 @@ class _Company:
     def _aborted(self, _: int) -> None:
         if self._verdict is None and not self._heard:
             line = (
-                f"failed: not all processes came together in {self._limit:g} s ({self.told}); "
+                f"failed: not all processes came together in {self._limit:g} s; "
                 "start all of them, or give a longer --lost_after"
             )
             self._verdict = line, 1
@@ -323,14 +328,14 @@ _company: _Company | None = None
 
 def _check(
     coordinator: str | None, processes: int | None, process: int | None, lost_after: float
-) -> dict[str, Any]:
-    """The three flags by name, {} where none is given; UserError where they cannot be."""
+) -> None:
+    """UserError for flags that cannot be."""
     flags = {"coordinator": coordinator, "processes": processes, "process": process}
     missing = [f"--{name}" for name, value in flags.items() if value is None]
     if lost_after < 1:
         raise UserError(f"--lost_after={lost_after:g}: give 1 second or more")
     if len(missing) == 3:
-        return {}
+        return
     if missing:
         raise UserError(
             f"{', '.join(missing)} must be given, too: --coordinator, --processes and --process "
@@ -343,7 +348,6 @@ def _check(
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
         raise UserError(f"--coordinator={coordinator}: give HOST:PORT, as in node01:9876")
-    return flags
 
 
 def _several(processes: int | None) -> bool:
