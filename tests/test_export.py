@@ -40,6 +40,7 @@ def test_the_folder_is_self_contained(model_folder):
     assert config["image_size"] == 32
     assert config["synthetic"] is True
     assert config["trained_on"]["subjects"] == ["F001", "M002"]
+    assert config["trained_on"]["checkpoint"] == "last"
     assert set(config["program"]["outputs"]) == set(OUTPUTS)
     assert set(config["files_sha256"]) == names - {"config.json"}
     for name, digest in config["files_sha256"].items():
@@ -113,17 +114,6 @@ def test_beams_that_cannot_be_leave_nothing(workdir, tmp_path):
     with pytest.raises(UserError, match="--beams=17: give 1"):
         exporting.export(workdir, tmp_path / "model", beams=17)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_an_option_that_only_a_later_version_knows_is_refused(workdir, monkeypatch):
-    import vlfau_jax.trained as trained
-
-    params, record, step = trained.load_inference(workdir)
-    later = record | {"model": record["model"] | {"rotary": True}}
-    monkeypatch.setattr(trained, "load_inference", lambda _: (params, later, step))
-    with pytest.raises(UserError, match="'rotary', which this version does not know") as error:
-        load_trained(workdir)
-    assert "\n" not in str(error.value)
 
 
 def test_a_folder_in_use_is_refused(workdir, tmp_path):

@@ -37,6 +37,7 @@ from vlfau_jax.prediction import READ, Prediction, Reader
 from vlfau_jax.report import Face, choose, render
 from vlfau_jax.sharding.arrays import batch_sharding, replicated
 from vlfau_jax.sharding.mesh import MeshOptions, make_mesh
+from vlfau_jax.train.checkpoint import LAST
 from vlfau_jax.train.experiment import Experiment
 from vlfau_jax.trained import THRESHOLD, Trained, load_trained
 
@@ -67,9 +68,14 @@ class Answers:
 
 
 def evaluate(
-    workdir: str | Path, *, fold: int | None = None, batch_size: int = 64, beams: int = 1
+    workdir: str | Path,
+    *,
+    fold: int | None = None,
+    batch_size: int = 64,
+    beams: int = 1,
+    checkpoint: str = LAST,
 ) -> dict[str, Any]:
-    """Scores the newest checkpoint of `workdir` on its fold's test subjects.
+    """Scores a checkpoint of `workdir` on its fold's test subjects.
 
     Writes scores.json, predictions.jsonl (a line per face: who, the labels, and what
     `Prediction.to_json` gives) and report.html into `workdir`, prints a table, and returns what
@@ -80,13 +86,14 @@ def evaluate(
         fold: the fold to test; only the trained one can be, and None means it.
         batch_size: faces a pass, rounded up to a multiple of the devices.
         beams: width of the search for the sentences; 1 is greedy.
+        checkpoint: "last", "best" (by the mean F1 of training's scores) or a step.
 
     Raises:
-        UserError: no checkpoint; beams that cannot be; a fold or prepared set whose people or
+        UserError: no such checkpoint; beams that cannot be; a fold or prepared set whose people or
             crops do not fit it.
     """
     workdir = Path(workdir)
-    trained = load_trained(workdir, beams)
+    trained = load_trained(workdir, beams, checkpoint)
     dataset = open_dataset(trained.data)
     subjects = _test_subjects(trained, dataset, fold)
     mesh = make_mesh(MeshOptions())
@@ -271,7 +278,7 @@ def _scores(
             **protocol(dataset, trained.data),
             "data": _shaping(trained),
             "average": "counts pooled over all test frames, then the mean of F1 over the units",
-            "epoch": "last",
+            "epoch": trained.chosen,
             "step": trained.step,
             "image_size": trained.data.image_size,
             "warm_start": trained.warm_start,

@@ -29,6 +29,7 @@ from vlfau_jax.data.folders import absolute_folder
 from vlfau_jax.errors import RunError, UserError
 from vlfau_jax.facs import ACTION_UNITS
 from vlfau_jax.model.vlfau import IMAGE_MEAN, IMAGE_STD
+from vlfau_jax.train.checkpoint import LAST
 from vlfau_jax.train.provenance import file_digest
 from vlfau_jax.trained import Trained, load_trained, outputs_of
 
@@ -45,11 +46,17 @@ def flat(params: Any) -> dict[str, Any]:
 
 
 def export(
-    workdir: str | Path, out: str | Path, *, overwrite: bool = False, beams: int = 1
+    workdir: str | Path,
+    out: str | Path,
+    *,
+    overwrite: bool = False,
+    beams: int = 1,
+    checkpoint: str = LAST,
 ) -> Path:
-    """Writes the model folder `out` from the newest checkpoint of `workdir`; returns its path.
+    """Writes the model folder `out` from a checkpoint of `workdir`; returns its path.
 
-    Its sentences will be searched for by `beams` at once; 1 is greedy.
+    `checkpoint` is "last", "best" or a step. The model's sentences will be searched for by `beams`
+    at once; 1 is greedy.
 
     What was written is loaded again and compared with the live model before the folder gets its
     name; until then it has a temporary one beside it. `overwrite` replaces an older model there.
@@ -64,7 +71,7 @@ def export(
         raise UserError(f"--out={out} exists and is not empty; give --overwrite or a new folder")
     if there and not (folder / CONFIG).is_file():
         raise UserError(f"--out={out} is no model folder, so it is not overwritten; name another")
-    trained = load_trained(workdir, beams)
+    trained = load_trained(workdir, beams, checkpoint)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
         new, old = Path(scratch, "new"), Path(scratch, "old")
@@ -150,6 +157,7 @@ def _config(trained: Trained) -> dict[str, Any]:
             "fold": trained.data.fold,
             "subjects": trained.train_subjects,
             "step": trained.step,
+            "checkpoint": trained.chosen,
             "config_digest": trained.config_digest,
             "warm_start": trained.warm_start,
             "ema_decay": trained.ema_decay,
@@ -263,7 +271,8 @@ def _card(trained: Trained) -> str:
         reading=_reading(trained),
         transformers=", transformers" if trained.captions else "",
         provenance=f"Trained on {'rendered faces laid out as ' if trained.synthetic else ''}"
-        f"{data.name}, fold {data.fold}, {trained.step} steps, from {trained.beginning}.",
+        f"{data.name}, fold {data.fold}, {trained.step} steps ({trained.chosen}), from "
+        f"{trained.beginning}.",
         warning=warning,
         table=table,
         crop_file=" --crop_file=FILE" * (trained.crop_rule["name"] in FILES),

@@ -21,6 +21,7 @@ from vlfau_jax.data.dataset import open_dataset
 from vlfau_jax.errors import UserError
 from vlfau_jax.model.options import ModelOptions
 from vlfau_jax.model.swin import NORM_EPSILON, Swin
+from vlfau_jax.train.checkpoint import LAST
 from vlfau_jax.train.provenance import provenance, seen_before, seen_people
 from vlfau_jax.train.warm_start import save_warm_start
 from vlfau_jax.trained import load_trained
@@ -69,20 +70,22 @@ _LEAVES = {
 }
 
 
-def write_warm_start(workdir: str | Path, out: str | Path) -> None:
+def write_warm_start(workdir: str | Path, out: str | Path, *, checkpoint: str = LAST) -> None:
     """Writes the parameters of `workdir` for `train.warm_start`, as float16 safetensors.
 
-    They are the newest checkpoint's, the average where it keeps one. The file's metadata says whom
-    they were trained on, the people of the run's own warm start included, so that a later run can
-    refuse to test them; the prepared set must still be where the run read it. Raises UserError
-    where `out` exists, or the checkpoint, the set or an earlier run's warm start is missing.
+    They are the "last" checkpoint's, the "best" one's or a step's, the average where it keeps one.
+    The file's metadata says whom they were trained on, the people of the run's own warm start
+    included, so that a later run can refuse to test them; the prepared set must still be where the
+    run read it. Raises UserError where `out` exists, or the checkpoint, the set or an earlier run's
+    warm start is missing.
     """
     out = _new_file(out)
-    trained = load_trained(workdir)
+    trained = load_trained(workdir, 1, checkpoint)
     dataset = open_dataset(trained.data)
     people = seen_people(dataset, trained.train_subjects) + seen_before(trained.begun_from)
     note = provenance(people, trained.aus, trained.vocabulary.words)
     note |= {"step": str(trained.step), "config_digest": trained.config_digest}
+    note |= {"checkpoint": trained.chosen}
     save_warm_start(trained.params, out, note)
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB, step {trained.step}")
 

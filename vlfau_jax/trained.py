@@ -8,15 +8,19 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
+from flax import linen as nn
 
+from vlfau_jax.data.batch import spec
 from vlfau_jax.data.options import DataOptions
 from vlfau_jax.data.vocabulary import Vocabulary
 from vlfau_jax.errors import UserError
+from vlfau_jax.facs import ACTION_UNITS
 from vlfau_jax.model.options import ModelOptions
 from vlfau_jax.model.swin import unstack_blocks
 from vlfau_jax.model.vlfau import IMAGE_MEAN, IMAGE_STD, VLFAU, normalise
-from vlfau_jax.train.checkpoint import load_inference
-from vlfau_jax.train.workdir import read_config
+from vlfau_jax.train.checkpoint import BEST, LAST, load_inference
+from vlfau_jax.train.state import abstract_params
+from vlfau_jax.train.workdir import CONFIG_FILE, config_digest, read_config
 
 # The field scores at 0.5; a threshold tuned on the test fold would be another protocol.
 THRESHOLD = 0.5
@@ -72,6 +76,7 @@ class Trained:
             None for random ones.
         ema_decay: of the running average that `params` are; 0 where they are the newest themselves.
         step: steps of training.
+        chosen: how the checkpoint was: "last", "step N", or the best by whose scores.
         config_digest: sha256 of the experiment.
         beams: width of the search for its sentences; 1 is greedy.
     """
@@ -91,6 +96,7 @@ class Trained:
     begun_from: Mapping[str, Any] | None
     ema_decay: float
     step: int
+    chosen: str
     config_digest: str
     beams: int = 1
 
@@ -129,17 +135,53 @@ class Trained:
         return f"{told['file']} (sha256 {told['sha256'][:12]}{seen})"
 
 
-def load_trained(workdir: str | Path, beams: int = 1) -> Trained:
-    """The newest checkpoint of a run, to write sentences with a search of `beams`.
+def load_trained(workdir: str | Path, beams: int = 1, checkpoint: str = LAST) -> Trained:
+    """A run's checkpoint, "last", "best" or a step's, to write sentences with a search of `beams`.
 
-    Raises UserError where there is none, where it has another normalisation, vocabulary or network
-    than this version can have, or where `beams` is impossible or would do nothing.
+    Nothing but the checkpoint is needed; where the run's config.json is there, too, the place of
+    the data set is read from it, since sets may move.
+
+    Raises UserError where there is no such checkpoint, where it has another normalisation,
+    vocabulary or network than this version can have, or other arrays than that network, or where
+    `beams` is impossible or would do nothing.
     """
     if not 1 <= beams <= MOST_BEAMS:
         raise UserError(f"--beams={beams}: give 1 (greedy) to {MOST_BEAMS}")
     workdir = Path(workdir)
-    config = read_config(workdir)
-    params, record, step = load_inference(workdir)
+    params, record, step = load_inference(
+        workdir, checkpoint, lambda record: _parameters(record, workdir)
+    )
+    model = _network(record, workdir)
+    # Scanning serves training; what leaves a run is always in the looped layout.
+    model = model.clone(options=replace(model.options, scan_blocks=False))
+    local_length, global_length = record["lengths"]
+    trained = Trained(
+        model=model,
+        params=params | {"backbone": unstack_blocks(params["backbone"])},
+        vocabulary=Vocabulary.build(),
+        aus=tuple(record["aus"]),
+        thresholds=(THRESHOLD,) * len(record["aus"]),
+        lengths=(local_length - 1, global_length - 1),  # token rows begin with <start>
+        crop_rule=record["crop"],
+        data=_data_options(record, workdir),
+        read_as={key: record[key] for key in ("camera", "frame_offset") if key in record},
+        train_subjects=tuple(record["train_subjects"]),
+        validation_subjects=tuple(record.get("validation_subjects", ())),  # earlier: none
+        synthetic=record["synthetic"],
+        begun_from=record["warm_start"],
+        ema_decay=record["ema_decay"],
+        step=step,
+        chosen=_chosen(checkpoint, record),
+        config_digest=record["config_digest"],
+        beams=beams,
+    )
+    if beams > 1 and not trained.captions:
+        raise UserError(f"--beams={beams}: the model of {workdir} writes no sentence; leave it out")
+    return trained
+
+
+def _network(record: Mapping[str, Any], workdir: Path) -> VLFAU:
+    """The network that a record describes; UserError where this version has none like it."""
     wanted = {"mean": list(IMAGE_MEAN), "std": list(IMAGE_STD)}
     if record["normalisation"] != wanted:
         raise UserError(
@@ -152,31 +194,48 @@ def load_trained(workdir: str | Path, beams: int = 1) -> Trained:
             f"{workdir}: trained on {len(record['vocabulary'])} words, which are not the "
             f"{vocabulary.size} of this version's sentences; use the version that trained it"
         )
-    local_length, global_length = record["lengths"]
-    # Scanning serves training; what leaves a run is always in the looped layout.
-    options = replace(read_options(ModelOptions, record["model"], workdir), scan_blocks=False)
-    trained = Trained(
-        model=VLFAU(options, len(record["aus"]), vocabulary.size),
-        params=params | {"backbone": unstack_blocks(params["backbone"])},
-        vocabulary=vocabulary,
-        aus=tuple(record["aus"]),
-        thresholds=(THRESHOLD,) * len(record["aus"]),
-        lengths=(local_length - 1, global_length - 1),  # token rows begin with <start>
-        crop_rule=record["crop"],
-        data=read_options(DataOptions, config["data"], workdir),
-        read_as={key: record[key] for key in ("camera", "frame_offset") if key in record},
-        train_subjects=tuple(record["train_subjects"]),
-        validation_subjects=tuple(record.get("validation_subjects", ())),  # earlier: none
-        synthetic=record["synthetic"],
-        begun_from=record["warm_start"],
-        ema_decay=record["ema_decay"],
-        step=step,
-        config_digest=record["config_digest"],
-        beams=beams,
+    if "config" in record and config_digest(record["config"]) != record["config_digest"]:
+        raise UserError(
+            f"{workdir}: the checkpoint's config has the digest "
+            f"{config_digest(record['config'])[:12]}, not {record['config_digest'][:12]} as it "
+            "says; take another checkpoint"
+        )
+    aus = record["aus"]
+    if len(set(aus)) < len(aus) or not set(aus) <= ACTION_UNITS.keys():
+        raise UserError(
+            f"{workdir}: trained on AU {', '.join(map(str, aus))}, which are not units of this "
+            "version, each once; use the version that trained it"
+        )
+    return VLFAU(read_options(ModelOptions, record["model"], workdir), len(aus), vocabulary.size)
+
+
+def _parameters(record: Mapping[str, Any], workdir: Path) -> Any:
+    """Shapes and dtypes of the parameters of the network that a record describes."""
+    model, (local_length, global_length) = _network(record, workdir), record["lengths"]
+    batch = spec(
+        batch_size=1,
+        image_size=record["image_size"],
+        units=len(record["aus"]),
+        local_length=local_length,
+        global_length=global_length,
     )
-    if beams > 1 and not trained.captions:
-        raise UserError(f"--beams={beams}: the model of {workdir} writes no sentence; leave it out")
-    return trained
+    return nn.meta.unbox(abstract_params(model, batch))
+
+
+def _data_options(record: Mapping[str, Any], workdir: Path) -> DataOptions:
+    """As trained on, at the place that the workdir now names."""
+    there = (workdir / CONFIG_FILE).exists()
+    if "config" not in record:  # of an earlier version
+        return read_options(DataOptions, read_config(workdir)["data"], workdir)
+    now = read_config(workdir).get("data", {}) if there else {}
+    places = {key: now[key] for key in ("data_dir", "threads", "workers") if key in now}
+    return read_options(DataOptions, record["config"]["data"] | places, workdir)
+
+
+def _chosen(checkpoint: str, record: Mapping[str, Any]) -> str:
+    """How a checkpoint was chosen, in words."""
+    ways = {LAST: "last", BEST: f"best by mean F1 of the {record.get('scored')} subjects"}
+    return ways.get(checkpoint, f"step {checkpoint}")
 
 
 def read_options(kind: type[Options], written: Mapping[str, Any], source: Path) -> Options:

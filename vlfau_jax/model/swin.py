@@ -329,7 +329,7 @@ class Swin(nn.Module):
         self, image: Array, train: bool = False, rows: Array | None = None
     ) -> tuple[Array, Array, Array, Array]:
         """`rows` int32 [b]: whose drop path each example takes; None counts them from 0."""
-        rows = jnp.arange(len(image)) if rows is None else rows
+        rows = jnp.arange(image.shape[0]) if rows is None else rows
         blocks = sum(self.depths)
         keep = (1.0 - np.linspace(0.0, self.drop_path_rate, blocks)).astype(np.float32)
         # One stream for all blocks, so that both layouts draw the same.
