@@ -218,9 +218,10 @@ def _units(sets: Sequence[PreparedSet], wanted: Sequence[int]) -> tuple[int, ...
     missing = [au for au in wanted if au not in speakable]
     if missing or len(set(wanted)) != len(wanted):
         name = "+".join(one.name for one in sets)
+        fault = f"has AU{missing[0]}" if missing else "has a unit twice"
         raise UserError(
-            f"data.aus={tuple(wanted)} names {'an unknown' if missing else 'a repeated'} unit; "
-            f"{name} codes {', '.join(map(str, speakable))}"
+            f"data.aus={tuple(wanted)} {fault}; of the units that {name} codes, these have "
+            f"sentences: {', '.join(map(str, speakable))}"
         )
     chosen = set(wanted) or {au for one in sets for au in one.benchmark}
     return tuple(au for au in coded if au in chosen)

@@ -330,7 +330,10 @@ class IntegrityReport:
         yield f"raw tree  {self.raw_dir} ({self.layout})"
         rule = {**self.crop, **self.crop.get("parameters", {})}
         told = [f"{k} {v}" for k, v in rule.items() if k not in ("name", "parameters")]
-        yield "crop      " + ", ".join([rule.get("name", "-"), *told])
+        about = ", ".join([rule.get("name", "-"), *told])
+        yield from textwrap.wrap(
+            about, width=100, initial_indent="crop      ", subsequent_indent=" " * 10
+        )
         if self.aligned_by:
             by = ", ".join(f"{kind} {self.aligned_by.get(kind, 0)}" for kind in ALIGNED_BY)
             yield f"aligned   by {by}"
