@@ -34,7 +34,15 @@ from vlfau_jax.errors import RunError, UserError
 from vlfau_jax.export import CONFIG, FORMAT, FORMAT_VERSION, PROGRAM, WEIGHTS
 from vlfau_jax.facs import ACTION_UNITS
 from vlfau_jax.model.options import ModelOptions
-from vlfau_jax.prediction import READ, Prediction, Reader, column_notes, csv_header, csv_row
+from vlfau_jax.prediction import (
+    LOSSES,
+    READ,
+    Prediction,
+    Reader,
+    column_notes,
+    csv_header,
+    csv_row,
+)
 from vlfau_jax.train.provenance import file_digest
 from vlfau_jax.train.workdir import CHECKPOINTS
 from vlfau_jax.trained import outputs_of, read_options
@@ -244,7 +252,7 @@ def _face(picture: Picture, rule: CropRule, size: int) -> np.ndarray | str:
         print(f"{picture.path}: {error.strerror or error}", file=sys.stderr)
         return "unreadable"
     if image is None:
-        print(f"{picture.path}: not a whole, readable picture", file=sys.stderr)
+        print(f"{picture.path}: {LOSSES['unreadable']}", file=sys.stderr)
         return "unreadable"
     try:
         face = find_and_crop(image, rule, str(picture.path), picture.root)

@@ -15,10 +15,10 @@ from vlfau_jax.facs import ACTION_UNITS
 
 # Why a picture has no prediction; the second words are for the notes on the columns.
 LOSSES = {
-    "no face": "the crop rule finds no face in it",
-    "unreadable": "its file cannot be read, or is no whole JPEG, PNG, BMP, TIFF, WebP or PPM of at "
+    "no face": "the crop rule finds no face in the picture",
+    "unreadable": "the file cannot be read, or is no whole JPEG, PNG, BMP, TIFF, WebP or PPM of at "
     f"most {MOST_PIXELS // 10**6} megapixels",
-    "not in the table": "the table of the crop rule (box, landmarks) has no row for it",
+    "not in the table": "the table of the crop rule (box, landmarks) has no row for the picture",
 }
 
 # The arrays that a prediction is read from; a model without a captioner lacks its two.
