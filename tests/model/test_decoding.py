@@ -55,10 +55,7 @@ def spoken(module, params, features, length, beams):
         decoder = module.apply({"params": params}, features, method="face")
         return search([decoder], [length], beams)[0]
 
-    stacked = module.decoders > 0
-    return jax.tree.map(
-        lambda x: np.asarray(x).reshape(*features.shape[:2], *x.shape[1 + stacked :]), run(params)
-    )
+    return jax.tree.map(np.asarray, run(params))
 
 
 def log_softmax(x):
@@ -153,7 +150,7 @@ def test_teacher_forcing_gives_the_same_scores_and_attention(features, name, bea
     np.testing.assert_allclose(said.attention, np.where(words[..., None], attention, 0), atol=1e-5)
 
 
-@struct.dataclass
+@struct.dataclass(kw_only=True)
 class Counting(Decoder):
     """A decoder that says how often it was asked for words."""
 
@@ -200,10 +197,9 @@ def test_it_stops_when_all_have_ended_and_that_changes_nothing(features, beams):
     mixed = spoken(stacked, every, features, long, beams)
     assert (mixed.tokens[:, 1] != PAD).all()
     for name, then in alone._asdict().items():
-        np.testing.assert_array_equal(getattr(beside, name), then, err_msg=name)
-        rows = np.asarray(then).reshape(B, N, *then.shape[1:])
+        np.testing.assert_allclose(getattr(beside, name), then, atol=1e-6, err_msg=name)
         np.testing.assert_allclose(
-            getattr(mixed, name)[:, ::2], rows[:, ::2], atol=1e-5, err_msg=name
+            getattr(mixed, name)[:, ::2], then[:, ::2], atol=1e-5, err_msg=name
         )
 
 

@@ -123,19 +123,21 @@ def unroll(
     return hidden.swapaxes(0, 1), attention.swapaxes(0, 1)
 
 
-def over_decoders(stacked: bool, function: Callable, p: Parameters, *rows: Any) -> Any:
-    """function(p, *rows); for parameters [n, ...] and rows [b, n, ...], one call for each of n."""
-    if not stacked:
-        return function(p, *rows)
-    return jax.vmap(function, (0, *(1 for _ in rows)), 1)(p, *rows)
+def over_branches(stacked: bool, function: Callable, p: Parameters, *rows: Any) -> Any:
+    """function(p, *rows) for each branch n of rows [b, n, ...]; parameters are [n, ...] if stacked.
+
+    Rows keep both axes, though a shared decoder would take b * n in one: devices split examples
+    and branches, which only two axes can tell.
+    """
+    return jax.vmap(function, (0 if stacked else None, *(1 for _ in rows)), 1)(p, *rows)
 
 
 @struct.dataclass
 class Decoder:
     """A captioner before its feature maps, in the compute dtype: a value, fit for scans and loops.
 
-    Rows, one for each sentence, are [m], or [b, n] where n decoders are `stacked`. `state` is the
-    one before the first word.
+    Rows, one for each sentence, are [b, n]; where the decoder is `stacked`, its parameters are of n
+    decoders. `state` is the one before the first word.
     """
 
     parameters: Parameters
@@ -145,17 +147,17 @@ class Decoder:
     remat: str = struct.field(pytree_node=False, default="none")
 
     def speak(self, state: State, words: Array) -> tuple[State, Array, Array]:
-        """`speak` of beams: words int32 [*rows, k], state [*rows, k, hidden]."""
-        return over_decoders(self.stacked, speak, self.parameters, self.scene, state, words)
+        """`speak` of beams: words int32 [b, n, k], state [b, n, k, hidden]."""
+        return over_branches(self.stacked, speak, self.parameters, self.scene, state, words)
 
     def unroll(self, words: Array) -> tuple[Array, Array]:
-        """`unroll` along words int32 [*rows, t], from the first."""
+        """`unroll` along words int32 [b, n, t], from the first."""
         along = partial(unroll, remat=self.remat)
-        return over_decoders(self.stacked, along, self.parameters, self.scene, self.state, words)
+        return over_branches(self.stacked, along, self.parameters, self.scene, self.state, words)
 
     def logits(self, hidden: Array) -> Array:
-        """`vocabulary_logits` of hidden states [*rows, t, hidden]."""
-        return over_decoders(self.stacked, vocabulary_logits, self.parameters, hidden)
+        """`vocabulary_logits` of hidden states [b, n, t, hidden]."""
+        return over_branches(self.stacked, vocabulary_logits, self.parameters, hidden)
 
 
 def _stacked(init: Callable) -> Callable:
@@ -191,23 +193,21 @@ class Captioner(nn.Module):
         v, d, e = self.vocabulary_size, self.feature_width, self.embedding
         h, a = self.hidden, self.attention
         lecun, zeros = nn.initializers.lecun_normal(), nn.initializers.zeros
-        # A mesh axis divides an array once: where it divides decoders, each one's state is whole.
-        state = "decoder" if self.decoders else "hidden"
         declare = {
             "words": (nn.initializers.normal(0.1), ("vocab", "embed"), (v, e)),
-            "words_to_gates": (lecun, ("embed", state), (e, 4 * h)),
-            "context_to_gates": (lecun, ("embed", state), (d, 4 * h)),
-            "hidden_to_gates": (nn.initializers.orthogonal(), ("embed", state), (h, 4 * h)),
-            "gates_bias": (zeros, (state,), (4 * h,)),
+            "words_to_gates": (lecun, ("embed", "hidden"), (e, 4 * h)),
+            "context_to_gates": (lecun, ("embed", "hidden"), (d, 4 * h)),
+            "hidden_to_gates": (nn.initializers.orthogonal(), ("embed", "hidden"), (h, 4 * h)),
+            "gates_bias": (zeros, ("hidden",), (4 * h,)),
             "features_to_attention": (lecun, ("embed", "refine"), (d, a)),
             "hidden_to_attention": (lecun, ("embed", "refine"), (h, a)),
             "attention_bias": (zeros, ("refine",), (a,)),
             "attention_to_score": (nn.initializers.normal(a**-0.5), ("refine",), (a,)),
-            "mean_to_hidden": (lecun, ("embed", state), (d, h)),
-            "hidden_bias": (zeros, (state,), (h,)),
-            "mean_to_cell": (lecun, ("embed", state), (d, h)),
-            "cell_bias": (zeros, (state,), (h,)),
-            "hidden_to_logits": (lecun, (state, "vocab"), (h, v)),
+            "mean_to_hidden": (lecun, ("embed", "hidden"), (d, h)),
+            "hidden_bias": (zeros, ("hidden",), (h,)),
+            "mean_to_cell": (lecun, ("embed", "hidden"), (d, h)),
+            "cell_bias": (zeros, ("hidden",), (h,)),
+            "hidden_to_logits": (lecun, ("hidden", "vocab"), (h, v)),
             "logits_bias": (zeros, ("vocab",), (v,)),
         }
         if self.decoders:
@@ -233,7 +233,6 @@ class Captioner(nn.Module):
         them apart; None for all of them in order.
         """
         stacked = self.decoders > 0
-        b, k = features.shape[:2]
         features = features.astype(self.dtype)
         p = {name: value.astype(self.dtype) for name, value in self.parameters.items()}
         p["logits_bias"] = self.parameters["logits_bias"]
@@ -244,11 +243,9 @@ class Captioner(nn.Module):
             if au_words is not None:
                 au_words = jnp.take(au_words, branches, axis=0)
         if au_words is not None:
-            au_words = jnp.broadcast_to(au_words[None], (b, *au_words.shape)).reshape(b * k, -1)
-        if not stacked:
-            features = features.reshape(b * k, *features.shape[2:])
+            au_words = jnp.broadcast_to(au_words[None], (len(features), *au_words.shape))
         p["word_gates"] = p["words"] @ p["words_to_gates"] + jnp.expand_dims(p["gates_bias"], -2)
-        scene, state = over_decoders(stacked, look, p, features, au_words)
+        scene, state = over_branches(stacked, look, p, features, au_words)
         return Decoder(p, scene, state, stacked, self.remat)
 
     def teacher_force(
@@ -272,14 +269,9 @@ class Captioner(nn.Module):
             Logits float32 [b, k, t-1, v] of tokens[..., 1:], attention float32 [b, k, t-1, p].
         """
         decoder = self.face(features, branches)
-        b, k, t = tokens.shape
-        words = tokens[..., :-1]
-        hidden, attention = decoder.unroll(words if decoder.stacked else words.reshape(b * k, -1))
+        hidden, attention = decoder.unroll(tokens[..., :-1])
         if train and self.dropout > 0.0:
-            rows = jnp.arange(b) if rows is None else rows
-            shape = (k, *hidden.shape[-2:])
-            keep = kept_rows(self.make_rng("dropout"), rows, 1 - self.dropout, shape)
-            keep = keep.reshape(hidden.shape)
+            rows = jnp.arange(len(hidden)) if rows is None else rows
+            keep = kept_rows(self.make_rng("dropout"), rows, 1 - self.dropout, hidden.shape[1:])
             hidden = jnp.where(keep, hidden / (1 - self.dropout), 0.0).astype(self.dtype)
-        logits = decoder.logits(hidden)
-        return logits.reshape(b, k, t - 1, -1), attention.reshape(b, k, t - 1, -1)
+        return decoder.logits(hidden), attention

@@ -174,12 +174,12 @@ class VLFAU(nn.Module):
         """
         decoder = self.global_captioner.face(_maps(stem[:, None]))
         (own,) = search([jax.lax.stop_gradient(decoder)], [self.own_words])
-        start = jnp.full_like(own.tokens[:, :1], START)
-        _, attention = decoder.unroll(jnp.concatenate([start, own.tokens[:, :-1]], -1))
+        start = jnp.full_like(own.tokens[..., :1], START)
+        _, attention = decoder.unroll(jnp.concatenate([start, own.tokens[..., :-1]], -1))
         said = (own.tokens != PAD)[..., None]
         # z_t = attention_t . F is linear, so that its mean is the mean attention's.
-        attention = jnp.where(said, attention, 0.0).sum(1) / said.sum(1)
-        return jnp.einsum("bp,bpd->bd", attention, _maps(stem))
+        attention = jnp.where(said, attention, 0.0).sum(2) / said.sum(2)
+        return jnp.einsum("bp,bpd->bd", attention[:, 0], _maps(stem))
 
     def __call__(
         self,

@@ -18,12 +18,11 @@ RULES: Mapping[str, str | None] = {
     "au": "tensor",
     "heads": "tensor",
     "mlp": "tensor",
-    "hidden": "tensor",
     "embed": "fsdp",  # nearly every array has it, and all widths are multiples of 8
     "vocab": None,  # a few hundred, of no particular divisibility
     "tap": None,
     "refine": None,
-    "decoder": None,  # "au" splits these arrays already
+    "hidden": None,  # an LSTM's devices would have to talk at every word; "au" splits its sentences
     "layers": None,  # every device runs all of them
     "window": None,
     "conv": None,
