@@ -15,17 +15,32 @@ from typing import Any
 import jax
 
 from vlfau_jax.data.pipeline import train_iterator
-from vlfau_jax.errors import Interrupted, UserError
-from vlfau_jax.sharding.arrays import shard_batch
-from vlfau_jax.train.checkpoint import Checkpoints, params_digest
+from vlfau_jax.errors import Interrupted, RunError, UserError
+from vlfau_jax.sharding.arrays import fetch, local_rows, shard_batch
+from vlfau_jax.sharding.processes import (
+    AGAIN,
+    asked_to_end,
+    check_same,
+    first_does,
+    is_first,
+    note,
+)
+from vlfau_jax.train.checkpoint import Checkpoints, params_digest, told_with_what_is_left
 from vlfau_jax.train.clock import Clock
 from vlfau_jax.train.experiment import Experiment, Settings, TrainOptions, prepare
+from vlfau_jax.train.nonfinite import NONFINITE_FILE, NonFiniteError, name_faces, shown
 from vlfau_jax.train.progress import Progress
 from vlfau_jax.train.provenance import check_provenance, file_digest, seen_people
 from vlfau_jax.train.state import TrainState
 from vlfau_jax.train.step import TrainStep, abstract_batch
 from vlfau_jax.train.warm_start import load_warm_start
-from vlfau_jax.train.workdir import FINAL_FILE, claim, write_json
+from vlfau_jax.train.workdir import (
+    FINAL_FILE,
+    claim,
+    config_digest,
+    write_config,
+    write_json,
+)
 from vlfau_jax.train.writer import MetricWriter
 
 __all__ = ["Evaluator", "TrainOptions", "train"]
@@ -47,14 +62,16 @@ def train(
 
     Args:
         settings: the experiment (a dataclass, see `vlfau_jax.settings.Settings`).
-        workdir: gets config.json, checkpoints/, metrics.jsonl, tensorboard/ and final.json.
+        workdir: gets config.json, checkpoints/, metrics.jsonl, tensorboard/ and final.json. Several
+            processes (sharding/processes.py) need it, and the data set, on a file system that they
+            share; only the first of them writes anything but its part of the checkpoints.
         resume: goes on from the newest checkpoint, if there is one.
         overwrite: removes an earlier run first.
         evaluator: scores people who are kept back every `train.eval_every` steps.
 
     Raises:
         UserError: the experiment cannot run as asked, or the workdir is in use.
-        RunError: a value became infinite or NaN.
+        RunError: a value became infinite or NaN; what was good before is saved.
         Interrupted: SIGTERM asked for an end; a checkpoint is saved.
         KeyboardInterrupt: Ctrl-C did; its text says what is saved.
     """
@@ -64,8 +81,10 @@ def train(
     experiment = prepare(settings)
     beginning = None if resume else _beginning(experiment)
     config = asdict(settings)
-    claim(workdir, config, resume=resume, overwrite=overwrite)
-    with Checkpoints(workdir, settings.train.keep) as checkpoints:
+    check_same("configuration", config_digest(config))
+    first_does("claim", lambda: claim(workdir, config, resume=resume, overwrite=overwrite))
+    keep, keep_best = settings.train.keep, settings.train.keep_best
+    with told_with_what_is_left(workdir), Checkpoints(workdir, keep, keep_best) as checkpoints:
         inference = experiment.inference_record(config)
         run = _Run(experiment, workdir, checkpoints, Clock(), evaluator, inference)
         run.tell_what_is_trained()
@@ -82,18 +101,24 @@ class _Run:
     clock: Clock
     evaluator: Evaluator | None
     inference: dict[str, Any]
+    step: int = 0  # the one under way
 
     def begin(self, beginning: Beginning | None) -> tuple[TrainState, int]:
         """The state to start from, and the steps behind it."""
         e = self.experiment
+        note(self._how_far)
+        check_same("newest checkpoint", self.checkpoints.latest)
         if self.checkpoints.latest is not None:
-            state, record = self.checkpoints.restore(e.abstract)
+            state, record = self.checkpoints.restore(
+                e.abstract, accept=lambda record: self._check_same_data(record["inference"])
+            )
+            self._write_config()
             self._tell(f"going on from step {record['progress']['next_batch']}")
-            self._check_same_data(record["inference"])
             self.inference["warm_start"] = record["inference"]["warm_start"]
             self.clock = Clock(record["progress"]["seconds"])
             self._tell_of_the_schedule(record["inference"], record["progress"]["next_batch"])
             return state, record["progress"]["next_batch"]
+        self._write_config()
         if beginning is None:
             self._tell("--resume finds no checkpoint; training begins at step 0")
             beginning = _beginning(e)
@@ -101,6 +126,16 @@ class _Run:
         with self.clock("compile"):
             state = e.initial_state(params)
         return state, 0
+
+    def _write_config(self) -> None:
+        config = asdict(self.experiment.settings)
+        first_does("config", lambda: write_config(self.workdir, config))
+
+    def _how_far(self) -> str:
+        """For the message of a lost process."""
+        saved = self.checkpoints.latest
+        kept = "no checkpoint" if saved is None else f"the last checkpoint is of step {saved}"
+        return f"ended in step {self.step}, {kept}; {AGAIN}"
 
     def tell_what_is_trained(self) -> None:
         """One line before the minutes in which the step compiles."""
@@ -121,18 +156,18 @@ class _Run:
             )
 
     def _tell(self, what: str) -> None:
-        print(f"{self.workdir}: {what}", file=sys.stderr)
+        if is_first():
+            print(f"{self.workdir}: {what}", file=sys.stderr)
 
     def _tell_of_the_schedule(self, before: Mapping[str, Any], done: int) -> None:
         """The cosine ends at train.steps unless told otherwise: other steps bend what is left."""
         settings = self.experiment.settings
         options, steps = settings.optimizer, settings.train.steps
         if before["steps"] != steps and not options.decay_steps and done > options.warmup_steps:
-            print(
+            self._tell(
                 f"note: the learning rate now reaches its end at step {steps}, not "
                 f"{before['steps']}; optimizer.decay_steps={before['steps']} from the start would "
-                "have kept it",
-                file=sys.stderr,
+                "have kept it"
             )
 
     def _tell_who_is_scored(self) -> None:
@@ -177,28 +212,31 @@ class _Run:
             batch_size=o.batch_size,
             seed=e.settings.seed,
             start_step=start,
-            host=jax.process_index(),
-            hosts=jax.process_count(),
+            own=local_rows(e.mesh, o.batch_size),
         )
         with (
             closing(batches),
-            MetricWriter(self.workdir, start) as writer,
+            MetricWriter(self.workdir, start, writes=is_first()) as writer,
             Progress(
                 writer, clock, start=start, steps=o.steps, images=o.batch_size, every=o.log_every
             ) as progress,
-            _stop_signals() as asked_to_end,
+            _stop_signals() as heard,
+            self._last_good_saved(lambda: state),
         ):
             for k in range(start + 1, o.steps + 1):
+                self.step = k
                 with clock("data_wait"):
-                    batch = shard_batch(next(batches), e.mesh)
+                    batch = shard_batch(next(batches), e.mesh, o.batch_size)
                 with clock("train"):
                     state, metrics = step(state, batch)
-                    progress.started(k, metrics)
-                if o.eval_every and k % o.eval_every == 0:
-                    self.score(state, progress)
-                ending = asked_to_end()
-                if k % o.checkpoint_every == 0 or k == o.steps or ending:
-                    self.save(k, state, progress)
+                    progress.started(k, metrics, batch["key"])
+                self.checkpoints.check()
+                scored = o.eval_every and k % o.eval_every == 0
+                mean_f1 = self.score(state, progress) if scored else None
+                ending = heard() or (asked_to_end(k) and signal.SIGTERM)
+                due = k % o.checkpoint_every == 0 or k == o.steps or (scored and o.keep_best)
+                if due or ending:
+                    self.save(k, state, progress, mean_f1)
                 if ending:
                     self.checkpoints.wait()
                     saved = f"after step {k}, saved; go on with --resume"
@@ -207,21 +245,50 @@ class _Run:
                     raise Interrupted(f"ended by SIGTERM {saved}")
         return state
 
-    def score(self, state: TrainState, progress: Progress) -> None:
-        """Scores people who are kept back, once the newest step is through."""
+    def score(self, state: TrainState, progress: Progress) -> float | None:
+        """Scores people who are kept back, once the newest step is through; returns mean F1."""
         with self.clock("train"):
             jax.block_until_ready(state)
         with self.clock("eval"):
             scores = self.evaluator(self.experiment, state.answering)
             progress.scored(self.experiment.scored, scores)
+        return scores.get("mean_f1")
 
-    def save(self, k: int, state: TrainState, progress: Progress) -> None:
+    def save(self, k: int, state: TrainState, progress: Progress, mean_f1: float | None) -> None:
         """Starts a checkpoint of a state whose step is known to be finite."""
         with self.clock("train"):
             progress.flush()
+        self._save(k, state, mean_f1)
+
+    @contextmanager
+    def _last_good_saved(self, newest: Callable[[], TrainState]) -> Iterator[None]:
+        """Turns the end by a value that is not finite into one line, once what is good is saved.
+
+        `newest` gives the state of any step from the one that failed on: none has changed it.
+        """
+        try:
+            yield
+        except NonFiniteError as error:
+            good = newest().last_good
+            step = int(good.step)
+            self.checkpoints.wait()
+            if self.checkpoints.latest != step:
+                self._save(step, good, None)
+                self.checkpoints.wait()
+            faces = name_faces(error, fetch(error.keys), self.experiment.dataset.subjects)
+            path = self.workdir / NONFINITE_FILE
+            first_does("nonfinite", lambda: write_json(path, faces))
+            raise RunError(
+                f"{error}; it saw {shown(faces)}, all of them in {path}; step {step}, the last "
+                f"good one, is saved; --resume with train.skip_steps={int(good.skipped) + 1} "
+                "leaves this step out"
+            ) from None
+
+    def _save(self, k: int, state: TrainState, mean_f1: float | None) -> None:
         with self.clock("checkpoint"):
             done = {"next_batch": k, "seconds": dict(self.clock.seconds)}
-            self.checkpoints.save(k, state, {"progress": done, "inference": self.inference})
+            record = {"progress": done, "inference": self.inference}
+            self.checkpoints.save(k, state, record, mean_f1)
 
     def finish(self, state: TrainState) -> dict[str, Any]:
         """Waits for the last checkpoint, then says in final.json that the run is complete."""
@@ -231,11 +298,11 @@ class _Run:
         images = steps * self.experiment.settings.train.batch_size
         final = {
             "step": steps,
-            "params_digest": params_digest(state.params),
+            "params_digest": params_digest(fetch(state.params)),
             "images_per_second": images / seconds if seconds else None,
             "seconds": self.clock.seconds,
         }
-        write_json(self.workdir / FINAL_FILE, final)
+        first_does("final", lambda: write_json(self.workdir / FINAL_FILE, final))
         self._tell(f"trained to step {steps}; {FINAL_FILE}, checkpoints, metrics.jsonl")
         return final
 
@@ -268,9 +335,11 @@ def _short(value: Any) -> str:
 def _stop_signals() -> Iterator[Callable[[], int]]:
     """Turns SIGTERM and Ctrl-C into a question that the loop asks between steps: which, or 0.
 
-    A second Ctrl-C ends at once.
+    A second Ctrl-C ends at once. Among several processes SIGTERM is left to `asked_to_end`, whose
+    answer is the same in all of them, and Ctrl-C becomes a SIGTERM.
     """
     received: list[int] = []
+    several = jax.process_count() > 1
 
     def hear(number: int, _: object) -> None:
         if number == signal.SIGINT:
@@ -279,10 +348,13 @@ def _stop_signals() -> Iterator[Callable[[], int]]:
             # Not by print: the signal may have come in the middle of one.
             os.write(2, b"\nsaving after this step; Ctrl-C again ends at once\n")
         received.append(number)
+        if several:
+            os.kill(os.getpid(), signal.SIGTERM)
 
-    before = {number: signal.signal(number, hear) for number in (signal.SIGTERM, signal.SIGINT)}
+    heard = (signal.SIGINT,) if several else (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.signal(number, hear) for number in heard}
     try:
-        yield lambda: received[0] if received else 0
+        yield lambda: received[0] if received and not several else 0
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 
 import jax
+from jax import Array
 from tqdm import tqdm
 
-from vlfau_jax.errors import RunError
 from vlfau_jax.train.clock import Clock
+from vlfau_jax.train.nonfinite import NonFiniteError, broken, told
 from vlfau_jax.train.step import Metrics
 from vlfau_jax.train.writer import MetricWriter
 
@@ -24,33 +25,45 @@ class Progress(AbstractContextManager):
         self._writer, self._clock = writer, clock
         self._images, self._every, self._last = images, every, steps
         self._written = (start, clock.training)
-        self._pending: tuple[int, Metrics, dict[str, float]] | None = None
-        self._bar = tqdm(total=steps, initial=start, desc="train", unit="step", dynamic_ncols=True)
+        self._pending: tuple[int, Metrics, Array, dict[str, float]] | None = None
+        self._bar = tqdm(
+            total=steps,
+            initial=start,
+            desc="train",
+            unit="step",
+            dynamic_ncols=True,
+            disable=not writer.writes,
+        )
 
-    def started(self, step: int, metrics: Metrics) -> None:
-        """Step `step` is on its way; settles the one before."""
-        previous, self._pending = self._pending, (step, metrics, {})
+    def started(self, step: int, metrics: Metrics, keys: Array) -> None:
+        """Step `step` on the faces of `keys` is on its way; settles the one before.
+
+        Raises NonFiniteError where that one was not finite, and was more than may be skipped.
+        """
+        previous, self._pending = self._pending, (step, metrics, keys, {})
         if previous:
             self._settle(*previous)
 
     def scored(self, people: str, scores: Mapping[str, float]) -> None:
         """Scores of `people`, "test" or "validation", for the line of the newest step."""
-        self._pending[2].update(
+        self._pending[-1].update(
             {f"{people}_{name}": float(value) for name, value in scores.items()}
         )
 
     def flush(self) -> None:
-        """Waits for the newest step and settles it."""
+        """Waits for the newest step and settles it; raises what `started` does."""
         previous, self._pending = self._pending, None
         if previous:
             self._settle(*previous)
 
-    def _settle(self, step: int, metrics: Metrics, scores: dict[str, float]) -> None:
+    def _settle(self, step: int, metrics: Metrics, keys: Array, scores: dict[str, float]) -> None:
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        broken = {name: value for name, value in values.items() if not math.isfinite(value)}
-        if broken:
-            found = ", ".join(f"{name}={value}" for name, value in broken.items())
-            raise RunError(f"step {step} is not finite: {found}; no checkpoint was made of it")
+        bad = broken(values)
+        if values["skipped"] < 0:
+            raise NonFiniteError(step, bad, keys)
+        if bad:
+            count = f"{values['skipped']:.0f} in all"
+            self._bar.write(f"step {step} skipped, {count}: {told(bad)}", file=sys.stderr)
         self._bar.update()
         if step % self._every and step != self._last and not scores:
             return
