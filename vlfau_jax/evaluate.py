@@ -35,8 +35,9 @@ from vlfau_jax.objectives.au_metrics import (
 from vlfau_jax.objectives.caption_metrics import explain
 from vlfau_jax.prediction import READ, Prediction, Reader
 from vlfau_jax.report import Face, choose, render
-from vlfau_jax.sharding.arrays import batch_sharding, replicated
+from vlfau_jax.sharding.arrays import batch_sharding, fetch, local_rows, replicated, shard_batch
 from vlfau_jax.sharding.mesh import MeshOptions, make_mesh
+from vlfau_jax.sharding.processes import check_same, first_does, is_first, note
 from vlfau_jax.train.checkpoint import LAST
 from vlfau_jax.train.experiment import Experiment
 from vlfau_jax.trained import THRESHOLD, Trained, load_trained
@@ -79,7 +80,7 @@ def evaluate(
 
     Writes scores.json, predictions.jsonl (a line per face: who, the labels, and what
     `Prediction.to_json` gives) and report.html into `workdir`, prints a table, and returns what
-    scores.json holds.
+    scores.json holds. Several processes share the faces; the first one writes.
 
     Args:
         workdir: what `train` wrote.
@@ -93,18 +94,31 @@ def evaluate(
             crops do not fit it.
     """
     workdir = Path(workdir)
+    note(lambda: "nothing was written; start all processes again")
     trained = load_trained(workdir, beams, checkpoint)
+    check_same("checkpoint", [trained.step, trained.config_digest])
     dataset = open_dataset(trained.data)
     subjects = _test_subjects(trained, dataset, fold)
     mesh = make_mesh(MeshOptions())
     describe = _describer(trained, mesh)
     batch_size = -(-batch_size // mesh.size) * mesh.size
-    answers = _answer(trained, dataset, subjects, describe, batch_size)
+    answers = _answer(trained, dataset, subjects, describe, batch_size, mesh)
     scores = _scores(trained, dataset, subjects, answers)
 
+    faces = _faces(trained, dataset, subjects, describe, answers, batch_size, mesh)
+    first_does("scores", lambda: _write(workdir, dataset, scores, answers, faces))
+    return scores
+
+
+def _write(
+    workdir: Path,
+    dataset: Dataset,
+    scores: Mapping[str, Any],
+    answers: Answers,
+    faces: Sequence[Face],
+) -> None:
     with written_whole(workdir / "predictions.jsonl") as partial, partial.open("w") as file:
         _write_lines(file, dataset, answers)
-    faces = _faces(trained, dataset, subjects, describe, answers, batch_size)
     page = render(scores, _metrics(workdir), faces)
     with written_whole(workdir / "report.html") as partial:
         partial.write_text(page, encoding="utf-8")
@@ -112,7 +126,6 @@ def evaluate(
         partial.write_text(json.dumps(scores, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     print(table(scores))
     print(f"{workdir / 'scores.json'}, predictions.jsonl, report.html")
-    return scores
 
 
 def _test_subjects(trained: Trained, dataset: Dataset, fold: int | None) -> tuple[str, ...]:
@@ -164,18 +177,21 @@ def scores_meanwhile(experiment: Experiment, params: Any) -> dict[str, float]:
 
     Nothing is chosen by it: the last step is what `evaluate` scores.
     """
+    size = experiment.settings.train.batch_size
     batches = eval_iterator(
         experiment.dataset,
         experiment.dataset.rows(getattr(experiment.split, experiment.scored)),
         experiment.captions,
         experiment.settings.data,
-        batch_size=experiment.settings.train.batch_size,
+        batch_size=size,
+        own=local_rows(experiment.mesh, size),
     )
     rows = []
     for batch in batches:
-        split = jax.device_put(batch["image"], batch_sharding(experiment.mesh))
-        answer = np.asarray(_probabilities(experiment.model, params, split))
-        rows.append([values[batch["valid"]] for values in (answer, batch["au"], batch["au_known"])])
+        split = shard_batch(batch, experiment.mesh, size)
+        answer = _probabilities(experiment.model, params, split["image"])
+        told = fetch((answer, split["au"], split["au_known"], split["valid"]))
+        rows.append([values[told[-1]] for values in told[:-1]])
     batches.close()
     probabilities, labels, known = (np.concatenate(values) for values in zip(*rows, strict=True))
     scores = score(experiment.captions.aus, probabilities, labels, known, THRESHOLD)
@@ -188,7 +204,7 @@ def _probabilities(model: VLFAU, params: Any, image: jax.Array) -> jax.Array:
     return jax.nn.sigmoid(logits)
 
 
-Describe = Callable[[np.ndarray], dict[str, np.ndarray]]
+Describe = Callable[[jax.Array], dict[str, jax.Array]]
 
 
 def _describer(trained: Trained, mesh: Mesh) -> Describe:
@@ -209,22 +225,27 @@ def _answer(
     subjects: Sequence[str],
     describe: Describe,
     batch_size: int,
+    mesh: Mesh,
 ) -> Answers:
     captions = CaptionTables(trained.aus, trained.vocabulary)
     reader = Reader(trained.aus, trained.thresholds, trained.vocabulary)
     examples = dataset.rows(subjects)
-    batches = eval_iterator(dataset, examples, captions, trained.data, batch_size=batch_size)
+    own = local_rows(mesh, batch_size)
+    batches = eval_iterator(
+        dataset, examples, captions, trained.data, batch_size=batch_size, own=own
+    )
     kept: dict[str, list[np.ndarray]] = {"key": [], "au": [], "au_known": []}
     predictions: list[Prediction] = []
-    with tqdm(total=len(examples), desc="evaluate", unit="face") as bar:
+    with tqdm(total=len(examples), desc="evaluate", unit="face", disable=not is_first()) as bar:
         for batch in batches:
-            answer = describe(batch["image"])
-            valid = batch["valid"]
-            predictions += reader.read(
-                {name: np.asarray(answer[name])[valid] for name in READ if name in answer}
-            )
+            split = shard_batch(batch, mesh, batch_size)
+            answer = describe(split["image"])
+            read = {name: answer[name] for name in READ if name in answer}
+            read, told = fetch((read, {name: split[name] for name in ("valid", *kept)}))
+            valid = told.pop("valid")
+            predictions += reader.read({name: values[valid] for name, values in read.items()})
             for name, values in kept.items():
-                values.append(batch[name][valid])
+                values.append(told[name][valid])
             bar.update(int(valid.sum()))
     batches.close()
     keys, labels, known = (np.concatenate(values) for values in kept.values())
@@ -387,6 +408,7 @@ def _faces(
     describe: Describe,
     answers: Answers,
     batch_size: int,
+    mesh: Mesh,
 ) -> list[Face]:
     """The faces for the report: chosen from all answers, then looked at again for their maps."""
     labels = np.where(answers.known, answers.labels, -1).astype(np.int8)
@@ -396,7 +418,9 @@ def _faces(
     images = np.zeros((batch_size, size, size, 3), np.uint8)  # another size would be compiled anew
     for k, row in enumerate(rows):
         images[k] = resize(decode_image(source[row]["image"]), size)
-    arrays = jax.device_get(describe(images))
+    own = {"image": images[local_rows(mesh, batch_size)]}
+    arrays = describe(shard_batch(own, mesh, batch_size)["image"])
+    arrays = fetch({n: arrays[n] for n in ("local_attention", "spatial_maps") if n in arrays})
     attention, spatial_maps = arrays.get("local_attention"), arrays.get("spatial_maps")
     if attention is not None:
         # Each word's attention sums to one over the places, and to zero after the end: so the sum

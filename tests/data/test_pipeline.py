@@ -136,9 +136,9 @@ def mixed(request, mixture):
     """Makes batches of the mixture: shuffled, or with everything balanced and erased."""
     captions = CaptionTables(mixture.aus, VOCABULARY)
 
-    def make(count: int, start_step: int = 0, host: int = 0, hosts: int = 1, seed=3, **changes):
+    def make(count: int, start_step: int = 0, own=None, seed=3, **changes):
         options = replace(STREAMS[request.param], **changes)
-        where = {"start_step": start_step, "host": host, "hosts": hosts, "seed": seed}
+        where = {"start_step": start_step, "own": own, "seed": seed}
         return take(train(mixture, options, captions, **where), count)
 
     return make
@@ -159,24 +159,39 @@ def test_threads_and_processes_change_nothing(mixed, parallel):
         assert_same(one, other)
 
 
-@pytest.mark.parametrize("hosts", [2, 4])
-def test_hosts_share_what_one_host_would_see(mixed, hosts):
-    whole = mixed(7)
-    shares = [mixed(7, host=host, hosts=hosts) for host in range(hosts)]
-    for step, batch in enumerate(whole):
-        for host, share in enumerate(shares):
-            assert len(share[step]["valid"]) == 4 // hosts
-            for key in batch:
-                assert np.array_equal(batch[key][host::hosts], share[step][key])
+SHARES = {  # the rows of each process: blocks, as most meshes give; strides; the same rows twice
+    "two": ([0, 1], [2, 3]),
+    "four": ([0], [1], [2], [3]),
+    "strided": ([0, 2], [1, 3]),
+    "uneven": ([0, 1, 3], [2]),
+    "twice": ([0, 1], [0, 1], [2, 3], [2, 3]),
+}
+shared = pytest.mark.parametrize("shares", SHARES.values(), ids=SHARES)
 
 
-@pytest.mark.parametrize("hosts", [2, 4])
-def test_hosts_evaluate_everybody_once_in_equal_numbers_of_batches(dataset, hosts):
-    shares = [take(evaluate(dataset, host=host, hosts=hosts), 99) for host in range(hosts)]
-    assert [len(share) for share in shares] == [4] * hosts
-    seen = [key for share in shares for key in rows(share)]
-    assert len(seen) == 15 and set(seen) == rows(take(evaluate(dataset), 99))
-    assert sum(batch["valid"].sum() for share in shares for batch in share) == 15
+@shared
+def test_processes_read_what_one_would_row_by_row(mixed, shares):
+    whole = mixed(7, start_step=2)
+    for own in shares:
+        share = mixed(7, start_step=2, own=np.array(own))
+        for batch, part in zip(whole, share, strict=True):
+            assert_same({key: values[own] for key, values in batch.items()}, part)
+
+
+def test_worker_processes_leave_the_rows_of_a_process_alone(mixed):
+    own = np.array([1, 2])
+    for one, other in zip(mixed(5, own=own), mixed(5, own=own, workers=2), strict=True):
+        assert_same(one, other)
+
+
+@shared
+def test_processes_evaluate_everybody_in_equal_numbers_of_batches(dataset, shares):
+    whole = take(evaluate(dataset), 99)
+    assert len(whole) == 4 and sum(batch["valid"].sum() for batch in whole) == 15
+    for own in shares:
+        share = take(evaluate(dataset, own=np.array(own)), 99)
+        for batch, part in zip(whole, share, strict=True):
+            assert_same({key: values[own] for key, values in batch.items()}, part)
 
 
 def test_a_mixture_brings_each_set_with_its_own_units(mixture, mixed):
@@ -291,8 +306,3 @@ def test_augmentation_options_reach_the_pictures(dataset):
 def test_options_out_of_range_are_named(field):
     with pytest.raises(UserError, match=f"data.{next(iter(field))}="):
         DataOptions(**field)
-
-
-def test_batch_size_must_divide_among_hosts(dataset):
-    with pytest.raises(UserError, match="batch_size=4"):
-        train(dataset, host=0, hosts=3)

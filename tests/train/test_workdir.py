@@ -4,7 +4,7 @@ import re
 import pytest
 
 from vlfau_jax.errors import UserError
-from vlfau_jax.train.workdir import claim, config_digest, read_config, write_json
+from vlfau_jax.train.workdir import claim, config_digest, read_config, write_config, write_json
 
 CONFIG = {"seed": 0, "data": {"aus": (1, 2)}, "train": {"steps": 4, "batch_size": 8}}
 
@@ -52,7 +52,12 @@ def test_overwrite_does_not_follow_links(tmp_path):
 def test_resume_takes_the_same_config_only(tmp_path):
     start(tmp_path)
     write_json(tmp_path / "final.json", {})
-    start(tmp_path, CONFIG | {"train": {"steps": 9, "batch_size": 8}}, resume=True)
+    longer = CONFIG | {"train": {"steps": 9, "batch_size": 8}}
+    start(tmp_path, longer, resume=True)
+    # Its checkpoint may still turn out not to fit.
+    assert read_config(tmp_path)["train"]["steps"] == 4
+    assert (tmp_path / "final.json").exists()
+    write_config(tmp_path, longer)
     assert read_config(tmp_path)["train"]["steps"] == 9
     assert not (tmp_path / "final.json").exists()
     other = {"seed": 1, "data": {"aus": (1, 4)}, "train": {"steps": 4}}

@@ -1,8 +1,9 @@
 """Prepared sets to batches, in grain's one right order.
 
-source, shuffle, repeat, random map, slice by host, batch, and only then an iterator: so step k's
+source, shuffle, repeat, random map, one's own rows, batch, and only then an iterator: so step k's
 batch depends on the seed and k alone, for any number of threads, worker processes and restarts, and
-several hosts together see what one would. Weighted draws stand in for shuffle and repeat.
+several processes together see what one would, row by row. Weighted draws stand in for shuffle and
+repeat.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from vlfau_jax.data.options import DataOptions
 from vlfau_jax.data.sampling import Draws, row_weights
 from vlfau_jax.data.transforms import augment, resize
 from vlfau_jax.data.workers import deaf_to_ctrl_c
-from vlfau_jax.errors import RunError, UserError
+from vlfau_jax.errors import RunError
 
 FILLING = -1  # the position of a row that only fills up a batch
 
@@ -118,24 +119,22 @@ def train_iterator(
     batch_size: int,
     seed: int,
     start_step: int = 0,
-    host: int = 0,
-    hosts: int = 1,
+    own: np.ndarray | None = None,
 ) -> Generator[Batch, None, None]:
-    """Endless augmented batches of this host's share; close it after use.
+    """Endless augmented batches, or this process's rows of them; close it after use.
 
     Args:
         dataset: the prepared sets.
         rows: int64, the examples to train on, see Dataset.rows.
         captions: the token tables; their units are the data set's.
         options: sizes, augmentation, balance, threads and workers.
-        batch_size: global, over all hosts.
+        batch_size: global, over all processes.
         seed: with the step, decides all of a batch.
         start_step: the step of the first batch: the whole state of a resumed stream.
-        host: this host's number.
-        hosts: how many there are.
+        own: int, the rows of each global batch to read (see sharding.arrays.local_rows); None: all.
 
     Raises:
-        UserError: a batch that hosts cannot share, or shares that do not fit the joined sets.
+        UserError: shares that do not fit the joined sets.
         RunError: a picture that cannot be decoded, when its batch is due.
     """
     order, views = (int(s) for s in np.random.SeedSequence(seed).generate_state(2))
@@ -146,7 +145,7 @@ def train_iterator(
         positions = grain.MapDataset.source(Draws(rows, weights, order))
     faces = Faces(dataset, captions, options)
     stream = positions.random_map(faces.augmented, seed=views)
-    return _batches(stream, faces, options, batch_size, start_step, host, hosts)
+    return _batches(stream, faces, options, batch_size, start_step, own)
 
 
 def eval_iterator(
@@ -156,17 +155,33 @@ def eval_iterator(
     options: DataOptions,
     *,
     batch_size: int,
-    host: int = 0,
-    hosts: int = 1,
+    own: np.ndarray | None = None,
 ) -> Generator[Batch, None, None]:
     """Every example of `rows` once, in order, unaugmented; the last batch is filled up.
 
-    Arguments and errors as in `train_iterator`. Every host gets the same number of batches.
+    Arguments and errors as in `train_iterator`. Every process gets the same number of batches.
     """
     faces = Faces(dataset, captions, options)
     filled = np.pad(rows, (0, -len(rows) % batch_size), constant_values=FILLING)
     stream = grain.MapDataset.source(filled).map(faces.shown)
-    return _batches(stream, faces, options, batch_size, 0, host, hosts)
+    return _batches(stream, faces, options, batch_size, 0, own)
+
+
+class _Rows(Sequence):
+    """Some rows of every batch of a stream: what stands at i in the stream stays what it was.
+
+    Grain's own slices have one stride; a mesh may give a process any rows.
+    """
+
+    def __init__(self, stream: grain.MapDataset, batch_size: int, own: np.ndarray) -> None:
+        self._stream, self._batch_size, self._own = stream, batch_size, own.tolist()
+
+    def __len__(self) -> int:
+        return len(self._stream) // self._batch_size * len(self._own)
+
+    def __getitem__(self, index: int) -> tuple[int, np.ndarray]:
+        batch, row = divmod(index, len(self._own))
+        return self._stream[batch * self._batch_size + self._own[row]]
 
 
 def _batches(
@@ -175,12 +190,12 @@ def _batches(
     options: DataOptions,
     batch_size: int,
     start_step: int,
-    host: int,
-    hosts: int,
+    own: np.ndarray | None,
 ) -> Generator[Batch, None, None]:
-    if batch_size % hosts:
-        raise UserError(f"train.batch_size={batch_size} does not divide among {hosts} hosts")
-    batches = stream[host::hosts].batch(batch_size // hosts, batch_fn=faces.batch)[start_step:]
+    if own is not None and len(own) < batch_size:
+        stream = grain.MapDataset.source(_Rows(stream, batch_size, own))
+    share = batch_size if own is None else len(own)
+    batches = stream.batch(share, batch_fn=faces.batch)[start_step:]
     # The buffer counts whole batches: a few keep the threads busy, grain's 500 would fill memory.
     read = grain.ReadOptions(
         num_threads=options.threads, prefetch_buffer_size=options.threads and options.threads + 1

@@ -58,7 +58,7 @@ def read_config(workdir: Path) -> dict[str, Any]:
 
 
 def claim(workdir: Path, config: Mapping[str, Any], *, resume: bool, overwrite: bool) -> None:
-    """Makes the folder ready for a run of `config` and writes the config into it.
+    """Makes the folder ready for a run of `config`; writes the config, unless one is resumed.
 
     `overwrite` removes what an earlier run and its evaluation left, and nothing else. `resume` goes
     on with an earlier run if there is one. Raises UserError where a run is in the way, or where the
@@ -78,8 +78,19 @@ def claim(workdir: Path, config: Mapping[str, Any], *, resume: bool, overwrite: 
         _check_same(read_config(workdir), config, workdir)
     elif found and not overwrite:
         raise UserError(f"{workdir} holds {found[0]} but no {CONFIG_FILE}; it cannot be resumed")
+    if overwrite or not (workdir / CONFIG_FILE).exists():
+        write_config(workdir, config, instead_of=(*_RUN, *_RESULTS) if overwrite else ())
+
+
+def write_config(
+    workdir: Path, config: Mapping[str, Any], instead_of: tuple[str, ...] = ()
+) -> None:
+    """Writes down what is run from now on, removing final.json and the files named.
+
+    A resumed run does so once its checkpoint is found to fit. Raises UserError where it cannot.
+    """
     try:
-        for name in (*_RUN, *_RESULTS) if overwrite else (FINAL_FILE,):
+        for name in (*instead_of, FINAL_FILE):
             _remove(workdir / name)
         workdir.mkdir(parents=True, exist_ok=True)
         write_json(workdir / CONFIG_FILE, config)
