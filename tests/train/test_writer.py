@@ -1,5 +1,7 @@
 import json
 
+from tensorboardX.proto import event_pb2
+
 from vlfau_jax.train.writer import EVENTS_FOLDER, METRICS_FILE, MetricWriter
 
 
@@ -25,3 +27,26 @@ def test_lines_are_there_at_once(tmp_path):
     with MetricWriter(tmp_path, 0) as writer:
         writer.write(1, {"total": 1.0})
         assert steps(tmp_path) == [1]
+
+
+def events(path):
+    """The events of a file: little-endian length, 4 bytes, the event, 4 bytes."""
+    data = path.read_bytes()
+    while data:
+        size = int.from_bytes(data[:8], "little")
+        yield event_pb2.Event.FromString(data[12 : 12 + size])
+        data = data[16 + size :]
+
+
+def test_tensorboard_gets_the_same_values_and_a_resume_purges_what_came_after(tmp_path):
+    with MetricWriter(tmp_path, 3) as writer:
+        for step in (4, 5):
+            writer.write(step, {"total": step / 2, "au": 0.25})
+    (path,) = (tmp_path / EVENTS_FOLDER).iterdir()
+    version, restart, *told = events(path)
+    assert version.file_version == "brain.Event:2"
+    assert (restart.step, restart.session_log.status) == (4, event_pb2.SessionLog.START)
+    found = [
+        (one.step, one.summary.value[0].tag, one.summary.value[0].simple_value) for one in told
+    ]
+    assert found == [(4, "total", 2.0), (4, "au", 0.25), (5, "total", 2.5), (5, "au", 0.25)]

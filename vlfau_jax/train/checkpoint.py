@@ -78,7 +78,7 @@ class Checkpoints(AbstractContextManager):
             # A killed run may leave a removed checkpoint in part, without its score.
             by_score = {"get_metric_fn": itemgetter(MEAN_F1), "n": keep_best}
             kept.append(policies.BestN(**by_score, keep_checkpoints_without_metrics=False))
-        logging.getLogger("absl").addFilter(_not_told_again)
+        logging.getLogger("absl").addFilter(_not_told_again)  # its threads may outlive the run
         self._checkpointer = ocp.training.Checkpointer(
             self._folder,
             context=context,
@@ -166,7 +166,6 @@ class Checkpoints(AbstractContextManager):
         finally:
             with suppress(*_FAILED):  # told already
                 self._checkpointer.close()
-            logging.getLogger("absl").removeFilter(_not_told_again)
 
 
 @contextmanager

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
-from tensorboardX import SummaryWriter
+from tensorboardX.proto import event_pb2
+from tensorboardX.record_writer import RecordWriter
+from tensorboardX.summary import scalar
 
 from vlfau_jax.data.folders import written_whole
 from vlfau_jax.errors import UserError
@@ -28,28 +32,57 @@ class MetricWriter(AbstractContextManager):
         self.writes = writes
         if not writes:
             return
-        path = workdir / METRICS_FILE
-        _cut(path, start_step)
-        self._lines = path.open("a", encoding="utf-8")
-        self._events = SummaryWriter(
-            str(workdir / EVENTS_FOLDER), purge_step=start_step + 1 if start_step else None
-        )
+        self._path, folder = workdir / METRICS_FILE, workdir / EVENTS_FOLDER
+        _cut(self._path, start_step)
+        self._lines = self._path.open("a", encoding="utf-8")
+        # Not its SummaryWriter: that one writes in a thread, which dies silently where the disk is
+        # full, and then waits for it for ever.
+        folder.mkdir(exist_ok=True)
+        name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}"
+        self._events, self._flushed = RecordWriter(str(folder / name)), time.monotonic()
+        self._tell(event_pb2.Event(wall_time=time.time(), file_version="brain.Event:2"))
+        if start_step:
+            restart = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+            self._tell(event_pb2.Event(step=start_step + 1, session_log=restart))
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Writes plain numbers by name for a step."""
+        """Writes plain numbers by name for a step; OSError names the file that cannot take them."""
         if not self.writes:
             return
         # JSON has no NaN: an undefined score (no unit had a positive) is null.
         told = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        self._lines.write(json.dumps({"step": step, **told}) + "\n")
-        self._lines.flush()
-        for name, value in values.items():
-            self._events.add_scalar(name, value, step)
+        with _named(self._path):
+            self._lines.write(json.dumps({"step": step, **told}) + "\n")
+            self._lines.flush()
+        with _named(self._path.parent / EVENTS_FOLDER):
+            for name, value in values.items():
+                event = event_pb2.Event(wall_time=time.time(), step=step)
+                event.summary.CopyFrom(scalar(name, value))
+                self._tell(event)
+            if time.monotonic() - self._flushed > 30:  # it waits for the disk
+                self._events.flush()
+                self._flushed = time.monotonic()
 
-    def __exit__(self, *_: object) -> None:
-        if self.writes:
+    def _tell(self, event: event_pb2.Event) -> None:
+        self._events.write(event.SerializeToString())
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if not self.writes:
+            return
+        told = () if kind is None else (OSError,)  # what ended the run already goes on
+        with suppress(*told), _named(self._path):
             self._lines.close()
+        with suppress(*told), _named(self._path.parent / EVENTS_FOLDER):
             self._events.close()
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Says which file it was, which Python's own error of a write does not."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _cut(path: Path, last_step: int) -> None:

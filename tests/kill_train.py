@@ -1,0 +1,346 @@
+"""Kills a training run with SIGKILL at random moments, resumes it, and compares it bit for bit.
+
+    python -m tests.kill_train --kills=20 --seed=0 [--mesh=2,2,2] [--workers=1]
+
+Every life of the run is a process of the real command line; the moments are drawn from its
+start-up, its steps and its saves. Exit code 0 where the killed run ended as an uninterrupted one:
+the same parameters, optimizer state and metrics, each step once; where no kill lost more steps than
+were taken since the last save; and where no process was left behind.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+EVERY = 8  # steps between checkpoints
+LONGEST = 180.0  # seconds that a life may take
+
+CONFIG = """
+from vlfau_jax.settings import default_config
+
+def get_config():
+    config = default_config()
+    config.seed = 3
+    config.data.data_dir = {data_dir!r}
+    config.data.fold = 0
+    config.data.aus = (1, 2, 4, 12)
+    config.data.image_size = 16
+    config.data.threads = 0
+    config.data.workers = {workers}
+    config.data.jitter = 0.3
+    config.data.erasing = 0.3
+    for name, value in dict(
+        backbone_width=4, depths=(0, 0, 0, 1), heads=(1, 1, 1, 2), window=2, patch=2, stem="conv",
+        mlp_ratio=1.0, drop_path=0.2, width=8, reduction=4, word_embedding=4, hidden=4,
+        attention=4, dropout=0.3,
+    ).items():
+        config.model[name] = value
+    config.objective.local_branches = 2
+    config.optimizer.learning_rate = 0.01
+    config.optimizer.warmup_steps = 1
+    config.optimizer.ema_decay = 0.9
+    config.train.steps = {steps}
+    config.train.batch_size = 8
+    config.train.log_every = 1
+    config.train.checkpoint_every = {every}
+    config.mesh.data, config.mesh.fsdp, config.mesh.tensor = {mesh}
+    return config
+"""
+
+
+@dataclass(frozen=True)
+class Kill:
+    """One SIGKILL.
+
+    Attributes:
+        where: "start-up" (no step of this life was told yet), "step" or "save" (one was under way).
+        done: the newest step told.
+        saved: the newest finished checkpoint, 0 for none.
+    """
+
+    where: str
+    done: int
+    saved: int
+
+    @property
+    def lost(self) -> int:
+        """Steps that must be taken again."""
+        return 0 if self.where == "start-up" else self.done - self.saved
+
+    @property
+    def allowed(self) -> int:
+        """Steps since the last save; while one is being written, training goes on to the next."""
+        return EVERY if self.where != "save" else 2 * EVERY
+
+
+class Run:
+    """A workdir and the lives of the process that trains in it."""
+
+    def __init__(self, workdir: Path, config: Path, devices: int) -> None:
+        self.workdir, self._config = workdir, config
+        self.metrics = workdir / "metrics.jsonl"
+        flags = "--xla_backend_optimization_level=0"
+        if version("jaxlib").startswith("0.10."):
+            flags += " --xla_cpu_use_fusion_emitters=false"
+        self._environment = os.environ | {
+            "JAX_PLATFORMS": "cpu",
+            "JAX_NUM_CPU_DEVICES": str(devices),
+            "JAX_COMPILATION_CACHE_DIR": str(config.parent / "xla"),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "XLA_FLAGS": flags,
+        }
+        self.said = workdir.with_suffix(".log")
+        # tensorboardX imports PyTorch where there is one, which takes a third of the start-up.
+        absent = config.parent / "absent"
+        absent.mkdir(exist_ok=True)
+        (absent / "torch.py").write_text("raise ImportError('not for this test')")
+        self._environment["PYTHONPATH"] = str(absent)
+
+    @contextmanager
+    def life(self) -> Iterator[subprocess.Popen]:
+        """A process that trains; none of its session is alive afterwards."""
+        command = [sys.executable, "-m", "vlfau_jax", "train", f"--config={self._config}"]
+        with self.said.open("a") as log:
+            process = subprocess.Popen(
+                [*command, f"--workdir={self.workdir}", "--resume"],
+                cwd=Path(__file__).resolve().parent.parent,
+                env=self._environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+            for pid in session(process.pid):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+    def steps(self) -> list[int]:
+        """The steps told so far; the last line may be under way."""
+        with suppress(FileNotFoundError):
+            lines = self.metrics.read_text().split("\n")[:-1]
+            return [json.loads(line)["step"] for line in lines]
+        return []
+
+    def done(self) -> int:
+        """The newest step told."""
+        return max(self.steps(), default=0)
+
+    def saved(self) -> int:
+        """The newest finished checkpoint, 0 for none."""
+        names = self._checkpoints()
+        return max((int(name) for name in names if name.isdecimal()), default=0)
+
+    def drafts(self) -> set[int]:
+        """The folders of checkpoints under way, by inode: a name comes again after a kill."""
+        names = (name for name in self._checkpoints() if "tmp" in name)
+        found = set()
+        for name in names:
+            with suppress(FileNotFoundError):
+                found.add((self.workdir / "checkpoints" / name).stat().st_ino)
+        return found
+
+    def file(self) -> int:
+        """Which metrics.jsonl this is: a life that begins to train writes its own."""
+        with suppress(FileNotFoundError):
+            return self.metrics.stat().st_ino
+        return 0
+
+    def _checkpoints(self) -> list[str]:
+        with suppress(FileNotFoundError):
+            return os.listdir(self.workdir / "checkpoints")
+        return []
+
+
+def session(leader: int) -> list[int]:
+    """Living processes of a session, by /proc; zombies are dead."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with suppress(OSError):
+                state, _, _, of = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
+                if int(of) == leader and state != "Z":
+                    found.append(int(entry.name))
+    return found
+
+
+def wait(until: Callable[[], Any], process: subprocess.Popen) -> bool:
+    """Whether `until` came true while the process lived."""
+    end = time.monotonic() + LONGEST
+    while process.poll() is None:
+        if until():
+            return True
+        if time.monotonic() > end:
+            raise SystemExit(f"a life took more than {LONGEST:g} s")
+        time.sleep(0.002)
+    return False
+
+
+def finish(run: Run) -> float:
+    """Lets the run reach its end; returns the seconds until its first step was told."""
+    before, start = run.file(), time.monotonic()
+    with run.life() as process:
+        wait(lambda: run.file() != before and run.steps(), process)
+        first = time.monotonic() - start
+        wait(lambda: False, process)
+        if process.returncode:
+            raise SystemExit(f"exit code {process.returncode}:\n{run.said.read_text()[-3000:]}")
+    return first
+
+
+def kill(run: Run, rng: random.Random, start_up: float, steps: int) -> tuple[Kill, list[int]]:
+    """One life and its end; the kill, and the processes that outlived it."""
+    begun, file, old = run.saved(), run.file(), run.drafts()
+    target = min(begun + rng.randint(1, 3 * EVERY), steps - EVERY)
+    aim = rng.choices(("start-up", "step", "save"), (3, 4, 5))[0]
+    with run.life() as process:
+        if aim == "start-up":
+            moment = time.monotonic() + rng.uniform(0, start_up)
+            wait(lambda: time.monotonic() > moment, process)
+        else:
+            wait(lambda: run.file() != file and run.done() >= target, process)
+            if aim == "save":
+                wait(lambda: run.drafts() - old, process)
+            time.sleep(rng.uniform(0, 0.1))
+        process.kill()
+        if process.wait() != -signal.SIGKILL:
+            raise SystemExit(f"it ended before the kill:\n{run.said.read_text()[-3000:]}")
+        told = run.file() != file and run.done() > begun
+        where = "save" if run.drafts() - old else "step" if told else "start-up"
+        found = Kill(where, run.done(), run.saved())
+        end = time.monotonic() + 20
+        while (left := session(process.pid)) and time.monotonic() < end:
+            time.sleep(0.05)
+    return found, left
+
+
+def difference(one: Run, other: Run, steps: int) -> str:
+    """The first thing in which two finished runs differ; "" for none."""
+    import jax
+    import numpy as np
+    from orbax.checkpoint import v1 as ocp
+
+    final, expected = (json.loads((run.workdir / "final.json").read_text()) for run in (one, other))
+    for key in ("step", "params_digest"):
+        if final[key] != expected[key]:
+            return f"{key} is {final[key]}, not {expected[key]}"
+    told, wanted = (
+        [json.loads(line) for line in run.metrics.read_text().splitlines()] for run in (one, other)
+    )
+    if [line["step"] for line in told] != [*range(1, steps + 1)]:
+        return f"metrics.jsonl tells steps {[line['step'] for line in told]}"
+    for line, right in zip(told, wanted, strict=True):
+        keys = line.keys() | right.keys()
+        apart = {key for key in keys if line.get(key) != right.get(key)} - {"images_per_second"}
+        if apart:
+            return f"step {line['step']} has other {', '.join(sorted(apart))}"
+    trees = []
+    for run in (one, other):
+        folder = run.workdir / "checkpoints" / str(run.saved())
+        leaves = jax.tree_util.tree_leaves_with_path(ocp.load_checkpointables(folder))
+        trees.append({jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves})
+    if trees[0].keys() != trees[1].keys() or not trees[0]:
+        return "other arrays in the last checkpoint"
+    for path, array in trees[0].items():
+        if array.tobytes() != trees[1][path].tobytes():
+            return f"{path} differs in the last checkpoint"
+    return ""
+
+
+def test(
+    folder: Path, kills: int, seed: int, mesh: tuple[int, int, int] = (1, 1, 1), workers: int = 0
+) -> tuple[list[Kill], list[str]]:
+    """Kills and compares; returns the kills and all that went wrong.
+
+    Args:
+        folder: an empty one.
+        kills: how many.
+        seed: of the moments.
+        mesh: sizes of the axes data, fsdp and tensor.
+        workers: processes that load the data.
+    """
+    import numpy as np
+
+    from tests.data.sets import coded, write_set
+
+    people = ("F001", "F003", "M001", "M003")
+    write_set(folder / "set", "bp4d", coded(np.random.default_rng(3), "bp4d", people, 6))
+    steps = (kills + 6) * EVERY
+    values = {"steps": steps, "every": EVERY, "mesh": mesh, "workers": workers}
+    config = folder / "config.py"
+    config.write_text(CONFIG.format(data_dir=str(folder / "set"), **values))
+    devices = mesh[0] * mesh[1] * mesh[2]
+    whole, parts = (Run(folder / name, config, devices) for name in ("whole", "parts"))
+    start_up = finish(whole) / 2  # the first fills the cache of compiled programs
+    faults, found = [], []
+    rng = random.Random(seed)
+    for number in range(1, kills + 1):
+        start = time.monotonic()
+        one, left = kill(parts, rng, start_up, steps)
+        found.append(one)
+        print(
+            f"kill {number}: {one.where}, step {one.done}, last save {one.saved}, "
+            f"{one.lost} lost, {time.monotonic() - start:.1f} s",
+            flush=True,
+        )
+        if left:
+            faults.append(f"kill {number}: {len(left)} processes outlived it by 20 s")
+        if one.lost > one.allowed:
+            faults.append(f"kill {number}: {one.lost} steps lost, {one.allowed} allowed")
+    finish(parts)
+    if apart := difference(parts, whole, steps):
+        faults.append(f"the killed run is not the uninterrupted one: {apart}")
+    return found, faults
+
+
+def summary(kills: list[Kill]) -> str:
+    """Where they fell and what they cost, in a line."""
+    places = ", ".join(
+        f"{n} in a {where}" for where, n in sorted(Counter(k.where for k in kills).items())
+    )
+    lost = [one.lost for one in kills]
+    calm = max((k.lost for k in kills if k.where != "save"), default=0)
+    return (
+        f"{len(kills)} kills ({places}); steps lost: {sum(lost) / max(len(lost), 1):.1f} on "
+        f"average, {max(lost, default=0)} at most, {calm} where no save was under way "
+        f"(checkpoint_every={EVERY})"
+    )
+
+
+def main() -> int:
+    """Prints every kill, a summary and what went wrong; 0 where nothing did."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--mesh", default="1,1,1", help="data,fsdp,tensor on virtual devices")
+    parser.add_argument("--workers", type=int, default=0, help="processes that load the data")
+    given = parser.parse_args()
+    mesh = tuple(map(int, given.mesh.split(",")))
+    with tempfile.TemporaryDirectory(prefix="kill_train_") as folder:
+        start = time.monotonic()
+        kills, faults = test(Path(folder), given.kills, given.seed, mesh, given.workers)
+        print(f"{summary(kills)}; {time.monotonic() - start:.0f} s")
+    print("\n".join(faults) or "the killed run equals the uninterrupted one bit for bit")
+    return bool(faults)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,173 @@
+"""Disks that are full, read-only or in the way: one line, the last good step, nothing lost."""
+
+import json
+import os
+import subprocess
+import time
+from dataclasses import replace
+
+import jax.numpy as jnp
+import pytest
+
+from vlfau_jax.errors import RunError, UserError
+from vlfau_jax.train.checkpoint import Checkpoints, told_with_what_is_left
+from vlfau_jax.train.loop import train
+from vlfau_jax.train.state import TrainState
+from vlfau_jax.train.writer import MetricWriter
+
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
+
+def mount(*arguments):
+    """Mounts, or skips the test: it needs root."""
+    done = subprocess.run(["mount", *map(str, arguments)], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"NOT TESTED, this machine may not mount: {done.stderr.strip()}")
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A file system of 4 MB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount("-t", "tmpfs", "-o", "size=4m", "tmpfs", place)
+    yield place
+    subprocess.run(["umount", "--lazy", place], check=True)
+
+
+def fill(disk, leaving):
+    """Takes all of a disk's room but some bytes."""
+    there = os.statvfs(disk)
+    with (disk / "filler").open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, there.f_bavail * there.f_frsize - leaving)
+
+
+def at(step, workdir, action):
+    """An evaluator that acts once after a step, when the checkpoint before it is finished."""
+    steps = iter(range(1, 100))
+
+    def score(experiment, params):
+        if next(steps) == step:
+            end = time.monotonic() + 30
+            while not (workdir / "checkpoints" / str(step - 1)).is_dir():
+                assert time.monotonic() < end
+                time.sleep(0.01)
+            action()
+        return {"mean_f1": 0.5}
+
+    return score
+
+
+def scored(settings):
+    return replace(settings, data=replace(settings.data, fold=1))
+
+
+def told_in_one_line(error, capfd):
+    assert "\n" not in str(error.value)
+    err = capfd.readouterr().err
+    assert "Traceback" not in err and "Error" not in err, err
+
+
+def steps_told(workdir):
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line)["step"] for line in lines]
+
+
+def test_a_full_disk_ends_the_run_and_room_lets_it_go_on(tiny, disk, tmp_path, capfd):
+    whole = train(scored(tiny(steps=6)), tmp_path / "whole")
+    settings, run = scored(tiny(steps=6, checkpoint_every=2, eval_every=1)), disk / "run"
+    capfd.readouterr()
+    said = (
+        r"run/checkpoints/4 cannot be written \(.*No space left on device.*\); "
+        r"the last good checkpoint is of step 2: once that is mended, go on with --resume$"
+    )
+    with pytest.raises(RunError, match=said) as error:
+        train(settings, run, evaluator=at(3, run, lambda: fill(disk, leaving=64_000)))
+    told_in_one_line(error, capfd)
+    (disk / "filler").unlink()
+    settings = scored(tiny(steps=6, checkpoint_every=2))
+    assert train(settings, run, resume=True)["params_digest"] == whole["params_digest"]
+    assert steps_told(run) == [1, 2, 3, 4, 5, 6]
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["4", "6"]
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "tensorboard"])
+def test_no_room_for_metrics(disk, tmp_path, name, capfd):
+    roomy = tmp_path / "roomy"
+    roomy.mkdir()
+    workdir, events = (disk, roomy) if name == "metrics.jsonl" else (roomy, disk)
+    (events / "events").mkdir()
+    (workdir / "tensorboard").symlink_to(events / "events")
+    said = rf"/{name}: No space left on device; there is no good checkpoint to go on from$"
+    with (
+        pytest.raises(RunError, match=said) as error,
+        told_with_what_is_left(workdir),
+        MetricWriter(workdir, 0) as writer,
+    ):
+        fill(disk, leaving=0)
+        for step in range(1, 1000):
+            writer.write(step, {"total": 1.0})
+    told_in_one_line(error, capfd)
+
+
+def test_an_error_of_the_background_is_told_without_another_save(disk, capfd):
+    state = TrainState(jnp.int32(1), {"w": jnp.zeros((64, 1024))}, ())
+    with Checkpoints(disk, keep=1) as checkpoints:
+        fill(disk, leaving=64_000)
+        checkpoints.save(1, state, {})
+        said = r"checkpoints/1 cannot be written \(.*No space left.*; there is no good checkpoint"
+        with pytest.raises(RunError, match=said) as error:
+            while True:
+                checkpoints.check()
+    told_in_one_line(error, capfd)
+
+
+def test_a_second_error_does_not_hide_what_ended_the_run(disk, capfd):
+    state = TrainState(jnp.int32(1), {"w": jnp.zeros((64, 1024))}, ())
+    with pytest.raises(RunError, match=r"^first$"), Checkpoints(disk, keep=1) as checkpoints:
+        fill(disk, leaving=64_000)
+        checkpoints.save(1, state, {})
+        raise RunError("first")
+    err = capfd.readouterr().err
+    assert err.startswith("note: ") and "No space left" in err and err.count("\n") == 1
+
+
+def test_a_folder_that_becomes_read_only(tiny, tmp_path, capfd):
+    settings, run = scored(tiny(steps=6, checkpoint_every=2, eval_every=1)), tmp_path / "run"
+    place = run / "checkpoints"
+
+    def lock():
+        mount("--bind", place, place)
+        mount("-o", "remount,bind,ro", place)
+
+    try:
+        said = r"checkpoints/4 cannot be written \(.*Read-only.*last good .* step 2: .*--resume$"
+        with pytest.raises(RunError, match=said) as error:
+            train(settings, run, evaluator=at(3, run, lock))
+        told_in_one_line(error, capfd)
+        with pytest.raises(UserError, match=r"checkpoints may not be written to; .* step 2: once"):
+            train(settings, run, resume=True, evaluator=lambda *_: {})
+    finally:  # ismount() knows no bind mounts
+        subprocess.run(["umount", "--lazy", place], stderr=subprocess.DEVNULL)
+
+
+def test_a_read_only_workdir(tiny, disk):
+    run = disk / "run"
+    train(tiny(steps=1), run)
+    mount("-o", "remount,ro", disk)
+    with pytest.raises((UserError, RunError), match=r"last good checkpoint is of step 1: once"):
+        train(tiny(steps=2), run, resume=True)
+    with pytest.raises(UserError, match=r"disk/new.*Read-only file system; there is no good"):
+        train(tiny(steps=2), disk / "new")
+
+
+def test_what_is_in_the_way(tiny, tmp_path):
+    run = tmp_path / "run"
+    (run / "final.json.partial").mkdir(parents=True)
+    with pytest.raises(RunError, match=r"final\.json\.partial: Is a directory; .* step 2: once"):
+        train(tiny(steps=2), run)
+    (run / "final.json.partial").rmdir()
+    (run / "checkpoints").rename(tmp_path / "away")
+    (run / "checkpoints").write_text("")
+    with pytest.raises(UserError, match=r"checkpoints is not a folder; there is no good"):
+        train(tiny(steps=2), run, resume=True)
