@@ -11,50 +11,12 @@ from vlfau_jax.train.experiment import prepare
 from vlfau_jax.train.state import stream
 from vlfau_jax.train.step import abstract_batch
 
-STEPS = 5
-MESHES = [(1, 1, 1), (8, 1, 1), (2, 2, 2)]
 
-
-def run(settings, params=None):
-    """Five steps on batches whose last rows, those of one shard, are unknown or filling."""
-    e = prepare(settings)
-    state = e.initial_state(params)
-    born = jax.device_get(state.params)
-    step = e.train_step().lower(e.abstract, abstract_batch(e.spec, e.mesh)).compile()
-    rng, losses = np.random.default_rng(0), []
-    for _ in range(STEPS):
-        batch = batches.fake(e.spec, rng, vocabulary_size=e.vocabulary.size)
-        for key in ("au", "au_known", "valid", "local_tokens", "global_tokens"):
-            batch[key][-1] = 0
-        given = state
-        state, metrics = step(given, shard_batch(batch, e.mesh))
-        losses.append(jax.device_get(metrics))
-    return e, born, given, state, losses, step.memory_analysis()
-
-
-def test_losses_do_not_depend_on_the_mesh(tiny):
-    first, *others = MESHES
-    _, born, given, state, losses, memory = run(tiny(MeshOptions(*first)))
-    assert len({float(metrics["total"]) for metrics in losses}) == STEPS
-    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(given))
-    held = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-    assert memory.alias_size_in_bytes == held, "donation did not reuse every buffer of the state"
-    for mesh in others:
-        # Random parameters are drawn once more on the mesh that splits them, and must be the same.
-        given_params = None if mesh[1] > 1 else born
-        e, also_born, _, other, found, _ = run(tiny(MeshOptions(*mesh)), given_params)
-        jax.tree.map(np.testing.assert_array_equal, born, also_born)
-        for metrics, expected in zip(found, losses, strict=True):
-            for name, value in expected.items():
-                np.testing.assert_allclose(metrics[name], value, rtol=1e-5, err_msg=name)
-        jax.tree.map(
-            lambda leaf, wanted: (
-                leaf.sharding.is_equivalent_to(wanted.sharding, leaf.ndim)
-                or pytest.fail(f"{leaf.sharding} is not {wanted.sharding}")
-            ),
-            other,
-            e.abstract,
-        )
+def test_random_parameters_do_not_depend_on_the_mesh(tiny):
+    one, split = (prepare(tiny(MeshOptions(*mesh))) for mesh in ((1, 1, 1), (2, 2, 2)))
+    jax.tree.map(
+        np.testing.assert_array_equal, one.initial_state().params, split.initial_state().params
+    )
 
 
 def parameters(e, seed=0):
@@ -67,36 +29,6 @@ def parameters(e, seed=0):
 
 def compiled(e):
     return e.train_step().lower(e.abstract, abstract_batch(e.spec, e.mesh)).compile()
-
-
-def test_decoders_split_by_unit_do_not_depend_on_the_mesh(tiny):
-    found = []
-    for mesh in ((1, 1, 1), (2, 2, 2)):
-        s = tiny(MeshOptions(*mesh))
-        own = replace(
-            s.model,
-            depths=(0, 4, 0, 1),
-            local_captioner="per_au",
-            global_context=True,
-            scan_blocks=True,
-        )
-        e = prepare(replace(s, model=own, optimizer=replace(s.optimizer, warmup_steps=0)))
-        assert "stage1_pairs" in e.abstract.params["backbone"]
-        for leaf in jax.tree.leaves(e.abstract.params["local_captioner"]):
-            assert (leaf.sharding.spec[0] == "tensor") == (mesh[2] > 1)
-        state, step = e.initial_state(parameters(e)), compiled(e)
-        rng, metrics = np.random.default_rng(0), []
-        for _ in range(2):
-            batch = batches.fake(e.spec, rng, vocabulary_size=e.vocabulary.size)
-            state, told = step(state, shard_batch(batch, e.mesh))
-            metrics.append(jax.device_get(told))
-        found.append((metrics, jax.device_get(state.params)))
-    (metrics, params), (split_metrics, split_params) = found
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), split_metrics, metrics)
-    # Two steps of 0.01; the smallest gradients' rounding passes through Adam's division.
-    jax.tree.map(
-        lambda x, y: np.testing.assert_allclose(x, y, rtol=0, atol=5e-4), split_params, params
-    )
 
 
 @pytest.fixture

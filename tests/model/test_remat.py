@@ -1,0 +1,105 @@
+"""Rematerialisation and the compute dtype, as the traced program shows them."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from vlfau_jax.model.options import ModelOptions
+from vlfau_jax.model.vlfau import VLFAU
+
+B, N, T = 2, 3, 6
+OPTIONS = ModelOptions(
+    backbone_width=4,
+    depths=(0, 4, 0, 1),
+    heads=(1, 1, 1, 2),
+    window=2,
+    patch=2,
+    mlp_ratio=2.0,
+    width=8,
+    reduction=4,
+    word_embedding=4,
+    hidden=4,
+    attention=16,
+)
+
+
+@pytest.fixture(scope="module")
+def inputs():
+    rng = np.random.default_rng(0)
+    image = rng.normal(size=(B, 32, 32, 3)).astype(np.float32)
+    words = rng.integers(3, 9, (B, N + 1, T), np.int32)
+    return image, words[:, :N], words[:, N]
+
+
+def loss(options, inputs):
+    """Parameters' shapes, and a function of them that sums what training scores."""
+    model = VLFAU(options, N, 9)
+    shapes = nn.unbox(jax.eval_shape(model.init, jax.random.key(0), *inputs))["params"]
+
+    def scored(params):
+        rngs = {name: jax.random.key(1) for name in ("dropout", "drop_path")}
+        out = model.apply({"params": params}, *inputs, train=True, rngs=rngs)
+        every = out.au_logits, out.local_logits, out.global_logits
+        return sum(jnp.sum(x**2) for x in every)
+
+    return shapes, scored
+
+
+def kept(options, inputs):
+    """Bytes that the way back finds kept."""
+    shapes, scored = loss(options, inputs)
+    residuals = jax.eval_shape(lambda p: jax.vjp(scored, p)[1], shapes)
+    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(residuals))
+
+
+@pytest.mark.parametrize("scan_blocks", [False, True])
+def test_remat_keeps_less_and_draws_and_computes_the_same(inputs, scan_blocks):
+    options = replace(OPTIONS, scan_blocks=scan_blocks)
+    rng, (shapes, _) = np.random.default_rng(1), loss(options, inputs)
+    params = jax.tree.map(lambda x: rng.normal(scale=0.3, size=x.shape).astype(np.float32), shapes)
+    sizes, found = {}, {}
+    for remat in ("none", "dots", "full"):
+        shapes, scored = loss(replace(options, remat=remat), inputs)
+        assert jax.tree.structure(shapes) == jax.tree.structure(params)
+        sizes[remat] = kept(replace(options, remat=remat), inputs)
+        found[remat] = jax.jit(jax.value_and_grad(scored))(params)
+        jax.tree.map(
+            lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-4),
+            found[remat],
+            found["none"],
+        )
+    assert sizes["full"] < 0.9 * sizes["dots"] < 0.9 * 0.8 * sizes["none"], sizes
+
+
+def equations(jaxpr):
+    for eqn in jaxpr.eqns:
+        yield eqn
+        for value in eqn.params.values():
+            for inner in value if isinstance(value, (tuple, list)) else (value,):
+                inner = getattr(inner, "jaxpr", inner)
+                if hasattr(inner, "eqns"):
+                    yield from equations(inner)
+
+
+def test_bfloat16_computes_products_alone(inputs):
+    shapes, scored = loss(replace(OPTIONS, dtype="bfloat16"), inputs)
+    assert {x.dtype for x in jax.tree.leaves(shapes)} == {np.dtype("float32")}
+    gradients = jax.eval_shape(jax.grad(scored), shapes)
+    assert {x.dtype for x in jax.tree.leaves(gradients)} == {np.dtype("float32")}
+    found, low = {}, jnp.bfloat16
+    for eqn in equations(jax.make_jaxpr(scored)(shapes).jaxpr):
+        kind, where = eqn.primitive.name, str(eqn.source_info.name_stack)
+        dtypes = {v.aval.dtype for v in eqn.invars}
+        found.setdefault(kind, []).append(where)
+        if kind in ("exp", "log", "rsqrt", "sqrt", "reduce_sum"):
+            assert low not in dtypes, (kind, where)
+        # What tells units apart by a few numbers a face stays float32: the pooled features' heads.
+        if kind in ("dot_general", "conv_general_dilated") and not (
+            "classifier" in where or "refinement" in where
+        ):
+            assert dtypes == {jnp.dtype(low)}, (kind, where, dtypes)
+    assert {"exp", "rsqrt", "reduce_sum", "dot_general", "conv_general_dilated"} <= found.keys()
