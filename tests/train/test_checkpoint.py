@@ -1,5 +1,7 @@
 import hashlib
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -11,7 +13,9 @@ from jax.sharding import PartitionSpec as P
 
 from vlfau_jax.errors import UserError
 from vlfau_jax.sharding.mesh import MeshOptions, make_mesh
+from vlfau_jax.train import checkpoint as checkpointing
 from vlfau_jax.train.checkpoint import Checkpoints, load_inference, params_digest
+from vlfau_jax.train.loop import train
 from vlfau_jax.train.manifest import read_manifest
 from vlfau_jax.train.state import TrainState
 
@@ -41,10 +45,13 @@ def saved(tmp_path):
     return tmp_path
 
 
+@pytest.mark.parametrize("before", [(8, 1, 1), (2, 2, 2), (1, 8, 1)])
 @pytest.mark.parametrize("sizes", [(1, 8, 1), (2, 2, 2), (1, 1, 1)])
-def test_restored_onto_any_mesh(saved, sizes):
+def test_restored_onto_any_mesh(tmp_path, before, sizes):
     wanted = abstract(make_mesh(MeshOptions(*sizes)))
-    with Checkpoints(saved, keep=2) as checkpoints:
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        checkpoints.save(4, state(make_mesh(MeshOptions(*before))), RECORD)
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
         assert checkpoints.latest == 4
         found, record = checkpoints.restore(wanted)
     assert record == RECORD
@@ -91,6 +98,137 @@ def test_a_saved_state_may_be_donated_at_once(tmp_path):
         assert large[0, 0] == 20
     params, _, _ = load_inference(tmp_path)
     assert not params["w"].any()
+
+
+def names(workdir):
+    return sorted(int(path.name) for path in (workdir / "checkpoints").iterdir())
+
+
+def test_the_best_stay_beside_the_newest_also_after_a_resume(tmp_path):
+    mesh = make_mesh(MeshOptions(1, 1, 1))
+    scores = {1: 0.3, 2: 0.9, 3: 0.5, 4: None, 5: 0.7, 6: float("nan"), 7: 0.1, 8: 0.7, 9: 0.2}
+    kept = {4: [2, 3, 4], 6: [2, 5, 6], 9: [2, 8, 9]}  # of two equals the newer one
+    for part in (range(1, 5), range(5, 7), range(7, 10)):
+        with Checkpoints(tmp_path, keep=1, keep_best=2) as checkpoints:
+            for step in part:
+                checkpoints.save(step, state(mesh, step), RECORD, scores[step])
+        assert names(tmp_path) == kept[part[-1]]
+    assert load_inference(tmp_path, "best")[2] == 2
+    assert load_inference(tmp_path, "8")[2] == 8
+    # A kill in the middle of a removal leaves a part, with or without its score.
+    (tmp_path / "checkpoints" / "2" / "manifest.json").unlink()
+    shutil.rmtree(tmp_path / "checkpoints" / "2" / "metrics")
+    assert load_inference(tmp_path, "best")[2] == 8
+    with Checkpoints(tmp_path, keep=1, keep_best=2) as checkpoints:
+        checkpoints.save(10, state(mesh, 10), RECORD, 0.1)
+    assert names(tmp_path) == [8, 9, 10]
+
+
+def test_a_run_keeps_its_best_and_saves_at_every_score(tiny, tmp_path, compiled_once):
+    scores = iter((0.2, 0.6, 0.4, 0.5))
+    settings = tiny(steps=4, eval_every=1, keep_best=1, keep=1, checkpoint_every=100)
+    settings = replace(settings, data=replace(settings.data, fold=1))
+    train(settings, tmp_path, evaluator=lambda *_: {"mean_f1": next(scores)})
+    assert names(tmp_path) == [2, 4]
+    assert load_inference(tmp_path, "best")[2] == 2
+    with pytest.raises(UserError, match=r"keep_best=1: nothing is scored; give train\.eval_every"):
+        tiny(keep_best=1)
+
+
+def test_choices_that_are_not_there(saved):
+    for choice, said in (
+        ("best", r"holds step 3, 4, none of them scored; train with train\.eval_every"),
+        ("2", r"--checkpoint=2: .*holds step 3, 4; give one of them, last or best"),
+        ("newest", r"--checkpoint=newest: .*give one of them"),
+    ):
+        with pytest.raises(UserError, match=said):
+            load_inference(saved, choice)
+
+
+def test_other_arrays_are_told_before_any_is_read(saved, monkeypatch):
+    monkeypatch.setattr(checkpointing.ocp, "load_checkpointables", lambda *_: pytest.fail("read"))
+    wanted = abstract(make_mesh(MeshOptions(1, 1, 1)))
+    shape, dtype = jax.ShapeDtypeStruct((8, 9), jnp.float32), jax.ShapeDtypeStruct((8, 8), "int32")
+    for other, said in (
+        (
+            wanted.replace(params={"w": shape}),
+            r"params/w is float32\[8, 8\] there, float32\[8, 9\]",
+        ),
+        (wanted.replace(params={"w": dtype}), r"params/w is float32\[8, 8\] there, int32\[8, 8\]"),
+        (
+            wanted.replace(params=wanted.params | {"v": shape}),
+            r"v is absent there, float32.* here;",
+        ),
+        (
+            wanted.replace(opt_state=()),
+            r"opt_state/0/w is .* there, absent here, and 1 more differ",
+        ),
+    ):
+        with Checkpoints(saved, keep=2) as checkpoints, pytest.raises(UserError, match=said) as e:
+            checkpoints.restore(other)
+        assert "\n" not in str(e.value)
+
+
+def test_a_record_may_be_refused_before_any_array_is_read(saved, monkeypatch):
+    monkeypatch.setattr(checkpointing.ocp, "load_checkpointables", lambda *_: pytest.fail("read"))
+
+    def refuse(record):
+        raise UserError(f"not with {record['inference']}")
+
+    with Checkpoints(saved, keep=2) as checkpoints, pytest.raises(UserError, match="not with"):
+        checkpoints.restore(abstract(make_mesh(MeshOptions(1, 1, 1))), refuse)
+
+
+def test_a_run_that_goes_on_may_be_read_and_its_drafts_stay(tmp_path):
+    mesh = make_mesh(MeshOptions(1, 1, 1))
+    draft = tmp_path / "checkpoints" / "99.orbax-checkpoint-tmp"
+    seen = []
+    with Checkpoints(tmp_path, keep=1) as checkpoints:
+        checkpoints.save(1, state(mesh, 1), RECORD)
+        checkpoints.wait()
+        draft.mkdir()
+        for step in range(2, 20):
+            checkpoints.save(step, state(mesh, step), RECORD)
+            params, _, found = load_inference(tmp_path)
+            np.testing.assert_array_equal(params["w"], np.arange(64).reshape(8, 8) + found)
+            seen.append(found)
+        assert draft.is_dir()
+    assert seen == sorted(seen) and seen[-1] >= 18
+    with Checkpoints(tmp_path, keep=1) as checkpoints:  # the next run's
+        checkpoints.save(20, state(mesh, 20), RECORD)
+    assert not draft.exists()
+
+
+@pytest.mark.parametrize("left", ["nothing", "a part"])
+def test_a_checkpoint_removed_while_it_is_read(saved, monkeypatch, left):
+    read, folder = checkpointing.ocp.load_checkpointables, saved / "checkpoints"
+    (folder / "4").rename(saved / "newer")
+
+    def removed_meanwhile(path, items):
+        monkeypatch.undo()
+        (saved / "newer").rename(folder / "4")
+        if left == "nothing":
+            shutil.rmtree(path)
+        else:
+            (path / "manifest.json").unlink()
+            shutil.rmtree(path / "params" / "d")
+        return read(path, items)
+
+    monkeypatch.setattr(checkpointing.ocp, "load_checkpointables", removed_meanwhile)
+    assert load_inference(saved)[2] == 4
+    if left == "nothing":
+        with pytest.raises(UserError, match=r"--checkpoint=3: .*holds step 4; give one"):
+            load_inference(saved, "3")
+
+
+def test_the_step_to_go_on_from_is_a_good_one(saved):
+    mesh = make_mesh(MeshOptions(1, 1, 1))
+    with Checkpoints(saved, keep=3) as checkpoints:
+        checkpoints.save(5, state(mesh, 5), RECORD)
+    cut(saved / "checkpoints" / "5" / "manifest.json")
+    (saved / "checkpoints" / "4" / "manifest.json").unlink()
+    with pytest.raises(UserError, match=r"5 is damaged .*remove that folder to go on from step 3$"):
+        load_inference(saved)
 
 
 def cut(path):
@@ -177,9 +315,9 @@ def test_no_manifest(saved):
 @pytest.mark.parametrize("harm", [cut, Path.unlink, lambda path: path.write_text("{}")])
 def test_nothing_is_read_from_the_files_that_the_manifest_leaves_out(saved, harm):
     folder = saved / "checkpoints" / "4"
-    names = {path.name for path in folder.iterdir() if path.is_file()} - {"manifest.json"}
-    assert "_CHECKPOINT_METADATA" in names
-    for name in names:
+    beside = {path.name for path in folder.iterdir() if path.is_file()} - {"manifest.json"}
+    assert "_CHECKPOINT_METADATA" in beside
+    for name in beside:
         assert "aus" not in (folder / name).read_text()
         harm(folder / name)
     params, record, step = load_inference(saved)
