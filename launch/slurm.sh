@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Trains one experiment on several nodes under Slurm, one process a node:
+#   sbatch --nodes=4 --gpus-per-node=8 launch/slurm.sh configs/bp4d.py:swin_b /shared/run \
+#       [--config.key=value ...]
+# Give sbatch what your cluster asks for: --partition, --time, --account. WORKDIR, the data set and
+# this checkout lie on a file system that all nodes share; run launch/setup.sh's pins once before,
+# on a node with network: `bash -c 'source launch/setup.sh'`.
+#
+# Two minutes before its time is up, the run saves and ends with exit code 75; so it does when a node
+# is lost. The job is then queued again and goes on from its last checkpoint.
+#SBATCH --job-name=vlfau
+#SBATCH --ntasks-per-node=1
+#SBATCH --signal=TERM@120
+#SBATCH --requeue
+#SBATCH --open-mode=append
+set -euo pipefail
+if [ $# -lt 2 ]; then
+    echo "usage: sbatch [SBATCH OPTION...] launch/slurm.sh configs/X.py WORKDIR" \
+        "[--config.key=value ...]" >&2
+    exit 2
+fi
+# Slurm runs a copy of this script from its spool folder.
+cd "${SLURM_SUBMIT_DIR:?give this script to sbatch, from the checkout}"
+# shellcheck disable=SC1091
+source .venv/bin/activate
+
+config=$1 workdir=$2
+shift 2
+
+# JAX would give each process the one GPU of its number on the node; one process has them all.
+if [ -n "${SLURM_GPUS_ON_NODE:-}" ]; then
+    JAX_LOCAL_DEVICE_IDS=$(seq -s, 0 $((SLURM_GPUS_ON_NODE - 1)))
+    export JAX_LOCAL_DEVICE_IDS
+fi
+
+# The processes find each other by what srun tells them. It ends all of them when one is lost, but
+# not before they have had the time to say so.
+code=0
+srun --kill-on-bad-exit=1 --wait=180 \
+    python -m vlfau_jax train --config="$config" --workdir="$workdir" --resume "$@" || code=$?
+if [ "$code" -eq 75 ]; then
+    echo "slurm.sh: stopped and saved; queued again" >&2
+    scontrol requeue "$SLURM_JOB_ID"
+fi
+exit "$code"
