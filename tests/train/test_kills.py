@@ -4,7 +4,7 @@ from tests import kill_train
 
 
 def test_ten_kills_lose_nothing_but_the_steps_since_the_last_save(tmp_path):
-    kills, faults = kill_train.test(tmp_path, kills=10, seed=0)
+    kills, faults = kill_train.test(tmp_path, kills=10, seed=0, workers=1)
     print(kill_train.summary(kills))
     assert not faults
     assert len(kills) == 10

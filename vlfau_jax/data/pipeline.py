@@ -23,7 +23,7 @@ from vlfau_jax.data.frames import decode_image
 from vlfau_jax.data.options import DataOptions
 from vlfau_jax.data.sampling import Draws, row_weights
 from vlfau_jax.data.transforms import augment, resize
-from vlfau_jax.data.workers import deaf_to_ctrl_c
+from vlfau_jax.data.workers import deaf_to_ctrl_c, end_with_parent
 from vlfau_jax.errors import RunError
 
 FILLING = -1  # the position of a row that only fills up a batch
@@ -207,7 +207,7 @@ def _batches(
             flags.FLAGS.mark_as_parsed()
         iterable = iterable.mp_prefetch(
             grain.MultiprocessingOptions(num_workers=options.workers, per_worker_buffer_size=2),
-            worker_init_fn=_one_thread_each,
+            worker_init_fn=_start_worker,
         )
     return _closing(iter(iterable))
 
@@ -223,5 +223,10 @@ def _closing(batches: grain.DatasetIterator) -> Generator[Batch, None, None]:
         batches.close()
 
 
-def _one_thread_each(*_: int) -> None:
+def _start_worker(*_: int) -> None:
+    end_with_parent()
+    _one_thread_each()
+
+
+def _one_thread_each() -> None:
     cv2.setNumThreads(0)  # grain's threads are the parallelism; OpenCV's would fight them

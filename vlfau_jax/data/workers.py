@@ -122,20 +122,25 @@ def deaf_to_ctrl_c() -> Iterator[None]:
 
 
 def _start(steps: Synchronized, stop: c_byte) -> None:
-    """A worker process: counts its steps where the parent sees them, and ends when told to.
-
-    Or with the parent: a killed one closes no pipe that its workers read, so each watches it.
-    """
+    """A worker process: counts its steps where the parent sees them, and ends when told to."""
 
     def count(more: int) -> None:
         with steps.get_lock():
             steps.value += more
 
     _LISTENER.set(count)
+    end_with_parent(lambda: bool(stop.value))
+
+
+def end_with_parent(or_when: Callable[[], bool] = lambda: False) -> None:
+    """Ends this process with the one that started it, `or_when` that is true.
+
+    A killed parent closes no pipe that its workers read, so each watches it.
+    """
     parent = multiprocessing.parent_process()
 
     def watch() -> None:
-        while parent.is_alive() and not stop.value:
+        while parent.is_alive() and not or_when():
             parent.join(0.2)
         os._exit(1)
 
