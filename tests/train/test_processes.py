@@ -193,6 +193,23 @@ def test_a_coordinator_out_of_reach_is_one_line(capsys, train):
     assert err.count("\n") == 1 and f"--coordinator={address}: no answer from 127.0.0.1 in 1" in err
 
 
+SLURM = {"JOB_ID": "7", "STEP_NODELIST": "localhost", "NTASKS": "2", "PROCID": "0", "LOCALID": "0"}
+
+
+@pytest.mark.parametrize("by", ["flags", "slurm"])
+def test_a_process_whom_nobody_joins_says_so(base, by):
+    """By flags, and by what an environment like Slurm's says: it waits for its like."""
+    argv, env, port = ["evaluate", f"--workdir={base}", "--lost_after=1"], {}, free_port()
+    if by == "flags":
+        argv += ["--processes=2", "--process=0", f"--coordinator=127.0.0.1:{port}"]
+    else:
+        env = {f"SLURM_{name}": value for name, value in SLURM.items()}
+        env["JAX_COORDINATOR_PORT"] = str(port)
+    with together(argv, 1, 1, base / f"logs_lonely_{by}", **env) as (process,):
+        assert process.wait() == 75
+        assert "not all processes came together in 1 s" in process.log.strip().splitlines()[-1]
+
+
 @pytest.mark.parametrize(
     ("told", "asked"),
     [

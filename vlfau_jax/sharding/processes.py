@@ -187,6 +187,7 @@ class _Company:
         self._interval = min(lost_after / 10, 2.0)
         self._over = threading.Event()
         self._ending = threading.Lock()
+        self._me = -1  # until all have met
         self._heard: dict[int, tuple[str, float]] = {}
         self._verdict: tuple[str, int] | None = None
         self._stderr = sys.stderr.fileno() if _has_descriptor(sys.stderr) else 2
@@ -305,12 +306,12 @@ class _Company:
         signal.signal(signal.SIGABRT, signal.SIG_DFL)
 
     def _aborted(self, _: int) -> None:
-        if self._verdict is None and not self._heard:
+        if self._verdict is None and self._me < 0:
             line = (
                 f"failed: not all processes came together in {self._limit:g} s; "
                 "start all of them, or give a longer --lost_after"
             )
-            self._verdict = line, 1
+            self._verdict = line, Interrupted.exit_code
         elif self._verdict is None and self._me and not _answers(self._address, 1.0):
             self._verdict = self._gone(), Interrupted.exit_code
         if self._verdict is None:
