@@ -213,19 +213,18 @@ class _Company:
             sign = f"{count} {socket.gethostname()}"
             try:
                 self.client.key_value_set(f"{_STORE}/alive/{self._me}", sign, allow_overwrite=True)
+                if end := self.client.key_value_dir_get(f"{_STORE}/end/"):
+                    self._verdict = tuple(json.loads(end[0][1]))
                 if self._me == 0:
                     signs = self.client.key_value_dir_get(f"{_STORE}/alive/")
                 else:
                     signs = [("0", self.client.key_value_try_get(f"{_STORE}/alive/0"))]
-                end = self.client.key_value_dir_get(f"{_STORE}/end/")
             except jax.errors.JaxRuntimeError:  # not there yet, or the first process is gone
                 continue
             for key, sign in signs:
                 other = int(key.rpartition("/")[2])
                 if other in self._heard and self._heard[other][0] != sign:
                     self._heard[other] = sign, time.monotonic()
-            if end:
-                self._verdict = tuple(json.loads(end[0][1]))
 
     def _watch(self) -> None:
         while not self._over.wait(self._interval / 2):
