@@ -73,7 +73,10 @@ def _curves(records: Iterable[Mapping[str, Any]]) -> str:
     records = list(records)
     drawn = ""
     for title, unit, names in CURVES:
-        series = {name: [(r["step"], r[name]) for r in records if r.get(name) is not None] for name in names}
+        series = {
+            name: [(r["step"], r[name]) for r in records if r.get(name) is not None]
+            for name in names
+        }
         drawn += line_chart(title, series, x_label="step", unit=unit)
     if not drawn:
         return '<p class="soft">The workdir holds no training metrics to draw.</p>'
