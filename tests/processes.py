@@ -7,8 +7,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from tests.kill_train import session
 
 ROOT = Path(__file__).resolve().parent.parent
 TIMEOUT = 120  # seconds, after which a process counts as hanging
@@ -23,11 +25,12 @@ class Process:
         self._log = folder / f"{number}.log"
         with self._log.open("w") as log:
             self._popen = subprocess.Popen(
-                [sys.executable, "-m", "vlfau_jax", *argv],
+                [sys.executable, "-m", "tests.member", *argv],
                 cwd=ROOT,
                 env=_environment(devices, folder.parent / "xla", env),
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
 
     @property
@@ -52,9 +55,19 @@ class Process:
     def send(self, number: signal.Signals) -> None:
         self._popen.send_signal(number)
 
+    def left(self) -> list[int]:
+        """Processes that it started and that outlive it, though they had time to notice."""
+        until = time.monotonic() + TIMEOUT / 4
+        while (found := session(self._popen.pid)) and time.monotonic() < until:
+            time.sleep(0.1)
+        return found
+
     def kill(self) -> None:
         self._popen.kill()
         self._popen.wait()
+        for process in session(self._popen.pid):
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
 
 
 @contextmanager
@@ -93,7 +106,7 @@ def _environment(devices: int, cache: Path, changes: dict[str, str]) -> dict[str
     kept = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
     return kept | {
         "JAX_NUM_CPU_DEVICES": str(devices),
-        "JAX_COMPILATION_CACHE_DIR": str(cache),  # shared, to be quick
+        "JAX_COMPILATION_CACHE_DIR": str(cache),  # shared by processes and runs, see tests.member
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "OMP_NUM_THREADS": "1",
         **changes,
