@@ -7,7 +7,8 @@
 # on a node with network: `bash -c 'source launch/setup.sh'`.
 #
 # Two minutes before its time is up, the run saves and ends with exit code 75; so it does when a node
-# is lost. The job is then queued again and goes on from its last checkpoint.
+# is lost, unless srun reports the lost process itself: 137, killed. The job is then queued again and
+# goes on from its last checkpoint; after 1 (a failure) or 2 (a mistake in what was asked) it ends.
 #SBATCH --job-name=vlfau
 #SBATCH --ntasks-per-node=1
 #SBATCH --signal=TERM@120
@@ -38,8 +39,8 @@ fi
 code=0
 srun --kill-on-bad-exit=1 --wait=180 \
     python -m vlfau_jax train --config="$config" --workdir="$workdir" --resume "$@" || code=$?
-if [ "$code" -eq 75 ]; then
-    echo "slurm.sh: stopped and saved; queued again" >&2
+if [ "$code" -eq 75 ] || [ "$code" -eq 137 ]; then
+    echo "slurm.sh: stopped from outside, exit code $code; queued again" >&2
     scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$code"

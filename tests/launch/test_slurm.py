@@ -1,0 +1,155 @@
+"""launch/slurm.sh under a real Slurm of two nodes, both of them this machine."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.data.sets import coded, write_set
+from tests.processes import ROOT, TIMEOUT, free_port
+
+STEPS = 10
+# The first node bears the machine's name, by which JAX's processes look for the first of them.
+HOST = socket.gethostname().partition(".")[0]
+CONF = """
+ClusterName=test
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={ports[0]}
+SlurmUser=root
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge/socket,cred_expire=8
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool_%n
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/%n.pid
+SlurmdParameters=config_overrides
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SchedulerType=sched/builtin
+MailProg=/bin/true
+NodeName={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=1
+NodeName={host}z NodeAddr=127.0.0.1 Port={ports[2]} CPUs=1
+PartitionName=all Nodes=ALL Default=YES State=UP
+"""
+
+missing = [name for name in ("slurmctld", "slurmd", "munged", "sbatch") if not shutil.which(name)]
+pytestmark = [
+    pytest.mark.skipif(bool(missing), reason="no Slurm: apt-get install slurm-wlm munge"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="slurmd starts tasks as root only"),
+    pytest.mark.skipif(
+        not (ROOT / ".venv/bin/activate").exists(), reason="slurm.sh enters .venv: launch/setup.sh"
+    ),
+]
+
+
+@pytest.fixture
+def slurm(tmp_path: Path) -> Iterator[Callable[..., str]]:
+    """Runs a command of Slurm in a cluster that lives as long as the test; returns its output."""
+    conf = tmp_path / "slurm.conf"
+    conf.write_text(CONF.format(folder=tmp_path, host=HOST, ports=[free_port() for _ in range(3)]))
+    for name in ("munge", "state", f"spool_{HOST}", f"spool_{HOST}z"):
+        (tmp_path / name).mkdir()
+    key = tmp_path / "munge" / "key"
+    key.write_bytes(os.urandom(128))
+    key.chmod(0o400)
+    kept = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
+    env = kept | {"SLURM_CONF": str(conf)}
+
+    def slurm(*command: str, **more: str) -> str:
+        done = subprocess.run(
+            command, env=env | more, cwd=ROOT, capture_output=True, text=True, timeout=30
+        )
+        assert done.returncode == 0, f"{command}: {done.stderr}"
+        return done.stdout.strip()
+
+    munge = [
+        f"--{name}={tmp_path}/munge/{name.removesuffix('-file')}"
+        for name in ("key-file", "socket", "pid-file", "log-file", "seed-file")
+    ]
+    with daemons(
+        tmp_path, env, ["munged", "--foreground", "--force", "--num-threads=10", *munge]
+    ) as start:
+        until((tmp_path / "munge" / "socket").exists)
+        start(["slurmctld", "-D"])
+        for node in (HOST, f"{HOST}z"):
+            start(["slurmd", "-D", "-N", node])
+        until(lambda: slurm("sinfo", "--noheader", "--format=%D %t") == "2 idle")
+        yield slurm
+
+
+@contextmanager
+def daemons(folder: Path, env: dict[str, str], first: list[str]) -> Iterator[Callable]:
+    """Starts `first`, and more; ends them all, and the tasks that they left to themselves."""
+
+    started = []
+
+    def start(command: list[str]) -> None:
+        with (folder / "daemons.log").open("a") as log:
+            started.append(subprocess.Popen(command, env=env, stdout=log, stderr=log))
+
+    try:
+        start(first)
+        yield start
+    finally:
+        mine = f"SLURM_CONF={folder}/slurm.conf\0".encode()
+        for entry in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if mine in (entry / "environ").read_bytes():
+                    os.kill(int(entry.name), signal.SIGKILL)
+        for process in started:
+            process.wait()
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Waits; fails where it never is true."""
+    end = time.monotonic() + TIMEOUT
+    while True:
+        with suppress(AssertionError):  # of a command, while the daemons come up
+            if true():
+                return
+        assert time.monotonic() < end, f"never came: {true}"
+        time.sleep(0.2)
+
+
+def test_a_job_told_to_end_is_queued_again_and_goes_on(slurm, tmp_path):
+    people = coded(np.random.default_rng(0), "bp4d", ("F001", "F003", "M001", "M003"), 6)
+    write_set(tmp_path / "data", "bp4d", people)
+    workdir, log = tmp_path / "run", tmp_path / "job.log"
+    job = slurm(
+        *("sbatch", "--parsable", "--nodes=2", f"--output={log}", "launch/slurm.sh"),
+        *("tests/train/tiny_experiment.py", str(workdir)),
+        f"--config.data.data_dir={tmp_path / 'data'}",
+        f"--config.train.steps={STEPS}",
+        "--config.train.checkpoint_every=1",
+        *("--config.mesh.data=1", "--config.mesh.fsdp=4"),
+        *("--config.model.local_captions=False", "--config.model.global_captions=False"),
+        JAX_NUM_CPU_DEVICES="2",
+        JAX_COORDINATOR_PORT=str(free_port()),
+        JAX_COMPILATION_CACHE_DIR=str(tmp_path / "xla"),
+        JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
+    )
+    try:
+        until((workdir / "metrics.jsonl").exists)
+        until(lambda: '"step": 1,' in (workdir / "metrics.jsonl").read_text())
+        slurm("scancel", "--signal=TERM", job)
+        until(lambda: "queued again" in log.read_text())
+        # Slurm lets it wait until its old credentials have expired, see CONF.
+        until((workdir / "final.json").exists)
+    finally:
+        print(log.read_text() if log.exists() else "no log")
+    assert json.loads((workdir / "final.json").read_text())["step"] == STEPS
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    told = [json.loads(line)["step"] for line in lines]
+    assert told == list(range(1, STEPS + 1))
+    said = log.read_text()
+    assert "ended by SIGTERM after step" in said and "going on from step" in said
