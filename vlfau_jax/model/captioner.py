@@ -27,6 +27,7 @@ from flax import struct
 from jax import Array
 
 from vlfau_jax.model.draws import kept_rows
+from vlfau_jax.model.products import float32_product
 from vlfau_jax.model.remat import rematerialised
 from vlfau_jax.model.swin import named
 
@@ -89,22 +90,6 @@ def attend_and_step(
     return State(nn.sigmoid(o) * jnp.tanh(cell), cell), weights
 
 
-def vocabulary_logits(p: Parameters, hidden: Array) -> Array:
-    """[..., hidden] -> float32 [..., v]: bfloat16 logits would tie, and ties pick low words."""
-    product = jnp.matmul(hidden, p["hidden_to_logits"], preferred_element_type=jnp.float32)
-    return product + jnp.expand_dims(p["logits_bias"], tuple(range(hidden.ndim - 1)))
-
-
-def speak(p: Parameters, scene: Scene, state: State, words: Array) -> tuple[State, Array, Array]:
-    """One step of k beams: words int32 [m, k], state [m, k, hidden]; the scene is not tiled.
-
-    Returns the new state, logits float32 [m, k, v], attention float32 [m, k, p].
-    """
-    beams = jax.vmap(attend_and_step, (None, None, 1, 1), 1)
-    state, weights = beams(p, scene, state, p["word_gates"][words])
-    return state, vocabulary_logits(p, state.hidden), weights
-
-
 def unroll(
     p: Parameters, scene: Scene, state: State, words: Array, remat: str = "none"
 ) -> tuple[Array, Array]:
@@ -147,8 +132,20 @@ class Decoder:
     remat: str = struct.field(pytree_node=False, default="none")
 
     def speak(self, state: State, words: Array) -> tuple[State, Array, Array]:
-        """`speak` of beams: words int32 [b, n, k], state [b, n, k, hidden]."""
-        return over_branches(self.stacked, speak, self.parameters, self.scene, state, words)
+        """One step of k beams: words int32 [b, n, k], state [b, n, k, hidden].
+
+        Returns the new state, logits float32 [b, n, k, v], attention float32 [b, n, k, p]. The
+        beams share their row's scene.
+        """
+        beams = jax.vmap(attend_and_step, (None, None, 1, 1), 1)
+
+        def step(p: Parameters, scene: Scene, state: State, words: Array) -> tuple[State, Array]:
+            return beams(p, scene, state, p["word_gates"][words])
+
+        state, weights = over_branches(
+            self.stacked, step, self.parameters, self.scene, state, words
+        )
+        return state, self.logits(state.hidden), weights
 
     def unroll(self, words: Array) -> tuple[Array, Array]:
         """`unroll` along words int32 [b, n, t], from the first."""
@@ -156,8 +153,19 @@ class Decoder:
         return over_branches(self.stacked, along, self.parameters, self.scene, self.state, words)
 
     def logits(self, hidden: Array) -> Array:
-        """`vocabulary_logits` of hidden states [b, n, t, hidden]."""
-        return over_branches(self.stacked, vocabulary_logits, self.parameters, hidden)
+        """Hidden states [b, n, t, hidden] -> float32 [b, n, t, v].
+
+        bfloat16 logits would tie, and ties pick low words.
+        """
+
+        def biased(p: Parameters, product: Array) -> Array:
+            return product + p["logits_bias"][None, None]
+
+        product = partial(float32_product, "...h,hv->...v")
+        if self.stacked:  # not where all share one matrix, as `float32_product` says
+            product = jax.vmap(product, (1, 0), 1)
+        product = product(hidden, self.parameters["hidden_to_logits"])
+        return over_branches(self.stacked, biased, self.parameters, product)
 
 
 def _stacked(init: Callable) -> Callable:

@@ -75,7 +75,7 @@ class ModelOptions:
         dropout: rate before the vocabulary layer.
         remat: what training computes again on its way back instead of keeping it, in backbone
             blocks, refinement and the captioners' recurrences (`model.remat`): "none"; "dots", all
-            but products with weights; "full", all but what enters them.
+            but products with weights that action units share; "full", all but what enters them.
         dtype: compute dtype; parameters, norms, softmax and logits are float32 always.
         backbone_weights: file of `import_backbone` whose values the backbone's parameters begin
             with in training; empty for random ones.

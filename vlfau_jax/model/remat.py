@@ -9,7 +9,8 @@ import jax
 from flax import linen as nn
 
 # What is kept inside a part, by the name in `ModelOptions.remat`; None for nothing. Products with
-# weights are the dear ones; those of attention have batch dimensions, are large and cheap.
+# weights are the dear ones; those of attention have batch dimensions, are large and cheap. So have
+# those of weights stacked by action unit, whose products are n times as large.
 POLICIES: dict[str, Callable[..., Any] | None] = {
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
     "full": None,

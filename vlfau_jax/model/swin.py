@@ -27,6 +27,7 @@ from jax import Array
 from vlfau_jax.model import windows
 from vlfau_jax.model.draws import kept_rows
 from vlfau_jax.model.options import scanned
+from vlfau_jax.model.products import float32_product
 from vlfau_jax.model.remat import rematerialised
 
 NORM_EPSILON = 1e-5
@@ -212,7 +213,7 @@ class WindowAttention(nn.Module):
             ((2 * self.window - 1) ** 2, self.heads),
         )
         bias = table[windows.relative_position_index(self.window)].transpose(2, 0, 1)
-        scores = jnp.einsum("wqhd,wkhd->whqk", q, k, preferred_element_type=jnp.float32)
+        scores = float32_product("wqhd,wkhd->whqk", q, k)
         scores = scores * (c // self.heads) ** -0.5 + bias[None]
         if mask is not None:
             scores = scores.reshape(-1, len(mask), self.heads, n, n) + mask[None, :, None]
