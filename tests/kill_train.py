@@ -27,7 +27,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-EVERY = 8  # steps between checkpoints
+EVERY = 24  # steps between checkpoints: a save must not outlast them, or every kill falls in one
 LONGEST = 180.0  # seconds that a life may take
 
 CONFIG = """
@@ -217,8 +217,7 @@ def kill(run: Run, rng: random.Random, start_up: float, steps: int) -> tuple[Kil
             wait(lambda: time.monotonic() > moment, process)
         else:
             wait(lambda: run.file() != file and run.done() >= target, process)
-            if aim == "save":
-                wait(lambda: run.drafts() - old, process)
+            wait(lambda: bool(run.drafts() - old) == (aim == "save"), process)
             time.sleep(rng.uniform(0, 0.1))
         process.kill()
         if process.wait() != -signal.SIGKILL:
