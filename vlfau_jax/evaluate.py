@@ -35,6 +35,7 @@ from vlfau_jax.objectives.au_metrics import (
 from vlfau_jax.objectives.caption_metrics import explain
 from vlfau_jax.prediction import READ, Prediction, Reader
 from vlfau_jax.report import Face, choose, render
+from vlfau_jax.sharding.agreement import connect
 from vlfau_jax.sharding.arrays import batch_sharding, fetch, local_rows, replicated, shard_batch
 from vlfau_jax.sharding.mesh import MeshOptions, make_mesh
 from vlfau_jax.sharding.processes import check_same, first_does, is_first, note
@@ -96,10 +97,12 @@ def evaluate(
     workdir = Path(workdir)
     note(lambda: "nothing was written; start all processes again")
     trained = load_trained(workdir, beams, checkpoint)
-    check_same("checkpoint", [trained.step, trained.config_digest])
     dataset = open_dataset(trained.data)
+    shapes = {"beams": beams, "step": trained.step, "config": trained.config_digest}
+    check_same("evaluate", shapes | {"batch_size": batch_size, "data": dataset.identity})
     subjects = _test_subjects(trained, dataset, fold)
     mesh = make_mesh(MeshOptions())
+    connect(mesh)
     describe = _describer(trained, mesh)
     batch_size = -(-batch_size // mesh.size) * mesh.size
     answers = _answer(trained, dataset, subjects, describe, batch_size, mesh)
@@ -211,11 +214,7 @@ def _describer(trained: Trained, mesh: Mesh) -> Describe:
     """uint8 faces [b, h, w, 3] -> the model's arrays, b split over all devices."""
     params = jax.device_put(trained.params, replicated(mesh))
     split = batch_sharding(mesh)
-    run = jax.jit(
-        trained.describe,
-        in_shardings=(replicated(mesh), split),
-        out_shardings=split,
-    )
+    run = jax.jit(trained.describe, in_shardings=(replicated(mesh), split), out_shardings=split)
     return lambda image: run(params, image)
 
 

@@ -72,6 +72,11 @@ class Dataset:
             [[s in one.people for one in self.sets].index(True) for s in self.subjects], np.int32
         )
 
+    @cached_property
+    def identity(self) -> dict[str, dict[str, Any]]:
+        """What tells this data from other data under the same path, per set: JSON, a few lines."""
+        return {one.name: one.identity for one in self.sets}
+
     def set_of(self, subject: str) -> PreparedSet:
         """The set that a subject is from."""
         return next(one for one in self.sets if subject in one.people)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -74,6 +75,23 @@ class PreparedSet:
         builder = tfds.builder_from_directory(self.folder)
         raw = tfds.decode.DeserializeMethod.RAW_BYTES
         return _Pictures(builder.as_data_source("+".join(self.subjects), deserialize_method=raw))
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """People, crop rule and labels in a few values that other data would not have, as JSON."""
+        codes = hashlib.sha256()
+        for key in sorted(self.codes):
+            codes.update(np.ascontiguousarray(self.codes[key]))
+        return {
+            "variant": self.folder.parent.name,
+            "frames": {subject: self.people[subject]["frames"] for subject in self.subjects},
+            "folds": [self.people[subject]["fold"] for subject in self.subjects],
+            "aus": self.aus,
+            "crop": self.crop["digest"],
+            "camera": self.camera,
+            "frame_offset": self.frame_offset,
+            "labels": codes.hexdigest(),
+        }
 
     @cached_property
     def by_occurrence(self) -> np.ndarray:

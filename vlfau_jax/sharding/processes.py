@@ -32,11 +32,12 @@ import jax
 from jax.experimental import multihost_utils
 
 from vlfau_jax.errors import Interrupted, RunError, UserError, outcome
+from vlfau_jax.sharding.differences import differences
 
 AGAIN = "start all processes again with --resume"
 _SUSPICIOUS = 10.0  # seconds of silence that explain a collective which failed
 _STORE = "vlfau_jax"
-_FOREVER = 7 * 24 * 3600 * 1000  # milliseconds; the watch ends what waits for a lost process
+FOREVER = 7 * 24 * 3600 * 1000  # milliseconds; the watch ends what waits for a lost process
 
 
 @contextmanager
@@ -140,27 +141,32 @@ def first_does(name: str, action: Callable[[], None]) -> None:
         action()
         _company.client.key_value_set(f"{_STORE}/done/{name}", "")
     else:
-        _company.client.blocking_key_value_get(f"{_STORE}/done/{name}", _FOREVER)
+        _company.client.blocking_key_value_get(f"{_STORE}/done/{name}", FOREVER)
 
 
 def check_same(name: str, value: Any) -> None:
     """Raises UserError unless every process has the value (JSON) of the first.
 
-    `name` is used once in a run.
+    It names the first key that differs. `name` is used once in a run.
     """
     if _company is None:
         return
-    key, mine = f"{_STORE}/same/{name}", json.dumps(value, sort_keys=True)
+    key, mine = f"{_STORE}/same/{name}", json.dumps(value)
     if is_first():
         _company.client.key_value_set(key, mine)
         return
-    firsts = _company.client.blocking_key_value_get(key, _FOREVER)
-    if firsts != mine:
+    firsts = json.loads(_company.client.blocking_key_value_get(key, FOREVER))
+    for differing, first, own in differences({name: firsts}, {name: json.loads(mine)}):
         raise UserError(
-            f"{name}: process {jax.process_index()} on {socket.gethostname()} has {mine}, process "
-            f"0 has {firsts}; give all processes the same flags, and the same workdir and data on "
-            "a shared file system"
+            f"{differing}: process {jax.process_index()} on {socket.gethostname()} has "
+            f"{json.dumps(own)}, process 0 has {json.dumps(first)}; give all processes the same "
+            "flags, and the same workdir and data on a shared file system"
         )
+
+
+def store() -> Any:
+    """The client of JAX's key-value store, which the processes share; None for one alone."""
+    return None if _company is None else _company.client
 
 
 def note(kept: Callable[[], str]) -> None:
@@ -246,7 +252,7 @@ class _Company:
 
     def part(self) -> None:
         """The end of a run that went well, once all are there."""
-        self.client.wait_at_barrier(f"{_STORE}/end", _FOREVER)
+        self.client.wait_at_barrier(f"{_STORE}/end", FOREVER)
         self._over.set()
         jax.distributed.shutdown()
         self.let_aborts()

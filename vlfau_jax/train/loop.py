@@ -16,6 +16,7 @@ import jax
 
 from vlfau_jax.data.pipeline import train_iterator
 from vlfau_jax.errors import Interrupted, RunError, UserError
+from vlfau_jax.sharding.agreement import check_shared, connect, meet
 from vlfau_jax.sharding.arrays import fetch, local_rows, shard_batch
 from vlfau_jax.sharding.processes import (
     AGAIN,
@@ -37,7 +38,6 @@ from vlfau_jax.train.warm_start import load_warm_start
 from vlfau_jax.train.workdir import (
     FINAL_FILE,
     claim,
-    config_digest,
     write_config,
     write_json,
 )
@@ -81,8 +81,11 @@ def train(
     experiment = prepare(settings)
     beginning = None if resume else _beginning(experiment)
     config = asdict(settings)
-    check_same("configuration", config_digest(config))
+    check_same("--config", config)
+    check_same("data", experiment.dataset.identity)
     first_does("claim", lambda: claim(workdir, config, resume=resume, overwrite=overwrite))
+    check_shared("--workdir", workdir)
+    connect(experiment.mesh)
     keep, keep_best = settings.train.keep, settings.train.keep_best
     with told_with_what_is_left(workdir), Checkpoints(workdir, keep, keep_best) as checkpoints:
         inference = experiment.inference_record(config)
@@ -123,6 +126,7 @@ class _Run:
             self._tell("--resume finds no checkpoint; training begins at step 0")
             beginning = _beginning(e)
         params, self.inference["warm_start"] = beginning
+        check_same("warm start", self.inference["warm_start"])
         with self.clock("compile"):
             state = e.initial_state(params)
         return state, 0
@@ -197,7 +201,9 @@ class _Run:
         """The step, compiled ahead so that its time is not mistaken for training."""
         e = self.experiment
         with self.clock("compile"):
-            return e.train_step().lower(e.abstract, abstract_batch(e.spec, e.mesh)).compile()
+            step = e.train_step().lower(e.abstract, abstract_batch(e.spec, e.mesh)).compile()
+            meet("compiled")  # it may talk in groups of devices that `connect` does not know
+        return step
 
     def steps(self, state: TrainState, start: int, step: TrainStep) -> TrainState:
         """Trains from step `start` to the last one; step k uses batch k - 1 of the stream."""

@@ -61,7 +61,7 @@ class Progress(AbstractContextManager):
         bad = broken(values)
         if values["skipped"] < 0:
             raise NonFiniteError(step, bad, keys)
-        if bad:
+        if bad and self._writer.writes:
             count = f"{values['skipped']:.0f} in all"
             self._bar.write(f"step {step} skipped, {count}: {told(bad)}", file=sys.stderr)
         self._bar.update()

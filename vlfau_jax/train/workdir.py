@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from vlfau_jax.data.folders import written_whole
 from vlfau_jax.errors import UserError
+from vlfau_jax.sharding.differences import differences
 from vlfau_jax.train.manifest import what_is_left
 from vlfau_jax.train.writer import EVENTS_FOLDER, METRICS_FILE
 
@@ -115,22 +116,13 @@ def _remove(path: Path) -> None:
 
 
 def _check_same(old: Mapping[str, Any], new: Mapping[str, Any], workdir: Path) -> None:
-    before, after = dict(_flat(old)), dict(_flat(json.loads(json.dumps(new))))
     differing = [
-        f"{key}={after.get(key, 'absent')} (was {before.get(key, 'absent')})"
-        for key in sorted(before.keys() | after.keys())
-        if key not in FREE_KEYS and before.get(key, "absent") != after.get(key, "absent")
+        f"{key}={after} (was {before})"
+        for key, before, after in differences(old, json.loads(json.dumps(new)))
+        if key not in FREE_KEYS
     ]
     if differing:
         raise UserError(
             f"--resume: {workdir} was started with another config: {', '.join(differing)}; "
             f"resume with the same one or take another folder"
         )
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
