@@ -12,7 +12,7 @@ import pytest
 from tests.data.sets import coded, write_set
 from tests.processes import TIMEOUT, free_port, run, together
 from vlfau_jax.__main__ import main
-from vlfau_jax.sharding import processes
+from vlfau_jax.sharding.coordinator import several
 from vlfau_jax.train.checkpoint import load_inference, params_digest
 
 STEPS = 12  # more than the faults below leave time for
@@ -246,5 +246,5 @@ def test_an_environment_of_one_process_is_not_joined(monkeypatch, told, asked):
         monkeypatch.delenv(name, raising=False)
     for name, value in told.items():
         monkeypatch.setenv(name, value)
-    assert processes._several(None) is asked
-    assert processes._several(1) is False
+    assert several(None) is asked
+    assert several(1) is False

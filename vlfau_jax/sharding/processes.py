@@ -9,7 +9,8 @@ A process that dies leaves the others waiting in a collective inside C++, which 
 interrupt. So each gives a sign of life in the store from a thread of its own, another thread looks
 for those of the others, and ends this process with one line where they stop coming. The death of
 the first process ends the store, too: then JAX aborts every other process at once, after a long
-log, and the line is written from the handler of that abort.
+log, and the line is written from the handler of that abort. It aborts all, too, where a process
+that died is started again by itself.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -32,12 +34,25 @@ import jax
 from jax.experimental import multihost_utils
 
 from vlfau_jax.errors import Interrupted, RunError, UserError, outcome
+from vlfau_jax.sharding.coordinator import answers, check_flags, reach, several
 from vlfau_jax.sharding.differences import differences
 
 AGAIN = "start all processes again with --resume"
 _SUSPICIOUS = 10.0  # seconds of silence that explain a collective which failed
+_ANSWER = 2.0  # seconds in which the store answers where it does at all
 _STORE = "vlfau_jax"
 FOREVER = 7 * 24 * 3600 * 1000  # milliseconds; the watch ends what waits for a lost process
+# By these JAX recognizes who started the processes.
+_TELLING = (
+    "OMPI_MCA_orte_hnp_uri",
+    "SLURM_JOB_ID",
+    "KUBERNETES_SERVICE_HOST",
+    "TPU_WORKER_HOSTNAMES",
+)
+_NO_KUBERNETES = (
+    "JOB_COMPLETION_INDEX: going on alone, for JAX asks the Python package kubernetes for other "
+    "pods, which is not installed; to join them, give --coordinator, --processes and --process"
+)
 
 
 @contextmanager
@@ -62,15 +77,18 @@ def joined(
         preemptible: whether SIGTERM becomes a question, `asked_to_end`.
 
     Where the first three are all None, JAX is asked for what it knows of Slurm, Open MPI, Cloud TPU
-    and Kubernetes. Raises UserError for flags that cannot be, and a coordinator out of reach.
+    and Kubernetes. Raises UserError for flags that cannot be, and a coordinator out of reach;
+    RunError where a process's devices cannot be started, in all processes.
     """
     global _company
-    _check(coordinator, processes, process, lost_after)
-    if not _several(processes):
+    check_flags(coordinator, processes, process, lost_after)
+    if not several(processes):
         yield
         return
     _company = _meet(coordinator, processes, process, lost_after, preemptible)
     try:
+        if _company is not None:
+            _start_devices()
         yield
         if _company is not None:
             _company.part()
@@ -93,7 +111,7 @@ def _meet(
     jax.config.update("jax_enable_preemption_service", preemptible)
     explicit = {}
     if coordinator is not None:
-        _reach(coordinator, process, lost_after)
+        reach(coordinator, process, lost_after)
         explicit = {
             "coordinator_address": coordinator,
             "num_processes": processes,
@@ -104,25 +122,57 @@ def _meet(
     company.catch_aborts()
     seconds = max(int(lost_after), 1)
     try:
-        jax.distributed.initialize(
-            **explicit,
-            initialization_timeout=seconds,
-            shutdown_timeout_seconds=seconds,
-            # Its own reaction is an abort after a page of log: the watch is to be first.
-            heartbeat_timeout_seconds=4 * seconds + 60,
-        )
-    except (ValueError, RuntimeError) as error:
+        with _interruptible(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "(?s)Kubernetes environment detected")  # told below
+            jax.distributed.initialize(
+                **explicit,
+                initialization_timeout=seconds,
+                shutdown_timeout_seconds=seconds,
+                # Its own reaction is an abort after a page of log: the watch is to be first.
+                heartbeat_timeout_seconds=4 * seconds + 60,
+            )
+    except (KeyError, OSError, RuntimeError, ValueError) as error:
         company.let_aborts()
         # Its ways to say that no cluster was found, or that JAX is in use already, as by a test.
         alone = ("should be defined", "must be called before")
         if not explicit and any(said in str(error) for said in alone):
+            if "JOB_COMPLETION_INDEX" in os.environ and alone[0] in str(error):
+                print(_NO_KUBERNETES, file=sys.stderr)
             return None
-        raise UserError(f"JAX cannot join the processes: {' '.join(str(error).split())}") from error
-    if jax.process_count() == 1:
+        tried = [f"{name}={os.environ[name]}" for name in _TELLING if name in os.environ]
+        source = coordinator or ", ".join(tried) or "the environment"
+        raise UserError(
+            f"JAX cannot join the processes as told by {source}: {_one_line(error)}; without "
+            "--coordinator, --processes and --process it asks the environment"
+        ) from error
+    if not company.start():
         company.let_aborts()
         return None
-    company.start()
     return company
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C ends this process at once: Python would hear of it only after a long wait in C++."""
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # one ignored stays so
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _start_devices() -> None:
+    """The processes tell each other of their devices: RunError where this one's do not start."""
+    try:
+        jax.devices()
+    except Exception as error:  # the platform's plugin may raise anything
+        raise RunError(
+            f"the devices of {socket.gethostname()} cannot be started "
+            f"(JAX_PLATFORMS={jax.config.jax_platforms or ''}): {_one_line(error)}"
+        ) from error
 
 
 def is_first() -> bool:
@@ -178,6 +228,7 @@ def note(kept: Callable[[], str]) -> None:
 def asked_to_end(step: int) -> bool:
     """Whether all processes shall save after `step` and end, because one heard SIGTERM.
 
+    Ctrl-C counts as SIGTERM, which the loop makes of it: JAX's service hears no other signal.
     Every process must ask after every step; False for one alone. The steps agree by
     `multihost_utils.reached_preemption_sync_point`.
     """
@@ -190,7 +241,7 @@ class _Company:
     def __init__(self, lost_after: float) -> None:
         self.kept: Callable[[], str] = lambda: f"nothing was computed yet; {AGAIN}"
         self._limit = lost_after
-        self._interval = min(lost_after / 10, 2.0)
+        self._interval = min(lost_after / 10, 1.0)
         self._over = threading.Event()
         self._ending = threading.Lock()
         self._me = -1  # until all have met
@@ -198,19 +249,22 @@ class _Company:
         self._verdict: tuple[str, int] | None = None
         self._stderr = sys.stderr.fileno() if _has_descriptor(sys.stderr) else 2
 
-    def start(self) -> None:
-        """Begins to beat and to watch."""
+    def start(self) -> bool:
+        """Begins to beat and to watch; False where there are no others."""
         # jax has no public way to its key-value store; orbax takes the same one.
-        from jax._src import distributed
+        from jax._src.distributed import global_state
 
-        self.client = distributed.global_state.client
-        self._me, self._all = jax.process_index(), range(jax.process_count())
-        self._address = distributed.global_state.coordinator_address
+        # Not by jax.process_count(), which starts the devices: that may fail, and is watched.
+        self._me, count = global_state.process_id, global_state.num_processes
+        self.client, self._address = global_state.client, global_state.coordinator_address
+        if count == 1:
+            return False
         # The first watches all, and all watch the first: others' deaths are heard of from it.
-        watched = self._all if self._me == 0 else (0,)
+        watched = range(count) if self._me == 0 else (0,)
         self._heard = {k: ("", time.monotonic()) for k in watched if k != self._me}
         for work in (self._beat, self._watch):
             threading.Thread(target=work, daemon=True, name=work.__name__).start()
+        return True
 
     def _beat(self) -> None:
         count = 0
@@ -219,8 +273,8 @@ class _Company:
             sign = f"{count} {socket.gethostname()}"
             try:
                 self.client.key_value_set(f"{_STORE}/alive/{self._me}", sign, allow_overwrite=True)
-                if end := self.client.key_value_dir_get(f"{_STORE}/end/"):
-                    self._verdict = tuple(json.loads(end[0][1]))
+                if end := self._posted():
+                    self._verdict = end
                 if self._me == 0:
                     signs = self.client.key_value_dir_get(f"{_STORE}/alive/")
                 else:
@@ -233,18 +287,20 @@ class _Company:
                     self._heard[other] = sign, time.monotonic()
 
     def _watch(self) -> None:
+        before = time.monotonic()
         while not self._over.wait(self._interval / 2):
-            if self._verdict is None and (lost := self._silent()):
+            now = time.monotonic()
+            if now - before > 2 * self._interval:  # this one was stopped, and could not hear them
+                self._heard = {k: (sign, now) for k, (sign, _) in self._heard.items()}
+            before = now
+            lost = [k for k, (_, heard) in self._heard.items() if now - heard > self._limit]
+            if self._verdict is None and lost:
                 self._post(self._lost(lost), Interrupted.exit_code)
             if self._verdict is not None:
                 self._end()
 
-    def _silent(self) -> list[int]:
-        now = time.monotonic()
-        return [k for k, (_, heard) in self._heard.items() if now - heard > self._limit]
-
     def _lost(self, lost: list[int]) -> str:
-        named = (f"{k} ({self._heard[k][0].partition(' ')[2] or 'never heard of'})" for k in lost)
+        named = (f"{k} ({self._host(k)})" for k in lost)
         return (
             f"failed: process {', '.join(named)} is lost: no sign of life for {self._limit:g} s; "
             f"{self.kept()}"
@@ -272,17 +328,19 @@ class _Company:
         self._end()
 
     def _post(self, line: str, code: int) -> None:
-        """Tells the others why all end; a store that is gone cannot hold this up."""
-        self._verdict = line, code
+        """Tells the others why all end, unless one did already: the first word is that of all."""
 
         def tell() -> None:
-            # It raises where another was first, or the store is gone.
-            with suppress(jax.errors.JaxRuntimeError):
+            with suppress(jax.errors.JaxRuntimeError):  # another was first
                 self.client.key_value_set(f"{_STORE}/end/all", json.dumps([line, code]))
+            ends.append(self._posted())
 
-        post = threading.Thread(target=tell, daemon=True)
-        post.start()
-        post.join(self._interval)
+        ends = []
+        self._verdict = (_in_time(tell) and ends[0]) or (line, code)
+
+    def _posted(self) -> tuple[str, int] | None:
+        found = self.client.key_value_dir_get(f"{_STORE}/end/")
+        return tuple(json.loads(found[0][1])) if found else None
 
     def _end(self) -> None:
         """Ends this process with the verdict, whatever its main thread waits for."""
@@ -298,7 +356,7 @@ class _Company:
         os._exit(code)  # exit handlers would wait for the lost process
 
     def catch_aborts(self) -> None:
-        """JAX aborts where it loses the first process: makes that one line and an exit code.
+        """JAX aborts where it loses a process: makes that one line and an exit code.
 
         Python's own handlers would run too late: abort() does not return to the interpreter.
         """
@@ -311,94 +369,55 @@ class _Company:
         signal.signal(signal.SIGABRT, signal.SIG_DFL)
 
     def _aborted(self, _: int) -> None:
+        now, limit = time.monotonic(), self._limit
+        self._limit = float("inf")  # the watch hears nobody from here on
         if self._verdict is None and self._me < 0:
             line = (
-                f"failed: not all processes came together in {self._limit:g} s; "
+                f"failed: not all processes came together in {limit:g} s; "
                 "start all of them, or give a longer --lost_after"
             )
             self._verdict = line, Interrupted.exit_code
-        elif self._verdict is None and self._me and not _answers(self._address, 1.0):
-            self._verdict = self._gone(), Interrupted.exit_code
+        elif self._verdict is None and not _in_time(self._posted):
+            # JAX aborts in the thread that brings the store's answers, so none comes any more.
+            self._verdict = self._parted(now), Interrupted.exit_code
         if self._verdict is None:
             ctypes.CDLL(None).signal(signal.SIGABRT, None)  # an abort of its own: let it happen
             return
         self._end()
 
-    def _gone(self) -> str:
-        host = self._heard[0][0].partition(" ")[2]
-        return f"failed: process 0 ({host}) is lost: {self._address} is gone; {self.kept()}"
+    def _parted(self, now: float) -> str:
+        if self._me and not answers(self._address, 1.0):
+            lost = f"process 0 ({self._host(0)}) is lost: {self._address} is gone"
+        else:
+            silent = [k for k, (_, at) in self._heard.items() if now - at > 3 * self._interval]
+            named = ", ".join(f"process {k} ({self._host(k)})" for k in silent)
+            lost = f"{named or 'another process'} is lost, or was started again by itself"
+        return f"failed: {lost}; {self.kept()}"
+
+    def _host(self, process: int) -> str:
+        return self._heard[process][0].partition(" ")[2] or "never heard of"
 
 
 _company: _Company | None = None
 
 
-def _check(
-    coordinator: str | None, processes: int | None, process: int | None, lost_after: float
-) -> None:
-    """UserError for flags that cannot be."""
-    flags = {"coordinator": coordinator, "processes": processes, "process": process}
-    missing = [f"--{name}" for name, value in flags.items() if value is None]
-    if lost_after < 1:
-        raise UserError(f"--lost_after={lost_after:g}: give 1 second or more")
-    if len(missing) == 3:
-        return
-    if missing:
-        raise UserError(
-            f"{', '.join(missing)} must be given, too: --coordinator, --processes and --process "
-            "are all given, or none"
-        )
-    if processes < 1:
-        raise UserError(f"--processes={processes}: give 1 or more")
-    if not 0 <= process < processes:
-        raise UserError(f"--process={process}: give 0 to {processes - 1} with this --processes")
-    host, _, port = coordinator.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
-        raise UserError(f"--coordinator={coordinator}: give HOST:PORT, as in node01:9876")
+def _in_time(ask: Callable[[], Any]) -> bool:
+    """Whether the store does it: one that is gone raises, or never answers."""
+    done = []
+
+    def work() -> None:
+        with suppress(jax.errors.JaxRuntimeError):
+            ask()
+            done.append(True)
+
+    asking = threading.Thread(target=work, daemon=True)
+    asking.start()
+    asking.join(_ANSWER)
+    return bool(done)
 
 
-def _several(processes: int | None) -> bool:
-    """Whether JAX need be asked at all: an environment may plainly speak of one process."""
-    if processes is not None:
-        return processes > 1
-    e = os.environ
-    counts = [e[name] for name in ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE") if name in e]
-    if "KUBERNETES_SERVICE_HOST" in e and not counts:
-        # In a pod of no Indexed Job, jax's detection warns or fails. TPU pods name their workers.
-        return "JOB_COMPLETION_INDEX" in e or "TPU_WORKER_HOSTNAMES" in e
-    return not counts or any(count != "1" for count in counts)
-
-
-def _reach(coordinator: str, process: int, seconds: float) -> None:
-    """UserError, where JAX would abort: a port that is taken, or nobody who answers at it."""
-    host, _, port = coordinator.rpartition(":")
-    if process == 0:
-        with socket.socket(socket.AF_INET6 if socket.has_ipv6 else socket.AF_INET) as free:
-            free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                free.bind(("", int(port)))
-            except OSError as error:
-                raise UserError(
-                    f"--coordinator={coordinator}: port {port} of this machine cannot be used "
-                    f"({error.strerror}); give another"
-                ) from None
-        return
-    until = time.monotonic() + seconds
-    while not _answers(coordinator, 1.0):
-        if time.monotonic() > until:
-            raise UserError(
-                f"--coordinator={coordinator}: no answer from {host} in {seconds:g} s; start "
-                "process 0 there, or give a longer --lost_after"
-            )
-        time.sleep(0.2)
-
-
-def _answers(address: str, seconds: float) -> bool:
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), seconds).close()
-    except OSError:
-        return False
-    return True
+def _one_line(error: Exception) -> str:
+    return " ".join([f"{type(error).__name__}:", *str(error).split()])
 
 
 def _has_descriptor(stream: Any) -> bool:
