@@ -1,7 +1,11 @@
 """The command line's contract: one line and exit code 2 for a mistake, help everywhere."""
 
 import shutil
+import signal
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -172,3 +176,30 @@ def test_ctrl_c_is_one_line_and_exit_code_130(capsys, monkeypatch, text, line):
 
     monkeypatch.setitem(VERBS, "prepare", replace(VERBS["prepare"], define=stopped))
     assert run(capsys, "prepare") == (130, "", line)
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "said"),
+    [
+        (signal.SIGINT, 130, "interrupted"),
+        (signal.SIGTERM, 75, "failed: ended by SIGTERM before anything was begun; start it again"),
+    ],
+)
+def test_no_import_can_swallow_a_signal(tmp_path, number, code, said):
+    config = tmp_path / "config.py"
+    config.write_text(
+        "import os\n"
+        f"try: os.kill(os.getpid(), {int(number)})\n"
+        "except BaseException: pass\n"
+        "def get_config(): raise ValueError('went on')"
+    )
+    argv = ["train", f"--config={config}", f"--workdir={tmp_path / 'run'}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "vlfau_jax", *argv],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert (done.returncode, done.stderr.strip()) == (code, said)

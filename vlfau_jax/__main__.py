@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import signal
 import sys
 from pathlib import Path
+from types import FrameType
 
-from absl import flags
 
-from vlfau_jax.errors import UserError, outcome
-from vlfau_jax.verbs import VERBS, Verb
+def _end_at_once(number: int, _: FrameType | None) -> None:
+    """Nothing has been begun; an exception might be swallowed by what is being imported."""
+    if number == signal.SIGINT:
+        os.write(2, b"\ninterrupted\n")
+        os._exit(130)
+    os.write(2, b"\nfailed: ended by SIGTERM before anything was begun; start it again\n")
+    os._exit(75)
+
+
+if __name__ == "__main__":  # before the imports, which take seconds
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # one ignored stays so
+        signal.signal(signal.SIGINT, _end_at_once)
+    if sys.argv[1:2] == ["train"]:  # the other verbs do not go on where they were stopped
+        signal.signal(signal.SIGTERM, _end_at_once)
+
+from absl import flags  # noqa: E402
+
+from vlfau_jax.errors import UserError, outcome  # noqa: E402
+from vlfau_jax.verbs import VERBS, Verb  # noqa: E402
 
 # It advises to install PyTorch, which nothing here needs.
 os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
@@ -121,6 +140,9 @@ def main(argv: list[str]) -> int:
         if name not in VERBS:
             raise UserError(f"{name!r} is not a verb; choose one of {', '.join(VERBS)}")
         fv, rest = _parse(name, argv[1:])
+        importlib.import_module(VERBS[name].module)
+        if signal.getsignal(signal.SIGINT) is _end_at_once:
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # the verb's own to answer
         VERBS[name].run(fv, rest)
     except (Exception, KeyboardInterrupt) as error:
         told = outcome(error)

@@ -36,6 +36,10 @@ class RunError(Exception):
     exit_code = 1
 
 
+class DataError(RunError):
+    """Examples that cannot be read; a training run adds what is left of it."""
+
+
 class Interrupted(RunError):
     """A run that was stopped from outside; what it had saved goes on when it is started again.
 

@@ -178,7 +178,7 @@ def _test_subjects(trained: Trained, dataset: Dataset, fold: int | None) -> tupl
 def scores_meanwhile(experiment: Experiment, params: Any) -> dict[str, float]:
     """Mean F1 on people kept back while training goes on (an `Evaluator` of train/loop.py).
 
-    Nothing is chosen by it: the last step is what `evaluate` scores.
+    `train.keep_best` and --checkpoint=best choose by it: choose nothing by people whom you test.
     """
     size = experiment.settings.train.batch_size
     batches = eval_iterator(

@@ -20,11 +20,15 @@ from vlfau_jax.errors import UserError
 
 @dataclass(frozen=True)
 class Verb:
-    """One verb: what it does, the flags it takes, the flags it needs, and how it runs."""
+    """One verb: what it does, the flags it takes, the flags it needs, and how it runs.
+
+    `module` is what `run` imports, for seconds: named, so that it can be imported before.
+    """
 
     summary: str
     define: Callable[[flags.FlagValues, list[str]], None]
     run: Callable[[flags.FlagValues, list[str]], None]
+    module: str
     required: tuple[str, ...] = ()
     inputs: str = ""
 
@@ -341,55 +345,70 @@ VERBS = {
         "write rendered faces as a raw tree: BP4D's layout, DISFA's, or a folder of one's own",
         _define_synthesize,
         _synthesize,
+        "vlfau_jax.data.synthetic.writers",
         ("layout", "out"),
     ),
     "prepare": Verb(
         "turn a raw tree into a data set for training, with an integrity report",
         _define_prepare,
         _prepare,
+        "vlfau_jax.data.prepare",
         ("dataset", "raw_dir", "data_dir"),
     ),
     "inspect": Verb(
         "show what training would see: faces with labels and captions, label statistics",
         _define_inspect,
         _inspect,
+        "vlfau_jax.look",
         ("config", "out"),
     ),
     "benchmark": Verb(
         "measure how fast the data pipeline feeds training",
         _define_benchmark,
         _benchmark,
+        "vlfau_jax.benchmark",
         ("config",),
     ),
-    "train": Verb("train an experiment", _define_train, _train, ("config", "workdir")),
+    "train": Verb(
+        "train an experiment",
+        _define_train,
+        _train,
+        "vlfau_jax.evaluate",
+        ("config", "workdir"),
+    ),
     "evaluate": Verb(
         "score a run's unseen subjects: scores.json, predictions.jsonl, report.html",
         _define_evaluate,
         _evaluate,
+        "vlfau_jax.evaluate",
         ("workdir",),
     ),
     "export": Verb(
         "write a run's network as a self-contained model folder",
         _define_export,
         _export,
+        "vlfau_jax.export",
         ("workdir", "out"),
     ),
     "warm_start": Verb(
         "write a run's parameters as a small file for train.warm_start",
         _define_warm_start,
         _warm_start,
+        "vlfau_jax.pretrained",
         ("workdir", "out"),
     ),
     "import_backbone": Verb(
         "write a Hugging Face Swin's parameters as a file for model.backbone_weights",
         _define_import_backbone,
         _import_backbone,
+        "vlfau_jax.pretrained",
         ("source", "out"),
     ),
     "predict": Verb(
         "label pictures and folders of pictures with an exported model",
         _define_predict,
         _predict,
+        "vlfau_jax.predict",
         ("model", "out"),
         inputs=" INPUT...",
     ),

@@ -1,3 +1,4 @@
+import multiprocessing
 from contextlib import closing
 from dataclasses import replace
 from itertools import islice
@@ -17,7 +18,7 @@ from vlfau_jax.data.options import DataOptions
 from vlfau_jax.data.pipeline import eval_iterator, train_iterator
 from vlfau_jax.data.transforms import resize
 from vlfau_jax.data.vocabulary import Vocabulary
-from vlfau_jax.errors import RunError, UserError
+from vlfau_jax.errors import DataError, RunError, UserError
 from vlfau_jax.facs import BP4D_AUS
 
 VOCABULARY = Vocabulary.build()
@@ -306,3 +307,13 @@ def test_augmentation_options_reach_the_pictures(dataset):
 def test_options_out_of_range_are_named(field):
     with pytest.raises(UserError, match=f"data.{next(iter(field))}="):
         DataOptions(**field)
+
+
+def test_a_killed_worker_is_one_line(dataset):
+    with closing(train(dataset, replace(OPTIONS, workers=1))) as stream:
+        next(stream)
+        (worker,) = multiprocessing.active_children()
+        worker.kill()
+        with pytest.raises(DataError, match=r"was killed, .* try fewer data\.workers$"):
+            for _ in range(99):
+                next(stream)

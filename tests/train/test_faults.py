@@ -9,7 +9,7 @@ from dataclasses import replace
 import jax.numpy as jnp
 import pytest
 
-from vlfau_jax.errors import RunError, UserError
+from vlfau_jax.errors import DataError, RunError, UserError
 from vlfau_jax.train.checkpoint import Checkpoints, told_with_what_is_left
 from vlfau_jax.train.loop import train
 from vlfau_jax.train.state import TrainState
@@ -171,3 +171,10 @@ def test_what_is_in_the_way(tiny, tmp_path):
     (run / "checkpoints").write_text("")
     with pytest.raises(UserError, match=r"checkpoints is not a folder; there is no good"):
         train(tiny(steps=2), run, resume=True)
+
+
+def test_data_that_fail_are_told_with_what_is_left(tmp_path):
+    said = r"^a picture is damaged; .*no .*checkpoint"
+    with pytest.raises(RunError, match=said) as error, told_with_what_is_left(tmp_path):
+        raise DataError("a picture is damaged")
+    assert not isinstance(error.value, DataError)

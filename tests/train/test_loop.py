@@ -185,6 +185,33 @@ def test_ctrl_c_saves_and_a_second_one_ends_at_once(tiny, tmp_path, capfd, times
         assert checkpoints.latest == (2 if times == 1 else None)
 
 
+def sending(number, function):
+    """A function to which a signal comes while it is at work."""
+
+    def called(*arguments, **how):
+        os.kill(os.getpid(), number)
+        return function(*arguments, **how)
+
+    return called
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [(signal.SIGTERM, Interrupted), (signal.SIGINT, KeyboardInterrupt)]
+)
+def test_a_signal_where_no_step_runs_loses_nothing(tiny, tmp_path, monkeypatch, number, kind):
+    settings = tiny(steps=1)
+    with monkeypatch.context() as before:
+        before.setattr(Experiment, "train_step", sending(number, Experiment.train_step))
+        said = "before its first step; nothing is lost, start again with --resume$"
+        with pytest.raises(kind, match=said):
+            train(settings, tmp_path / "run")
+    assert not list((tmp_path / "run" / "checkpoints").iterdir())
+    # One that comes during the last save finds all done.
+    monkeypatch.setattr(Checkpoints, "wait", sending(signal.SIGTERM, Checkpoints.wait))
+    assert train(settings, tmp_path / "run", resume=True)["step"] == 1
+    assert (tmp_path / "run" / "final.json").exists()
+
+
 def test_a_warm_start_is_where_training_begins(tiny, tmp_path):
     experiment = prepare(tiny())
     path = tmp_path / "w.safetensors"

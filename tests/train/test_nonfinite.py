@@ -1,6 +1,7 @@
 """A loss that is not finite: nothing of it enters the state, and the run can go on past it."""
 
 import json
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -55,12 +56,22 @@ def test_the_last_good_state_is_saved_and_a_resume_goes_past_it(tiny, tmp_path, 
     whole = train(tiny(**steps, skip_steps=9), tmp_path / "whole")
     assert parts["step"] == whole["step"] == 5
     assert parts["params_digest"] == whole["params_digest"]
+    assert parts["skipped"] == whole["skipped"] > 0
+    assert f"trained to step 5, {parts['skipped']} of them skipped; " in said
     lines = [json.loads(x) for x in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5]
     assert [line["skipped"] > 0 for line in lines] == [line["step"] >= bad for line in lines]
     assert lines[bad - 1]["local"] is None
     # The schedule counts updates: the rate of a step left out is the next one's.
     assert lines[bad]["learning_rate"] == lines[bad - 1]["learning_rate"]
+
+
+def test_ruined_parameters_are_not_answered_with_more_skips(tiny, tmp_path):
+    settings = tiny(skip_steps=1)
+    ruin = replace(settings.optimizer, learning_rate=1e30, warmup_steps=0)
+    with pytest.raises(RunError, match=r"skipped, too.* a lower optimizer\.learning_rate") as error:
+        train(replace(settings, optimizer=ruin), tmp_path / "run")
+    assert "train.skip_steps=" not in str(error.value)
 
 
 def test_only_an_allowed_step_counts_and_past_the_allowance_nothing_moves():
@@ -84,6 +95,8 @@ def test_the_faults_of_terms_come_before_those_that_follow_from_them():
     nan, inf = float("nan"), float("inf")
     values = {"au": inf, "local": nan, "total": nan, "grad_norm": nan}
     assert told(values) == "the term 'au' is inf, the term 'local' is nan"
+    rates = {"learning_rate": inf, "local_weight": nan, "grad_norm": nan}
+    assert told(rates) == "the learning rate is inf, the weight of the term 'local' is nan"
     assert told({"grad_norm": inf}) == "the gradient's norm is inf"
     assert told({"total": inf, "grad_norm": nan}) == (
         "the sum of all terms is inf, the gradient's norm is nan"

@@ -1,4 +1,5 @@
 import json
+import math
 
 from tensorboardX.proto import event_pb2
 
@@ -38,10 +39,10 @@ def events(path):
         data = data[16 + size :]
 
 
-def test_tensorboard_gets_the_same_values_and_a_resume_purges_what_came_after(tmp_path):
+def test_tensorboard_gets_the_same_values_and_a_resume_purges_what_came_after(tmp_path, caplog):
     with MetricWriter(tmp_path, 3) as writer:
         for step in (4, 5):
-            writer.write(step, {"total": step / 2, "au": 0.25})
+            writer.write(step, {"total": step / 2, "au": 0.25, "local": math.nan})
     (path,) = (tmp_path / EVENTS_FOLDER).iterdir()
     version, restart, *told = events(path)
     assert version.file_version == "brain.Event:2"
@@ -49,4 +50,5 @@ def test_tensorboard_gets_the_same_values_and_a_resume_purges_what_came_after(tm
     found = [
         (one.step, one.summary.value[0].tag, one.summary.value[0].simple_value) for one in told
     ]
+    assert not caplog.records  # tensorboardX warns of each value that is not finite
     assert found == [(4, "total", 2.0), (4, "au", 0.25), (5, "total", 2.5), (5, "au", 0.25)]

@@ -24,8 +24,9 @@ from vlfau_jax.data.options import DataOptions
 from vlfau_jax.data.sampling import Draws, row_weights
 from vlfau_jax.data.transforms import augment, resize
 from vlfau_jax.data.workers import deaf_to_ctrl_c, end_with_parent
-from vlfau_jax.errors import RunError
+from vlfau_jax.errors import DataError
 
+_KILLED = "was terminated unexpectedly"  # grain's RuntimeError for a worker that is gone
 FILLING = -1  # the position of a row that only fills up a batch
 
 
@@ -59,14 +60,14 @@ class Faces:
         return {"image": np.stack(images), **self.label(np.array(positions))}
 
     def read(self, position: int) -> Mapping[str, bytes]:
-        """The encoded `image` and its `source`. Raises RunError where the set cannot be read."""
+        """The encoded `image` and its `source`. Raises DataError where the set cannot be read."""
         try:
             return self._examples[position]
         except RuntimeError as error:  # array_record's for anything that is wrong with a shard
             raise self._unusable(position, f"cannot be read ({error})") from error
 
     def decode(self, position: int, example: Mapping[str, bytes]) -> np.ndarray:
-        """RGB uint8 [h, h, 3]. Raises RunError for a damaged picture."""
+        """RGB uint8 [h, h, 3]. Raises DataError for a damaged picture."""
         image = decode_image(example["image"])
         if image is None:
             raise self._unusable(position, f"({example['source'].decode()}) is damaged")
@@ -101,10 +102,10 @@ class Faces:
             "key": np.where(valid[:, None], self._keys[positions], 0),
         }
 
-    def _unusable(self, position: int, problem: str) -> RunError:
+    def _unusable(self, position: int, problem: str) -> DataError:
         d = self._dataset
         subject, task, frame = self._keys[position]
-        return RunError(
+        return DataError(
             f"{d.sets[d.labels.part[position]].folder}: the picture of {d.subjects[subject]}, task "
             f"{task}, frame {frame} {problem}; restore the set's files or prepare it again"
         )
@@ -135,7 +136,7 @@ def train_iterator(
 
     Raises:
         UserError: shares that do not fit the joined sets.
-        RunError: a picture that cannot be decoded, when its batch is due.
+        DataError: a picture that cannot be decoded, when its batch is due; a worker was killed.
     """
     order, views = (int(s) for s in np.random.SeedSequence(seed).generate_state(2))
     weights = row_weights(dataset.labels, rows, options, [one.name for one in dataset.sets])
@@ -219,6 +220,13 @@ def _closing(batches: grain.DatasetIterator) -> Generator[Batch, None, None]:
             first = list(islice(batches, 1))
         yield from first
         yield from batches
+    except RuntimeError as error:
+        if _KILLED not in str(error):
+            raise
+        raise DataError(
+            "a process that loads data was killed, perhaps for want of memory; try fewer "
+            "data.workers"
+        ) from error
     finally:
         batches.close()
 

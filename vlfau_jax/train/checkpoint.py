@@ -26,7 +26,7 @@ import numpy as np
 from flax.traverse_util import unflatten_dict
 from orbax.checkpoint import v1 as ocp
 
-from vlfau_jax.errors import RunError, UserError
+from vlfau_jax.errors import DataError, RunError, UserError
 from vlfau_jax.train.manifest import (
     DamagedError,
     Manifest,
@@ -170,9 +170,11 @@ class Checkpoints(AbstractContextManager):
 
 @contextmanager
 def told_with_what_is_left(workdir: Path) -> Iterator[None]:
-    """RunError for what the system refuses while a run goes on, such as room on a disk."""
+    """RunError for what the system refuses while a run goes on, such as room on a disk, or data."""
     try:
         yield
+    except DataError as error:
+        raise RunError(f"{error}; {what_is_left(workdir / CHECKPOINTS)}") from error
     except OSError as error:
         raise RunError(
             f"{error.filename or workdir}: {error.strerror or _reason(error)}; "

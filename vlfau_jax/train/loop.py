@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +14,7 @@ from typing import Any
 import jax
 
 from vlfau_jax.data.pipeline import train_iterator
-from vlfau_jax.errors import Interrupted, RunError, UserError
+from vlfau_jax.errors import RunError, UserError
 from vlfau_jax.sharding.agreement import check_shared, connect, meet
 from vlfau_jax.sharding.arrays import fetch, local_rows, shard_batch
 from vlfau_jax.sharding.processes import (
@@ -29,11 +28,12 @@ from vlfau_jax.sharding.processes import (
 from vlfau_jax.train.checkpoint import Checkpoints, params_digest, told_with_what_is_left
 from vlfau_jax.train.clock import Clock
 from vlfau_jax.train.experiment import Experiment, Settings, TrainOptions, prepare
-from vlfau_jax.train.nonfinite import NONFINITE_FILE, NonFiniteError, name_faces, shown
+from vlfau_jax.train.nonfinite import NONFINITE_FILE, NonFiniteError, advice, name_faces, shown
 from vlfau_jax.train.progress import Progress
 from vlfau_jax.train.provenance import check_provenance, file_digest, seen_people
 from vlfau_jax.train.state import TrainState
 from vlfau_jax.train.step import TrainStep, abstract_batch
+from vlfau_jax.train.stop import StopSignals
 from vlfau_jax.train.warm_start import load_warm_start
 from vlfau_jax.train.workdir import (
     FINAL_FILE,
@@ -72,11 +72,23 @@ def train(
     Raises:
         UserError: the experiment cannot run as asked, or the workdir is in use.
         RunError: a value became infinite or NaN; what was good before is saved.
-        Interrupted: SIGTERM asked for an end; a checkpoint is saved.
+        Interrupted: SIGTERM asked for an end; a checkpoint is saved, if a step was taken.
         KeyboardInterrupt: Ctrl-C did; its text says what is saved.
     """
     if settings.train.eval_every and evaluator is None:
         raise ValueError("train.eval_every asks for scores, but no evaluator was given")
+    with StopSignals() as stop:
+        return _train(settings, workdir, resume, overwrite, evaluator, stop)
+
+
+def _train(
+    settings: Settings,
+    workdir: Path,
+    resume: bool,
+    overwrite: bool,
+    evaluator: Evaluator | None,
+    stop: StopSignals,
+) -> dict[str, Any]:
     # What cannot run is refused before the workdir is touched.
     experiment = prepare(settings)
     beginning = None if resume else _beginning(experiment)
@@ -89,10 +101,13 @@ def train(
     keep, keep_best = settings.train.keep, settings.train.keep_best
     with told_with_what_is_left(workdir), Checkpoints(workdir, keep, keep_best) as checkpoints:
         inference = experiment.inference_record(config)
-        run = _Run(experiment, workdir, checkpoints, Clock(), evaluator, inference)
+        run = _Run(experiment, workdir, checkpoints, Clock(), evaluator, inference, stop)
         run.tell_what_is_trained()
         state, start = run.begin(beginning)
-        state = run.steps(state, start, run.compile())
+        stop.end_before_steps()
+        step = run.compile()
+        stop.end_before_steps()
+        state = run.steps(state, start, step)
         return run.finish(state)
 
 
@@ -104,6 +119,7 @@ class _Run:
     clock: Clock
     evaluator: Evaluator | None
     inference: dict[str, Any]
+    stop: StopSignals
     step: int = 0  # the one under way
 
     def begin(self, beginning: Beginning | None) -> tuple[TrainState, int]:
@@ -208,6 +224,7 @@ class _Run:
     def steps(self, state: TrainState, start: int, step: TrainStep) -> TrainState:
         """Trains from step `start` to the last one; step k uses batch k - 1 of the stream."""
         e, o, clock = self.experiment, self.experiment.settings.train, self.clock
+        self.stop.answer = "saving after this step"
         if o.eval_every:
             self._tell_who_is_scored()
         batches = train_iterator(
@@ -226,7 +243,6 @@ class _Run:
             Progress(
                 writer, clock, start=start, steps=o.steps, images=o.batch_size, every=o.log_every
             ) as progress,
-            _stop_signals() as heard,
             self._last_good_saved(lambda: state),
         ):
             for k in range(start + 1, o.steps + 1):
@@ -239,16 +255,13 @@ class _Run:
                 self.checkpoints.check()
                 scored = o.eval_every and k % o.eval_every == 0
                 mean_f1 = self.score(state, progress) if scored else None
-                ending = heard() or (asked_to_end(k) and signal.SIGTERM)
+                ending = self.stop.heard() or (asked_to_end(k) and signal.SIGTERM)
                 due = k % o.checkpoint_every == 0 or k == o.steps or (scored and o.keep_best)
                 if due or ending:
                     self.save(k, state, progress, mean_f1)
-                if ending:
+                if ending and k < o.steps:  # after the last step, nothing is left to stop
                     self.checkpoints.wait()
-                    saved = f"after step {k}, saved; go on with --resume"
-                    if ending == signal.SIGINT:
-                        raise KeyboardInterrupt(saved)
-                    raise Interrupted(f"ended by SIGTERM {saved}")
+                    self.stop.end(ending, f"after step {k}, saved; go on with --resume")
         return state
 
     def score(self, state: TrainState, progress: Progress) -> float | None:
@@ -286,8 +299,7 @@ class _Run:
             first_does("nonfinite", lambda: write_json(path, faces))
             raise RunError(
                 f"{error}; it saw {shown(faces)}, all of them in {path}; step {step}, the last "
-                f"good one, is saved; --resume with train.skip_steps={int(good.skipped) + 1} "
-                "leaves this step out"
+                f"good one, is saved; {advice(error, int(good.skipped))}"
             ) from None
 
     def _save(self, k: int, state: TrainState, mean_f1: float | None) -> None:
@@ -298,18 +310,21 @@ class _Run:
 
     def finish(self, state: TrainState) -> dict[str, Any]:
         """Waits for the last checkpoint, then says in final.json that the run is complete."""
+        self.stop.answer = "finishing, for all steps are taken"
         with self.clock("checkpoint"):
             self.checkpoints.wait()
-        steps, seconds = int(state.step), self.clock.training
+        steps, seconds, skipped = int(state.step), self.clock.training, int(state.skipped)
         images = steps * self.experiment.settings.train.batch_size
         final = {
             "step": steps,
+            "skipped": skipped,
             "params_digest": params_digest(fetch(state.params)),
             "images_per_second": images / seconds if seconds else None,
             "seconds": self.clock.seconds,
         }
         first_does("final", lambda: write_json(self.workdir / FINAL_FILE, final))
-        self._tell(f"trained to step {steps}; {FINAL_FILE}, checkpoints, metrics.jsonl")
+        left_out = f", {skipped} of them skipped" if skipped else ""
+        self._tell(f"trained to step {steps}{left_out}; {FINAL_FILE}, checkpoints, metrics.jsonl")
         return final
 
 
@@ -335,32 +350,3 @@ def _beginning(experiment: Experiment) -> Beginning:
 def _short(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 120 else f"{text[:117]}..."
-
-
-@contextmanager
-def _stop_signals() -> Iterator[Callable[[], int]]:
-    """Turns SIGTERM and Ctrl-C into a question that the loop asks between steps: which, or 0.
-
-    A second Ctrl-C ends at once. Among several processes SIGTERM is left to `asked_to_end`, whose
-    answer is the same in all of them, and Ctrl-C becomes a SIGTERM.
-    """
-    received: list[int] = []
-    several = jax.process_count() > 1
-
-    def hear(number: int, _: object) -> None:
-        if number == signal.SIGINT:
-            if received:
-                raise KeyboardInterrupt
-            # Not by print: the signal may have come in the middle of one.
-            os.write(2, b"\nsaving after this step; Ctrl-C again ends at once\n")
-        received.append(number)
-        if several:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    heard = (signal.SIGINT,) if several else (signal.SIGTERM, signal.SIGINT)
-    before = {number: signal.signal(number, hear) for number in heard}
-    try:
-        yield lambda: received[0] if received and not several else 0
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

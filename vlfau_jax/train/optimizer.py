@@ -64,7 +64,9 @@ class OptimizerOptions:
         """Refuses an impossible recipe, naming field and value."""
         for name in ("learning_rate", "clip_norm"):
             if not 0 < getattr(self, name) < math.inf:
-                raise UserError(f"optimizer.{name}={getattr(self, name)}: give more than 0")
+                raise UserError(
+                    f"optimizer.{name}={getattr(self, name)}: give a finite number more than 0"
+                )
         for name in (
             "warmup_steps",
             "decay_steps",

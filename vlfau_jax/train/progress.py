@@ -25,6 +25,7 @@ class Progress(AbstractContextManager):
         self._writer, self._clock = writer, clock
         self._images, self._every, self._last = images, every, steps
         self._written = (start, clock.training)
+        self._skipped_last = False
         self._pending: tuple[int, Metrics, Array, dict[str, float]] | None = None
         self._bar = tqdm(
             total=steps,
@@ -60,7 +61,8 @@ class Progress(AbstractContextManager):
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
         bad = broken(values)
         if values["skipped"] < 0:
-            raise NonFiniteError(step, bad, keys)
+            raise NonFiniteError(step, bad, keys, self._skipped_last)
+        self._skipped_last = bool(bad)
         if bad and self._writer.writes:
             count = f"{values['skipped']:.0f} in all"
             self._bar.write(f"step {step} skipped, {count}: {told(bad)}", file=sys.stderr)

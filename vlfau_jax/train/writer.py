@@ -55,7 +55,9 @@ class MetricWriter(AbstractContextManager):
             self._lines.write(json.dumps({"step": step, **told}) + "\n")
             self._lines.flush()
         with _named(self._path.parent / EVENTS_FOLDER):
-            for name, value in values.items():
+            for name, value in told.items():
+                if value is None:  # TensorBoard could only count it
+                    continue
                 event = event_pb2.Event(wall_time=time.time(), step=step)
                 event.summary.CopyFrom(scalar(name, value))
                 self._tell(event)
