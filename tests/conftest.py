@@ -57,7 +57,7 @@ def untrained(prepared: Path, run: Path, data: dict | None = None, **changes: ob
     from vlfau_jax.train.checkpoint import Checkpoints
     from vlfau_jax.train.experiment import prepare
     from vlfau_jax.train.state import initial_state
-    from vlfau_jax.train.workdir import claim
+    from vlfau_jax.train.workdir import claimed
 
     tiny = {
         "backbone_width": 8,
@@ -81,11 +81,13 @@ def untrained(prepared: Path, run: Path, data: dict | None = None, **changes: ob
     )
     config = asdict(settings)
     experiment = prepare(settings)
-    claim(run, config, resume=False, overwrite=False)
     state = initial_state(
         experiment.model, experiment.optimizer, experiment.spec, experiment.abstract, settings.seed
     )
-    with Checkpoints(run, 1) as checkpoints:
+    with (
+        claimed(run, config, resume=False, overwrite=False),
+        Checkpoints(run, 1) as checkpoints,
+    ):
         checkpoints.save(7, state, {"inference": experiment.inference_record(config)})
     lines = [{"step": k, "total": 1.0 / k, "learning_rate": 1e-3} for k in range(1, 8)]
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))

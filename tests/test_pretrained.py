@@ -30,7 +30,7 @@ from vlfau_jax.train.checkpoint import Checkpoints
 from vlfau_jax.train.experiment import prepare
 from vlfau_jax.train.state import abstract_params, initial_state
 from vlfau_jax.train.warm_start import load_warm_start
-from vlfau_jax.train.workdir import claim, read_config
+from vlfau_jax.train.workdir import claimed, read_config
 from vlfau_jax.trained import load_trained
 
 CONFIG = {
@@ -295,8 +295,10 @@ def test_a_scanned_run_leaves_looped_files(workdir, tmp_path):
     run, settings = tmp_path / "run", resolve(config)
     e = prepare(settings)
     state = initial_state(e.model, e.optimizer, e.spec, e.abstract, settings.seed)
-    claim(run, config, resume=False, overwrite=False)
-    with Checkpoints(run, 1) as checkpoints:
+    with (
+        claimed(run, config, resume=False, overwrite=False),
+        Checkpoints(run, 1) as checkpoints,
+    ):
         checkpoints.save(3, state, {"inference": e.inference_record(config)})
     scanned = jax.device_get(state.params)
     looped = scanned | {"backbone": unstack_blocks(scanned["backbone"])}

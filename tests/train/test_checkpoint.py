@@ -227,7 +227,9 @@ def test_the_step_to_go_on_from_is_a_good_one(saved):
         checkpoints.save(5, state(mesh, 5), RECORD)
     cut(saved / "checkpoints" / "5" / "manifest.json")
     (saved / "checkpoints" / "4" / "manifest.json").unlink()
-    with pytest.raises(UserError, match=r"5 is damaged .*remove that folder to go on from step 3$"):
+    with pytest.raises(
+        UserError, match=r"5 is damaged .*move that folder away to go on from step 3$"
+    ):
         load_inference(saved)
 
 
@@ -307,7 +309,7 @@ def test_a_manifest_that_vouches_for_less_than_a_checkpoint(saved):
 
 def test_no_manifest(saved):
     (saved / "checkpoints" / "4" / "manifest.json").unlink()
-    words = "checkpoints/4 has no manifest.json: written by an older version, or damaged; remove"
+    words = "checkpoints/4 has no manifest.json: written by an earlier version, or damaged; move"
     with pytest.raises(UserError, match=words):
         load_inference(saved)
 
@@ -352,3 +354,61 @@ def test_digest_tells_values_apart_and_not_containers():
 
 def test_nothing_but_the_workdir_is_written(saved):
     assert [path.name for path in Path(saved).iterdir()] == ["checkpoints"]
+
+
+def as_earlier(monkeypatch, lists_arrays, moments=lambda moments: moments):
+    """Makes checkpoints what versions wrote that skipped no step."""
+    items, arrays = checkpointing._items, checkpointing._arrays
+
+    def earlier(state):
+        found = items(state)
+        del found["optimizer"]["skipped"]
+        found["optimizer"]["opt_state"] = moments(found["optimizer"]["opt_state"])
+        return found
+
+    monkeypatch.setattr(checkpointing, "_items", earlier)
+    monkeypatch.setattr(checkpointing, "_arrays", arrays if lists_arrays else lambda items: {})
+
+
+@pytest.mark.parametrize("lists_arrays", [True, False])
+def test_a_run_of_an_earlier_version_goes_on(tmp_path, monkeypatch, lists_arrays):
+    mesh = make_mesh(MeshOptions(1, 8, 1))
+    with monkeypatch.context() as patch, Checkpoints(tmp_path, keep=1) as checkpoints:
+        as_earlier(patch, lists_arrays)
+        checkpoints.save(4, state(mesh), RECORD)
+        checkpoints.wait()
+    with Checkpoints(tmp_path, keep=1) as checkpoints:
+        found, _ = checkpoints.restore(abstract(mesh))
+    jax.tree.map(np.testing.assert_array_equal, found, state(mesh))
+    jax.tree.map(lambda x, y: np.testing.assert_(x.sharding == y.sharding), found, abstract(mesh))
+
+
+def test_a_good_checkpoint_that_cannot_be_resumed_stays(tmp_path, monkeypatch):
+    mesh = make_mesh(MeshOptions(1, 1, 1))
+    with monkeypatch.context() as patch, Checkpoints(tmp_path, keep=1) as checkpoints:
+        as_earlier(patch, False, moments=lambda moments: moments[0])
+        checkpoints.save(4, state(mesh), RECORD)
+        checkpoints.wait()
+    said = r"4 does not fit this network: optimizer/opt_state/.*; use .* the version that wrote it"
+    with Checkpoints(tmp_path, keep=1) as checkpoints, pytest.raises(UserError, match=said) as e:
+        checkpoints.restore(abstract(mesh))
+    assert "\n" not in str(e.value) and "away" not in str(e.value)
+    shapes = abstract(mesh).params
+    params, _, step = load_inference(tmp_path, shapes=lambda record: shapes)
+    assert step == 4
+    np.testing.assert_array_equal(params["w"], state(mesh).params["w"])
+
+
+def test_an_average_that_is_being_removed_is_not_replaced(tmp_path, monkeypatch):
+    of = state(make_mesh(MeshOptions(1, 1, 1)))
+    with Checkpoints(tmp_path, keep=1) as checkpoints:
+        checkpoints.save(4, of.replace(ema=jax.tree.map(lambda leaf: leaf / 3, of.params)), RECORD)
+
+    def read(path):
+        manifest = read_manifest(path)
+        shutil.rmtree(path / "ema")
+        return manifest
+
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="4 cannot be read"):
+        patch.setattr(checkpointing, "read_manifest", read)
+        load_inference(tmp_path)

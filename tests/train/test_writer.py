@@ -1,8 +1,10 @@
 import json
 import math
 
+import pytest
 from tensorboardX.proto import event_pb2
 
+from vlfau_jax.errors import UserError
 from vlfau_jax.train.writer import EVENTS_FOLDER, METRICS_FILE, MetricWriter
 
 
@@ -52,3 +54,15 @@ def test_tensorboard_gets_the_same_values_and_a_resume_purges_what_came_after(tm
     ]
     assert not caplog.records  # tensorboardX warns of each value that is not finite
     assert found == [(4, "total", 2.0), (4, "au", 0.25), (5, "total", 2.5), (5, "au", 0.25)]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [b'{"step": "a"}', b'{"step": 1.5}', b"[1]", b'{"step": 2, "a\xff": 1}', b"\0" * 64, b""],
+)
+def test_a_damaged_line_is_named(tmp_path, damage):
+    before = b'{"step": 1}\n' + damage + b'\n{"step": 3}\n'
+    (tmp_path / METRICS_FILE).write_bytes(before)
+    with pytest.raises(UserError, match=r"metrics\.jsonl:2: not a line of metrics; mend or remove"):
+        MetricWriter(tmp_path, 3)
+    assert (tmp_path / METRICS_FILE).read_bytes() == before

@@ -70,17 +70,26 @@ def locked(folder: Path) -> Iterator[None]:
     """
     handle = os.open(folder, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # a killed process lets go of it
-        except BlockingIOError as error:
-            raise UserError(
-                f"{folder} is being prepared by another process; wait for it"
-            ) from error
-        except OSError as error:  # some network file systems
-            print(f"{folder} cannot be locked ({error}): prepare it only once", file=sys.stderr)
+        lock(handle, folder, f"{folder} is being prepared by another process; wait for it")
         yield
     finally:
         os.close(handle)
+
+
+def lock(handle: int, folder: Path, taken: str) -> None:
+    """Locks an open file until it is closed or its process ends, be it by SIGKILL.
+
+    Where the file system of `folder` has no locks, a line on stderr says so.
+
+    Raises:
+        UserError: another process holds the lock; `taken` is the message.
+    """
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise UserError(taken) from error
+    except OSError as error:  # some network file systems
+        print(f"{folder} cannot be locked ({error}): start nothing else in it", file=sys.stderr)
 
 
 @contextmanager

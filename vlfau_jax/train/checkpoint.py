@@ -47,6 +47,8 @@ MEAN_F1 = "mean_f1"
 # that cannot be written.
 _FAILED = (OSError, ValueError, KeyError, TypeError, RuntimeError)
 
+_TREES = ("params", "ema", "optimizer")
+
 Record = dict[str, Any]
 
 
@@ -115,6 +117,7 @@ class Checkpoints(AbstractContextManager):
     ) -> tuple[TrainState, Record]:
         """The newest state, laid out as `abstract` says, and its record; what is saved counts.
 
+        One of an earlier version, which skipped no step, gets `skipped` 0.
         `accept` may raise, once it has seen the record, before any array is read. Raises UserError
         where the newest checkpoint cannot be read, or holds other arrays than `abstract`.
         """
@@ -122,10 +125,15 @@ class Checkpoints(AbstractContextManager):
 
         def wanted(manifest: Manifest) -> dict[str, Any]:
             accept(manifest.record)
-            return _items(abstract)
+            items = _items(abstract)
+            if "optimizer/skipped" not in manifest.arrays:
+                del items["optimizer"]["skipped"]
+            return items
 
         items, record = _read(self._folder, self.latest, wanted)
         optimizer = items.pop("optimizer")
+        if "skipped" not in optimizer:
+            optimizer["skipped"] = jax.device_put(np.int32(0), abstract.skipped.sharding)
         return TrainState(**items, **optimizer), record
 
     def check(self) -> None:
@@ -210,7 +218,8 @@ def load_inference(
     step = _choose(folder, checkpoint)
 
     def wanted(manifest: Manifest) -> dict[str, Any]:
-        answering = "ema" if (folder / str(step) / "ema").is_dir() else "params"
+        # Not by what the folder holds: it may be on its way out.
+        answering = "ema" if "ema" in manifest.items else "params"
         if shapes is not None:
             tree = shapes(manifest.record["inference"])
         else:
@@ -261,8 +270,6 @@ def _arrays(items: Mapping[str, Any]) -> dict[str, list[Any]]:
 
 def _tree(arrays: Mapping[str, list[Any]], item: str) -> Any:
     """Shapes and dtypes of an item of nested dicts, as its manifest lists them."""
-    if not arrays:
-        raise DamagedError("lists no arrays: written by an older version")
     found = {
         path.removeprefix(f"{item}/"): jax.ShapeDtypeStruct(tuple(shape), np.dtype(dtype))
         for path, (dtype, shape) in arrays.items()
@@ -321,12 +328,16 @@ def _read(
     path = folder / str(step)
     try:
         manifest = read_manifest(path)
+        if not manifest.arrays:  # of an earlier version
+            there = ocp.checkpointables_metadata(path).metadata
+            arrays = _arrays({name: there[name] for name in _TREES if name in there})
+            manifest = manifest._replace(arrays=arrays)
         items = wanted(manifest)
         held = {name: of for name, of in manifest.arrays.items() if name.split("/")[0] in items}
-        if held and (difference := _difference(held, _arrays(items))):
+        if difference := _difference(held, _arrays(items)):
             raise UserError(
                 f"{path} does not fit this network: {difference}; use the config and the version "
-                "that wrote it"
+                "that wrote it, or train anew"
             )
         return ocp.load_checkpointables(path, items), manifest.record
     except DamagedError as error:
@@ -338,10 +349,10 @@ def _read(
 
 
 def _without(folder: Path, step: int) -> str:
-    """What is left without a step."""
+    """What is left without a step, which another version, or a mended disk, may yet read."""
     older = last_good(folder, before=step)
     left = "to begin anew" if older is None else f"to go on from step {older}"
-    return f"remove that folder {left}"
+    return f"move that folder away {left}"
 
 
 def _check_writable(folder: Path) -> None:

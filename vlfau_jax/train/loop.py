@@ -6,7 +6,7 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ from vlfau_jax.train.stop import StopSignals
 from vlfau_jax.train.warm_start import load_warm_start
 from vlfau_jax.train.workdir import (
     FINAL_FILE,
-    claim,
+    claimed,
     write_config,
     write_json,
 )
@@ -95,11 +95,16 @@ def _train(
     config = asdict(settings)
     check_same("--config", config)
     check_same("data", experiment.dataset.identity)
-    first_does("claim", lambda: claim(workdir, config, resume=resume, overwrite=overwrite))
+    held, claim = ExitStack(), claimed(workdir, config, resume=resume, overwrite=overwrite)
+    first_does("claim", lambda: held.enter_context(claim))
     check_shared("--workdir", workdir)
     connect(experiment.mesh)
     keep, keep_best = settings.train.keep, settings.train.keep_best
-    with told_with_what_is_left(workdir), Checkpoints(workdir, keep, keep_best) as checkpoints:
+    with (
+        held,
+        told_with_what_is_left(workdir),
+        Checkpoints(workdir, keep, keep_best) as checkpoints,
+    ):
         inference = experiment.inference_record(config)
         run = _Run(experiment, workdir, checkpoints, Clock(), evaluator, inference, stop)
         run.tell_what_is_trained()
@@ -128,16 +133,14 @@ class _Run:
         note(self._how_far)
         check_same("newest checkpoint", self.checkpoints.latest)
         if self.checkpoints.latest is not None:
-            state, record = self.checkpoints.restore(
-                e.abstract, accept=lambda record: self._check_same_data(record["inference"])
-            )
-            self._write_config()
+            state, record = self.checkpoints.restore(e.abstract, accept=self._check_goes_on)
+            config = asdict(e.settings)
+            first_does("config", lambda: write_config(self.workdir, config))
             self._tell(f"going on from step {record['progress']['next_batch']}")
             self.inference["warm_start"] = record["inference"]["warm_start"]
             self.clock = Clock(record["progress"]["seconds"])
             self._tell_of_the_schedule(record["inference"], record["progress"]["next_batch"])
             return state, record["progress"]["next_batch"]
-        self._write_config()
         if beginning is None:
             self._tell("--resume finds no checkpoint; training begins at step 0")
             beginning = _beginning(e)
@@ -146,10 +149,6 @@ class _Run:
         with self.clock("compile"):
             state = e.initial_state(params)
         return state, 0
-
-    def _write_config(self) -> None:
-        config = asdict(self.experiment.settings)
-        first_does("config", lambda: write_config(self.workdir, config))
 
     def _how_far(self) -> str:
         """For the message of a lost process."""
@@ -200,6 +199,16 @@ class _Run:
             "subjects back with data.validation_subjects"
         )
         self._tell(f"train.eval_every={e.settings.train.eval_every} scores the {people}{choice}")
+
+    def _check_goes_on(self, record: Mapping[str, Any]) -> None:
+        """Whether a checkpoint of this record is one of this run, and not beyond its end."""
+        self._check_same_data(record["inference"])
+        done, steps = record["progress"]["next_batch"], self.experiment.settings.train.steps
+        if done > steps:
+            raise UserError(
+                f"--resume: {self.workdir} has {done} steps behind it, train.steps={steps} asks "
+                f"for fewer; give {done} or more, or take another folder"
+            )
 
     def _check_same_data(self, before: Mapping[str, Any]) -> None:
         """`data.data_dir` may move between machines; what it holds may not change."""

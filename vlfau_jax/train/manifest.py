@@ -29,10 +29,12 @@ class Manifest(NamedTuple):
     Attributes:
         record: JSON values, strings for keys.
         arrays: [dtype, shape] of every array by its path; {} in checkpoints of earlier versions.
+        items: names of the trees of arrays, and of what else has a folder.
     """
 
     record: dict[str, Any]
     arrays: dict[str, list[Any]]
+    items: frozenset[str]
 
 
 def write_manifest(
@@ -57,7 +59,8 @@ def read_manifest(folder: Path) -> Manifest:
     for name, (size, digest) in body["files"].items():
         if found := _damage(folder / name, size, digest):
             raise DamagedError(f"is damaged ({name}{found})")
-    return Manifest(body["record"], body.get("arrays", {}))
+    items = frozenset(Path(name).parts[0] for name in body["files"])
+    return Manifest(body["record"], body.get("arrays", {}), items)
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -95,7 +98,9 @@ def _read_body(folder: Path) -> dict[str, Any]:
     try:
         return _parsed((folder / MANIFEST).read_text())
     except FileNotFoundError as error:
-        raise DamagedError(f"has no {MANIFEST}: written by an older version, or damaged") from error
+        raise DamagedError(
+            f"has no {MANIFEST}: written by an earlier version, or damaged"
+        ) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise DamagedError(f"is damaged ({MANIFEST} cannot be read: {reason})") from error

@@ -1,25 +1,35 @@
-"""The folder of a run: who may use it, and what it says about itself."""
+"""The folder of a run: who may use it, and what it says about itself.
+
+While a run goes on its process holds a lock on run.lock, which is left behind and means nothing
+then: the system takes the lock from a process that ends, however it does.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
-from collections.abc import Mapping
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from vlfau_jax.data.folders import written_whole
+from vlfau_jax.data.folders import lock, written_whole
 from vlfau_jax.errors import UserError
 from vlfau_jax.sharding.differences import differences
-from vlfau_jax.train.manifest import what_is_left
+from vlfau_jax.train.manifest import finished_steps, what_is_left
+from vlfau_jax.train.nonfinite import NONFINITE_FILE
 from vlfau_jax.train.writer import EVENTS_FOLDER, METRICS_FILE
 
 CONFIG_FILE = "config.json"
 FINAL_FILE = "final.json"
 CHECKPOINTS = "checkpoints"
+LOCK_FILE = "run.lock"
 
-_RUN = (CONFIG_FILE, FINAL_FILE, METRICS_FILE, EVENTS_FOLDER, CHECKPOINTS)
+_ENDS = (FINAL_FILE, NONFINITE_FILE)  # how a run ended: stale once it goes on
+_RUN = (CONFIG_FILE, METRICS_FILE, EVENTS_FOLDER, CHECKPOINTS, *_ENDS)
 _RESULTS = ("scores.json", "predictions.jsonl", "report.html")  # stale once the run is replaced
 
 # What may differ when a run goes on: how long, how often it reports, and on what machine.
@@ -29,6 +39,7 @@ FREE_KEYS = (
     "train.eval_every",
     "train.checkpoint_every",
     "train.keep",
+    "train.keep_best",
     "train.device_batch",
     "train.skip_steps",
     "model.remat",
@@ -53,22 +64,52 @@ def read_config(workdir: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path} is missing; expected the workdir of `python -m vlfau_jax train`")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(config, dict):
+            raise ValueError(f"line 1 begins a {type(config).__name__}, not an object")
     except ValueError as error:
         raise UserError(f"{path}: damaged, {error}; restore it or train anew") from None
+    return config
 
 
-def claim(workdir: Path, config: Mapping[str, Any], *, resume: bool, overwrite: bool) -> None:
-    """Makes the folder ready for a run of `config`; writes the config, unless one is resumed.
+@contextmanager
+def claimed(
+    workdir: Path, config: Mapping[str, Any], *, resume: bool, overwrite: bool
+) -> Iterator[None]:
+    """Keeps the folder for a run of `config`, and makes it ready.
 
+    Writes the config, unless there is a checkpoint to go on from: that must be found to fit first.
     `overwrite` removes what an earlier run and its evaluation left, and nothing else. `resume` goes
-    on with an earlier run if there is one. Raises UserError where a run is in the way, or where the
-    one to be resumed has another config.
+    on with an earlier run if there is one. Raises UserError where a run goes on here, or is in the
+    way, or where the one to be resumed has another config.
     """
     if resume and overwrite:
         raise UserError("--resume and --overwrite exclude each other; give one")
     if workdir.exists() and not workdir.is_dir():
         raise UserError(f"--workdir={workdir} is a file; give a folder")
+    with _alone(workdir):
+        _make_ready(workdir, config, resume=resume, overwrite=overwrite)
+        yield
+
+
+@contextmanager
+def _alone(workdir: Path) -> Iterator[None]:
+    with _told(workdir):
+        workdir.mkdir(parents=True, exist_ok=True)
+        handle = os.open(workdir / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        other = os.pread(handle, 200, 0).decode(errors="replace")
+        taken = f"a run is going on here ({other}); wait for it or take another folder"
+        lock(handle, workdir, f"--workdir={workdir}: {taken}")
+        with suppress(OSError):  # on a full disk: it serves that message alone
+            os.truncate(handle, 0)
+            os.write(handle, f"process {os.getpid()} on {socket.gethostname()}".encode())
+        yield
+    finally:
+        os.close(handle)
+
+
+def _make_ready(workdir: Path, config: Mapping[str, Any], *, resume: bool, overwrite: bool) -> None:
     found = [name for name in _RUN if (workdir / name).exists()]
     if found and not (resume or overwrite):
         raise UserError(
@@ -79,22 +120,28 @@ def claim(workdir: Path, config: Mapping[str, Any], *, resume: bool, overwrite: 
         _check_same(read_config(workdir), config, workdir)
     elif found and not overwrite:
         raise UserError(f"{workdir} holds {found[0]} but no {CONFIG_FILE}; it cannot be resumed")
-    if overwrite or not (workdir / CONFIG_FILE).exists():
+    if overwrite or not finished_steps(workdir / CHECKPOINTS):
         write_config(workdir, config, instead_of=(*_RUN, *_RESULTS) if overwrite else ())
 
 
 def write_config(
     workdir: Path, config: Mapping[str, Any], instead_of: tuple[str, ...] = ()
 ) -> None:
-    """Writes down what is run from now on, removing final.json and the files named.
+    """Writes down what is run from now on, removing how it ended before and the files named.
 
     A resumed run does so once its checkpoint is found to fit. Raises UserError where it cannot.
     """
-    try:
-        for name in (*instead_of, FINAL_FILE):
+    with _told(workdir):
+        for name in (*instead_of, *_ENDS):
             _remove(workdir / name)
-        workdir.mkdir(parents=True, exist_ok=True)
         write_json(workdir / CONFIG_FILE, config)
+
+
+@contextmanager
+def _told(workdir: Path) -> Iterator[None]:
+    """UserError for what the system refuses before any training."""
+    try:
+        yield
     except OSError as error:
         raise UserError(
             f"--workdir={workdir}: {error.filename or workdir}: {error.strerror}; "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 import socket
 import time
 from collections.abc import Iterator, Mapping
@@ -90,17 +91,17 @@ def _named(path: Path) -> Iterator[None]:
 def _cut(path: Path, last_step: int) -> None:
     if not path.exists():
         return
-    lines = path.read_text(encoding="utf-8").split("\n")
+    lines = path.read_bytes().split(b"\n")
     # A killed run may have left the last line unfinished; it has no newline and is cut too.
     kept = [
         line for number, line in enumerate(lines[:-1], 1) if _step(path, number, line) <= last_step
     ]
     with written_whole(path) as partial:
-        partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        partial.write_bytes(b"".join(line + b"\n" for line in kept))
 
 
-def _step(path: Path, number: int, line: str) -> int:
+def _step(path: Path, number: int, line: bytes) -> int:
     try:
-        return json.loads(line)["step"]
+        return operator.index(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{path}:{number}: not a line of metrics; mend or remove it") from None
