@@ -19,6 +19,7 @@ from vlfau_jax.settings import resolve
 from vlfau_jax.sharding.mesh import MeshOptions
 from vlfau_jax.train import loop
 from vlfau_jax.train.experiment import prepare
+from vlfau_jax.train.stop import StopSignals
 
 FILES = ("faces.png", "labels.png", "cooccurrence.png", "labels.json", "index.html")
 PEOPLE = ("F001", "F002", "F004", "M003", "F024")  # fold 1 tests F004 and M003, F024 is in no fold
@@ -75,7 +76,7 @@ def test_the_faces_are_those_of_trains_first_batches(data_dir, monkeypatch):
 
     monkeypatch.setattr(loop, "train_iterator", record)
     experiment = prepare(_on_one_device(settings(data_dir, validation_subjects=1)))
-    run = loop._Run(experiment, None, None, None, None, {})
+    run = loop._Run(experiment, None, None, None, None, {}, StopSignals())
     with pytest.raises(InterruptedError):
         run.steps(None, 0, None)
     ((_, rows, captions, options), stream) = seen[0]

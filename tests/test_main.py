@@ -200,6 +200,5 @@ def test_no_import_can_swallow_a_signal(tmp_path, number, code, said):
         capture_output=True,
         text=True,
         timeout=60,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert (done.returncode, done.stderr.strip()) == (code, said)

@@ -79,8 +79,6 @@ class Process:
             text=True,
             cwd=Path(__file__).parents[2],
             env=os.environ | {"TMPDIR": str(self.tmp)},
-            # A shell's background job, as this suite may be, is deaf to Ctrl-C and so are its own.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def worker(self) -> int:

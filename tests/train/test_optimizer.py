@@ -178,9 +178,9 @@ def test_what_is_frozen_is_not_in_the_state():
 @pytest.mark.parametrize(
     ("field", "value", "right"),
     [
-        ("learning_rate", float("nan"), "give more than 0"),
-        ("learning_rate", 0.0, "give more than 0"),
-        ("clip_norm", 0.0, "give more than 0"),
+        ("learning_rate", float("nan"), "give a finite number more than 0"),
+        ("learning_rate", 0.0, "give a finite number more than 0"),
+        ("clip_norm", 0.0, "give a finite number more than 0"),
         ("warmup_steps", -1, "give 0 or more"),
         ("captioner_learning_rate", -1.0, "give 0 or more"),
         ("ema_decay", 1.0, "give 0 to below 1"),

@@ -363,10 +363,13 @@ def _check_writable(folder: Path) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    """The first line of the error that began a chain of them."""
+    """The first line of the error that began a chain of them; a long one ends with the cause."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0][:300]}"
+    line = str(error).strip().splitlines()[0]
+    return (
+        f"{type(error).__name__}: {line if len(line) <= 300 else f'{line[:100]} ... {line[-150:]}'}"
+    )
 
 
 def _not_told_again(record: logging.LogRecord) -> bool:
