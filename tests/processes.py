@@ -17,15 +17,25 @@ TIMEOUT = 120  # seconds, after which a process counts as hanging
 
 
 class Process:
-    """`python -m vlfau_jax ARGV...` on so many CPU devices, its output in files of `folder`."""
+    """`python -m vlfau_jax ARGV...` on so many CPU devices, its output in files of `folder`.
 
-    def __init__(self, argv: Sequence[str], devices: int, folder: Path, **env: str) -> None:
+    `program` is what Python runs with ARGV instead.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        devices: int,
+        folder: Path,
+        program: Sequence[str] = ("-m", "tests.member"),
+        **env: str,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         number = len(list(folder.iterdir()))
         self._log = folder / f"{number}.log"
         with self._log.open("w") as log:
             self._popen = subprocess.Popen(
-                [sys.executable, "-m", "tests.member", *argv],
+                [sys.executable, *program, *argv],
                 cwd=ROOT,
                 env=_environment(devices, folder.parent / "xla", env),
                 stdout=log,

@@ -1,17 +1,14 @@
 """What becomes of processes that start badly, are started again, or are stopped for a while."""
 
 import errno
-import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from contextlib import contextmanager
 
 import pytest
 
-from tests.processes import TIMEOUT, free_port
+from tests.processes import TIMEOUT, Process, free_port
 from vlfau_jax.errors import UserError
 from vlfau_jax.sharding.coordinator import answers, reach
 
@@ -45,18 +42,9 @@ class Members:
         self.all = []
 
     def start(self, me, **env):
-        log = self._folder / f"{len(self.all)}.log"
-        kept = {k: v for k, v in os.environ.items() if "proxy" not in k.lower()}
-        with log.open("w") as out:
-            process = subprocess.Popen(
-                [sys.executable, "-c", MEMBER, *self._argv, str(me)],
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                env=kept | {"JAX_PLATFORMS": "cpu"} | env,
-            )
-        process.log = log
-        self.all.append(process)
-        return process
+        argv = [*self._argv, str(me)]
+        self.all.append(Process(argv, 1, self._folder / "logs", ("-c", MEMBER), **env))
+        return self.all[-1]
 
     def wait_for(self, found):
         until = time.monotonic() + TIMEOUT
@@ -65,7 +53,7 @@ class Members:
             time.sleep(0.05)
 
     def joined(self):
-        self.wait_for(lambda: all("joined" in process.log.read_text() for process in self.all))
+        self.wait_for(lambda: all("joined" in process.log for process in self.all))
 
     def listening(self):
         self.wait_for(lambda: answers(self._address, 1.0))
@@ -79,13 +67,12 @@ def members(folder, count, lost_after, action="pass"):
     finally:
         for process in group.all:
             process.kill()
-            process.wait()
 
 
 def end(process):
     """Its exit code and the line that says why; JAX's log may go on around it."""
-    code = process.wait(TIMEOUT)
-    lines = process.log.read_text().splitlines()
+    code = process.wait()
+    lines = process.log.splitlines()
     return code, "".join(line for line in lines if line.startswith(("error: ", "failed: ")))
 
 
@@ -105,7 +92,7 @@ def test_a_process_started_again_by_itself_ends_all_with_one_line(tmp_path):
 def test_an_abort_of_its_own_is_no_interruption(tmp_path):
     with members(tmp_path, 2, 3, "int(me) or __import__('os').abort(); time.sleep(100)") as group:
         first, second = group.start(0), group.start(1)
-        assert first.wait(TIMEOUT) == -signal.SIGABRT
+        assert first.wait() == -signal.SIGABRT
         assert end(second)[0] == 75
 
 
@@ -115,7 +102,7 @@ def test_devices_that_do_not_start_end_all_with_their_reason(tmp_path):
         ends = [end(process) for process in both]
         assert ends[0] == ends[1]
         assert ends[0][0] == 1 and "cannot be started (JAX_PLATFORMS=cuda): " in ends[0][1]
-        assert "Traceback" not in group.all[1].log.read_text()
+        assert "Traceback" not in group.all[1].log
 
 
 def test_all_stopped_for_longer_than_a_lost_process_is_silent_go_on(tmp_path):
@@ -124,7 +111,7 @@ def test_all_stopped_for_longer_than_a_lost_process_is_silent_go_on(tmp_path):
         group.joined()
         for number in (signal.SIGSTOP, signal.SIGCONT):
             for process in both:
-                process.send_signal(number)
+                process.send(number)
             if number == signal.SIGSTOP:
                 time.sleep(4)
         assert [end(process) for process in both] == [(0, "")] * 2
@@ -142,7 +129,7 @@ def test_ctrl_c_ends_a_process_that_waits_for_the_others(tmp_path):
     with members(tmp_path, 2, 60) as group:
         first = group.start(0)
         group.listening()
-        first.send_signal(signal.SIGINT)
+        first.send(signal.SIGINT)
         assert end(first) == (-signal.SIGINT, "")
 
 
@@ -170,7 +157,7 @@ def test_an_environment_that_jax_cannot_use_is_one_line(tmp_path, env, code, sai
     with members(tmp_path, 1, 1) as group:
         process = group.start(0, **env)
         assert end(process)[0] == code
-        lines = process.log.read_text().replace("joined\n", "").splitlines()
+        lines = process.log.replace("joined\n", "").splitlines()
         assert len(lines) == 1 and said in lines[0]
 
 
