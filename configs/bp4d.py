@@ -15,9 +15,9 @@ Expected score: ME-GraphAU reports 65.5 mean F1 over three folds with this backb
 number to reach, not one that this code has reached.
 """
 
+from vlfau_jax.cli.settings import default_config
 from vlfau_jax.errors import UserError
 from vlfau_jax.model.options import SIZES
-from vlfau_jax.settings import default_config
 
 WINDOWS = {"": (224, 7), ",384": (384, 12)}  # suffix -> pixels, cells along a window's side
 

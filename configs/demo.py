@@ -8,8 +8,8 @@ demo_warm_start.py made from other rendered people; `configs/demo.py:scratch` be
 parameters and trains longer.
 """
 
+from vlfau_jax.cli.settings import default_config
 from vlfau_jax.errors import UserError
-from vlfau_jax.settings import default_config
 
 
 def get_config(start="warm"):

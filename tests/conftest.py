@@ -46,7 +46,7 @@ def raw_faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def prepared(raw_faces: Path) -> Path:
     """The raw tree as `prepare` leaves it."""
-    from vlfau_jax.data.prepare import prepare
+    from vlfau_jax.data.prepare.prepare import prepare
 
     prepare("bp4d", raw_faces, raw_faces.parent / "prepared", crop_size=64, workers=0)
     return raw_faces.parent / "prepared"
@@ -57,7 +57,7 @@ def untrained(prepared: Path, run: Path, data: dict | None = None, **changes: ob
 
     `data` are other data options, and `changes` model options other than the tiny network's.
     """
-    from vlfau_jax.settings import resolve
+    from vlfau_jax.cli.settings import resolve
     from vlfau_jax.train.checkpoint import Checkpoints
     from vlfau_jax.train.experiment import prepare
     from vlfau_jax.train.state import initial_state
@@ -125,7 +125,7 @@ def half_workdir(prepared: Path) -> Path:
 @pytest.fixture(scope="session")
 def model_folder(workdir: Path) -> Path:
     """The workdir's network, exported."""
-    from vlfau_jax.export import export
+    from vlfau_jax.inference.export import export
 
     return export(workdir, workdir.parent / "model")
 
@@ -133,6 +133,6 @@ def model_folder(workdir: Path) -> Path:
 @pytest.fixture(scope="session")
 def silent_folder(silent_workdir: Path) -> Path:
     """The silent network, exported."""
-    from vlfau_jax.export import export
+    from vlfau_jax.inference.export import export
 
     return export(silent_workdir, silent_workdir.parent / "silent_model")

@@ -31,7 +31,7 @@ EVERY = 24  # steps between checkpoints: a save must not outlast them, or every 
 LONGEST = 180.0  # seconds that a life may take
 
 CONFIG = """
-from vlfau_jax.settings import default_config
+from vlfau_jax.cli.settings import default_config
 
 def get_config():
     config = default_config()

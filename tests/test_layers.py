@@ -8,24 +8,14 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "vlfau_jax"
 FLOORS = (
-    ("facs", "errors"),
+    ("facs", "errors", "files"),
     ("data",),
     ("model",),
-    ("objectives",),
-    ("sharding",),
+    ("losses", "metrics"),
+    ("sharding", "distributed"),
     ("train",),
-    (
-        "trained",
-        "prediction",
-        "evaluate",
-        "report",
-        "export",
-        "predict",
-        "pretrained",
-        "look",
-        "benchmark",
-    ),
-    ("settings", "keys", "verbs", "__main__"),
+    ("inference", "evaluation", "account", "report"),
+    ("cli", "__main__"),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 

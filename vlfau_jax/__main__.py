@@ -27,8 +27,8 @@ if __name__ == "__main__":  # before the imports, which take seconds
 
 from absl import flags  # noqa: E402
 
+from vlfau_jax.cli.verbs import VERBS, Verb  # noqa: E402
 from vlfau_jax.errors import UserError, outcome  # noqa: E402
-from vlfau_jax.verbs import VERBS, Verb  # noqa: E402
 
 # It advises to install PyTorch, which nothing here needs.
 os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
@@ -75,7 +75,7 @@ def _help(name: str, verb: Verb, fv: flags.FlagValues) -> str:
         lines.append(f"  --{flag_name:<14}{' '.join(flag.help.split())} ({default})")
     lines += ["", EXIT_CODES]
     if "config" in fv:
-        from vlfau_jax.keys import help_on_keys
+        from vlfau_jax.cli.keys import help_on_keys
 
         lines += help_on_keys()
     return "\n".join(lines)
@@ -86,7 +86,7 @@ def _check_config_argument(argument: str) -> None:
 
     `--hardware=FILE` is a file, too.
     """
-    from vlfau_jax.settings import check_key
+    from vlfau_jax.cli.settings import check_key
 
     flag, equals, value = argument.lstrip("-").partition("=")
     if not argument.startswith("-") or flag.partition(".")[0] not in ("config", "hardware"):

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from vlfau_jax.data.prepare import prepare
+from vlfau_jax.data.prepare.prepare import prepare
 
 IMAGES = "Sequences(2D+3D)"
 OPTIONS = {"crop": "none", "crop_size": 32}

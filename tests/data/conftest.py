@@ -8,8 +8,8 @@ import pytest
 
 from tests.data.sets import CROP, coded, write_set
 from tests.data.tree_writers import write_bp4d
-from vlfau_jax.data.dataset import Dataset, open_dataset
-from vlfau_jax.data.options import DataOptions
+from vlfau_jax.data.read.dataset import Dataset, open_dataset
+from vlfau_jax.data.read.options import DataOptions
 from vlfau_jax.facs import BP4D_AUS
 
 

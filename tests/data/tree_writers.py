@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from vlfau_jax.data.integrity import IntegrityReport, SequenceFacts
+from vlfau_jax.data.raw.integrity import IntegrityReport, SequenceFacts
 from vlfau_jax.facs import BP4D_AUS
 
 HEADER = [str(i) for i in range(40)]

@@ -18,12 +18,12 @@ from flax.traverse_util import flatten_dict
 from transformers import SwinConfig, SwinModel
 
 from configs import bp4d
-from vlfau_jax.data.batch import spec
-from vlfau_jax.data.vocabulary import Vocabulary
+from vlfau_jax.cli.settings import resolve
+from vlfau_jax.data.read.batch import spec
+from vlfau_jax.data.text.vocabulary import Vocabulary
 from vlfau_jax.facs import BP4D_AUS
 from vlfau_jax.model.options import SIZES
 from vlfau_jax.model.vlfau import VLFAU
-from vlfau_jax.settings import resolve
 from vlfau_jax.train.state import abstract_params
 
 GOLDENS = Path(__file__).parent / "goldens"

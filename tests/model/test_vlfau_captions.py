@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from vlfau_jax.data.captions import CaptionTables
-from vlfau_jax.data.vocabulary import PAD, Vocabulary
+from vlfau_jax.data.text.captions import CaptionTables
+from vlfau_jax.data.text.vocabulary import PAD, Vocabulary
 from vlfau_jax.facs import ACTION_UNITS
 from vlfau_jax.model.options import ModelOptions
 from vlfau_jax.model.vlfau import VLFAU

@@ -47,7 +47,7 @@ def next_word(logits, tokens, counted):
 
 
 def joint_loss(outputs, batch, class_weights, au_loss):
-    """The terms by name; `batch` as `vlfau_jax.data.batch` has it, in tensors."""
+    """The terms by name; `batch` as `vlfau_jax.data.read.batch` has it, in tensors."""
     known = batch["au_known"] & batch["valid"][:, None]
     labels = (outputs.au_logits, batch["au"], known, class_weights)
     au = {"bce": weighted_bce, "asymmetric": weighted_asymmetric}[au_loss]

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlfau_jax.data.captions import global_description, local_description
-from vlfau_jax.data.statistics import count, phi
+from vlfau_jax.data.read.statistics import count, phi
+from vlfau_jax.data.text.descriptions import global_description, local_description
 from vlfau_jax.facs import ACTION_UNITS, DISFA_AUS
 from vlfau_jax.report import canvas, label_pictures
 from vlfau_jax.report.canvas import Heading, shorten, width, wrap

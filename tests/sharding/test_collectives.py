@@ -13,10 +13,10 @@ from jax.sharding import PartitionSpec as P
 
 from tests.sharding.collectives import KINDS, Instruction, bare, instructions, strays
 from tests.train.conftest import noise_set
-from vlfau_jax.data import dataset
-from vlfau_jax.data.options import DataOptions
+from vlfau_jax.cli.settings import Settings
+from vlfau_jax.data.read import dataset
+from vlfau_jax.data.read.options import DataOptions
 from vlfau_jax.model.options import ModelOptions
-from vlfau_jax.settings import Settings
 from vlfau_jax.sharding.mesh import MeshOptions, make_mesh
 from vlfau_jax.sharding.rules import gathered
 from vlfau_jax.train.experiment import TrainOptions, prepare

@@ -13,11 +13,11 @@ import jax
 import pytest
 
 from configs import bp4d
-from vlfau_jax.data.batch import spec
-from vlfau_jax.data.vocabulary import Vocabulary
+from vlfau_jax.cli.settings import resolve
+from vlfau_jax.data.read.batch import spec
+from vlfau_jax.data.text.vocabulary import Vocabulary
 from vlfau_jax.facs import BP4D_AUS
 from vlfau_jax.model.vlfau import VLFAU
-from vlfau_jax.settings import resolve
 from vlfau_jax.sharding.mesh import MeshOptions, make_mesh
 from vlfau_jax.train.optimizer import make_optimizer, make_schedule
 from vlfau_jax.train.state import abstract_state

@@ -5,7 +5,7 @@ from flax import linen as nn
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from vlfau_jax.data.batch import spec
+from vlfau_jax.data.read.batch import spec
 from vlfau_jax.model.axes import LOGICAL_AXES
 from vlfau_jax.model.options import ModelOptions
 from vlfau_jax.model.vlfau import VLFAU

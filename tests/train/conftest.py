@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from tests.data.sets import CODED
-from vlfau_jax.data import dataset
-from vlfau_jax.data.options import DataOptions
-from vlfau_jax.data.prepared_set import PreparedSet
+from vlfau_jax.cli.settings import Settings
+from vlfau_jax.data.read import dataset
+from vlfau_jax.data.read.options import DataOptions
+from vlfau_jax.data.read.prepared_set import PreparedSet
+from vlfau_jax.losses.joint import ObjectiveOptions
 from vlfau_jax.model.options import ModelOptions
-from vlfau_jax.objectives.losses import ObjectiveOptions
-from vlfau_jax.settings import Settings
 from vlfau_jax.sharding.mesh import MeshOptions
 from vlfau_jax.train.experiment import TrainOptions
 from vlfau_jax.train.optimizer import OptimizerOptions

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tests.train.conftest import noise_set
-from vlfau_jax.data import dataset
-from vlfau_jax.data.dataset import join
+from vlfau_jax.data.read import dataset
+from vlfau_jax.data.read.dataset import join
 from vlfau_jax.errors import UserError
 from vlfau_jax.train.experiment import prepare
 

@@ -6,7 +6,7 @@ import typing
 
 import pytest
 
-from vlfau_jax.settings import Settings
+from vlfau_jax.cli.settings import Settings
 from vlfau_jax.sharding.mesh import MeshOptions
 from vlfau_jax.train.loop import train
 

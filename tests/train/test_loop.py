@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.train.conftest import SUBJECTS, noise_set
-from vlfau_jax.data import dataset
+from vlfau_jax.data.read import dataset
 from vlfau_jax.errors import Interrupted, RunError, UserError
 from vlfau_jax.train.checkpoint import Checkpoints, load_inference, params_digest
 from vlfau_jax.train.experiment import Experiment, prepare

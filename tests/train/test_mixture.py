@@ -8,10 +8,10 @@ import jax
 import numpy as np
 import pytest
 
-from vlfau_jax.data import batch as batches
-from vlfau_jax.data.pipeline import train_iterator
+from vlfau_jax.data.read import batch as batches
+from vlfau_jax.data.read.pipeline import train_iterator
 from vlfau_jax.errors import UserError
-from vlfau_jax.objectives.losses import class_weights
+from vlfau_jax.losses.joint import class_weights
 from vlfau_jax.sharding.arrays import shard_batch
 from vlfau_jax.train.checkpoint import load_inference
 from vlfau_jax.train.experiment import prepare

@@ -6,7 +6,7 @@ import pytest
 from flax import linen as nn
 from flax.traverse_util import flatten_dict
 
-from vlfau_jax.data.batch import spec
+from vlfau_jax.data.read.batch import spec
 from vlfau_jax.errors import UserError
 from vlfau_jax.model.options import ModelOptions
 from vlfau_jax.model.swin import stack_blocks, unstack_blocks

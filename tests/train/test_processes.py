@@ -12,7 +12,7 @@ import pytest
 from tests.data.sets import coded, write_set
 from tests.processes import TIMEOUT, free_port, run, together
 from vlfau_jax.__main__ import main
-from vlfau_jax.sharding.coordinator import several
+from vlfau_jax.distributed.coordinator import several
 from vlfau_jax.train.checkpoint import load_inference, params_digest
 
 STEPS = 12  # more than the faults below leave time for
@@ -195,7 +195,7 @@ def test_the_first_process_lost_in_what_others_wait_for(call):
     """The others wait for its word without a limit of their own: the end comes from elsewhere."""
     code = f"""
 import os, signal, sys
-from vlfau_jax.sharding.processes import check_same, first_does, is_first, joined
+from vlfau_jax.distributed.processes import check_same, first_does, is_first, joined
 end = lambda: is_first() and os.kill(os.getpid(), signal.SIGKILL)
 with joined(sys.argv[1], 2, int(sys.argv[2]), lost_after=30, preemptible=True):
     {call}

@@ -9,17 +9,12 @@ import numpy as np
 import pytest
 
 from tests.train.conftest import noise_set
-from vlfau_jax.data.dataset import join
-from vlfau_jax.data.options import DataOptions
+from vlfau_jax.data.read.dataset import join
+from vlfau_jax.data.read.options import DataOptions
 from vlfau_jax.errors import UserError
 from vlfau_jax.facs import BP4D_AUS
-from vlfau_jax.train.provenance import (
-    check_provenance,
-    file_digest,
-    provenance,
-    seen_before,
-    seen_people,
-)
+from vlfau_jax.files import file_digest
+from vlfau_jax.train.provenance import check_provenance, provenance, seen_before, seen_people
 from vlfau_jax.train.warm_start import save_warm_start
 
 WORDS = ("<pad>", "brow")

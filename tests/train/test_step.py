@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from vlfau_jax.data import batch as batches
+from vlfau_jax.data.read import batch as batches
 from vlfau_jax.sharding.arrays import shard_batch
 from vlfau_jax.sharding.mesh import MeshOptions
 from vlfau_jax.train.experiment import prepare

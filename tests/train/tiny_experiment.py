@@ -1,6 +1,6 @@
 """The experiment that tests start as real processes: a network of 20,000 parameters, --config."""
 
-from vlfau_jax.settings import default_config
+from vlfau_jax.cli.settings import default_config
 
 
 def get_config():

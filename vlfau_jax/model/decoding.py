@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from vlfau_jax.data.vocabulary import END, PAD, START, UNK
+from vlfau_jax.data.text.vocabulary import END, PAD, START, UNK
 from vlfau_jax.model.captioner import Decoder, State
 
 UNSPOKEN = (PAD, START, UNK)  # tokens that are no words

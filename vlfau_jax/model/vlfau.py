@@ -8,7 +8,7 @@ from flax import linen as nn
 from flax import struct
 from jax import Array
 
-from vlfau_jax.data.vocabulary import PAD, START
+from vlfau_jax.data.text.vocabulary import PAD, START
 from vlfau_jax.model.captioner import Captioner
 from vlfau_jax.model.decoding import Spoken, search
 from vlfau_jax.model.fusion import MultiScaleCombination

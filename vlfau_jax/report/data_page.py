@@ -18,7 +18,7 @@ def render_data(
 
     Args:
         heading: what the pictures have above them, too.
-        record: what labels.json holds (look.py).
+        record: what labels.json holds (report/training_data.py).
         pictures: title and file name of each.
     """
     notes = ([heading.note] if heading.note else []) + list(record["warnings"])

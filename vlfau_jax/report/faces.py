@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 
 from vlfau_jax.facs import ACTION_UNITS
-from vlfau_jax.objectives.caption_metrics import stated
-from vlfau_jax.prediction import Prediction
+from vlfau_jax.inference.prediction import Prediction
+from vlfau_jax.metrics.statements import stated
 
 MAPS_PER_FACE = 5
 

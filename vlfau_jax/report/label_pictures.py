@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from vlfau_jax.data.statistics import LabelCounts
+from vlfau_jax.data.read.statistics import LabelCounts
 from vlfau_jax.facs import ACTION_UNITS
 from vlfau_jax.report.canvas import (
     ACCENT,

@@ -201,7 +201,7 @@ def render(
     """The page as HTML.
 
     Args:
-        scores: what scores.json holds (evaluate.py).
+        scores: what scores.json holds (evaluation/evaluate.py).
         records: the lines of metrics.jsonl, in order.
         faces: the faces to show, in order.
     """

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from vlfau_jax.data.batch import Batch
+from vlfau_jax.data.read.batch import Batch
 from vlfau_jax.errors import UserError
 
 BATCH_AXES = ("data", "fsdp")

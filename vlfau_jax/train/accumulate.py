@@ -5,7 +5,7 @@ With T_t the total of a loss term t and W_t its weight, both sums over the batch
     L = sum_t lambda_t T_t / W_t,    T_t = sum_j T_tj over the parts j
 
 so that its gradient is the sum of the parts' gradients of sum_t lambda_t T_tj / W_t. W_t depends on
-labels and masks alone (`losses.joint_weights`) and is known before the first part. Dice is a ratio
+labels and masks alone (`joint_weights`) and is known before the first part. Dice is a ratio
 of sums over the batch, no sum over rows: a first pass without gradients gathers the logits z [b, n]
 of the whole batch, and with g = d T_dice / d z there, T_dice,j stands for sum(g_j z_j), which has
 the same gradient.

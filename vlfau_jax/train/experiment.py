@@ -11,18 +11,18 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from vlfau_jax.data.batch import Spec, spec
-from vlfau_jax.data.captions import CaptionTables
-from vlfau_jax.data.dataset import Dataset, open_dataset
-from vlfau_jax.data.folds import Split
-from vlfau_jax.data.options import DataOptions
-from vlfau_jax.data.protocol import protocol
-from vlfau_jax.data.sampling import row_weights
-from vlfau_jax.data.vocabulary import Vocabulary
+from vlfau_jax.data.read.batch import Spec, spec
+from vlfau_jax.data.read.dataset import Dataset, open_dataset
+from vlfau_jax.data.read.folds import Split
+from vlfau_jax.data.read.options import DataOptions
+from vlfau_jax.data.read.protocol import protocol
+from vlfau_jax.data.read.sampling import row_weights
+from vlfau_jax.data.text.captions import CaptionTables
+from vlfau_jax.data.text.vocabulary import Vocabulary
 from vlfau_jax.errors import UserError
+from vlfau_jax.losses.joint import ObjectiveOptions, class_weights
 from vlfau_jax.model.options import ModelOptions
 from vlfau_jax.model.vlfau import IMAGE_MEAN, IMAGE_STD, VLFAU
-from vlfau_jax.objectives.losses import ObjectiveOptions, class_weights
 from vlfau_jax.sharding.arrays import BATCH_AXES, check_batch_size
 from vlfau_jax.sharding.mesh import MeshOptions, make_mesh
 from vlfau_jax.train.accumulate import micro_batches
@@ -85,7 +85,7 @@ class TrainOptions:
 
 
 class Settings(Protocol):
-    """What this floor needs to know of an experiment; `vlfau_jax.settings` makes one."""
+    """What this floor needs to know of an experiment; `vlfau_jax.cli.settings` makes one."""
 
     seed: int
     data: DataOptions

@@ -13,11 +13,9 @@ from typing import Any
 
 import jax
 
-from vlfau_jax.data.pipeline import train_iterator
-from vlfau_jax.errors import RunError, UserError
-from vlfau_jax.sharding.agreement import check_shared, connect, meet
-from vlfau_jax.sharding.arrays import fetch, local_rows, shard_batch
-from vlfau_jax.sharding.processes import (
+from vlfau_jax.data.read.pipeline import train_iterator
+from vlfau_jax.distributed.agreement import check_shared, connect, meet
+from vlfau_jax.distributed.processes import (
     AGAIN,
     asked_to_end,
     check_same,
@@ -25,12 +23,15 @@ from vlfau_jax.sharding.processes import (
     is_first,
     note,
 )
+from vlfau_jax.errors import RunError, UserError
+from vlfau_jax.files import file_digest
+from vlfau_jax.sharding.arrays import fetch, local_rows, shard_batch
 from vlfau_jax.train.checkpoint import Checkpoints, params_digest, told_with_what_is_left
 from vlfau_jax.train.clock import Clock
 from vlfau_jax.train.experiment import Experiment, Settings, TrainOptions, prepare
 from vlfau_jax.train.nonfinite import NONFINITE_FILE, NonFiniteError, advice, name_faces, shown
 from vlfau_jax.train.progress import Progress
-from vlfau_jax.train.provenance import check_provenance, file_digest, seen_people
+from vlfau_jax.train.provenance import check_provenance, seen_people
 from vlfau_jax.train.state import TrainState
 from vlfau_jax.train.step import TrainStep, abstract_batch
 from vlfau_jax.train.stop import StopSignals
@@ -61,9 +62,9 @@ def train(
     """Trains an experiment in `workdir` and returns what final.json says.
 
     Args:
-        settings: the experiment (a dataclass, see `vlfau_jax.settings.Settings`).
+        settings: the experiment (a dataclass, see `vlfau_jax.cli.settings.Settings`).
         workdir: gets config.json, checkpoints/, metrics.jsonl, tensorboard/ and final.json. Several
-            processes (sharding/processes.py) need it, and the data set, on a file system that they
+            processes (`distributed`) need it, and the data set, on a file system that they
             share; only the first of them writes anything but its part of the checkpoints.
         resume: goes on from the newest checkpoint, if there is one.
         overwrite: removes an earlier run first.

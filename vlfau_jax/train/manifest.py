@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vlfau_jax.data.folders import written_whole
+from vlfau_jax.files import file_digest, written_whole
 
 MANIFEST = "manifest.json"
 
@@ -127,9 +127,7 @@ def _damage(path: Path, size: int, digest: str) -> str | None:
 
 
 def _digest(path: Path) -> tuple[int, str]:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return file.tell(), digest
+    return path.stat().st_size, file_digest(path)
 
 
 def _digest_of_json(value: Any) -> str:

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 from safetensors import SafetensorError, safe_open
 
-from vlfau_jax.data.dataset import Dataset
+from vlfau_jax.data.read.dataset import Dataset
 from vlfau_jax.errors import UserError
+from vlfau_jax.files import file_digest
 
 
 class Seen(NamedTuple):
@@ -112,12 +113,6 @@ def seen_before(record: Mapping[str, Any] | None) -> tuple[Seen, ...]:
             f"put it back (sha256 {record['sha256'][:12]}), or train the run again"
         )
     return _people_of(_read_note(path), path)
-
-
-def file_digest(path: Path) -> str:
-    """sha256 hex of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_note(path: Path) -> dict[str, str]:

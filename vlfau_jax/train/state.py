@@ -16,7 +16,7 @@ from flax import struct
 from jax import Array
 from jax.sharding import Mesh
 
-from vlfau_jax.data.batch import Spec
+from vlfau_jax.data.read.batch import Spec
 from vlfau_jax.model.vlfau import VLFAU
 from vlfau_jax.sharding.arrays import replicated
 from vlfau_jax.sharding.rules import parameter_shardings

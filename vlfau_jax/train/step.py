@@ -13,8 +13,7 @@ import optax
 from jax import Array
 from jax.sharding import Mesh
 
-from vlfau_jax.model.vlfau import VLFAU, normalise
-from vlfau_jax.objectives.losses import (
+from vlfau_jax.losses.joint import (
     ObjectiveOptions,
     Term,
     Whole,
@@ -23,6 +22,7 @@ from vlfau_jax.objectives.losses import (
     joint_weights,
     total,
 )
+from vlfau_jax.model.vlfau import VLFAU, normalise
 from vlfau_jax.sharding.arrays import batch_sharding, replicated
 from vlfau_jax.sharding.rules import gathered
 from vlfau_jax.train.accumulate import joined, parted, summed
@@ -216,7 +216,7 @@ def averaged(ema: Any, params: Any, decay: float, taken: Array) -> Any:
 
 
 def abstract_batch(of: dict[str, tuple], mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
-    """A global batch without its values, as `data.batch.spec` describes it."""
+    """A global batch without its values, as `data.read.batch.spec` describes it."""
     sharding = batch_sharding(mesh)
     return {
         key: jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)

@@ -16,10 +16,10 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from vlfau_jax.data.folders import written_whole
+from vlfau_jax.distributed.processes import is_first
 from vlfau_jax.errors import UserError
+from vlfau_jax.files import written_whole
 from vlfau_jax.model.swin import laid_out_like, looped_shapes
-from vlfau_jax.sharding.processes import is_first
 
 
 def save_warm_start(

@@ -16,9 +16,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from vlfau_jax.data.folders import lock, written_whole
+from vlfau_jax.distributed.differences import differences
 from vlfau_jax.errors import UserError
-from vlfau_jax.sharding.differences import differences
+from vlfau_jax.files import lock, written_whole
 from vlfau_jax.train.manifest import finished_steps, what_is_left
 from vlfau_jax.train.nonfinite import NONFINITE_FILE
 from vlfau_jax.train.writer import EVENTS_FOLDER, METRICS_FILE

@@ -15,8 +15,8 @@ from tensorboardX.proto import event_pb2
 from tensorboardX.record_writer import RecordWriter
 from tensorboardX.summary import scalar
 
-from vlfau_jax.data.folders import written_whole
 from vlfau_jax.errors import UserError
+from vlfau_jax.files import written_whole
 
 METRICS_FILE = "metrics.jsonl"
 EVENTS_FOLDER = "tensorboard"

@@ -12,7 +12,9 @@ import cv2
 import numpy as np
 import pytest
 
-from vlfau_jax.data.folds import PARTS
+from vlfau_jax.data.raw.folder import index_folder
+from vlfau_jax.data.raw.listing import SYNTHETIC_MARK
+from vlfau_jax.data.read.folds import PARTS
 from vlfau_jax.data.synthetic import writers
 from vlfau_jax.data.synthetic.renderer import RENDERED_AUS
 from vlfau_jax.data.synthetic.writers import (
@@ -22,8 +24,6 @@ from vlfau_jax.data.synthetic.writers import (
     write_disfa,
     write_folder,
 )
-from vlfau_jax.data.trees.folder import index_folder
-from vlfau_jax.data.trees.listing import SYNTHETIC_MARK
 from vlfau_jax.errors import RunError, UserError
 
 BP4D_AUS = (1, 2, 4, 6, 7, 10, 12, 14, 15, 17, 23, 24)

@@ -17,13 +17,13 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from vlfau_jax.data.folders import absolute_folder
+from vlfau_jax.data.raw.listing import SYNTHETIC_MARK
 from vlfau_jax.data.synthetic.dynamics import Behaviour
 from vlfau_jax.data.synthetic.scenes import Sequence as Scene
 from vlfau_jax.data.synthetic.scenes import draw_sequence
-from vlfau_jax.data.trees.listing import SYNTHETIC_MARK
 from vlfau_jax.data.workers import Workers
 from vlfau_jax.errors import UserError
+from vlfau_jax.files import absolute_folder
 
 GENERATOR = "vlfau_jax embedded faces"
 VERSION = 1

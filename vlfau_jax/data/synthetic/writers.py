@@ -1,6 +1,6 @@
 """Raw trees of rendered faces, with traps of the kind a licence holder meets.
 
-Three layouts: BP4D's, DISFA's, and `folder`, a data set of one's own (trees/folder.py).
+Three layouts: BP4D's, DISFA's, and `folder`, a data set of one's own (raw/folder.py).
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from vlfau_jax.data.expected import BP4D_RUNS
-from vlfau_jax.data.folds import PARTS
-from vlfau_jax.data.frames import encode_jpeg
+from vlfau_jax.data.raw.bp4d import INTENSITY, INTENSITY_AUS, OCCURRENCE, SEQUENCES
+from vlfau_jax.data.raw.folder import TABLE
+from vlfau_jax.data.raw.frames import encode_jpeg
+from vlfau_jax.data.raw.published import BP4D_RUNS
+from vlfau_jax.data.read.folds import PARTS
 from vlfau_jax.data.synthetic.dynamics import BP4D_BEHAVIOUR, DISFA_BEHAVIOUR, raised
 from vlfau_jax.data.synthetic.identity import draw_identity
 from vlfau_jax.data.synthetic.jobs import (
@@ -31,13 +33,6 @@ from vlfau_jax.data.synthetic.jobs import (
 )
 from vlfau_jax.data.synthetic.renderer import RENDERED_AUS
 from vlfau_jax.data.synthetic.scenes import Sequence as Scene
-from vlfau_jax.data.trees.bp4d import (
-    INTENSITY,
-    INTENSITY_AUS,
-    OCCURRENCE,
-    SEQUENCES,
-)
-from vlfau_jax.data.trees.folder import TABLE
 from vlfau_jax.errors import UserError
 from vlfau_jax.facs import BP4D_AUS
 

@@ -1,0 +1,138 @@
+import re
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vlfau_jax.data.read.transforms import augment, resize
+from vlfau_jax.data.text.descriptions import vocabulary_texts
+
+STILL = {"min_area": 1, "flip": False, "jitter": 0}
+EFFECTS = {"min_area": 0.5, "flip": True, "jitter": 0.4}
+
+
+@pytest.fixture
+def picture(rng) -> np.ndarray:
+    return cv2.GaussianBlur(rng.integers(0, 256, (128, 128, 3), np.uint8), (0, 0), 4)
+
+
+@pytest.mark.parametrize("size", [20, 31, 32, 64, 100, 128, 200])
+def test_resize_is_close_to_the_area_average(picture, size):
+    out = resize(picture, size)
+    assert out.shape == (size, size, 3) and out.dtype == np.uint8
+    method = cv2.INTER_AREA if size < 128 else cv2.INTER_LINEAR
+    exact = cv2.resize(picture, (size, size), interpolation=method)
+    assert np.abs(out.astype(int) - exact).mean() < 2
+
+
+def test_augment_without_effects_is_a_resize(picture, rng):
+    out = augment(picture, 50, rng, min_area=1, flip=False, jitter=0)
+    assert np.array_equal(out, resize(picture, 50))
+
+
+def test_flip_mirrors_about_half(picture, rng):
+    plain = resize(picture, 50)
+    outs = [augment(picture, 50, rng, min_area=1, flip=True, jitter=0) for _ in range(40)]
+    mirrored = [np.array_equal(out, plain[:, ::-1]) for out in outs]
+    assert all(m or np.array_equal(out, plain) for m, out in zip(mirrored, outs, strict=True))
+    assert 8 <= sum(mirrored) <= 32
+
+
+def test_crops_stay_inside_and_keep_the_smallest_area(rng):
+    """On a ramp of columns, the span of values says how wide the crop was."""
+    ramp = np.repeat(np.arange(128, dtype=np.uint8)[None, :, None], 128, 0).repeat(3, 2)
+    spans = []
+    for _ in range(60):
+        out = augment(ramp, 64, rng, min_area=0.5, flip=False, jitter=0)
+        spans.append((int(out.max()) - int(out.min()) + 1) / 128)
+    assert min(spans) > np.sqrt(0.5) - 0.05 and max(spans) > 0.9 and np.std(spans) > 0.02
+
+
+def test_jitter_changes_colour_within_bounds(picture, rng):
+    plain = resize(picture, 64).astype(float)
+    outs = [
+        augment(picture, 64, rng, min_area=1, flip=False, jitter=0.4).astype(float)
+        for _ in range(40)
+    ]
+    brightness = np.array([out.mean() / plain.mean() for out in outs])
+    assert 0.55 < brightness.min() < 0.85 and 1.15 < brightness.max() < 1.45
+    contrast = np.array([out.std() / plain.std() for out in outs])
+    assert contrast.min() < 0.8 and contrast.max() > 1.2
+
+
+def test_jitter_of_grey_stays_grey(rng):
+    grey = np.full((32, 32, 3), 90, np.uint8)
+    out = augment(grey, 32, rng, min_area=1, flip=False, jitter=0.4)
+    assert np.ptp(out.astype(int).reshape(-1, 3), axis=1).max() <= 1
+
+
+def test_same_numbers_same_view(picture):
+    views = [
+        augment(picture, 40, np.random.default_rng(5), min_area=0.5, flip=True, jitter=0.4)
+        for _ in range(2)
+    ]
+    assert np.array_equal(*views)
+
+
+def test_no_caption_says_left_or_right():
+    """A mirrored face keeps its captions only because none of them has a side."""
+    sided = [text for text in vocabulary_texts() if re.search(r"\b(left|right)\b", text.lower())]
+    assert not sided, f"augment mirrors faces: swap the sides of {sided} with the flip, or say both"
+
+
+def erased_box(image: np.ndarray, fill: np.ndarray) -> tuple[int, int, int, int]:
+    """Top, bottom, left, right (exclusive) of what has the colour `fill`; it must be all of it."""
+    rows, columns = np.nonzero((image == fill).all(-1))
+    top, bottom, left, right = rows.min(), rows.max() + 1, columns.min(), columns.max() + 1
+    assert (image[top:bottom, left:right] == fill).all()
+    return top, bottom, left, right
+
+
+def test_erasing_hides_one_rectangle_of_the_right_sizes(rng):
+    """Stripes of two colours never hold their own mean, so that what has it was erased."""
+    picture = np.zeros((96, 96, 3), np.uint8)
+    picture[::2] = (200, 100, 40)
+    fill = np.array([100, 50, 20])
+    shares, aspects, middles = [], [], []
+    for _ in range(300):
+        out = augment(picture, 96, rng, **STILL, erasing=1.0)
+        top, bottom, left, right = erased_box(out, fill)
+        outside = np.ones((96, 96), bool)
+        outside[top:bottom, left:right] = False
+        assert np.array_equal(out[outside], picture[outside])
+        shares.append((bottom - top) * (right - left) / 96**2)
+        aspects.append((bottom - top) / (right - left))
+        middles.append(((top + bottom) / 2, (left + right) / 2))
+    assert 0.018 < min(shares) < 0.03 and 0.18 < max(shares) < 0.205
+    assert 0.27 < min(aspects) < 0.4 and 2.5 < max(aspects) < 3.6
+    assert abs(np.log(aspects).mean()) < 0.1  # upright as often as lying
+    assert np.abs(np.mean(middles, 0) - 48).max() < 4 and np.std(middles, 0).min() > 10
+    assert picture[::2].min() == 40 and not picture[1::2].any()  # the given picture is not painted
+
+
+def test_erasing_has_its_probability_and_leaves_the_rest_alone(picture):
+    """The numbers for erasing are drawn last: what is not erased is bit-identical without it."""
+    erased = 0
+    for seed in range(200):
+        views = [
+            augment(picture, 40, np.random.default_rng(seed), **EFFECTS, erasing=erasing)
+            for erasing in (0.0, 0.25, 1.0)
+        ]
+        changed = (views[0] != views[2]).any(-1)
+        assert changed.mean() <= 0.21
+        assert np.array_equal(views[1], views[0]) or np.array_equal(views[1], views[2])
+        erased += not np.array_equal(views[1], views[0])
+    assert 30 <= erased <= 70
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(16, 70), st.integers(16, 70), st.integers(0, 2**32), st.floats(0.05, 1))
+def test_any_sizes_give_a_whole_picture(height, size, seed, min_area):
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 256, (height, height, 3), np.uint8)
+    before = image.copy()
+    out = augment(image, size, rng, min_area=min_area, flip=True, jitter=0.4, erasing=1.0)
+    assert out.shape == (size, size, 3) and out.dtype == np.uint8 and out.flags.c_contiguous
+    assert np.array_equal(image, before)

@@ -1,0 +1,103 @@
+import numpy as np
+import pytest
+
+from vlfau_jax.data.text.captions import CaptionTables
+from vlfau_jax.data.text.descriptions import global_description, local_description, noun_of
+from vlfau_jax.data.text.vocabulary import START, Vocabulary
+from vlfau_jax.facs import ACTION_UNITS, BP4D_AUS, DISFA_AUS
+
+
+def test_global_description_of_the_papers_example():
+    active = [0, 1, 0, 1, 0, 0, 0, 1, 1, 0, 0, 1]
+    assert global_description(BP4D_AUS, active, "man") == (
+        "a man raises outer brow, raises cheek, dimples, depresses lip corner and presses lips."
+    )
+
+
+@pytest.mark.parametrize(
+    ("active", "sentence"),
+    [
+        ([0, 0, 0], "a woman shows no action unit."),
+        ([0, 1, 0], "a woman dimples."),
+        ([1, 0, 1], "a woman raises inner brow and drops jaw."),
+    ],
+)
+def test_global_description_of_few_units(active, sentence):
+    assert global_description((1, 14, 26), active, "woman") == sentence
+
+
+def test_global_description_needs_one_state_per_unit():
+    with pytest.raises(ValueError):
+        global_description((1, 2), [True], "man")
+
+
+@pytest.mark.parametrize(
+    ("subject", "noun"), [("F023", "woman"), ("M001", "man"), ("SN001", "person"), ("F1", "person")]
+)
+def test_noun_of_subject(subject, noun):
+    assert noun_of(subject) == noun
+
+
+@pytest.mark.parametrize(
+    ("subject", "sex", "noun"),
+    [("anna", "female", "woman"), ("F1", "male", "man"), ("M001", "female", "woman")],
+)
+def test_the_data_sets_word_comes_before_the_id(subject, sex, noun):
+    assert noun_of(subject, sex) == noun
+
+
+@pytest.mark.parametrize("aus", [BP4D_AUS, DISFA_AUS, (12,)])
+def test_table_rows_spell_the_descriptions(aus, rng):
+    vocabulary = Vocabulary.build()
+    tables = CaptionTables(aus, vocabulary)
+    longest_local = longest_global = 0
+    for states in (np.zeros(len(aus)), np.ones(len(aus)), rng.integers(0, 2, len(aus))):
+        au = states.astype(np.float32)
+        local = tables.local_tokens(au, np.ones(len(aus), bool))
+        assert local.shape == (len(aus), tables.local_length) and local.dtype == np.int32
+        for row, unit, on in zip(local, aus, states, strict=True):
+            assert vocabulary.decode(row) == local_description(unit, bool(on))
+        for noun in ("man", "woman", "person"):
+            row = tables.global_tokens(au, np.ones(len(aus), bool), noun)
+            assert row.shape == (tables.global_length,) and row.dtype == np.int32
+            assert vocabulary.decode(row) == global_description(aus, states, noun)
+            longest_global = max(longest_global, np.count_nonzero(row))
+        longest_local = max(longest_local, np.count_nonzero(local, axis=1).max())
+    assert longest_local == tables.local_length
+    assert longest_global == tables.global_length
+
+
+def test_unknown_units_are_not_spoken_of():
+    tables = CaptionTables(BP4D_AUS, Vocabulary.build())
+    known = np.ones(12, bool)
+    known[3] = False
+    local = tables.local_tokens(np.ones(12), known)
+    assert not local[3].any() and (local[known, 0] == START).all()
+    assert not tables.global_tokens(np.ones(12), known, "man").any()
+
+
+def test_units_that_the_data_set_does_not_code_are_passed_over():
+    vocabulary = Vocabulary.build()
+    tables = CaptionTables((1, 4, 12), vocabulary)
+    coded = np.array([True, False, True])
+    known = coded.copy()
+    row = tables.global_tokens(np.array([1, 0, 1]), known, "man", coded)
+    assert vocabulary.decode(row) == global_description((1, 12), [True, True], "man")
+    row = tables.global_tokens(np.array([0, 0, 0]), known, "man", coded)
+    assert vocabulary.decode(row) == "a man shows no action unit."
+    # A label that is missing among those that are coded silences the whole row.
+    assert not tables.global_tokens(np.array([1, 0, 0]), known & [1, 1, 0], "man", coded).any()
+    assert not tables.global_tokens(np.array([1, 0, 1]), known, "man").any()
+    assert not tables.global_tokens(np.zeros(3), np.zeros(3, bool), "man", np.zeros(3, bool)).any()
+
+
+def test_rows_handed_out_are_the_callers_own():
+    tables = CaptionTables((1, 2), Vocabulary.build())
+    for tokens in (tables.global_tokens, lambda au, known, _: tables.local_tokens(au, known)):
+        tokens(np.ones(2), np.ones(2, bool), "man")[:] = 0
+        assert tokens(np.ones(2), np.ones(2, bool), "man").any()
+
+
+def test_every_unit_has_both_descriptions():
+    for au in ACTION_UNITS:
+        assert local_description(au, True) != local_description(au, False)

@@ -1,0 +1,147 @@
+"""Several real processes see to it that they have the same before them, and meet before they talk.
+
+Each stands in a folder of its own, which /proc/self/cwd names: one path, as on two machines.
+"""
+
+import json
+import re
+from dataclasses import asdict
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from tests.data.sets import coded, write_set
+from tests.processes import ROOT, Process, free_port
+from tests.train.conftest import noise_set
+from vlfau_jax.distributed import processes
+from vlfau_jax.errors import UserError
+from vlfau_jax.evaluation import evaluate as evaluation
+from vlfau_jax.train.loop import train
+
+CODE = """
+import os, sys
+sys.modules["torch"] = None
+from vlfau_jax.__main__ import main
+from vlfau_jax.sharding import agreement
+agreement._DELAY = 1.0
+os.chdir(sys.argv[1])
+sys.exit(main(sys.argv[2:]))
+"""
+HERE = "/proc/self/cwd"
+TRAIN = [
+    "train",
+    f"--config={ROOT}/tests/train/tiny_experiment.py",
+    "--config.train.steps=2",
+    "--config.train.eval_every=2",
+    "--config.train.checkpoint_every=1",
+    "--config.model.local_captions=False",
+    "--config.model.global_captions=False",
+]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """A folder with a prepared set."""
+    base = tmp_path_factory.mktemp("together")
+    people = coded(np.random.default_rng(0), "bp4d", ("F001", "F003", "M001", "M003"), 3)
+    write_set(base / "data", "bp4d", people)
+    return base
+
+
+@pytest.fixture(scope="module")
+def trained(base):
+    """A workdir of two processes on four devices, and what they told."""
+    mesh = [f"--config.mesh.{axis}=2" for axis in ("data", "fsdp")]
+    argv = [*TRAIN, f"--workdir={base / 'run'}", f"--config.data.data_dir={base / 'data'}", *mesh]
+    codes, logs = both([argv, argv], [base, base], 2)
+    assert codes == [0, 0], logs
+    return base / "run", logs
+
+
+def both(argvs, folders, devices):
+    """Exit codes and logs of two processes, each with its own flags in its own folder."""
+    address, started = f"127.0.0.1:{free_port()}", []
+    try:
+        for k, (argv, folder) in enumerate(zip(argvs, folders, strict=True)):
+            flags = [f"--coordinator={address}", "--processes=2", f"--process={k}"]
+            program = ("-c", CODE, str(folder))
+            started.append(Process([*argv, *flags], devices, folder / "logs", program))
+        return [process.wait() for process in started], [process.log for process in started]
+    finally:
+        for process in started:
+            process.kill()
+
+
+def last(log):
+    return log.strip().splitlines()[-1]
+
+
+def test_a_workdir_that_not_all_see_ends_all_before_training(base, tmp_path):
+    folders = [tmp_path / "0", tmp_path / "1"]
+    for folder in folders:
+        (folder / "run").mkdir(parents=True)
+    argv = [*TRAIN, f"--workdir={HERE}/run", f"--config.data.data_dir={base / 'data'}"]
+    codes, logs = both([argv, argv], folders, 1)
+    assert codes == [2, 2], logs
+    assert last(logs[0]) == last(logs[1])
+    assert re.search(f"process 1 on .* cannot see --workdir={HERE}/run of process 0", last(logs[0]))
+    left = {path.name for path in (folders[0] / "run").iterdir()}
+    assert left == {"config.json", "run.lock"}
+
+
+def test_all_connections_are_open_before_anything_compiles(trained):
+    """Or else whoever compiles for 30 s longer than another finds it gone, and the run fails."""
+    before, after = trained[1][0].split("compiling")
+    assert "[Gloo]" in before  # it tells of each connection that it opens
+    assert "[Gloo]" not in after
+
+
+class FirstsWord:
+    """A store in which the first process, by whom a test stands, said these values and no more."""
+
+    def __init__(self, values):
+        self.values = values
+
+    def blocking_key_value_get(self, key, _):
+        return json.dumps(self.values[key.removeprefix("vlfau_jax/same/")])
+
+
+@pytest.fixture
+def first_said(monkeypatch):
+    """Makes this process another than the first, who said so and so."""
+
+    def say(**values):
+        company = SimpleNamespace(client=FirstsWord(values))
+        monkeypatch.setattr(processes, "_company", company)
+        monkeypatch.setattr(processes, "is_first", lambda: False)
+
+    return say
+
+
+def test_configs_that_differ_are_told_by_key(tiny, tmp_path, first_said):
+    first_said(**{"--config": asdict(tiny(steps=5))})
+    with pytest.raises(
+        UserError, match=r"--config\.train\.steps: process .* has 4, process 0 has 5"
+    ):
+        train(tiny(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_data_that_differ_behind_one_path(tiny, tmp_path, first_said):
+    identity = noise_set(seed=4).identity
+    first_said(**{"--config": asdict(tiny()), "data": {"bp4d": identity}})
+    with pytest.raises(UserError, match=r"data\.bp4d\.labels: process "):
+        train(tiny(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("flag", "told"), [("checkpoint", "step"), ("batch_size", "batch_size")])
+def test_evaluations_that_differ(trained, first_said, monkeypatch, flag, told):
+    said = []
+    with monkeypatch.context() as patch, pytest.raises(StopIteration):
+        patch.setattr(evaluation, "check_same", lambda *value: said.append(value) or next(iter(())))
+        evaluation.evaluate(trained[0])
+    first_said(**dict(said))
+    with pytest.raises(UserError, match=rf"evaluate\.{told}: process .* has 1, process 0 has "):
+        evaluation.evaluate(trained[0], **{flag: {"checkpoint": "1", "batch_size": 1}[flag]})

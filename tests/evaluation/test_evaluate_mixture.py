@@ -1,0 +1,141 @@
+"""One model for several data sets: pooled scores, and those of each set on its own."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import vlfau_jax.evaluation.evaluate as evaluating
+from tests.conftest import untrained
+from tests.data.sets import coded, write_set
+from vlfau_jax.data.text.descriptions import global_description
+from vlfau_jax.errors import UserError
+from vlfau_jax.facs import BP4D_AUS, DISFA_AUS
+from vlfau_jax.inference.export import export
+from vlfau_jax.inference.pretrained import write_warm_start
+from vlfau_jax.inference.trained import load_trained
+
+AUS = [1, 2, 4, 6, 7, 9, 10, 12, 14, 15, 17, 23, 24, 25, 26]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """An untrained model of both sets: (workdir, what `evaluate` returned, the lines)."""
+    root = tmp_path_factory.mktemp("mixture")
+    rng = np.random.default_rng(4)
+    people = coded(rng, "bp4d", ("F001", "F004", "M002"), 5)
+    people[1].occurrence[2, 0] = -1
+    write_set(root, "bp4d", people)
+    write_set(root, "disfa", coded(rng, "disfa", ("SN001", "SN002", "SN003"), 4, sex="female"))
+    data = {"name": "bp4d+disfa", "validation_subjects": 1, "threshold": 3}
+    workdir = untrained(root, root / "run", data, local_captions=False)
+    scores = evaluating.evaluate(workdir, batch_size=8)
+    text = (workdir / "predictions.jsonl").read_text()
+    return workdir, scores, [json.loads(line) for line in text.splitlines()]
+
+
+def f1(lines, au):
+    """F1 of one unit from the lines; None without positives."""
+    units = [line["per_au"][str(au)] for line in lines]
+    pairs = [(unit["active"], unit["label"]) for unit in units if unit["label"] is not None]
+    hits = sum(said and label for said, label in pairs)
+    wrong = sum(said != bool(label) for said, label in pairs)
+    return 2 * hits / (2 * hits + wrong) if any(label for _, label in pairs) else None
+
+
+def test_each_set_is_scored_over_its_own_benchmark(run):
+    _, scores, lines = run
+    assert scores["aus"] == AUS and scores["frames"] == len(lines) == 9
+    assert scores["test_subjects"] == ["F004", "SN003"]
+    of = {"bp4d": ("F004", BP4D_AUS, 5), "disfa": ("SN003", DISFA_AUS, 4)}
+    assert scores["per_dataset"].keys() == of.keys()
+    for name, (subject, aus, frames) in of.items():
+        alone, theirs = scores["per_dataset"][name], [x for x in lines if x["subject"] == subject]
+        assert (alone["aus"], alone["frames"], len(theirs)) == (list(aus), frames, frames)
+        found = [f1(theirs, au) for au in aus]
+        for au, value in zip(aus, found, strict=True):
+            assert alone["per_au"][str(au)]["f1"] == pytest.approx(value)
+        assert alone["mean_f1"] == pytest.approx(np.mean([v for v in found if v is not None]))
+        assert alone["units_scored"] == sum(value is not None for value in found)
+    assert "15" in scores["per_dataset"]["disfa"]["per_au"]  # coded, but not in its mean
+    pooled = [f1(lines, au) for au in AUS]
+    assert scores["mean_f1"] == pytest.approx(np.mean([v for v in pooled if v is not None]))
+    assert scores["per_au"]["1"]["frames"] == 8 and scores["per_au"]["7"]["frames"] == 5
+    assert scores["per_au"]["25"]["frames"] == 4
+
+
+def test_each_set_has_floors_of_its_own(run):
+    workdir, scores, lines = run
+    data = load_trained(workdir).data
+    for name, subject in (("bp4d", "F004"), ("disfa", "SN003")):
+        alone = scores["per_dataset"][name]
+        one = evaluating.open_dataset(replace(data, name=name, aus=tuple(alone["aus"])))
+        train = one.rows([s for s in scores["train_subjects"] if s in one.subjects])
+        active, known = one.label_counts(train)
+        floors = {"all_on": [True] * len(one.aus), "best_constant": 2 * active >= known}
+        for floor, states in floors.items():
+            constant = [
+                {"per_au": {str(au): x["per_au"][str(au)] | {"active": bool(on)}}}
+                for x in lines
+                if x["subject"] == subject
+                for au, on in zip(one.aus, states, strict=True)
+            ]
+            values = [f1([x for x in constant if str(au) in x["per_au"]], au) for au in one.aus]
+            mean = np.mean([value for value in values if value is not None])
+            assert alone["floors"][floor] == pytest.approx(mean)
+    screen, page = evaluating.table(scores), (workdir / "report.html").read_text()
+    for name, alone in scores["per_dataset"].items():
+        (line,) = [row for row in screen.splitlines() if row.startswith(f"{name} alone")]
+        values = (alone["mean_f1"], *alone["floors"].values())
+        assert line.split()[2:5] == [f"{value:.3f}" for value in values]
+        assert f"{alone['units_scored']} units scored of AU 1, 2," in line
+        assert f"over the {alone['units_scored']} units with positives of AU 1, 2," in page
+
+
+def test_true_sentences_speak_of_what_the_set_codes(run):
+    _, _, lines = run
+    for line in lines:
+        labels = {int(au): unit["label"] for au, unit in line["per_au"].items()}
+        theirs = BP4D_AUS if line["subject"] == "F004" else (*DISFA_AUS, 15, 17)
+        aus = [au for au in AUS if au in theirs]
+        if line["subject"] == "F004" and line["frame"] == 3:
+            assert labels[1] is None and line["true_sentence"] is None
+            continue
+        states = [labels[au] == 1 for au in aus]
+        assert line["true_sentence"] == global_description(aus, states, "woman")
+
+
+def test_the_protocol_is_that_of_each_set(run):
+    workdir, scores, _ = run
+    assert scores["dataset"] == "bp4d+disfa"
+    assert scores["label_threshold"] == {"bp4d": None, "disfa": 3}
+    assert "intensity is 3 or more" in scores["label_rule"]["disfa"]
+    assert scores["excluded_stretches"] == {"bp4d": "none", "disfa": "JAA-Net's list: 0 frames"}
+    assert scores["camera"] == {"bp4d": None, "disfa": "left"}
+    assert scores["validation_subjects"] == list(load_trained(workdir).validation_subjects)
+    assert len(scores["validation_subjects"]) == 1
+    assert not set(scores["validation_subjects"]) & set(scores["train_subjects"])
+    page = (workdir / "report.html").read_text()
+    assert "disfa alone: mean F1" in page and "camera: bp4d: the only one; disfa: left;" in page
+    assert "disfa: active where the intensity is 3 or more;" in page
+    assert f"Kept back for validation: {scores['validation_subjects'][0]}." in page
+    screen = evaluating.table(scores)
+    assert "bp4d alone" in screen and "of AU 1, 2, 4, 6, 9, 12, 25, 26; 4 frames" in screen
+    assert json.loads((workdir / "scores.json").read_text()) == scores
+
+
+def test_a_mixtures_model_leaves_the_run_like_any_other(run, tmp_path):
+    workdir, _, _ = run
+    write_warm_start(workdir, tmp_path / "warm.safetensors")
+    config = json.loads((export(workdir, tmp_path / "model") / "config.json").read_text())
+    assert [unit["number"] for unit in config["aus"]] == AUS
+
+
+def test_test_people_without_a_frame_are_one_line(run, monkeypatch):
+    workdir, _, _ = run
+    opened = evaluating.open_dataset(load_trained(workdir).data)
+    empty = replace(opened, kept=np.zeros_like(opened.kept))
+    monkeypatch.setattr(evaluating, "open_dataset", lambda _: empty)
+    with pytest.raises(UserError, match="every frame of F004, SN003 is in an excluded stretch"):
+        evaluating.evaluate(workdir)

@@ -1,0 +1,172 @@
+import dataclasses
+import hashlib
+import json
+import re
+
+import jax
+import numpy as np
+import pytest
+from jax import export as jax_export
+from safetensors.numpy import load_file
+
+import vlfau_jax.inference.export as exporting
+from vlfau_jax.data.text.vocabulary import PAD
+from vlfau_jax.errors import RunError, UserError
+from vlfau_jax.facs import BP4D_AUS
+from vlfau_jax.inference.trained import OUTPUTS, load_trained
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def answers(model_folder, images):
+    """What the folder answers by nothing but jax and safetensors."""
+    weights = load_file(model_folder / "model.safetensors")
+    program = jax_export.deserialize(bytearray((model_folder / "model.stablehlo").read_bytes()))
+    return jax.device_get(jax.jit(program.call)(weights, images))
+
+
+def test_the_folder_is_self_contained(model_folder):
+    names = {path.name for path in model_folder.iterdir()}
+    wanted = {"config.json", "model.safetensors", "model.stablehlo", "tokenizer.json", "README.md"}
+    assert wanted <= names
+    config = json.loads((model_folder / "config.json").read_text())
+    assert [unit["number"] for unit in config["aus"]] == list(BP4D_AUS)
+    assert {unit["threshold"] for unit in config["aus"]} == {0.5}
+    assert config["crop_rule"]["name"] == "cascade" and config["crop_rule"]["size"] == 64
+    assert config["image_size"] == 32
+    assert config["synthetic"] is True
+    assert config["trained_on"]["subjects"] == ["F001", "M002"]
+    assert config["trained_on"]["checkpoint"] == "last"
+    assert set(config["program"]["outputs"]) == set(OUTPUTS)
+    assert set(config["files_sha256"]) == names - {"config.json"}
+    for name, digest in config["files_sha256"].items():
+        assert hashlib.sha256((model_folder / name).read_bytes()).hexdigest() == digest
+    assert "synthetic" in (model_folder / "README.md").read_text()
+
+
+def test_the_card_asks_for_the_file_that_the_crop_rule_reads(workdir, model_folder):
+    trained = load_trained(workdir)
+    cards = {
+        name: exporting._card(dataclasses.replace(trained, crop_rule={"name": name}))
+        for name in ("cascade", "yunet")
+    }
+    assert cards["cascade"] == (model_folder / "README.md").read_text()
+    assert "--out=DIR --crop_file=FILE\n" in cards["yunet"]
+
+
+def test_the_files_give_the_live_models_answers(workdir, images, answers):
+    trained = load_trained(workdir)
+    live = jax.jit(trained.describe)
+    expected = jax.device_get(live(trained.params, images))
+    assert set(answers) == set(OUTPUTS)
+    assert answers["au_probabilities"].shape == (5, 12)
+    for name, values in expected.items():
+        np.testing.assert_allclose(answers[name], values, atol=1e-5, err_msg=name)
+
+
+def test_attention_is_a_distribution_over_places_until_the_sentence_ends(answers):
+    total = answers["local_attention"].sum((-1, -2))
+    said = answers["local_tokens"] != PAD
+    np.testing.assert_allclose(total[said], 1, atol=1e-5)
+    assert np.isclose(total, 0, atol=1e-5)[np.cumsum(~said, -1) > 1].all()
+
+
+def test_a_model_that_says_nothing_exports_what_there_is(silent_folder, images):
+    config = json.loads((silent_folder / "config.json").read_text())
+    weights = load_file(silent_folder / "model.safetensors")
+    program = jax_export.deserialize(bytearray((silent_folder / "model.stablehlo").read_bytes()))
+    answer = jax.jit(program.call)(weights, images)
+    assert set(answer) == set(config["program"]["outputs"]) == {"au_probabilities"}
+    assert config["captions"] == []
+    assert not [name for name in weights if "captioner" in name or "spatial" in name]
+    card = (silent_folder / "README.md").read_text()
+    assert not {"sentence", "maps", "tokens", "transformers"} & set(re.findall(r"\w+", card))
+    assert "the probability of each of 12 facial action units" in card
+
+
+def test_beams_are_in_the_program_and_in_what_is_told_of_it(
+    half_workdir, images, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(exporting, "_compare", lambda *_: None)  # this test's own, and slow
+    folder = exporting.export(half_workdir, tmp_path / "model", beams=3)
+    config = json.loads((folder / "config.json").read_text())
+    assert (config["beams"], config["captions"]) == (3, ["global"])
+    assert "spatial_maps" in config["program"]["outputs"]
+    card = (folder / "README.md").read_text()
+    assert "the whole face (the best of a search with 3 beams)" in card
+    assert "about each" not in card and '"global_tokens"' in card
+    program = jax_export.deserialize(bytearray((folder / "model.stablehlo").read_bytes()))
+    found = jax.jit(program.call)(load_file(folder / "model.safetensors"), images)
+    trained = load_trained(half_workdir)
+    greedy, searched = (
+        jax.jit(load_trained(half_workdir, k).describe)(trained.params, images)["global_tokens"]
+        for k in (1, 3)
+    )
+    np.testing.assert_array_equal(found["global_tokens"], searched)
+    assert np.any(np.asarray(greedy) != searched)
+
+
+def test_beams_that_cannot_be_leave_nothing(workdir, tmp_path):
+    with pytest.raises(UserError, match="--beams=17: give 1"):
+        exporting.export(workdir, tmp_path / "model", beams=17)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_in_use_is_refused(workdir, tmp_path):
+    (tmp_path / "mine.txt").write_text("keep me")
+    with pytest.raises(UserError, match="--overwrite"):
+        exporting.export(workdir, tmp_path)
+    with pytest.raises(UserError, match="no model folder"):
+        exporting.export(workdir, tmp_path, overwrite=True)
+    assert (tmp_path / "mine.txt").read_text() == "keep me"
+
+
+def test_an_older_model_is_replaced_only_when_asked_and_leaves_nothing(
+    workdir, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(exporting, "_write", lambda trained, new: (new / "new.txt").write_text("2"))
+    monkeypatch.setattr(exporting, "_compare", lambda trained, new: None)
+    out = tmp_path / "model"
+    out.mkdir()
+    (out / "config.json").write_text("{}")
+    with pytest.raises(UserError, match="--overwrite"):
+        exporting.export(workdir, out)
+    exporting.export(workdir, out, overwrite=True)
+    assert [path.name for path in out.iterdir()] == ["new.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_file_where_the_folder_should_be_is_refused_before_any_work(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="not a folder"):
+        exporting.export(tmp_path / "nowhere", tmp_path / "file" / "model")
+
+
+def test_no_checkpoint_no_folder(tmp_path):
+    with pytest.raises(UserError, match="missing"):
+        exporting.export(tmp_path / "nowhere", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_export_that_answers_otherwise_is_not_left_behind(workdir, tmp_path, monkeypatch):
+    def bent(path):
+        weights = load_file(path)
+        return {**weights, "classifier/bias": weights["classifier/bias"] + np.float32(0.01)}
+
+    monkeypatch.setattr(exporting, "load_file", bent)
+    with pytest.raises(RunError, match="au_probabilities"):
+        exporting.export(workdir, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_words_of_another_version_are_refused(workdir, monkeypatch):
+    import vlfau_jax.inference.trained as trained
+
+    vocabulary = dataclasses.make_dataclass("Other", [("words", tuple), ("size", int)])
+    monkeypatch.setattr(trained.Vocabulary, "build", lambda: vocabulary(("<pad>", "x"), 2))
+    with pytest.raises(UserError, match="not the 2 of this version"):
+        load_trained(workdir)

@@ -1,0 +1,130 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vlfau_jax.data.text.descriptions import global_description, local_description
+from vlfau_jax.facs import ACTION_UNITS, BP4D_AUS
+from vlfau_jax.metrics.statements import explain, named, stated, states
+
+FACTS = [(au, active) for au in ACTION_UNITS for active in (False, True)]
+AUS = (1, 12)
+
+
+@pytest.mark.parametrize(("au", "active"), FACTS)
+def test_every_description_states_itself(au, active):
+    assert stated(local_description(au, active)) == (au, active)
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.sampled_from(FACTS), st.data())
+def test_a_slip_or_two_of_the_captioner_keeps_the_fact(fact, data):
+    sentence = local_description(*fact).split()
+    for _ in range(2):
+        place = data.draw(st.integers(3, len(sentence) - 1))
+        slip = data.draw(st.sampled_from(["drop", "double", "swap for <unk>"]))
+        if slip == "drop":
+            del sentence[place]
+        elif slip == "double":
+            sentence.insert(place, sentence[place])
+        else:
+            sentence[place] = "<unk>"
+    assert stated(" ".join(sentence)) == fact
+
+
+@pytest.mark.parametrize("sentence", ["", ".", "the the the the", "a man shows no action unit."])
+def test_a_sentence_about_nothing_states_nothing(sentence):
+    assert stated(sentence) is None
+
+
+def test_a_broken_off_sentence_states_nothing():
+    assert stated(" ".join(local_description(1, True).split()[:6])) is None
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.booleans(), min_size=12, max_size=12), st.sampled_from(["man", "woman"]))
+def test_a_global_sentence_names_its_active_units(active, noun):
+    true = {au for au, on in zip(BP4D_AUS, active, strict=True) if on}
+    assert named(global_description(BP4D_AUS, active, noun)) == true
+
+
+def test_states_needs_the_right_unit():
+    right, wrong = local_description(1, True), local_description(2, True)
+    off = local_description(12, False)
+    assert states(AUS, [[right, off], [wrong, off]]).tolist() == [[1, 0], [-1, 0]]
+
+
+def spoken(labels):
+    local = [
+        [local_description(a, bool(on)) for a, on in zip(AUS, row, strict=True)] for row in labels
+    ]
+    return local, [global_description(AUS, row, "man") for row in labels]
+
+
+def test_perfect_sentences_score_one():
+    labels = np.array([[1, 0], [0, 1], [1, 1]])
+    known = np.ones((3, 2), bool)
+    result = explain(
+        AUS, *spoken(labels), labels, known, labels > 0, ["man"] * 3, np.array([True, False])
+    )
+    assert (result.polarity_accuracy, result.agreement) == (1.0, 1.0)
+    assert (result.global_f1, result.noun_accuracy) == (1.0, 1.0)
+    assert result.polarity_constant == pytest.approx(3 / 6)
+
+
+def test_a_model_that_writes_no_such_sentence_has_no_such_score():
+    labels, known = np.array([[1, 0]]), np.ones((1, 2), bool)
+    local, global_ = spoken(labels)
+    rest = (labels, known, labels > 0, ["man"], np.array([True, False]))
+    quiet = explain(AUS, None, global_, *rest)
+    assert math.isnan(quiet.polarity_accuracy) and math.isnan(quiet.agreement)
+    assert (quiet.polarity_constant, quiet.global_f1, quiet.noun_accuracy) == (1.0, 1.0, 1.0)
+    quiet = explain(AUS, local, None, *rest)
+    assert math.isnan(quiet.global_f1) and math.isnan(quiet.noun_accuracy)
+    assert (quiet.polarity_accuracy, quiet.agreement) == (1.0, 1.0)
+
+
+def test_truth_and_agreement_are_two_questions():
+    labels = np.array([[1, 0]])
+    scored = np.array([[False, False]])
+    result = explain(
+        AUS,
+        *spoken(labels),
+        labels,
+        np.ones((1, 2), bool),
+        scored,
+        ["woman"],
+        np.array([True, True]),
+    )
+    assert result.polarity_accuracy == 1.0
+    assert result.agreement == 0.5
+    assert result.noun_accuracy == 0.0
+
+
+def test_unknown_labels_are_not_judged_but_agreement_is():
+    labels, known = np.array([[1, 0]]), np.array([[False, True]])
+    local, global_ = spoken(np.array([[0, 0]]))
+    result = explain(
+        AUS, local, global_, labels, known, labels > 0, ["man"], np.array([True, True])
+    )
+    assert result.polarity_accuracy == 1.0
+    assert result.agreement == 0.5
+    assert math.isnan(result.global_f1)  # nothing true, nothing said
+
+
+def test_global_f1_counts_a_unit_the_data_set_does_not_have():
+    labels = np.array([[1, 0]])
+    local, _ = spoken(labels)
+    result = explain(
+        AUS,
+        local,
+        ["a man raises inner brow and drops jaw."],
+        labels,
+        np.ones((1, 2), bool),
+        labels > 0,
+        ["man"],
+        np.array([True, False]),
+    )
+    assert result.global_f1 == pytest.approx(2 / 3)

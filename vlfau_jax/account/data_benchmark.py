@@ -1,0 +1,187 @@
+"""How fast an experiment's data pipeline feeds it, and where a picture's time goes."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from vlfau_jax.data.read.pipeline import Faces, train_iterator
+from vlfau_jax.errors import UserError
+from vlfau_jax.files import absolute_folder, written_whole
+from vlfau_jax.train.experiment import Experiment, Settings, prepare
+
+SAMPLE, BATCH = 512, 32  # pictures whose stages are timed, so many at a time
+STAGES = ("read", "decode", "augment", "label", "stack")
+
+
+def benchmark_data(
+    settings: Settings,
+    *,
+    seconds: float = 10.0,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Measures the training stream of an experiment and prints it.
+
+    Args:
+        settings: the experiment; its threads, workers, sizes and augmentation are what is measured.
+        seconds: how long the stream is read, after it has begun to flow.
+        out: a JSON file for the numbers, if any.
+        overwrite: replace `out` where it exists.
+
+    Returns:
+        `images_per_second` of the stream and its `cpu_ms_per_image` (None with worker processes,
+        whose time is their own); `stage_ms`, the CPU time of each stage for one image in one
+        thread, and `rest_ms`, what the stream takes besides, for grain and its queues (None where
+        the stream's is); `bound_images_per_second`, what all cores could do at most by their sum;
+        `plain_decode_images_per_second`, cv2.imdecode of the same pictures in one thread, and
+        `ratio_to_plain_decode`; and what was measured.
+
+    Raises:
+        UserError: an experiment that could not be trained, no time, or an `out` that is unusable
+            or there.
+    """
+    if not 0 < seconds <= 3600:
+        raise UserError(f"--seconds={seconds:g}: give more than 0 and up to 3600")
+    if out:
+        _check_file(Path(out), overwrite)
+    experiment = prepare(settings)
+    stages, plain = _stages(experiment)
+    images, elapsed, cpu = _stream(experiment, seconds)
+    data, cores = settings.data, os.cpu_count() or 1
+    in_stages = sum(stages.values())
+    each = None if data.workers else 1e3 * cpu / images
+    rest = None if each is None else max(0.0, each - in_stages)
+    found = {
+        "images_per_second": images / elapsed,
+        "cpu_ms_per_image": each,
+        "stage_ms": stages,
+        "rest_ms": rest,
+        "bound_images_per_second": cores * 1e3 / (in_stages + (rest or 0)),
+        "plain_decode_images_per_second": 1e3 / plain,
+        "ratio_to_plain_decode": images / elapsed * plain / 1e3,
+        "seconds": elapsed,
+        "images": images,
+        "cores": cores,
+        "threads": data.threads,
+        "workers": data.workers,
+        "batch_size": settings.train.batch_size,
+        "image_size": data.image_size,
+        "crop_size": experiment.dataset.crop["size"],
+        "dataset": experiment.dataset.name,
+        "faces": len(_rows(experiment)),
+        "synthetic": experiment.dataset.synthetic,
+        "augmentation": {
+            key: getattr(data, key) for key in ("min_area", "flip", "jitter", "erasing")
+        },
+    }
+    print(_told(found))
+    if out:
+        with written_whole(Path(out)) as path:
+            path.write_text(json.dumps(found, indent=1) + "\n")
+    return found
+
+
+def _check_file(out: Path, overwrite: bool) -> None:
+    absolute_folder("--out", out.parent).mkdir(parents=True, exist_ok=True)
+    if out.is_dir():
+        raise UserError(f"--out={out}: this is a folder; name a file, such as {out}/benchmark.json")
+    if out.exists() and not overwrite:
+        raise UserError(f"--out={out} exists; give --overwrite to replace it")
+
+
+def _rows(experiment: Experiment) -> np.ndarray:
+    return experiment.dataset.training_rows(experiment.split.train)
+
+
+def _stream(experiment: Experiment, seconds: float) -> tuple[int, float, float]:
+    """Images, seconds and this process's CPU seconds of the stream as `train` would read it."""
+    settings = experiment.settings
+    data, size = settings.data, settings.train.batch_size
+    stream = train_iterator(
+        experiment.dataset,
+        _rows(experiment),
+        experiment.captions,
+        data,
+        batch_size=size,
+        seed=settings.seed,
+    )
+    # What threads and processes have made in advance must not count.
+    ready = max(1, data.workers) * (data.threads + 4)
+    with closing(stream):
+        for _ in range(ready):
+            next(stream)
+        images, begin, cpu = 0, time.perf_counter(), time.process_time()
+        while (elapsed := time.perf_counter() - begin) < seconds:
+            next(stream)
+            images += size
+        return images, elapsed, time.process_time() - cpu
+
+
+def _stages(experiment: Experiment) -> tuple[dict[str, float], float]:
+    """CPU milliseconds of each stage for one image, and of a plain decode; in this thread alone."""
+    settings = experiment.settings
+    faces = Faces(experiment.dataset, experiment.captions, settings.data)
+    rng = np.random.default_rng(settings.seed)
+    batches = rng.choice(_rows(experiment), (1 + SAMPLE // BATCH, BATCH))
+    spent = dict.fromkeys((*STAGES, "plain"), 0.0)
+    cv2.setNumThreads(0)
+    for k, positions in enumerate(batches):
+        if k == 1:  # the first batch only opens files and fills caches
+            spent = dict.fromkeys(spent, 0.0)
+        with _clock(spent, "read"):
+            examples = [faces.read(p) for p in positions]
+        with _clock(spent, "decode"):
+            images = [faces.decode(p, e) for p, e in zip(positions, examples, strict=True)]
+        with _clock(spent, "augment"):
+            views = [faces.view(image, rng) for image in images]
+        with _clock(spent, "label"):
+            faces.label(positions)
+        with _clock(spent, "stack"):
+            np.stack(views)
+        with _clock(spent, "plain"):
+            for example in examples:
+                cv2.imdecode(np.frombuffer(example["image"], np.uint8), cv2.IMREAD_COLOR_RGB)
+    each = {stage: 1e3 * used / (SAMPLE // BATCH * BATCH) for stage, used in spent.items()}
+    plain = each.pop("plain")
+    return each, plain
+
+
+@contextmanager
+def _clock(spent: dict[str, float], stage: str) -> Iterator[None]:
+    begin = time.process_time()
+    yield
+    spent[stage] += time.process_time() - begin
+
+
+def _told(found: Mapping[str, Any]) -> str:
+    stages, rest = found["stage_ms"], found["rest_ms"]
+    parts = stages if rest is None else {**stages, "grain and queues": rest}
+    synthetic = " (synthetic)" if found["synthetic"] else ""
+    effects = ", ".join(f"{key} {value}" for key, value in found["augmentation"].items())
+    cpu = found["cpu_ms_per_image"]
+    return "\n".join(
+        [
+            f"{found['dataset']}{synthetic}: {found['faces']} training faces, {found['crop_size']} "
+            f"to {found['image_size']} pixels; {effects}",
+            f"batches of {found['batch_size']} from {found['threads']} threads and "
+            f"{found['workers']} worker processes on {found['cores']} cores: "
+            f"{found['images_per_second']:.0f} images/s over {found['seconds']:.1f} s"
+            + (f", {cpu:.3f} ms of CPU each" if cpu else ""),
+            "CPU ms of one image: "
+            + ", ".join(f"{part} {ms:.3f}" for part, ms in parts.items())
+            + f"; {sum(parts.values()):.3f} in all, so at most "
+            f"{found['bound_images_per_second']:.0f} images/s on all cores",
+            f"cv2 decodes the same pictures in one thread at "
+            f"{found['plain_decode_images_per_second']:.0f} images/s; the pipeline makes "
+            f"{found['ratio_to_plain_decode']:.2f} of that",
+        ]
+    )

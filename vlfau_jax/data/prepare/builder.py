@@ -1,0 +1,319 @@
+"""What the tensorflow-datasets builders of all data sets share; none of it needs TensorFlow.
+
+One split per subject, so that folds are chosen when reading, and one shard per raw sequence. Codes
+are stored as the raw files have them, unknown as -1: thresholds and exclusions come when reading.
+Beside the shards lie
+
+    metadata.json     what a reader must know: units, crop rule, camera, subjects
+    labels.npz        every example's subject, task, frame and codes, in the order of
+                      as_data_source("+".join(sorted subjects)): labels are counted without images
+    integrity.json    what the raw tree held and what was lost; integrity.txt to read
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import groupby
+from pathlib import Path
+from typing import Any, ClassVar, NoReturn
+
+import cv2
+import numpy as np
+import tensorflow_datasets as tfds
+
+from vlfau_jax.data.crop.rules import RULES, CropRule, check_table, crop_rule, table_digest
+from vlfau_jax.data.prepare.shards import ShardFacts, ShardJob, features, write_shard
+from vlfau_jax.data.raw.integrity import LabelCounts
+from vlfau_jax.data.raw.tree import RawTree
+from vlfau_jax.errors import UserError
+from vlfau_jax.files import locked
+
+Written = tuple[ShardJob, ShardFacts]
+
+_NAME = re.compile(r"([a-z]+)_(\d{1,4})(?:_(right))?(?:_offset(-?[1-9]\d{0,3}))?")
+MOST_OFFSET = 9999  # the digits that _NAME reads
+
+
+@dataclass(eq=False)
+class AuConfig(tfds.core.BuilderConfig):
+    """One way to make pictures of a data set.
+
+    Attributes:
+        crop: how faces are cropped.
+        camera: whose pictures, where the data set has several; else "".
+        frame_offset: label frame n shows picture n + frame_offset.
+    """
+
+    crop: CropRule = field(kw_only=True)
+    camera: str = ""
+    frame_offset: int = 0
+
+
+def au_config(crop: CropRule, camera: str = "", frame_offset: int = 0) -> AuConfig:
+    """The config named as `cascade_256`, `cascade_256_right` or `cascade_256_right_offset-1`.
+
+    Raises:
+        UserError: a frame offset out of range.
+    """
+    if abs(frame_offset) > MOST_OFFSET:
+        raise UserError(
+            f"--frame_offset={frame_offset} is out of range; expected -{MOST_OFFSET} to "
+            f"{MOST_OFFSET}"
+        )
+    name = f"{crop.name}_{crop.size}"
+    if camera == "right":
+        name += "_right"
+    if frame_offset:
+        name += f"_offset{frame_offset}"
+    shown = f", {camera} camera" if camera else ""
+    moved = f", label frame n shows picture n{frame_offset:+d}" if frame_offset else ""
+    return AuConfig(
+        name=name,
+        description=f"crop rule {crop.name}, {crop.size} pixels{shown}{moved}",
+        crop=crop,
+        camera=camera,
+        frame_offset=frame_offset,
+    )
+
+
+@cache
+def config_named(name: str, cameras: tuple[str, ...]) -> AuConfig | None:
+    """The config of that name, or None: no such rule, or one that needs a file to be named."""
+    match = _NAME.fullmatch(name)
+    if match is None or match[1] not in RULES or (match[3] and match[3] not in cameras):
+        return None
+    try:
+        rule = crop_rule(match[1], int(match[2]))
+    except UserError:
+        return None
+    return au_config(rule, match[3] or (cameras[0] if cameras else ""), int(match[4] or 0))
+
+
+def listed_configs(*names: str, cameras: tuple[str, ...] = ()) -> list[AuConfig]:
+    """The configs of some names, the default first; every other name is understood as well."""
+    return [config_named(name, cameras) for name in names]
+
+
+class _Info(tfds.core.DatasetInfo):
+    """Of sets that each one prepares: tfds would ask Google whether it holds a copy."""
+
+    def initialize_from_bucket(self) -> None:
+        """Asks nobody, and leaves no folder in /tmp."""
+
+
+def _write_one_by_one(jobs: Sequence[ShardJob]) -> list[ShardFacts]:
+    return [write_shard(job) for job in jobs]
+
+
+class AuBuilder(tfds.core.DatasetBuilder, skip_registration=True):
+    """A data set with faces and codes of action units; a subclass says how its raw tree is read.
+
+    `python -m vlfau_jax prepare` runs it in parallel and goes on where it was killed;
+    `builder.download_and_prepare` with a `manual_dir` writes the same bytes in one process.
+
+    Attributes:
+        AUS: the n units of every label vector; None where the raw tree says it.
+        CAMERAS: the default first; none where there is only one.
+        HOMEPAGE: where the data set is described.
+        CITATION: what to cite.
+        LICENSE: on what terms it may be used.
+        tree: the indexed raw tree, if the caller has indexed it already.
+        work: a folder on the file system of the set, for shards on their way into it.
+        make: makes shards, in any order; returns their facts in the order of the jobs.
+    """
+
+    VERSION = tfds.core.Version("2.0.0")
+    RELEASE_NOTES: ClassVar[dict[str, str]] = {
+        "2.0.0": "one shard a sequence; sex, box and alignment of every face; labels.npz",
+    }
+    AUS: ClassVar[tuple[int, ...] | None] = None
+    CAMERAS: ClassVar[tuple[str, ...]] = ()
+    HOMEPAGE: ClassVar[str] = ""
+    CITATION: ClassVar[str] = ""
+    LICENSE: ClassVar[str] = ""
+
+    tree: RawTree | None = None
+    work: Path | None = None
+    make: Callable[[Sequence[ShardJob]], list[ShardFacts]] = staticmethod(_write_one_by_one)
+
+    def __init__(self, *, file_format: str = "array_record", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        # tfds's own default, tfrecord, is neither written nor read without TensorFlow.
+        self.info.set_file_format(file_format)
+
+    @classmethod
+    @abstractmethod
+    def index(cls, raw_dir: str | Path, config: AuConfig) -> RawTree:
+        """Reads a raw tree's labels and finds its pictures. Raises UserError."""
+
+    @classmethod
+    def get_builder_config(cls, name: str, version: Any = None) -> AuConfig | None:
+        """The config of any name that `au_config` gives, listed or not."""
+        return super().get_builder_config(name, version) or config_named(name, cls.CAMERAS)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return _Info(
+            builder=self,
+            description=inspect.getdoc(type(self)),
+            homepage=self.HOMEPAGE,
+            citation=self.CITATION,
+            license=self.LICENSE,
+            features=features(self.AUS and len(self.AUS), self.builder_config.crop.size),
+            metadata=tfds.core.MetadataDict(),
+            disable_shuffling=True,  # the order is that of subject, task and frame
+        )
+
+    def _as_dataset(self, *_: Any, **__: Any) -> NoReturn:
+        raise NotImplementedError("array_record sets are read by as_data_source")
+
+    def _download_and_prepare(
+        self,
+        dl_manager: tfds.download.DownloadManager,
+        download_config: tfds.download.DownloadConfig | None = None,
+    ) -> None:
+        self._refuse(download_config or tfds.download.DownloadConfig())
+        with locked(Path(self.data_path).parent):  # tfds has put `incomplete...` into the path
+            self._write(self.tree or self.index(dl_manager.manual_dir, self.builder_config))
+
+    def _write(self, tree: RawTree) -> None:
+        check_table(tree.sequences, self.builder_config.crop, tree.root)
+        folder = self.data_path
+        work = self.work or Path(folder) / "shards"
+        work.mkdir(parents=True, exist_ok=True)
+        jobs = [
+            ShardJob(sequence, str(tree.root), self.builder_config.crop, str(work))
+            for sequence in tree.sequences
+        ]
+        facts = self.make(jobs)
+        subjects = _complete_report(tree, zip(jobs, facts, strict=True), self.builder_config.crop)
+        self.info.set_splits(
+            tfds.core.SplitDict([self._split(name, theirs) for name, theirs in subjects.items()])
+        )
+        self.info.metadata.update(self._metadata(tree, subjects))
+        np.savez(Path(folder) / "labels.npz", **_label_arrays(subjects))
+        tree.report.save(folder)
+        self._place_shards(subjects)
+        if self.work is None:
+            for left in work.iterdir():
+                left.unlink()
+            work.rmdir()
+
+    def _refuse(self, asked: tfds.download.DownloadConfig) -> None:
+        if asked.beam_runner or asked.beam_options or asked.max_examples_per_split is not None:
+            raise UserError(
+                "DownloadConfig's beam_runner, beam_options and max_examples_per_split do nothing "
+                "here; run: python -m vlfau_jax prepare --beam_runner=..."
+            )
+        if self.info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
+            raise UserError(
+                f"file_format={self.info.file_format.value} is not written here; expected "
+                "array_record"
+            )
+
+    def _template(self, subject: str) -> tfds.core.ShardedFileTemplate:
+        return tfds.core.ShardedFileTemplate(
+            data_dir=self.data_path,
+            dataset_name=self.name,
+            split=subject,
+            filetype_suffix=self.info.file_format.file_suffix,
+        )
+
+    def _split(self, subject: str, written: Sequence[Written]) -> tfds.core.SplitInfo:
+        return tfds.core.SplitInfo(
+            name=subject,
+            shard_lengths=[len(facts.kept) for _, facts in written],
+            num_bytes=sum(facts.size for _, facts in written),
+            filename_template=self._template(subject),
+        )
+
+    def _place_shards(self, subjects: dict[str, list[Written]]) -> None:
+        """Gives every shard its name in the set; the last step, so that a kill costs none."""
+        for subject, written in subjects.items():
+            template = self._template(subject)
+            for k, (job, _) in enumerate(written):
+                target = template.sharded_filepath(shard_index=k, num_shards=len(written))
+                try:
+                    os.link(job.path, target)  # it keeps its old name until the set is in place
+                except OSError:  # a file system without links
+                    os.replace(job.path, target)
+
+    def _metadata(self, tree: RawTree, subjects: dict[str, list[Written]]) -> dict[str, Any]:
+        report, config = tree.report, self.builder_config
+        return {
+            "aus": list(tree.aus),
+            "benchmark": list(tree.benchmark),
+            "crop": report.crop,
+            # What the digest of the rule leaves out, and what may alter pixels all the same.
+            "crop_table_sha256": table_digest(config.crop),
+            "opencv": cv2.__version__,
+            "synthetic": report.synthetic,
+            "layout": report.layout,
+            "camera": config.camera if report.layout == "raw" else "",
+            "frame_offset": config.frame_offset,
+            "tasks": sorted(
+                {job.sequence.task for written in subjects.values() for job, _ in written}
+            ),
+            "subjects": {
+                subject: {
+                    "frames": sum(len(facts.kept) for _, facts in written),
+                    "sex": written[0][0].sequence.sex,
+                    "fold": tree.folds.get(subject, 0),
+                }
+                for subject, written in subjects.items()
+            },
+        }
+
+
+def _complete_report(
+    tree: RawTree, made: Iterable[Written], crop: CropRule
+) -> dict[str, list[Written]]:
+    """Adds what was written and lost to the tree's report; returns subject -> its shards."""
+    report = tree.report
+    report.crop = crop.describe()
+    of_sequence = {(found.subject, found.task): found for found in report.sequences}
+    subjects: dict[str, list[Written]] = {}
+    for subject, theirs in groupby(made, key=lambda one: one[0].sequence.subject):
+        counts, written = LabelCounts.zero(len(tree.aus)), []
+        for job, facts in theirs:
+            sequence, kept = job.sequence, list(facts.kept)
+            of_sequence[subject, sequence.task].written = len(kept)
+            counts.count(sequence.occurrence[kept], sequence.intensity[kept])
+            for kind, source in facts.losses:
+                report.losses[kind].append(source)
+            for kind, number in facts.aligned_by.items():
+                report.aligned_by[kind] = report.aligned_by.get(kind, 0) + number
+            if kept:
+                written.append((job, facts))
+        if written:
+            subjects[subject], report.subjects[subject] = written, counts
+        else:
+            report.remarks["subject_unusable"].append(subject)
+    report.remarks["subject_unusable"].sort()
+    if not subjects:
+        raise UserError(
+            f"{tree.root}: no labelled frame of any subject is usable; expected readable images "
+            "with a face"
+        )
+    return subjects
+
+
+def _label_arrays(subjects: dict[str, list[Written]]) -> dict[str, np.ndarray]:
+    """The columns of labels.npz: int32 [m] of each key, int8 [m, n] of the codes."""
+    columns: dict[str, list[np.ndarray]] = {
+        key: [] for key in ("subject", "task", "frame", "occurrence", "intensity")
+    }
+    for i, written in enumerate(subjects.values()):
+        for job, facts in written:
+            sequence, kept = job.sequence, list(facts.kept)
+            columns["subject"].append(np.full(len(kept), i, np.int32))
+            columns["task"].append(np.full(len(kept), sequence.task, np.int32))
+            columns["frame"].append(np.array(sequence.frames, np.int32)[kept])
+            columns["occurrence"].append(sequence.occurrence[kept])
+            columns["intensity"].append(sequence.intensity[kept])
+    return {key: np.concatenate(parts) for key, parts in columns.items()}

@@ -1,0 +1,199 @@
+"""Finds what a raw DISFA tree holds: one video and twelve label files a subject, in one task, 1.
+
+Layout: `Videos_LeftCamera/LeftVideoSN001_comp.avi` or `Video_RightCamera/RightVideoSN001_comp.avi`,
+and `ActionUnit_Labels/SN001/SN001_au1.txt`, whatever the upper and lower case. Label frame 1 is the
+video's first frame.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+
+from vlfau_jax.data.raw.disfa_labels import CODED_AUS, read_levels
+from vlfau_jax.data.raw.frames import video_length
+from vlfau_jax.data.raw.integrity import IntegrityReport
+from vlfau_jax.data.raw.listing import (
+    SYNTHETIC_MARK,
+    entries,
+    folder_named,
+    once,
+    raw_folder,
+    relative,
+)
+from vlfau_jax.data.raw.me_graphau import index_prepared, is_prepared_tree, refuse_options
+from vlfau_jax.data.raw.places import counted
+from vlfau_jax.data.raw.tree import RawSequence, RawTree, Video, finished_tree
+from vlfau_jax.errors import UserError
+from vlfau_jax.facs import DISFA_AUS
+
+CAMERAS = ("left", "right")
+LABELS = "ActionUnit_Labels"
+TASK = 1
+
+_SUBJECT = re.compile(r"SN(\d{3})", re.ASCII | re.IGNORECASE)
+_LABEL_FILE = re.compile(r"SN(\d{3})_AU(\d{1,2})\.txt", re.ASCII | re.IGNORECASE)
+_VIDEO = re.compile(r"(left|right)VideoSN(\d{3})_comp\.avi", re.ASCII | re.IGNORECASE)
+
+
+def index_disfa(raw_dir: str | Path, *, camera: str = "left", frame_offset: int = 0) -> RawTree:
+    """Lists a raw DISFA tree and reads all its labels; no frame is decoded.
+
+    Args:
+        raw_dir: the raw tree, or one prepared for ME-GraphAU (see raw/me_graphau.py).
+        camera: left or right.
+        frame_offset: label frame n is shown by the video's frame n + frame_offset, counted from 1.
+
+    Raises:
+        UserError: no such folder or camera, a folder of another layout, nothing labelled in it, or
+            a label file that cannot be trusted.
+    """
+    if camera not in CAMERAS:
+        raise UserError(f"--camera={camera!r} is unknown; expected one of {', '.join(CAMERAS)}")
+    root = raw_folder(raw_dir, "a raw DISFA tree")
+    if is_prepared_tree(root):
+        refuse_options(frame_offset=frame_offset, camera=camera)
+        return index_prepared(root, "disfa")
+    labels = folder_named(root, LABELS)
+    if labels is None:
+        raise UserError(f"--raw_dir={raw_dir} holds no {LABELS}/; expected a raw DISFA tree")
+    report = IntegrityReport(
+        dataset="disfa",
+        raw_dir=str(root),
+        synthetic=(root / SYNTHETIC_MARK).is_file(),
+        aus=CODED_AUS,
+    )
+    videos = _videos(root, camera, report)
+    files = _label_files(labels, root, report)
+    for subject in sorted(videos.keys() - files.keys()):
+        report.remarks["sequence_without_labels"].append(relative(videos[subject], root))
+    for subject in sorted(files.keys() - videos.keys()):
+        first = next(iter(files[subject].values()))
+        report.remarks["labels_without_sequence"].append(relative(first.parent, root))
+    sequences = [
+        _read_sequence(
+            root,
+            subject,
+            videos.get(subject) or root / _video_place(subject, camera),
+            files.get(subject, {}),
+            frame_offset,
+            report,
+        )
+        for subject in sorted(videos.keys() | files.keys())
+    ]
+    first = min(videos.keys() | files.keys(), default="SN001")
+    looked_for = _video_place(first, camera), f"{LABELS}/{first}/{first}_au{CODED_AUS[0]}.txt"
+    return finished_tree(root, sequences, report, CODED_AUS, DISFA_AUS, looked_for=looked_for)
+
+
+def _video_place(subject: str, camera: str) -> str:
+    """Where a subject's video is expected, below the root."""
+    side = camera.capitalize()
+    return f"Videos_{side}Camera/{side}Video{subject}_comp.avi"
+
+
+def _videos(root: Path, camera: str, report: IntegrityReport) -> dict[str, Path]:
+    """Subject -> video. Both cameras' folders occur as `Video_` and as `Videos_`."""
+    side = camera.capitalize()
+    names = (f"Videos_{side}Camera", f"Video_{side}Camera")
+    folders = [folder for folder in (folder_named(root, name) for name in names) if folder]
+    if not folders:
+        raise UserError(f"--raw_dir={root} holds no {names[0]}/; expected a raw DISFA tree")
+    videos: dict[str, Path] = {}
+    for path in (path for folder in folders for path in entries(folder)):
+        match = _VIDEO.fullmatch(path.name)
+        if match is None or match[1].lower() != camera:
+            report.remarks["name_ignored"].append(relative(path, root))
+        else:
+            once(videos, f"SN{match[2]}", path)
+    return videos
+
+
+def _label_files(labels: Path, root: Path, report: IntegrityReport) -> dict[str, dict[int, Path]]:
+    """Subject -> unit -> file, for subjects that have any."""
+    folders: dict[str, Path] = {}
+    for folder in entries(labels):
+        match = _SUBJECT.fullmatch(folder.name)
+        if match is None or not folder.is_dir():
+            report.remarks["name_ignored"].append(relative(folder, root))
+        else:
+            once(folders, f"SN{match[1]}", folder)
+    found: dict[str, dict[int, Path]] = {}
+    for subject, folder in folders.items():
+        for path in entries(folder):
+            match = _LABEL_FILE.fullmatch(path.name)
+            if match is None or f"SN{match[1]}" != subject or int(match[2]) not in CODED_AUS:
+                report.remarks["name_ignored"].append(relative(path, root))
+            else:
+                once(found.setdefault(subject, {}), int(match[2]), path)
+    return found
+
+
+def _read_sequence(
+    root: Path,
+    subject: str,
+    video: Path,
+    files: dict[int, Path],
+    offset: int,
+    report: IntegrityReport,
+) -> RawSequence:
+    """One sequence, noted in the report; all its frames are lost where its video is not there."""
+    intensity = _intensities(root, files, report)
+    labelled = len(intensity)
+    occurrence = np.full_like(intensity, -1)
+    place = relative(video, root)
+    there = os.path.lexists(video)
+    length, loss = 0, "image_missing"
+    try:
+        length = video_length(video) if there else 0
+    except UserError:  # one damaged video must not keep the others from being prepared
+        loss = "image_unreadable"
+    if there and files and length != labelled:
+        report.remarks["video_length_differs"].append(
+            f"{place}: {counted(length, 'frame')}, {labelled} labelled"
+        )
+    positions = [i + offset for i in range(labelled)]
+    shown = [0 <= position < length for position in positions]
+    report.losses[loss] += [
+        f"{place}#{p}" for p, seen in zip(positions, shown, strict=True) if not seen
+    ]
+    report.add_sequence(
+        subject,
+        TASK,
+        range(1, labelled + 1),
+        occurrence,
+        intensity,
+        images=length,
+        unlabelled_images=length - sum(shown),
+    )
+    usable = [i for i, there in enumerate(shown) if there]
+    return RawSequence(
+        subject=subject,
+        task=TASK,
+        frames=tuple(i + 1 for i in usable),
+        pictures=Video(str(video), tuple(positions[i] for i in usable)),
+        occurrence=occurrence[usable],
+        intensity=intensity[usable],
+    )
+
+
+def _intensities(root: Path, files: dict[int, Path], report: IntegrityReport) -> np.ndarray:
+    """Levels int8 [f, n], f frames of the longest file; -1 where a unit has no file or no line."""
+    columns = {au: read_levels(path) for au, path in files.items()}
+    longest = max((len(column) for column in columns.values()), default=0)
+    levels = np.full((longest, len(CODED_AUS)), -1, np.int8)
+    for i, au in enumerate(CODED_AUS if files else ()):
+        if au not in columns:
+            folder = next(iter(files.values())).parent
+            report.remarks["unit_missing"].append(f"{relative(folder, root)}: no file of AU{au}")
+            continue
+        levels[: len(columns[au]), i] = columns[au]
+        if len(columns[au]) < longest:
+            report.remarks["label_length_differs"].append(
+                f"{relative(files[au], root)}: {counted(len(columns[au]), 'line')}; others have "
+                f"{longest}"
+            )
+    return levels

@@ -1,0 +1,116 @@
+"""The nouns of raw data: what every tree reader hands to the builders, whatever the layout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from vlfau_jax.data.raw.integrity import IntegrityReport
+from vlfau_jax.data.raw.places import by_ending
+from vlfau_jax.errors import UserError
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """One picture file per frame."""
+
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Video:
+    """Frames of one video file: `positions` are 0-based and ascending."""
+
+    path: str
+    positions: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class RawSequence:
+    """Labelled frames of one sequence that have a picture: f frames, n action units.
+
+    Attributes:
+        subject: whose face.
+        task: the sequence's number within the subject.
+        frames: the labels' frame numbers, ascending.
+        pictures: where the frames' pictures are, in the same order.
+        occurrence: int8 [f, n], 1, 0 or -1 where unknown or not coded.
+        intensity: int8 [f, n], 0 to 5 or -1 where unknown or not coded.
+        sex: "female", "male", or "" where the data set does not say.
+        recording: whether the pictures follow each other in time. False: they are unrelated
+            stills, and no picture's crop may borrow from its neighbours.
+    """
+
+    subject: str
+    task: int
+    frames: tuple[int, ...]
+    pictures: ImageFiles | Video
+    occurrence: np.ndarray
+    intensity: np.ndarray
+    sex: str = ""
+    recording: bool = True
+
+    @property
+    def name(self) -> str:
+        """Subject and task, as BP4D names its files: `F001_T1`."""
+        return f"{self.subject}_T{self.task}"
+
+
+@dataclass(frozen=True)
+class RawTree:
+    """All usable sequences, sorted by subject and task, and the report that `prepare` completes.
+
+    Attributes:
+        root: the raw tree's folder.
+        sequences: sorted by (subject, task); each has at least one frame.
+        report: what was found so far.
+        aus: the n units of every label vector.
+        benchmark: those of `aus` that the field scores; what an experiment learns by default.
+        folds: subject -> the fold that tests them, where the layout itself says so (`folder`).
+    """
+
+    root: Path
+    sequences: tuple[RawSequence, ...]
+    report: IntegrityReport
+    aus: tuple[int, ...]
+    benchmark: tuple[int, ...]
+    folds: dict[str, int] = field(default_factory=dict)
+
+
+def finished_tree(
+    root: Path,
+    sequences: Iterable[RawSequence],
+    report: IntegrityReport,
+    aus: tuple[int, ...],
+    benchmark: tuple[int, ...],
+    folds: dict[str, int] | None = None,
+    *,
+    looked_for: tuple[str, str],
+) -> RawTree:
+    """The tree of those sequences that have a frame, and its report held against what is published.
+
+    `looked_for` is where the first image and the first labels should be, below the root.
+
+    Raises:
+        UserError: not one frame has both a picture and a label.
+    """
+    usable = sorted((s for s in sequences if s.frames), key=lambda s: (s.subject, s.task))
+    if not usable:
+        image, labels = looked_for
+        missing = report.losses["image_missing"] + report.losses["image_unreadable"]
+        told = [
+            f"--raw_dir={root} holds no frame with both an image and a label",
+            f"looked first for the image {(missing or [image])[0]} and the labels {labels}",
+            *report.remarks["name_differs"][:1],
+        ]
+        raise UserError("; ".join(told))
+    report.sequences.sort(key=lambda facts: (facts.subject, facts.task))
+    shown = {sequence.subject for sequence in usable}
+    report.remarks["subject_unusable"] += sorted(report.labelled.keys() - shown)
+    report.remarks["name_ignored"] = by_ending(report.remarks["name_ignored"])
+    report.remarks["contradiction"].sort(key=lambda said: -int(said.split()[0]))  # most of all
+    report.compare()
+    return RawTree(root, tuple(usable), report, aus, benchmark, folds or {})

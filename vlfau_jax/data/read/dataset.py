@@ -1,0 +1,249 @@
+"""One prepared set or several joined: the data set of an experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vlfau_jax.data.raw.codes import Labels
+from vlfau_jax.data.read.folds import Split, draw_validation, split_subjects
+from vlfau_jax.data.read.options import DataOptions
+from vlfau_jax.data.read.prepared_set import PreparedSet, open_set
+from vlfau_jax.errors import UserError
+from vlfau_jax.facs import ACTION_UNITS
+
+NAMES = ("bp4d", "disfa", "folder")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One prepared set or several joined, with the labels as an experiment reads them.
+
+    Attributes:
+        sets: the joined sets, in the order of the name.
+        aus: the n units of the experiment, in the order of its label vectors.
+        subjects: of all sets, sorted.
+        labels: of all m examples, set after set.
+        coded: bool [sets, n], which units each set knows in any of its rows.
+        kept: bool [m], False for the frames that the options leave out.
+    """
+
+    sets: tuple[PreparedSet, ...]
+    aus: tuple[int, ...]
+    subjects: tuple[str, ...]
+    labels: Labels
+    coded: np.ndarray
+    kept: np.ndarray
+
+    @property
+    def name(self) -> str:
+        """The data set's name, "bp4d+disfa" for a mixture."""
+        return "+".join(one.name for one in self.sets)
+
+    @property
+    def folder(self) -> str:
+        """Where it lies, for messages."""
+        return " and ".join(str(one.folder) for one in self.sets)
+
+    @property
+    def crop(self) -> Mapping[str, Any]:
+        """The crop rule, the same in all sets."""
+        return self.sets[0].crop
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether any of the faces were rendered."""
+        return any(one.synthetic for one in self.sets)
+
+    @cached_property
+    def nouns(self) -> tuple[str, ...]:
+        """What a sentence calls each subject: man, woman or person."""
+        return tuple(self.set_of(subject).noun(subject) for subject in self.subjects)
+
+    @cached_property
+    def parts(self) -> np.ndarray:
+        """Which of the sets each subject is from, int32 [subjects]."""
+        return np.array(
+            [[s in one.people for one in self.sets].index(True) for s in self.subjects], np.int32
+        )
+
+    @cached_property
+    def identity(self) -> dict[str, dict[str, Any]]:
+        """What tells this data from other data under the same path, per set: JSON, a few lines."""
+        return {one.name: one.identity for one in self.sets}
+
+    def set_of(self, subject: str) -> PreparedSet:
+        """The set that a subject is from."""
+        return next(one for one in self.sets if subject in one.people)
+
+    def rows(self, subjects: Sequence[str]) -> np.ndarray:
+        """int64 positions of the subjects' examples, ascending, without those left out."""
+        wanted = np.isin(self.subjects, subjects)
+        return np.flatnonzero(wanted[self.labels.subject] & self.kept)
+
+    def training_rows(self, subjects: Sequence[str]) -> np.ndarray:
+        """Those of `rows` from which something can be learned: some label is known.
+
+        A mixture has others where `data.aus` names units that one of its sets does not code.
+        Evaluation shows them all the same: it tells what the network says, and scores known labels.
+        """
+        rows = self.rows(subjects)
+        return rows[self.labels.known[rows].any(1)]
+
+    def source(self, rows: np.ndarray) -> Sequence[dict[str, bytes]]:
+        """Random access to the pictures at `rows`, see PreparedSet.source."""
+        return _Source(tuple(one.source() for one in self.sets), np.asarray(rows, np.int64))
+
+    def label_counts(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Active and known labels of `rows` per action unit, each int64 [n]."""
+        return self.labels.au[rows].sum(0), self.labels.known[rows].sum(0)
+
+    def split(self, fold: int, validation_subjects: int = 0, seed: int = 0) -> Split:
+        """Training, validation and test subjects; each set is split by its own folds.
+
+        Raises:
+            UserError: no such fold, one that leaves a side empty, or fewer training subjects than
+                are asked for validation.
+        """
+        sides = [
+            split_subjects(
+                one.name, one.subjects, fold, {s: one.people[s]["fold"] for s in one.subjects}
+            )
+            for one in self.sets
+        ]
+        validation = draw_validation([train for train, _ in sides], validation_subjects, seed)
+        train = {subject for train, _ in sides for subject in train} - set(validation)
+        test = [subject for _, test in sides for subject in test]
+        return Split(tuple(sorted(train)), validation, tuple(sorted(test)))
+
+
+class _Source(Sequence[dict[str, bytes]]):
+    """Pictures of several sources, laid end to end, at chosen positions."""
+
+    def __init__(self, sources: tuple[Sequence[dict[str, bytes]], ...], rows: np.ndarray) -> None:
+        self._sources = sources
+        self._rows = rows
+        self._starts = np.cumsum([0, *(len(source) for source in sources)])
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> dict[str, bytes]:
+        position = self._rows[index]
+        part = int(np.searchsorted(self._starts, position, side="right")) - 1
+        return self._sources[part][int(position - self._starts[part])]
+
+
+def open_dataset(options: DataOptions) -> Dataset:
+    """Opens what `options` name, one prepared set or several joined.
+
+    Raises:
+        UserError: a name that `prepare` does not know, a set that is missing, damaged or of an
+            earlier version, several variants of which `data.variant` names none, a unit that no
+            set codes; sets of a mixture that are cropped differently or share a subject's name.
+    """
+    names = options.name.split("+")
+    unknown = [name for name in names if name not in NAMES]
+    if unknown or len(set(names)) != len(names):
+        raise UserError(
+            f"data.name={options.name!r} is not a data set; `prepare` knows {', '.join(NAMES)}, "
+            "and bp4d+disfa joins two"
+        )
+    variants = options.variant.split("+")
+    if len(variants) == 1:
+        variants *= len(names)
+    if len(variants) != len(names):
+        raise UserError(
+            f"data.variant={options.variant!r} names {len(variants)} variants for {len(names)} "
+            "sets; give one for all, or one for each, joined by +"
+        )
+    sets = tuple(
+        open_set(name, Path(options.data_dir), variant)
+        for name, variant in zip(names, variants, strict=True)
+    )
+    return join(sets, options)
+
+
+def join(sets: tuple[PreparedSet, ...], options: DataOptions) -> Dataset:
+    """The sets as `options` read them, set after set; UserError as `open_dataset` says."""
+    _check_joined(sets)
+    aus = _units(sets, options.aus)
+    subjects = tuple(sorted(subject for one in sets for subject in one.subjects))
+    parts, kept = [], []
+    for part, one in enumerate(sets):
+        au, known = one.decide(options.threshold)
+        index = np.array([subjects.index(subject) for subject in one.subjects], np.int32)
+        size = len(au)
+        parts.append(
+            Labels(
+                subject=index[one.codes["subject"]],
+                task=one.codes["task"],
+                frame=one.codes["frame"],
+                au=_columns(au, one.aus, aus),
+                known=_columns(known, one.aus, aus),
+                part=np.full(size, part, np.int32),
+            )
+        )
+        kept.append(~one.excluded() if options.exclude_stretches else np.ones(size, bool))
+    joined = {
+        field: np.concatenate([getattr(one, field) for one in parts])
+        for field in Labels.__dataclass_fields__
+    }
+    coded = np.stack([one.known.any(0) for one in parts])
+    nowhere = [au for au, there in zip(aus, coded.any(0), strict=True) if not there]
+    if nowhere and options.aus:
+        raise UserError(
+            f"data.aus={options.aus}: no label of AU{nowhere[0]} is known in "
+            f"{' and '.join(str(one.folder) for one in sets)}; leave it out"
+        )
+    return Dataset(sets, aus, subjects, Labels(**joined), coded, np.concatenate(kept))
+
+
+def _columns(values: np.ndarray, aus: Sequence[int], wanted: Sequence[int]) -> np.ndarray:
+    """The `wanted` units' columns of bool [m, len(aus)]; False where a unit is not among `aus`."""
+    found = np.zeros((len(values), len(wanted)), bool)
+    for column, au in enumerate(wanted):
+        if au in aus:
+            found[:, column] = values[:, aus.index(au)]
+    return found
+
+
+def _units(sets: Sequence[PreparedSet], wanted: Sequence[int]) -> tuple[int, ...]:
+    """The units asked for, or else all that the benchmarks score; one set's in its own order."""
+    if len(sets) == 1:
+        coded = sets[0].aus
+    else:
+        coded = tuple(sorted({au for one in sets for au in one.aus}))
+    speakable = [au for au in coded if au in ACTION_UNITS]
+    missing = [au for au in wanted if au not in speakable]
+    if missing or len(set(wanted)) != len(wanted):
+        name = "+".join(one.name for one in sets)
+        fault = f"has AU{missing[0]}" if missing else "has a unit twice"
+        raise UserError(
+            f"data.aus={tuple(wanted)} {fault}; of the units that {name} codes, these have "
+            f"sentences: {', '.join(map(str, speakable))}"
+        )
+    chosen = set(wanted) or {au for one in sets for au in one.benchmark}
+    return tuple(au for au in coded if au in chosen)
+
+
+def _check_joined(sets: Sequence[PreparedSet]) -> None:
+    first = sets[0]
+    for i, one in enumerate(sets[1:], 1):
+        if one.crop["digest"] != first.crop["digest"]:
+            raise UserError(
+                f"{one.folder}: faces cropped by {one.crop['name']} ({one.crop['digest']}), but "
+                f"those of {first.folder} by {first.crop['name']} ({first.crop['digest']}); "
+                "prepare both with one rule"
+            )
+        shared = {s for other in sets[:i] for s in other.subjects} & set(one.subjects)
+        if shared:
+            raise UserError(
+                f"{one.folder}: subject {min(shared)} is in another set of the mixture, too; "
+                "rename one"
+            )

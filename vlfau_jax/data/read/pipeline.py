@@ -1,0 +1,240 @@
+"""Prepared sets to batches, in grain's one right order.
+
+source, shuffle, repeat, random map, one's own rows, batch, and only then an iterator: so step k's
+batch depends on the seed and k alone, for any number of threads, worker processes and restarts, and
+several processes together see what one would, row by row. Weighted draws stand in for shuffle and
+repeat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from itertools import islice
+
+import cv2
+import grain
+import numpy as np
+from absl import flags
+
+from vlfau_jax.data.raw.frames import decode_image
+from vlfau_jax.data.read.batch import Batch
+from vlfau_jax.data.read.dataset import Dataset
+from vlfau_jax.data.read.options import DataOptions
+from vlfau_jax.data.read.sampling import Draws, row_weights
+from vlfau_jax.data.read.transforms import augment, resize
+from vlfau_jax.data.text.captions import CaptionTables
+from vlfau_jax.data.workers import deaf_to_ctrl_c, end_with_parent
+from vlfau_jax.errors import DataError
+
+_KILLED = "was terminated unexpectedly"  # grain's RuntimeError for a worker that is gone
+FILLING = -1  # the position of a row that only fills up a batch
+
+
+class Faces:
+    """The stations of a row: read, decode, view; then label and stack a batch's rows."""
+
+    def __init__(self, dataset: Dataset, captions: CaptionTables, options: DataOptions) -> None:
+        if captions.aus != dataset.aus:
+            raise ValueError(f"sentences of {captions.aus} for labels of {dataset.aus}")
+        self._dataset = dataset
+        self._captions = captions
+        self._options = options
+        labels = dataset.labels
+        self._keys = np.stack([labels.subject, labels.task, labels.frame], 1).astype(np.int32)
+        self._examples = dataset.source(np.arange(len(labels)))
+
+    def shown(self, position: int) -> tuple[int, np.ndarray]:
+        """The whole face, for evaluation; black for a filling row."""
+        size = self._options.image_size
+        if position == FILLING:
+            return position, np.zeros((size, size, 3), np.uint8)
+        return position, resize(self.decode(position, self.read(position)), size)
+
+    def augmented(self, position: int, rng: np.random.Generator) -> tuple[int, np.ndarray]:
+        """A random view of the face, for training."""
+        return position, self.view(self.decode(position, self.read(position)), rng)
+
+    def batch(self, rows: Sequence[tuple[int, np.ndarray]]) -> Batch:
+        """Pictures with what their labels say."""
+        positions, images = zip(*rows, strict=True)
+        return {"image": np.stack(images), **self.label(np.array(positions))}
+
+    def read(self, position: int) -> Mapping[str, bytes]:
+        """The encoded `image` and its `source`. Raises DataError where the set cannot be read."""
+        try:
+            return self._examples[position]
+        except RuntimeError as error:  # array_record's for anything that is wrong with a shard
+            raise self._unusable(position, f"cannot be read ({error})") from error
+
+    def decode(self, position: int, example: Mapping[str, bytes]) -> np.ndarray:
+        """RGB uint8 [h, h, 3]. Raises DataError for a damaged picture."""
+        image = decode_image(example["image"])
+        if image is None:
+            raise self._unusable(position, f"({example['source'].decode()}) is damaged")
+        return image
+
+    def view(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The picture as one training step sees it, uint8 [size, size, 3]."""
+        o = self._options
+        return augment(
+            image,
+            o.image_size,
+            rng,
+            min_area=o.min_area,
+            flip=o.flip,
+            jitter=o.jitter,
+            erasing=o.erasing,
+        )
+
+    def label(self, positions: np.ndarray) -> Batch:
+        """All of a batch but its images, for int [b] positions; nothing where FILLING."""
+        d, valid = self._dataset, positions != FILLING
+        au, known = (of[positions] & valid[:, None] for of in (d.labels.au, d.labels.known))
+        nouns = [d.nouns[subject] for subject in d.labels.subject[positions]]
+        coded = d.coded[d.labels.part[positions]]
+        sentences = map(self._captions.global_tokens, au, known, nouns, coded)
+        return {
+            "au": au.astype(np.float32),
+            "au_known": known,
+            "local_tokens": self._captions.local_tokens(au, known),
+            "global_tokens": np.stack(list(sentences)),
+            "valid": valid,
+            "key": np.where(valid[:, None], self._keys[positions], 0),
+        }
+
+    def _unusable(self, position: int, problem: str) -> DataError:
+        d = self._dataset
+        subject, task, frame = self._keys[position]
+        return DataError(
+            f"{d.sets[d.labels.part[position]].folder}: the picture of {d.subjects[subject]}, task "
+            f"{task}, frame {frame} {problem}; restore the set's files or prepare it again"
+        )
+
+
+def train_iterator(
+    dataset: Dataset,
+    rows: np.ndarray,
+    captions: CaptionTables,
+    options: DataOptions,
+    *,
+    batch_size: int,
+    seed: int,
+    start_step: int = 0,
+    own: np.ndarray | None = None,
+) -> Generator[Batch, None, None]:
+    """Endless augmented batches, or this process's rows of them; close it after use.
+
+    Args:
+        dataset: the prepared sets.
+        rows: int64, the examples to train on, see Dataset.rows.
+        captions: the token tables; their units are the data set's.
+        options: sizes, augmentation, balance, threads and workers.
+        batch_size: global, over all processes.
+        seed: with the step, decides all of a batch.
+        start_step: the step of the first batch: the whole state of a resumed stream.
+        own: int, the rows of each global batch to read (see sharding.arrays.local_rows); None: all.
+
+    Raises:
+        UserError: shares that do not fit the joined sets.
+        DataError: a picture that cannot be decoded, when its batch is due; a worker was killed.
+    """
+    order, views = (int(s) for s in np.random.SeedSequence(seed).generate_state(2))
+    weights = row_weights(dataset.labels, rows, options, [one.name for one in dataset.sets])
+    if weights is None:
+        positions = grain.MapDataset.source(rows).shuffle(seed=order).repeat()
+    else:
+        positions = grain.MapDataset.source(Draws(rows, weights, order))
+    faces = Faces(dataset, captions, options)
+    stream = positions.random_map(faces.augmented, seed=views)
+    return _batches(stream, faces, options, batch_size, start_step, own)
+
+
+def eval_iterator(
+    dataset: Dataset,
+    rows: np.ndarray,
+    captions: CaptionTables,
+    options: DataOptions,
+    *,
+    batch_size: int,
+    own: np.ndarray | None = None,
+) -> Generator[Batch, None, None]:
+    """Every example of `rows` once, in order, unaugmented; the last batch is filled up.
+
+    Arguments and errors as in `train_iterator`. Every process gets the same number of batches.
+    """
+    faces = Faces(dataset, captions, options)
+    filled = np.pad(rows, (0, -len(rows) % batch_size), constant_values=FILLING)
+    stream = grain.MapDataset.source(filled).map(faces.shown)
+    return _batches(stream, faces, options, batch_size, 0, own)
+
+
+class _Rows(Sequence):
+    """Some rows of every batch of a stream: what stands at i in the stream stays what it was.
+
+    Grain's own slices have one stride; a mesh may give a process any rows.
+    """
+
+    def __init__(self, stream: grain.MapDataset, batch_size: int, own: np.ndarray) -> None:
+        self._stream, self._batch_size, self._own = stream, batch_size, own.tolist()
+
+    def __len__(self) -> int:
+        return len(self._stream) // self._batch_size * len(self._own)
+
+    def __getitem__(self, index: int) -> tuple[int, np.ndarray]:
+        batch, row = divmod(index, len(self._own))
+        return self._stream[batch * self._batch_size + self._own[row]]
+
+
+def _batches(
+    stream: grain.MapDataset,
+    faces: Faces,
+    options: DataOptions,
+    batch_size: int,
+    start_step: int,
+    own: np.ndarray | None,
+) -> Generator[Batch, None, None]:
+    if own is not None and len(own) < batch_size:
+        stream = grain.MapDataset.source(_Rows(stream, batch_size, own))
+    share = batch_size if own is None else len(own)
+    batches = stream.batch(share, batch_fn=faces.batch)[start_step:]
+    # The buffer counts whole batches: a few keep the threads busy, grain's 500 would fill memory.
+    read = grain.ReadOptions(
+        num_threads=options.threads, prefetch_buffer_size=options.threads and options.threads + 1
+    )
+    iterable = batches.to_iter_dataset(read)
+    _one_thread_each()
+    if options.workers:
+        if not flags.FLAGS.is_parsed():  # grain hands absl's flags on to its processes
+            flags.FLAGS.mark_as_parsed()
+        iterable = iterable.mp_prefetch(
+            grain.MultiprocessingOptions(num_workers=options.workers, per_worker_buffer_size=2),
+            worker_init_fn=_start_worker,
+        )
+    return _closing(iter(iterable))
+
+
+def _closing(batches: grain.DatasetIterator) -> Generator[Batch, None, None]:
+    """Stops grain's threads and processes when the batches end, fail or are closed."""
+    try:
+        with deaf_to_ctrl_c():  # grain starts its processes with the first batch
+            first = list(islice(batches, 1))
+        yield from first
+        yield from batches
+    except RuntimeError as error:
+        if _KILLED not in str(error):
+            raise
+        raise DataError(
+            "a process that loads data was killed, perhaps for want of memory; try fewer "
+            "data.workers"
+        ) from error
+    finally:
+        batches.close()
+
+
+def _start_worker(*_: int) -> None:
+    end_with_parent()
+    _one_thread_each()
+
+
+def _one_thread_each() -> None:
+    cv2.setNumThreads(0)  # grain's threads are the parallelism; OpenCV's would fight them

@@ -1,0 +1,267 @@
+"""One prepared set on disk: opened, checked, and its codes decided."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from google.protobuf.json_format import ParseError
+from google.protobuf.message import DecodeError
+from tensorflow_datasets.proto import tf_example_pb2
+
+from vlfau_jax.data.raw.codes import by_occurrence, decide, excluded
+from vlfau_jax.data.read.folds import FOLDS
+from vlfau_jax.data.text.descriptions import noun_of
+from vlfau_jax.errors import UserError
+
+LABELS_FILE = "labels.npz"
+_METADATA = {
+    "aus": list,
+    "benchmark": list,
+    "crop": dict,
+    "synthetic": bool,
+    "layout": str,
+    "camera": str,
+    "frame_offset": int,
+    "subjects": dict,
+}
+
+
+@dataclass(frozen=True)
+class PreparedSet:
+    """One data set as `prepare` wrote it; m examples, n coded action units.
+
+    Attributes:
+        name: the data set.
+        folder: where it lies.
+        aus: all units that it codes, in the order of its label vectors.
+        benchmark: those that the field scores.
+        subjects: sorted.
+        people: per subject `frames`, `sex` and `fold`.
+        crop: the crop rule, see faces.CropRule.describe.
+        synthetic: True if the faces were rendered.
+        layout: of the raw tree: "raw", "me_graphau" or "folder".
+        camera: whose pictures, where the data set has several; else "".
+        frame_offset: label frame n shows picture n + frame_offset.
+        codes: labels.npz: subject, task and frame int32 [m]; occurrence and intensity int8 [m, n].
+    """
+
+    name: str
+    folder: Path
+    aus: tuple[int, ...]
+    benchmark: tuple[int, ...]
+    subjects: tuple[str, ...]
+    people: Mapping[str, Mapping[str, Any]]
+    crop: Mapping[str, Any]
+    synthetic: bool
+    layout: str
+    camera: str
+    frame_offset: int
+    codes: Mapping[str, np.ndarray]
+
+    def source(self) -> Sequence[dict[str, bytes]]:
+        """Random access to `image` and `source` of all examples, subject by subject, as bytes.
+
+        What else of a record counts is in `codes`; tfds would decode all of it, at 75 us an example
+        instead of 20, where all the work for a training picture takes 600.
+        """
+        builder = tfds.builder_from_directory(self.folder)
+        raw = tfds.decode.DeserializeMethod.RAW_BYTES
+        return _Pictures(builder.as_data_source("+".join(self.subjects), deserialize_method=raw))
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """People, crop rule and labels in a few values that other data would not have, as JSON."""
+        codes = hashlib.sha256()
+        for key in sorted(self.codes):
+            codes.update(np.ascontiguousarray(self.codes[key]))
+        return {
+            "variant": self.folder.parent.name,
+            "frames": {subject: self.people[subject]["frames"] for subject in self.subjects},
+            "folds": [self.people[subject]["fold"] for subject in self.subjects],
+            "aus": self.aus,
+            "crop": self.crop["digest"],
+            "camera": self.camera,
+            "frame_offset": self.frame_offset,
+            "labels": codes.hexdigest(),
+        }
+
+    @cached_property
+    def by_occurrence(self) -> np.ndarray:
+        """Which units the occurrence codes decide, bool [n], see raw.codes.by_occurrence."""
+        return by_occurrence(self.name, self.codes["occurrence"])
+
+    def decided_by(self, aus: Sequence[int]) -> tuple[str, ...]:
+        """Which codes decide known labels of `aus`: "occurrence", "intensity", both or neither."""
+        decided = self.decide(threshold=1)[1].any(0) & np.isin(self.aus, aus)
+        kinds = {"occurrence": self.by_occurrence, "intensity": ~self.by_occurrence}
+        return tuple(kind for kind, units in kinds.items() if (units & decided).any())
+
+    def decide(self, threshold: int) -> tuple[np.ndarray, np.ndarray]:
+        """Active and known, each bool [m, n], see raw.codes.decide."""
+        codes = self.codes
+        return decide(codes["occurrence"], codes["intensity"], self.by_occurrence, threshold)
+
+    def excluded(self) -> np.ndarray:
+        """Which frames the field leaves out, bool [m]."""
+        return excluded(self.name, self.subjects, self.codes["subject"], self.codes["frame"])
+
+    def totals(self, subject: str) -> dict[str, Any]:
+        """`frames`, and `positives` and `known` per coded unit: what tells people of one id apart.
+
+        They do not depend on an experiment's options: intensities count from 2.
+        """
+        rows = self.codes["subject"] == self.subjects.index(subject)
+        au, known = (values[rows].sum(0).tolist() for values in self.decide(threshold=2))
+        return {"frames": int(rows.sum()), "positives": au, "known": known}
+
+    def noun(self, subject: str) -> str:
+        """What a sentence calls a subject: man, woman or person."""
+        return noun_of(subject, self.people[subject]["sex"])
+
+
+class _Pictures(Sequence[dict[str, bytes]]):
+    """What `PreparedSet.source` gives, from serialized tf.train.Examples.
+
+    RuntimeError, which is array_record's, too, where a record cannot be read.
+    """
+
+    def __init__(self, records: Sequence[bytes]) -> None:
+        self._records = records
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> dict[str, bytes]:
+        record = self._records[index]  # b"" where a shard ends too early
+        try:
+            features = tf_example_pb2.Example.FromString(record).features.feature
+            return {key: features[key].bytes_list.value[0] for key in ("image", "source")}
+        except (DecodeError, IndexError) as error:
+            raise RuntimeError(f"its record of {len(record)} bytes is damaged") from error
+
+
+def open_set(name: str, data_dir: Path, variant: str) -> PreparedSet:
+    """Opens and checks one prepared set; UserError as `open_dataset` says."""
+    folder = _find(name, data_dir, variant)
+    again = "prepare it again (`python -m vlfau_jax prepare`)"
+    try:
+        info = tfds.builder_from_directory(folder).info
+        metadata = dict(info.metadata or {})
+        examples = {split: info.splits[split].num_examples for split in info.splits}
+    except (OSError, ValueError, TypeError, KeyError, ParseError) as error:
+        raise UserError(f"{folder} cannot be read: {_first_line(error)}; {again}") from error
+    missing = [key for key in _METADATA if key not in metadata]
+    if missing:
+        raise UserError(
+            f"{folder} has no {missing[0]!r} in metadata.json, as sets of an earlier version or of "
+            f"another library; {again}"
+        )
+    wrong = _damage(metadata)
+    if wrong:
+        raise UserError(f"{folder}/metadata.json is damaged: {wrong}; {again}")
+    people = metadata["subjects"]
+    opened = PreparedSet(
+        name=name,
+        folder=folder,
+        aus=tuple(metadata["aus"]),
+        benchmark=tuple(metadata["benchmark"]),
+        subjects=tuple(sorted(people)),
+        people=people,
+        crop=metadata["crop"],
+        synthetic=metadata["synthetic"],
+        layout=metadata["layout"],
+        camera=metadata["camera"],
+        frame_offset=metadata["frame_offset"],
+        codes=_read_codes(folder / LABELS_FILE, again),
+    )
+    wrong = _disagreement(opened, examples)
+    if wrong:
+        raise UserError(f"{folder / LABELS_FILE}: {wrong}; {again}")
+    return opened
+
+
+def _damage(metadata: Mapping[str, Any]) -> str:
+    """What is wrong with metadata.json, in words; "" if nothing. All keys are there."""
+    for key, kind in _METADATA.items():
+        if type(metadata[key]) is not kind:
+            return f"{key} is {metadata[key]!r:.40}"
+    aus, benchmark = metadata["aus"], metadata["benchmark"]
+    if not aus or any(type(au) is not int or not 1 <= au <= 99 for au in aus):
+        return f"aus is {aus!r:.40}"
+    if len(set(aus)) != len(aus):
+        return "a unit comes twice in aus"
+    if not benchmark or any(au not in aus for au in benchmark):
+        return f"benchmark is {benchmark!r:.40}"
+    for key, kind in {"name": str, "digest": str, "size": int}.items():
+        if type(metadata["crop"].get(key)) is not kind:
+            return f"crop[{key!r}] is {metadata['crop'].get(key)!r:.40}"
+    for person, facts in metadata["subjects"].items():
+        for key, kind in {"frames": int, "sex": str, "fold": int}.items():
+            if type(facts) is not dict or type(facts.get(key)) is not kind:
+                return f"{key!r} of {person} is missing or no {kind.__name__}"
+        if facts["fold"] not in range(FOLDS + 1) or facts["frames"] < 1:
+            return f"{person} has fold {facts['fold']} and {facts['frames']} frames"
+    folds = [facts["fold"] for facts in metadata["subjects"].values()]
+    return "some subjects have a fold and others none" if any(folds) != all(folds) else ""
+
+
+def _first_line(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error).strip().partition("\n")[0]
+
+
+def _find(name: str, data_dir: Path, variant: str) -> Path:
+    found = {
+        path.parent.parent.name: path.parent
+        for path in sorted((data_dir / name).glob("*/*/dataset_info.json"))
+        if "incomplete" not in path.parent.name
+    }
+    if not found:
+        raise UserError(
+            f"data.data_dir={data_dir} holds no prepared {name}; expected the folder written by: "
+            f"python -m vlfau_jax prepare --dataset={name} --raw_dir=DIR --data_dir={data_dir}"
+        )
+    if (variant and variant not in found) or (not variant and len(found) > 1):
+        raise UserError(
+            f"data.variant={variant!r} selects no set in {data_dir}/{name}; expected one of "
+            f"{', '.join(found)}"
+        )
+    return found[variant] if variant else next(iter(found.values()))
+
+
+def _read_codes(path: Path, again: str) -> dict[str, np.ndarray]:
+    try:
+        # Opened here, since np.load leaves a file that is no archive to the garbage collector.
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            return dict(file)
+    except (OSError, EOFError, TypeError, ValueError, RuntimeError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} cannot be read: {_first_line(error)}; {again}") from error
+
+
+def _disagreement(opened: PreparedSet, examples: Mapping[str, int]) -> str:
+    """What is wrong with a set's codes, in words; "" if nothing."""
+    codes, n = opened.codes, len(opened.aus)
+    frames = [opened.people[subject]["frames"] for subject in opened.subjects]
+    m = sum(frames)
+    shapes = dict.fromkeys(("subject", "task", "frame"), ((m,), "int32"))
+    shapes |= dict.fromkeys(("occurrence", "intensity"), ((m, n), "int8"))
+    if codes.keys() != shapes.keys():
+        return f"holds {', '.join(sorted(codes))}, not {', '.join(sorted(shapes))}"
+    for key, (shape, dtype) in shapes.items():
+        if (codes[key].shape, str(codes[key].dtype)) != (shape, dtype):
+            return f"{key} is {codes[key].dtype}{codes[key].shape}, not {dtype}{shape}"
+    for key, most in (("occurrence", 1), ("intensity", 5)):
+        if codes[key].size and not -1 <= codes[key].min() <= codes[key].max() <= most:
+            return f"{key} holds codes besides -1 to {most}"
+    if not np.array_equal(codes["subject"], np.repeat(np.arange(len(frames)), frames)):
+        return "subjects are not in the order and numbers of metadata.json"
+    if dict(zip(opened.subjects, frames, strict=True)) != dict(examples):
+        return "the images are of other subjects or other numbers of frames"
+    return ""

@@ -1,0 +1,63 @@
+"""Labels to token rows, fast enough for a data pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from vlfau_jax.data.text.descriptions import NOUNS, global_description, local_description
+from vlfau_jax.data.text.vocabulary import Vocabulary
+
+
+class CaptionTables:
+    """Token rows for label vectors over `aus` (n units): local ones looked up, global ones cached.
+
+    Attributes:
+        local_length: t, tokens of the longest local row, <start> and <end> included.
+        global_length: tg, the same for the global row.
+    """
+
+    def __init__(self, aus: Sequence[int], vocabulary: Vocabulary) -> None:
+        self.aus = tuple(aus)
+        n = len(self.aus)
+        rows = [[vocabulary.encode(local_description(au, on)) for on in (0, 1)] for au in self.aus]
+        self.local_length = max(len(row) for pair in rows for row in pair)
+        all_on = [global_description(self.aus, [True] * n, noun) for noun in NOUNS]
+        all_off = [global_description(self.aus, [False] * n, noun) for noun in NOUNS]
+        self.global_length = max(len(vocabulary.encode(text)) for text in all_on + all_off)
+
+        # State 2 is "unknown": a row of pads, which no loss reads.
+        self._local = np.zeros((n, 3, self.local_length), np.int32)
+        for i, pair in enumerate(rows):
+            for state, row in enumerate(pair):
+                self._local[i, state, : len(row)] = row
+
+        self._vocabulary = vocabulary
+        # At most 12,288 sentences for twelve units and three nouns. A plain dict, because the
+        # tables travel to worker processes.
+        self._global: dict[tuple[bytes, str], np.ndarray] = {}
+
+    def local_tokens(self, au: np.ndarray, known: np.ndarray) -> np.ndarray:
+        """Local rows int32 [n, t] for states `au` [n] in {0, 1}; all pad where not `known` [n]."""
+        state = np.where(known, au, 2).astype(np.intp)
+        return self._local[np.arange(len(self.aus)), state]
+
+    def global_tokens(
+        self, au: np.ndarray, known: np.ndarray, noun: str, coded: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Global row int32 [tg] about the units that the face's data set codes (None: all).
+
+        All pad if one of them is unknown, which the sentence would state as absent, or if there is
+        none. au in {0, 1}, known bool and coded bool are all [n].
+        """
+        coded = np.ones(len(self.aus), bool) if coded is None else coded
+        if not coded.any() or not known[coded].all():
+            return np.zeros(self.global_length, np.int32)
+        active = au.astype(bool) & coded
+        # Units that are not coded are silent, as inactive ones are: one sentence, one key.
+        key = (np.packbits(active).tobytes(), noun)
+        if key not in self._global:
+            text = global_description(self.aus, active, noun)
+            self._global[key] = self._vocabulary.encode(text, self.global_length)
+        return self._global[key].copy()

@@ -1,0 +1,244 @@
+"""The joint objective, term by term (docs: the paper's L_au, L_local and L_global).
+
+Every term is a (sum, weight) pair, so that masks, unknown labels and shards divide once. Unknown
+labels and rows that are not valid add nothing to either, nor to any gradient.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+
+from vlfau_jax.data.text.vocabulary import PAD
+from vlfau_jax.errors import UserError
+from vlfau_jax.model.vlfau import Outputs
+
+
+@dataclass(frozen=True)
+class ObjectiveOptions:
+    """What is minimised: au + dice_weight * dice + local_weight * local + global_weight * global.
+
+    A ramp (first, last) schedules the weight beside it: 0 until `first` steps have been taken, then
+    linear, whole from `last` on. (0, 0) is whole from the start.
+
+    Attributes:
+        au_loss: 'bce' or 'asymmetric'.
+        dice_weight: 0 leaves the Dice term out.
+        local_weight: of the sentences about the action units; 0 leaves them untrained.
+        global_weight: of the sentence about the face; 0 leaves it untrained.
+        dice_ramp: schedule of `dice_weight`.
+        local_ramp: schedule of `local_weight`.
+        global_ramp: schedule of `global_weight`.
+        class_weighting: whether rare action units weigh more (`class_weights`).
+        local_branches: each step trains the sentences of at most that many action units, drawn at
+            random; 0 stands for all of them. Ignored where model.local_captions is off.
+    """
+
+    au_loss: str = "bce"
+    dice_weight: float = 1.0
+    local_weight: float = 1.0
+    global_weight: float = 1.0
+    dice_ramp: tuple[int, int] = (0, 0)
+    local_ramp: tuple[int, int] = (0, 0)
+    global_ramp: tuple[int, int] = (0, 0)
+    class_weighting: bool = True
+    local_branches: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuses an impossible objective, naming field and value."""
+        if self.au_loss not in _AU_LOSSES:
+            known = ", ".join(map(repr, _AU_LOSSES))
+            raise UserError(f"objective.au_loss={self.au_loss!r}: give one of {known}")
+        for name in ("dice_weight", "local_weight", "global_weight", "local_branches"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UserError(f"objective.{name}={getattr(self, name)}: give 0 or more")
+        for name in ("dice", "local", "global"):
+            ramp = getattr(self, f"{name}_ramp")
+            if len(ramp) != 2 or not 0 <= ramp[0] <= ramp[1]:
+                raise UserError(
+                    f"objective.{name}_ramp={ramp}: give two steps (first, last), "
+                    "0 <= first <= last"
+                )
+            if any(ramp) and not getattr(self, f"{name}_weight"):
+                raise UserError(
+                    f"objective.{name}_ramp={ramp}: objective.{name}_weight=0 leaves nothing to "
+                    "ramp; give it a weight or (0, 0)"
+                )
+
+    @property
+    def ramped(self) -> tuple[str, ...]:
+        """The terms whose weight follows a ramp."""
+        return tuple(
+            name for name in ("dice", "local", "global") if any(getattr(self, f"{name}_ramp"))
+        )
+
+    def weights(self, step: Array | int) -> dict[str, Array | float]:
+        """The weight of every term once `step` steps have been taken."""
+        whole = {"au": 1.0} | {
+            name: getattr(self, f"{name}_weight") for name in ("dice", "local", "global")
+        }
+        return whole | {
+            name: whole[name] * _risen(step, *getattr(self, f"{name}_ramp")) for name in self.ramped
+        }
+
+
+def _risen(step: Array | int, first: int, last: int) -> Array:
+    """0 before `first`, 1 from `last` on, linear between; float32 []."""
+    if first == last:
+        return jnp.where(step < last, 0.0, 1.0)
+    return jnp.clip((step - first) / (last - first), 0.0, 1.0)
+
+
+class Term(NamedTuple):
+    """One term of the objective: `total` summed over what counts, `weight` how much counted."""
+
+    total: Array
+    weight: Array
+
+    def mean(self) -> Array:
+        """Total over weight; zero, with zero gradient, where nothing counted."""
+        counted = self.weight > 0
+        return jnp.where(counted, self.total / jnp.where(counted, self.weight, 1.0), 0.0)
+
+
+def class_weights(positives: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """w_i = N (1 / r_i) / sum_j (1 / r_j), r_i the occurrence rate of action unit i; float32 [n].
+
+    A unit that is never active has no rate to divide by: it weighs 1, the others' mean. One that is
+    never annotated weighs 0.
+    """
+    rated = positives > 0
+    inverse = np.where(rated, known / np.maximum(positives, 1), 0.0)
+    scale = rated.sum() / inverse.sum() if rated.any() else 0.0
+    return np.where(rated, inverse * scale, known > 0).astype(np.float32)
+
+
+def binary_cross_entropy(logits: Array, au: Array, known: Array, weights: Array) -> Term:
+    """Weighted binary cross-entropy over known labels; logits, au and known [b, n], weights [n]."""
+    losses = optax.sigmoid_binary_cross_entropy(jnp.where(known, logits, 0.0), au)
+    return Term(jnp.sum(losses * weights[None] * known), jnp.sum(known, dtype=jnp.float32))
+
+
+def asymmetric(logits: Array, au: Array, known: Array, weights: Array) -> Term:
+    """-w [y log p + (1 - y) stop_grad(p) log(1 - p)]: easy negatives count less."""
+    logits = jnp.where(known, logits, 0.0)
+    ease = jax.lax.stop_gradient(jax.nn.sigmoid(logits))
+    losses = -au * jax.nn.log_sigmoid(logits) - (1 - au) * ease * jax.nn.log_sigmoid(-logits)
+    return Term(jnp.sum(losses * weights[None] * known), jnp.sum(known, dtype=jnp.float32))
+
+
+_AU_LOSSES = {"bce": binary_cross_entropy, "asymmetric": asymmetric}
+
+
+def dice(logits: Array, au: Array, known: Array, weights: Array) -> Term:
+    """Weighted 1 - (2 sum p y + 1) / (sum p^2 + sum y^2 + 1) per action unit over the batch."""
+    p = jnp.where(known, jax.nn.sigmoid(jnp.where(known, logits, 0.0)), 0.0)
+    y = au * known
+    overlap = 2 * jnp.sum(p * y, 0) + 1
+    size = jnp.sum(p * p, 0) + jnp.sum(y * y, 0) + 1
+    annotated = known.any(0)
+    losses = (1 - overlap / size) * weights * annotated
+    return Term(jnp.sum(losses), jnp.sum(annotated, dtype=jnp.float32))
+
+
+def token_cross_entropy(logits: Array, tokens: Array, counted: Array) -> Term:
+    """Cross-entropy of each next word: logits [..., t-1, v], tokens [..., t], counted [...]."""
+    kept = _next_words(tokens, counted)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, tokens[..., 1:])
+    return Term(jnp.sum(jnp.where(kept, losses, 0.0)), jnp.sum(kept, dtype=jnp.float32))
+
+
+def _next_words(tokens: Array, counted: Array) -> Array:
+    """Which next words are scored: bool [..., t-1]."""
+    return (tokens[..., 1:] != PAD) & counted[..., None]
+
+
+class Whole(NamedTuple):
+    """What a part of a batch must know of all of it, for the parts' gradients to add up.
+
+    weights: every term's, of the whole batch (`joint_weights`). dice_slope: of the whole batch's
+    Dice total by the logits of the part's rows, float32 [b, n]; None without that term.
+    """
+
+    weights: dict[str, Array]
+    dice_slope: Array | None = None
+
+
+def joint_loss(
+    outputs: Outputs,
+    batch: dict[str, Array],
+    *,
+    class_weights: Array,
+    options: ObjectiveOptions,
+    branches: Array | None = None,
+    whole: Whole | None = None,
+) -> dict[str, Term]:
+    """The terms that `options` weighs, by name: 'au', 'dice', 'local', 'global'.
+
+    `branches` int32 [k] says which action units `outputs.local_logits` [b, k, t-1, v] speaks of
+    (None: all). Logits the model did not compute leave their term out. Where `batch` is a part of a
+    batch, `whole` gives its terms the weights of that; 'dice' then has the right gradient alone.
+    """
+    known = known_labels(batch)
+    weights = class_weights if options.class_weighting else jnp.ones_like(class_weights)
+    labels = (outputs.au_logits, batch["au"], known, weights)
+    terms = {"au": _AU_LOSSES[options.au_loss](*labels)}
+    if options.dice_weight:
+        terms["dice"] = dice(*labels) if whole is None else _linear(outputs.au_logits, whole)
+    if options.local_weight and outputs.local_logits is not None:
+        tokens = batch["local_tokens"]
+        if branches is not None:
+            tokens, known = tokens[:, branches], known[:, branches]
+        terms["local"] = token_cross_entropy(outputs.local_logits, tokens, known)
+    if options.global_weight and outputs.global_logits is not None:
+        terms["global"] = token_cross_entropy(
+            outputs.global_logits, batch["global_tokens"], batch["valid"]
+        )
+    if whole is not None:
+        terms = {name: Term(term.total, whole.weights[name]) for name, term in terms.items()}
+    return terms
+
+
+def _linear(logits: Array, whole: Whole) -> Term:
+    return Term(jnp.sum(whole.dice_slope * logits), whole.weights["dice"])
+
+
+def known_labels(batch: dict[str, Array]) -> Array:
+    """Which labels count: bool [b, n]."""
+    return batch["au_known"] & batch["valid"][:, None]
+
+
+def joint_weights(batch: dict[str, Array], branches: Array | None = None) -> dict[str, Array]:
+    """The weights of all terms that `joint_loss` may have, which labels and masks alone decide."""
+    known = spoken = known_labels(batch)
+    tokens = batch["local_tokens"]
+    if branches is not None:
+        tokens, spoken = tokens[:, branches], known[:, branches]
+    counted = {
+        "au": known,
+        "dice": known.any(0),
+        "local": _next_words(tokens, spoken),
+        "global": _next_words(batch["global_tokens"], batch["valid"]),
+    }
+    return {name: jnp.sum(those, dtype=jnp.float32) for name, those in counted.items()}
+
+
+def joint_dice(
+    logits: Array, batch: dict[str, Array], class_weights: Array, options: ObjectiveOptions
+) -> Term:
+    """The term 'dice' of `joint_loss`, from AU logits [b, n] alone."""
+    weights = class_weights if options.class_weighting else jnp.ones_like(class_weights)
+    return dice(logits, batch["au"], known_labels(batch), weights)
+
+
+def total(terms: dict[str, Term], options: ObjectiveOptions, step: Array | int = 0) -> Array:
+    """The scalar that is minimised in the step after `step` others, which the ramps count."""
+    weights = options.weights(step)
+    return sum(weights[name] * term.mean() for name, term in terms.items())
