@@ -59,7 +59,7 @@ def untrained(prepared: Path, run: Path, data: dict | None = None, **changes: ob
     """
     from vlfau_jax.cli.settings import resolve
     from vlfau_jax.train.checkpoint import Checkpoints
-    from vlfau_jax.train.experiment import prepare
+    from vlfau_jax.train.experiment import build_experiment
     from vlfau_jax.train.state import initial_state
     from vlfau_jax.train.workdir import claimed
 
@@ -84,7 +84,7 @@ def untrained(prepared: Path, run: Path, data: dict | None = None, **changes: ob
         }
     )
     config = asdict(settings)
-    experiment = prepare(settings)
+    experiment = build_experiment(settings)
     state = initial_state(
         experiment.model, experiment.optimizer, experiment.spec, experiment.abstract, settings.seed
     )

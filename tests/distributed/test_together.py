@@ -23,7 +23,7 @@ CODE = """
 import os, sys
 sys.modules["torch"] = None
 from vlfau_jax.__main__ import main
-from vlfau_jax.sharding import agreement
+from vlfau_jax.distributed import agreement
 agreement._DELAY = 1.0
 os.chdir(sys.argv[1])
 sys.exit(main(sys.argv[2:]))

@@ -22,7 +22,7 @@ from vlfau_jax.facs import BP4D_AUS
 from vlfau_jax.inference.trained import load_trained
 from vlfau_jax.metrics.statements import stated
 from vlfau_jax.model.vlfau import normalise
-from vlfau_jax.train.experiment import prepare
+from vlfau_jax.train.experiment import build_experiment
 
 
 @pytest.fixture(scope="module")
@@ -251,8 +251,8 @@ def test_no_workdir(tmp_path):
 
 
 def test_scores_while_training_are_evaluates(run, workdir):
-    experiment = prepare(resolve(json.loads((workdir / "config.json").read_text())))
-    found = evaluating.scores_meanwhile(experiment, load_trained(workdir).params)
+    experiment = build_experiment(resolve(json.loads((workdir / "config.json").read_text())))
+    found = evaluating.score_during_training(experiment, load_trained(workdir).params)
     assert found["mean_f1"] == pytest.approx(run[1]["mean_f1"])
 
 
@@ -272,7 +272,7 @@ def one_dark(tmp_path_factory):
 
 
 def test_scores_while_training_are_of_the_validation_people_alone(one_dark, monkeypatch):
-    experiment = prepare(resolve(json.loads((one_dark / "config.json").read_text())))
+    experiment = build_experiment(resolve(json.loads((one_dark / "config.json").read_text())))
     (kept_back,) = experiment.split.validation
     scored = []
     iterator = evaluating.eval_iterator
@@ -282,7 +282,7 @@ def test_scores_while_training_are_of_the_validation_people_alone(one_dark, monk
         return iterator(dataset, rows, *rest, **named)
 
     monkeypatch.setattr(evaluating, "eval_iterator", watched)
-    found = evaluating.scores_meanwhile(experiment, load_trained(one_dark).params)
+    found = evaluating.score_during_training(experiment, load_trained(one_dark).params)
     assert scored == [{kept_back}] and kept_back != "F004"
     assert not np.isnan(found["mean_f1"])  # as it would be of F004
 

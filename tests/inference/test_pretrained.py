@@ -28,7 +28,7 @@ from vlfau_jax.model.options import ModelOptions
 from vlfau_jax.model.swin import Swin, unstack_blocks
 from vlfau_jax.model.vlfau import VLFAU
 from vlfau_jax.train.checkpoint import Checkpoints
-from vlfau_jax.train.experiment import prepare
+from vlfau_jax.train.experiment import build_experiment
 from vlfau_jax.train.state import abstract_params, initial_state
 from vlfau_jax.train.warm_start import load_warm_start
 from vlfau_jax.train.workdir import claimed, read_config
@@ -293,7 +293,7 @@ def test_a_scanned_run_leaves_looped_files(workdir, tmp_path):
     config = read_config(workdir)
     config["model"] |= {"depths": (0, 0, 4, 1), "scan_blocks": True}
     run, settings = tmp_path / "run", resolve(config)
-    e = prepare(settings)
+    e = build_experiment(settings)
     state = initial_state(e.model, e.optimizer, e.spec, e.abstract, settings.seed)
     with (
         claimed(run, config, resume=False, overwrite=False),

@@ -32,7 +32,7 @@ def captioner(name, vocabulary_size, dtype=jnp.float32):
 def random_params(module, features, scale=0.9, end=0.0, seed=24):
     """Parameters with nothing small; `end` makes sentences end sooner."""
     shapes = jax.eval_shape(
-        lambda key: module.init(key, features, method="face"), jax.random.key(0)
+        lambda key: module.init(key, features, method="bind"), jax.random.key(0)
     )
     rng = np.random.default_rng(seed)  # 24 says sentences of many lengths
     params = {}
@@ -52,7 +52,7 @@ def spoken(module, params, features, length, beams):
 
     @jax.jit
     def run(params):
-        decoder = module.apply({"params": params}, features, method="face")
+        decoder = module.apply({"params": params}, features, method="bind")
         return search([decoder], [length], beams)[0]
 
     return jax.tree.map(np.asarray, run(params))
@@ -156,13 +156,13 @@ class Counting(Decoder):
 
     asked: list = struct.field(pytree_node=False)
 
-    def speak(self, state, words):
+    def decode_step(self, state, words):
         jax.debug.callback(lambda: self.asked.append(1))
-        return super().speak(state, words)
+        return super().decode_step(state, words)
 
 
 def counting(decoder):
-    parts = (decoder.parameters, decoder.scene, decoder.state, decoder.stacked)
+    parts = (decoder.parameters, decoder.memory, decoder.state, decoder.stacked)
     return Counting(*parts, asked=[])
 
 
@@ -175,7 +175,7 @@ def test_it_stops_when_all_have_ended_and_that_changes_nothing(features, beams):
 
     def face(features, **changed):
         return counting(
-            module.apply({"params": params | changed}, jnp.asarray(features), method="face")
+            module.apply({"params": params | changed}, jnp.asarray(features), method="bind")
         )
 
     never = params["logits_bias"] - np.where(np.arange(9) == END, 1e3, 0).astype(np.float32)

@@ -18,7 +18,7 @@ from vlfau_jax.report import training_data as look
 from vlfau_jax.report.training_data import inspect_data, table
 from vlfau_jax.sharding.mesh import MeshOptions
 from vlfau_jax.train import loop
-from vlfau_jax.train.experiment import prepare
+from vlfau_jax.train.experiment import build_experiment
 from vlfau_jax.train.stop import StopSignals
 
 FILES = ("faces.png", "labels.png", "cooccurrence.png", "labels.json", "index.html")
@@ -75,7 +75,7 @@ def test_the_faces_are_those_of_trains_first_batches(data_dir, monkeypatch):
         raise InterruptedError
 
     monkeypatch.setattr(loop, "train_iterator", record)
-    experiment = prepare(_on_one_device(settings(data_dir, validation_subjects=1)))
+    experiment = build_experiment(_on_one_device(settings(data_dir, validation_subjects=1)))
     run = loop._Run(experiment, None, None, None, None, {}, StopSignals())
     with pytest.raises(InterruptedError):
         run.steps(None, 0, None)
@@ -231,7 +231,7 @@ def test_few_sentences_and_units_that_never_change_are_warned_of(own, tmp_path):
 
 def test_drawn_rates_are_those_of_a_long_stream(data_dir):
     chosen = settings(data_dir, batch_size=800, balance_classes=True, jitter=0.0)
-    experiment = prepare(_on_one_device(chosen))
+    experiment = build_experiment(_on_one_device(chosen))
     rates = look._drawn_rates(experiment)
     rows = experiment.dataset.rows(experiment.split.train)
     batches = look.train_iterator(

@@ -19,7 +19,7 @@ from vlfau_jax.data.read.options import DataOptions
 from vlfau_jax.model.options import ModelOptions
 from vlfau_jax.sharding.mesh import MeshOptions, make_mesh
 from vlfau_jax.sharding.rules import gathered
-from vlfau_jax.train.experiment import TrainOptions, prepare
+from vlfau_jax.train.experiment import TrainOptions, build_experiment
 from vlfau_jax.train.state import TrainState
 from vlfau_jax.train.step import abstract_batch
 
@@ -57,7 +57,7 @@ def program() -> Callable[..., Program]:
             hidden=24,
             attention=8,
         )
-        e = prepare(
+        e = build_experiment(
             Settings(
                 data=DataOptions(fold=0, aus=UNITS, image_size=16, threads=0),
                 model=model,

@@ -1,4 +1,4 @@
-"""What no single option can know to be wrong is refused by `prepare`, naming both fields."""
+"""What no single option can know to be wrong is refused by `build_experiment`, naming both."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from tests.train.conftest import noise_set
 from vlfau_jax.data.read import dataset
 from vlfau_jax.data.read.dataset import join
 from vlfau_jax.errors import UserError
-from vlfau_jax.train.experiment import prepare
+from vlfau_jax.train.experiment import build_experiment
 
 NO_CAPTIONS = {"local_captions": False, "global_captions": False}
 
@@ -62,7 +62,7 @@ def changed(settings, **sections):
 )
 def test_options_that_do_not_fit_each_other(tiny, sections, said):
     with pytest.raises(UserError, match=said) as error:
-        prepare(changed(tiny(), **sections))
+        build_experiment(changed(tiny(), **sections))
     assert "\n" not in str(error.value)
 
 
@@ -82,11 +82,11 @@ def test_options_that_do_not_fit_each_other(tiny, sections, said):
     ],
 )
 def test_the_extremes_that_do(tiny, sections):
-    assert prepare(changed(tiny(), **sections)).abstract.params
+    assert build_experiment(changed(tiny(), **sections)).abstract.params
 
 
 def with_set(monkeypatch, **changes):
-    """Lets `prepare` open the noise set with some fields replaced."""
+    """Lets `build_experiment` open the noise set with some fields replaced."""
     other = replace(noise_set(), **changes)
     monkeypatch.setattr(dataset, "open_set", lambda *_: other)
 
@@ -94,7 +94,7 @@ def with_set(monkeypatch, **changes):
 def test_class_weights_follow_the_labels_of_the_training_subjects(tiny, monkeypatch):
     settings = changed(tiny(), data={"aus": (2, 1), "fold": 1})
     noise = noise_set()
-    seen = np.isin(noise.subjects, prepare(settings).split.train)[noise.codes["subject"]]
+    seen = np.isin(noise.subjects, build_experiment(settings).split.train)[noise.codes["subject"]]
     assert 0 < seen.sum() < len(seen)
     occurrence = np.ones_like(noise.codes["occurrence"])  # all on, of people who are not seen
     occurrence[seen] = 0
@@ -102,37 +102,37 @@ def test_class_weights_follow_the_labels_of_the_training_subjects(tiny, monkeypa
     occurrence[seen, 1] = np.arange(seen.sum()) % 5 > 0
     with_set(monkeypatch, codes=dict(noise.codes) | {"occurrence": occurrence})
     # 1 / r is 5 for AU1 and 5 / 4 for AU2: their mean is made 1.
-    e = prepare(settings)
+    e = build_experiment(settings)
     assert e.captions.aus == (1, 2)
     assert e.class_weights == pytest.approx([1.6, 0.4])
 
 
 def test_class_weights_leave_validation_subjects_out(tiny, monkeypatch):
     settings = changed(tiny(), data={"aus": (1, 2), "fold": 0, "validation_subjects": 2})
-    e = prepare(settings)
+    e = build_experiment(settings)
     assert len(e.split.validation) == len(e.split.train) == 2
     noise = noise_set()
     occurrence = noise.codes["occurrence"].copy()
     kept_back = np.isin(noise.subjects, e.split.validation)[noise.codes["subject"]]
     occurrence[kept_back] = 1
     with_set(monkeypatch, codes=dict(noise.codes) | {"occurrence": occurrence})
-    np.testing.assert_array_equal(prepare(settings).class_weights, e.class_weights)
+    np.testing.assert_array_equal(build_experiment(settings).class_weights, e.class_weights)
     occurrence[~kept_back, 0] = 1
-    assert not np.array_equal(prepare(settings).class_weights, e.class_weights)
+    assert not np.array_equal(build_experiment(settings).class_weights, e.class_weights)
 
 
 def test_whom_training_sees_and_who_is_scored_meanwhile(tiny):
     nested = changed(tiny(eval_every=1), data={"fold": 1, "validation_subjects": 1})
-    e = prepare(nested)
+    e = build_experiment(nested)
     assert e.scored == "validation" and e.split.test == ("M003",)
     record = e.inference_record({})
     assert record["validation_subjects"] == e.split.validation
     assert record["train_subjects"] == e.split.train
-    assert prepare(changed(tiny(eval_every=1), data={"fold": 1})).scored == "test"
-    everybody = prepare(changed(tiny(eval_every=1), data={"validation_subjects": 1}))
+    assert build_experiment(changed(tiny(eval_every=1), data={"fold": 1})).scored == "test"
+    everybody = build_experiment(changed(tiny(eval_every=1), data={"validation_subjects": 1}))
     assert everybody.scored == "validation" and not everybody.split.test
     with pytest.raises(UserError, match=r"data\.validation_subjects=3 .*give at most 2"):
-        prepare(changed(tiny(), data={"fold": 1, "validation_subjects": 3}))
+        build_experiment(changed(tiny(), data={"fold": 1, "validation_subjects": 3}))
 
 
 def test_a_split_without_a_frame_is_refused(tiny, monkeypatch):
@@ -150,7 +150,7 @@ def test_a_split_without_a_frame_is_refused(tiny, monkeypatch):
         train = join((disfa,), one.data).split(0, 1, seed).train
         found.add(train)
         with pytest.raises(UserError, match=said[train]):
-            prepare(one)
+            build_experiment(one)
     assert found == said.keys()
 
 
@@ -162,18 +162,18 @@ def test_test_people_without_a_frame_are_refused_where_they_would_be_scored(tiny
     data = {"fold": 1}
     said = r"train\.eval_every=1: every frame of SN004 is in an excluded .*; give 0, or data\.valid"
     with pytest.raises(UserError, match=said):
-        prepare(changed(tiny(eval_every=1), data=data))
-    assert prepare(changed(tiny(), data=data)).split.test == ("SN004",)
+        build_experiment(changed(tiny(eval_every=1), data=data))
+    assert build_experiment(changed(tiny(), data=data)).split.test == ("SN004",)
     nested = changed(tiny(eval_every=1), data=data | {"validation_subjects": 1})
-    assert prepare(nested).scored == "validation"
+    assert build_experiment(nested).scored == "validation"
 
 
 def test_no_known_label_to_train_on_is_refused(tiny, monkeypatch):
-    e = prepare(changed(tiny(), data={"fold": 1}))
+    e = build_experiment(changed(tiny(), data={"fold": 1}))
     noise = noise_set()
     occurrence = noise.codes["occurrence"].copy()
     theirs = np.isin(noise.subjects, e.split.train)[noise.codes["subject"]]
     occurrence[np.ix_(theirs, [noise.aus.index(au) for au in e.captions.aus])] = -1
     with_set(monkeypatch, codes=dict(noise.codes) | {"occurrence": occurrence})
     with pytest.raises(UserError, match=r"to train on: of F001, .*no label of AU 1, 2, 4, 12 is"):
-        prepare(changed(tiny(), data={"fold": 1}))
+        build_experiment(changed(tiny(), data={"fold": 1}))

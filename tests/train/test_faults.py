@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import pytest
 
 from vlfau_jax.errors import DataError, RunError, UserError
-from vlfau_jax.train.checkpoint import Checkpoints, told_with_what_is_left
+from vlfau_jax.train.checkpoint import Checkpoints, translate_errors
 from vlfau_jax.train.loop import train
 from vlfau_jax.train.state import TrainState
 from vlfau_jax.train.writer import MetricWriter
@@ -101,7 +101,7 @@ def test_no_room_for_metrics(disk, tmp_path, name, capfd):
     said = rf"/{name}: No space left on device; there is no good checkpoint to go on from$"
     with (
         pytest.raises(RunError, match=said) as error,
-        told_with_what_is_left(workdir),
+        translate_errors(workdir),
         MetricWriter(workdir, 0) as writer,
     ):
         fill(disk, leaving=0)
@@ -175,6 +175,6 @@ def test_what_is_in_the_way(tiny, tmp_path):
 
 def test_data_that_fail_are_told_with_what_is_left(tmp_path):
     said = r"^a picture is damaged; .*no .*checkpoint"
-    with pytest.raises(RunError, match=said) as error, told_with_what_is_left(tmp_path):
+    with pytest.raises(RunError, match=said) as error, translate_errors(tmp_path):
         raise DataError("a picture is damaged")
     assert not isinstance(error.value, DataError)

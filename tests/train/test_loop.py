@@ -11,7 +11,7 @@ from tests.train.conftest import SUBJECTS, noise_set
 from vlfau_jax.data.read import dataset
 from vlfau_jax.errors import Interrupted, RunError, UserError
 from vlfau_jax.train.checkpoint import Checkpoints, load_inference, params_digest
-from vlfau_jax.train.experiment import Experiment, prepare
+from vlfau_jax.train.experiment import Experiment, build_experiment
 from vlfau_jax.train.loop import train
 from vlfau_jax.train.provenance import provenance
 from vlfau_jax.train.warm_start import save_warm_start
@@ -213,7 +213,7 @@ def test_a_signal_where_no_step_runs_loses_nothing(tiny, tmp_path, monkeypatch, 
 
 
 def test_a_warm_start_is_where_training_begins(tiny, tmp_path):
-    experiment = prepare(tiny())
+    experiment = build_experiment(tiny())
     path = tmp_path / "w.safetensors"
     digests = []
     for seed in (0, 1):
@@ -231,7 +231,7 @@ def test_a_warm_start_is_where_training_begins(tiny, tmp_path):
 
 def test_a_backbone_file_replaces_the_backbone_alone(tiny, tmp_path):
     begun = [tiny(steps=1)]
-    experiment = prepare(begun[0])
+    experiment = build_experiment(begun[0])
     given = parameters(experiment, 0)
     path = tmp_path / "backbone.safetensors"
     save_warm_start({"backbone": given["backbone"]}, path, {}, "float32")
@@ -258,7 +258,7 @@ def test_a_backbone_file_replaces_the_backbone_alone(tiny, tmp_path):
 
 
 def test_a_value_that_is_not_finite_ends_the_run(tiny, tmp_path):
-    experiment = prepare(tiny())
+    experiment = build_experiment(tiny())
     params = parameters(experiment, 0)
     bias = params["global_captioner"]["logits_bias"]
     bias[:] = 3e38

@@ -10,7 +10,7 @@ import optax
 from vlfau_jax.data.read import batch as batches
 from vlfau_jax.sharding.arrays import shard_batch
 from vlfau_jax.sharding.mesh import MeshOptions
-from vlfau_jax.train.experiment import prepare
+from vlfau_jax.train.experiment import build_experiment
 from vlfau_jax.train.state import abstract_state
 from vlfau_jax.train.step import abstract_batch
 
@@ -35,7 +35,7 @@ def experiment(tiny, mesh, device_batch=0, **model):
     s = tiny(MeshOptions(*mesh), batch_size=16, device_batch=device_batch)
     changes = {"depths": (0, 2, 0, 0), "taps": (2,), "grid": 2, "stem": "patch", "hidden": 8}
     changes |= {"drop_path": 0.5, "dropout": 0.5, "local_captioner": "per_au"} | model
-    return prepare(
+    return build_experiment(
         replace(
             s,
             model=replace(s.model, **changes),

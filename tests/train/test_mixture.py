@@ -14,7 +14,7 @@ from vlfau_jax.errors import UserError
 from vlfau_jax.losses.joint import class_weights
 from vlfau_jax.sharding.arrays import shard_batch
 from vlfau_jax.train.checkpoint import load_inference
-from vlfau_jax.train.experiment import prepare
+from vlfau_jax.train.experiment import build_experiment
 from vlfau_jax.train.loop import train
 from vlfau_jax.train.provenance import provenance, seen_people
 from vlfau_jax.train.warm_start import save_warm_start
@@ -41,7 +41,7 @@ def parameters(e):
 
 
 def test_what_a_set_does_not_code_moves_nothing(settings):
-    e = prepare(settings)
+    e = build_experiment(settings)
     step = e.train_step()
     rows = e.dataset.rows(e.split.train)
     with closing(
@@ -71,7 +71,7 @@ def test_what_a_set_does_not_code_moves_nothing(settings):
 
 
 def test_class_weights_count_a_unit_where_it_is_coded(settings):
-    e = prepare(settings)
+    e = build_experiment(settings)
     assert {e.dataset.set_of(s).name for s in e.split.train} == {"bp4d", "disfa"}
     active, known = np.zeros((2, 4), int)
     for part, one in enumerate(e.dataset.sets):
@@ -119,7 +119,7 @@ def test_nobody_who_is_kept_back_may_have_been_seen(settings, tmp_path):
         data=replace(settings.data, validation_subjects=1),
         train=replace(settings.train, warm_start=str(path)),
     )
-    e = prepare(nested)
+    e = build_experiment(nested)
     for person in (*e.split.validation, *e.split.test):
         people = seen_people(e.dataset, (person,))
         note = provenance(people, e.captions.aus, e.vocabulary.words)
@@ -133,4 +133,4 @@ def test_nobody_who_is_kept_back_may_have_been_seen(settings, tmp_path):
 def test_validation_leaves_every_set_somebody(settings):
     greedy = replace(settings, data=replace(settings.data, validation_subjects=2))
     with pytest.raises(UserError, match=r"validation_subjects=2 leaves nobody.*give at most 1"):
-        prepare(greedy)
+        build_experiment(greedy)

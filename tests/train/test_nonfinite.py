@@ -11,7 +11,7 @@ from vlfau_jax.errors import RunError
 from vlfau_jax.train import step
 from vlfau_jax.train.checkpoint import load_inference, params_digest
 from vlfau_jax.train.loop import train
-from vlfau_jax.train.nonfinite import told
+from vlfau_jax.train.nonfinite import format_values
 from vlfau_jax.train.state import TrainState
 from vlfau_jax.train.step import advanced
 
@@ -94,10 +94,10 @@ def test_only_an_allowed_step_counts_and_past_the_allowance_nothing_moves():
 def test_the_faults_of_terms_come_before_those_that_follow_from_them():
     nan, inf = float("nan"), float("inf")
     values = {"au": inf, "local": nan, "total": nan, "grad_norm": nan}
-    assert told(values) == "the term 'au' is inf, the term 'local' is nan"
+    assert format_values(values) == "the term 'au' is inf, the term 'local' is nan"
     rates = {"learning_rate": inf, "local_weight": nan, "grad_norm": nan}
-    assert told(rates) == "the learning rate is inf, the weight of the term 'local' is nan"
-    assert told({"grad_norm": inf}) == "the gradient's norm is inf"
-    assert told({"total": inf, "grad_norm": nan}) == (
+    assert format_values(rates) == "the learning rate is inf, the weight of the term 'local' is nan"
+    assert format_values({"grad_norm": inf}) == "the gradient's norm is inf"
+    assert format_values({"total": inf, "grad_norm": nan}) == (
         "the sum of all terms is inf, the gradient's norm is nan"
     )

@@ -16,8 +16,8 @@ from vlfau_jax.train.optimizer import (
     decayed,
     make_optimizer,
     make_schedule,
-    moving,
     rate_factors,
+    trainable,
 )
 from vlfau_jax.train.state import abstract_params
 
@@ -162,7 +162,7 @@ def test_what_is_frozen_is_not_in_the_state():
     params = shapes((0, 0, 0, 1))
     options = OptimizerOptions(freeze_backbone=True)
     tx = make_optimizer(options, make_schedule(options, 10))
-    state = jax.eval_shape(tx.init, moving(params, options.frozen))
+    state = jax.eval_shape(tx.init, trainable(params, options.frozen))
     rest = [
         leaf
         for part, tree in params.items()
@@ -172,7 +172,7 @@ def test_what_is_frozen_is_not_in_the_state():
     assert sum(leaf.size for leaf in jax.tree.leaves(state) if leaf.ndim) == 2 * sum(
         leaf.size for leaf in rest
     )
-    assert moving(params, OptimizerOptions().frozen) == params
+    assert trainable(params, OptimizerOptions().frozen) == params
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from vlfau_jax.sharding.mesh import MeshOptions
-from vlfau_jax.train.experiment import prepare
+from vlfau_jax.train.experiment import build_experiment
 from vlfau_jax.train.step import abstract_batch
 
 BLOCK = re.compile(r"stage\d_block\d$")
@@ -48,7 +48,7 @@ MODES = {
 def test_bfloat16_computes_products_alone(tiny, mode):
     s = tiny(MeshOptions(1, 1, 1), device_batch=4)
     model = replace(s.model, dtype="bfloat16", depths=(0, 2, 0, 0), taps=(2,), grid=2)
-    e = prepare(replace(s, model=replace(model, **MODES[mode])))
+    e = build_experiment(replace(s, model=replace(model, **MODES[mode])))
     low = jnp.dtype("bfloat16")
     assert low not in {leaf.dtype for leaf in jax.tree.leaves(e.abstract)}
     traced = e.train_step().trace(e.abstract, abstract_batch(e.spec, e.mesh))

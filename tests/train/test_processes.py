@@ -190,14 +190,15 @@ def test_a_coordinator_out_of_reach_is_one_line(capsys, train):
     assert err.count("\n") == 1 and f"--coordinator={address}: no answer from 127.0.0.1 in 1" in err
 
 
-@pytest.mark.parametrize("call", ["first_does('it', lambda: end())", "check_same('it', end())"])
+@pytest.mark.parametrize("call", ["run_on_first('it', lambda: end())", "check_same('it', end())"])
 def test_the_first_process_lost_in_what_others_wait_for(call):
     """The others wait for its word without a limit of their own: the end comes from elsewhere."""
     code = f"""
 import os, signal, sys
-from vlfau_jax.distributed.processes import check_same, first_does, is_first, joined
-end = lambda: is_first() and os.kill(os.getpid(), signal.SIGKILL)
-with joined(sys.argv[1], 2, int(sys.argv[2]), lost_after=30, preemptible=True):
+from vlfau_jax.distributed.processes import check_same, process_group, run_on_first
+from vlfau_jax.distributed.processes import is_first_process
+end = lambda: is_first_process() and os.kill(os.getpid(), signal.SIGKILL)
+with process_group(sys.argv[1], 2, int(sys.argv[2]), lost_after=30, preemptible=True):
     {call}
 """
     command, started = [sys.executable, "-c", code, f"127.0.0.1:{free_port()}"], []

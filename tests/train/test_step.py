@@ -7,13 +7,13 @@ import pytest
 from vlfau_jax.data.read import batch as batches
 from vlfau_jax.sharding.arrays import shard_batch
 from vlfau_jax.sharding.mesh import MeshOptions
-from vlfau_jax.train.experiment import prepare
+from vlfau_jax.train.experiment import build_experiment
 from vlfau_jax.train.state import stream
 from vlfau_jax.train.step import abstract_batch
 
 
 def test_random_parameters_do_not_depend_on_the_mesh(tiny):
-    one, split = (prepare(tiny(MeshOptions(*mesh))) for mesh in ((1, 1, 1), (2, 2, 2)))
+    one, split = (build_experiment(tiny(MeshOptions(*mesh))) for mesh in ((1, 1, 1), (2, 2, 2)))
     jax.tree.map(
         np.testing.assert_array_equal, one.initial_state().params, split.initial_state().params
     )
@@ -56,7 +56,7 @@ def recipe(tiny):
 
 def follow(settings):
     """Parameters and averages after 0, 1, ... steps, the metrics, and what donation reused."""
-    e = prepare(settings)
+    e = build_experiment(settings)
     state, step = e.initial_state(parameters(e)), compiled(e)
     rng, told, metrics = np.random.default_rng(0), [], []
     for k in range(5):
@@ -121,7 +121,7 @@ def test_nothing_is_computed_backwards_through_a_frozen_backbone(tiny):
     flops = {}
     for frozen in (False, True):
         optimizer = replace(settings.optimizer, freeze_backbone=frozen)
-        e = prepare(replace(settings, model=wide, optimizer=optimizer))
+        e = build_experiment(replace(settings, model=wide, optimizer=optimizer))
         lowered = e.train_step().lower(e.abstract, abstract_batch(e.spec, e.mesh))
         flops[frozen] = lowered.cost_analysis()["flops"]
     assert e.model.options.drop_path == 0
@@ -143,7 +143,7 @@ def test_what_is_masked_moves_nothing(tiny, mode):
         model=replace(settings.model, **MODES[mode]),
         optimizer=replace(settings.optimizer, warmup_steps=0),
     )
-    e = prepare(settings)
+    e = build_experiment(settings)
     step, rng = compiled(e), np.random.default_rng(1)
 
     def after(batch):
@@ -174,7 +174,7 @@ def test_what_is_masked_moves_nothing(tiny, mode):
 
 
 def test_moments_lie_where_their_parameters_lie(tiny):
-    abstract = prepare(tiny(MeshOptions(2, 2, 2))).abstract
+    abstract = build_experiment(tiny(MeshOptions(2, 2, 2))).abstract
     by_shape = {}
     for leaf in jax.tree.leaves(abstract.params):
         by_shape.setdefault(leaf.shape, set()).add(leaf.sharding.spec)

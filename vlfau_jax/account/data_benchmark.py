@@ -16,7 +16,7 @@ import numpy as np
 from vlfau_jax.data.read.pipeline import Faces, train_iterator
 from vlfau_jax.errors import UserError
 from vlfau_jax.files import absolute_folder, written_whole
-from vlfau_jax.train.experiment import Experiment, Settings, prepare
+from vlfau_jax.train.experiment import Experiment, Settings, build_experiment
 
 SAMPLE, BATCH = 512, 32  # pictures whose stages are timed, so many at a time
 STAGES = ("read", "decode", "augment", "label", "stack")
@@ -53,7 +53,7 @@ def benchmark_data(
         raise UserError(f"--seconds={seconds:g}: give more than 0 and up to 3600")
     if out:
         _check_file(Path(out), overwrite)
-    experiment = prepare(settings)
+    experiment = build_experiment(settings)
     stages, plain = _stages(experiment)
     images, elapsed, cpu = _stream(experiment, seconds)
     data, cores = settings.data, os.cpu_count() or 1

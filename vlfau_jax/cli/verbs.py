@@ -161,9 +161,9 @@ def _define_processes(fv: flags.FlagValues) -> None:
 
 def _together(fv: flags.FlagValues, *, preemptible: bool) -> AbstractContextManager[None]:
     """Joins the other processes, if there are any; it must come before all else of JAX."""
-    from vlfau_jax.distributed.processes import joined
+    from vlfau_jax.distributed.processes import process_group
 
-    return joined(
+    return process_group(
         fv.coordinator,
         fv.processes,
         fv.process,
@@ -191,7 +191,7 @@ def _define_train(fv: flags.FlagValues, argv: list[str]) -> None:
 
 def _train(fv: flags.FlagValues, _: list[str]) -> None:
     from vlfau_jax.cli.settings import resolve
-    from vlfau_jax.evaluation.evaluate import scores_meanwhile
+    from vlfau_jax.evaluation.evaluate import score_during_training
     from vlfau_jax.train.loop import train
 
     with _together(fv, preemptible=True):
@@ -200,7 +200,7 @@ def _train(fv: flags.FlagValues, _: list[str]) -> None:
             Path(fv.workdir),
             resume=fv.resume,
             overwrite=fv.overwrite,
-            evaluator=scores_meanwhile,
+            evaluator=score_during_training,
         )
 
 

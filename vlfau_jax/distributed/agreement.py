@@ -16,17 +16,23 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from vlfau_jax.distributed.processes import FOREVER, check_same, first_does, is_first, store
+from vlfau_jax.distributed.processes import (
+    FOREVER,
+    check_same,
+    is_first_process,
+    key_value_store,
+    run_on_first,
+)
 from vlfau_jax.errors import UserError
 
 _ROOM = "vlfau_jax/agreement"
 _DELAY = 10.0  # seconds that a network file system may take to show a new file
 
 
-def meet(name: str) -> None:
+def barrier(name: str) -> None:
     """Returns once all processes are here, however late. `name` is used once in a run."""
-    if store() is not None:
-        store().wait_at_barrier(f"{_ROOM}/{name}", FOREVER)
+    if key_value_store() is not None:
+        key_value_store().wait_at_barrier(f"{_ROOM}/{name}", FOREVER)
 
 
 def check_shared(flag: str, folder: Path) -> None:
@@ -34,16 +40,18 @@ def check_shared(flag: str, folder: Path) -> None:
 
     The first leaves a file there for a moment. Called once in a run.
     """
-    if store() is None:
+    if key_value_store() is None:
         return
     check_same(flag, str(folder.absolute()))
     blind: list[str] = []
-    if is_first():
+    if is_first_process():
         blind = _who_misses(folder / f".seen_by_all_{secrets.token_hex(8)}")
     else:
-        seen = _appears(folder / store().blocking_key_value_get(f"{_ROOM}/token", FOREVER))
+        seen = _appears(
+            folder / key_value_store().blocking_key_value_get(f"{_ROOM}/token", FOREVER)
+        )
         answer = "" if seen else f"process {jax.process_index()} on {socket.gethostname()}"
-        store().key_value_set(f"{_ROOM}/blind/{jax.process_index()}", answer)
+        key_value_store().key_value_set(f"{_ROOM}/blind/{jax.process_index()}", answer)
 
     def refuse() -> None:
         if blind:
@@ -52,16 +60,20 @@ def check_shared(flag: str, folder: Path) -> None:
                 f"{socket.gethostname()}; give a folder on a file system that all machines share"
             )
 
-    first_does("look at what all see", refuse)
+    run_on_first("look at what all see", refuse)
 
 
 def _who_misses(token: Path) -> list[str]:
     """The other processes that do not see a file."""
     token.touch()
     try:
-        store().key_value_set(f"{_ROOM}/token", token.name)
+        key_value_store().key_value_set(f"{_ROOM}/token", token.name)
         others = (f"{_ROOM}/blind/{k}" for k in range(1, jax.process_count()))
-        return [told for key in others if (told := store().blocking_key_value_get(key, FOREVER))]
+        return [
+            told
+            for key in others
+            if (told := key_value_store().blocking_key_value_get(key, FOREVER))
+        ]
     finally:
         token.unlink()
 
@@ -75,7 +87,7 @@ def _appears(token: Path) -> bool:
     return True
 
 
-def connect(mesh: Mesh) -> None:
+def open_connections(mesh: Mesh) -> None:
     """Opens all connections between the processes' devices, while all are sure to be there.
 
     JAX opens those of a group of devices in their first collective, where on CPU whoever comes 30 s
@@ -83,7 +95,7 @@ def connect(mesh: Mesh) -> None:
     waits for the last. The groups are those along every choice of the mesh's axes, and the one by
     which JAX and orbax compare values of the processes.
     """
-    if store() is None:
+    if key_value_store() is None:
         return
     axes = [name for name in mesh.axis_names if mesh.shape[name] > 1]
     groups = [group for n in range(len(axes)) for group in combinations(axes, n + 1)]
@@ -95,6 +107,6 @@ def connect(mesh: Mesh) -> None:
 
     specs = {"in_specs": split.spec, "out_specs": split.spec, "check_vma": False}
     program = jax.jit(jax.shard_map(sums, mesh=mesh, **specs)).lower(ones).compile()
-    meet("connect")
+    barrier("connect")
     jax.block_until_ready(program(ones))
     multihost_utils.sync_global_devices("connect")

@@ -56,7 +56,7 @@ _NO_KUBERNETES = (
 
 
 @contextmanager
-def joined(
+def process_group(
     coordinator: str | None,
     processes: int | None,
     process: int | None,
@@ -74,7 +74,7 @@ def joined(
         processes: how many there are.
         process: which one this is, from 0.
         lost_after: seconds to wait for the others at the start, and later without a sign of life.
-        preemptible: whether SIGTERM becomes a question, `asked_to_end`.
+        preemptible: whether SIGTERM becomes a question, `stop_requested`.
 
     Where the first three are all None, JAX is asked for what it knows of Slurm, Open MPI, Cloud TPU
     and Kubernetes. Raises UserError for flags that cannot be, and a coordinator out of reach;
@@ -175,19 +175,19 @@ def _start_devices() -> None:
         ) from error
 
 
-def is_first() -> bool:
+def is_first_process() -> bool:
     """Whether this process writes reports, metrics and progress; true for one alone."""
     return jax.process_index() == 0
 
 
-def first_does(name: str, action: Callable[[], None]) -> None:
+def run_on_first(name: str, action: Callable[[], None]) -> None:
     """The first process runs `action`; none goes on before it is done.
 
     What it raises ends all processes, with the same line. `name` is used once in a run.
     """
     if _company is None:
         action()
-    elif is_first():
+    elif is_first_process():
         action()
         _company.client.key_value_set(f"{_STORE}/done/{name}", "")
     else:
@@ -202,7 +202,7 @@ def check_same(name: str, value: Any) -> None:
     if _company is None:
         return
     key, mine = f"{_STORE}/same/{name}", json.dumps(value)
-    if is_first():
+    if is_first_process():
         _company.client.key_value_set(key, mine)
         return
     firsts = json.loads(_company.client.blocking_key_value_get(key, FOREVER))
@@ -214,18 +214,18 @@ def check_same(name: str, value: Any) -> None:
         )
 
 
-def store() -> Any:
+def key_value_store() -> Any:
     """The client of JAX's key-value store, which the processes share; None for one alone."""
     return None if _company is None else _company.client
 
 
-def note(kept: Callable[[], str]) -> None:
+def set_status(kept: Callable[[], str]) -> None:
     """What a lost process's message shall say of how far the run came; asked for when it is due."""
     if _company is not None:
         _company.kept = kept
 
 
-def asked_to_end(step: int) -> bool:
+def stop_requested(step: int) -> bool:
     """Whether all processes shall save after `step` and end, because one heard SIGTERM.
 
     Ctrl-C counts as SIGTERM, which the loop makes of it: JAX's service hears no other signal.

@@ -23,8 +23,8 @@ from vlfau_jax.data.read.protocol import protocol
 from vlfau_jax.data.read.transforms import resize
 from vlfau_jax.data.text.captions import CaptionTables
 from vlfau_jax.data.text.descriptions import global_description
-from vlfau_jax.distributed.agreement import connect
-from vlfau_jax.distributed.processes import check_same, first_does, is_first, note
+from vlfau_jax.distributed.agreement import open_connections
+from vlfau_jax.distributed.processes import check_same, is_first_process, run_on_first, set_status
 from vlfau_jax.errors import UserError
 from vlfau_jax.facs import ACTION_UNITS
 from vlfau_jax.files import written_whole
@@ -91,21 +91,21 @@ def evaluate(
             crops do not fit it.
     """
     workdir = Path(workdir)
-    note(lambda: "nothing was written; start all processes again")
+    set_status(lambda: "nothing was written; start all processes again")
     trained = load_trained(workdir, beams, checkpoint)
     dataset = open_dataset(trained.data)
     shapes = {"beams": beams, "step": trained.step, "config": trained.config_digest}
     check_same("evaluate", shapes | {"batch_size": batch_size, "data": dataset.identity})
     subjects = _test_subjects(trained, dataset, fold)
     mesh = make_mesh(MeshOptions())
-    connect(mesh)
+    open_connections(mesh)
     describe = _describer(trained, mesh)
     batch_size = -(-batch_size // mesh.size) * mesh.size
     answers = _answer(trained, dataset, subjects, describe, batch_size, mesh)
     scores = _scores(trained, dataset, subjects, answers)
 
     faces = _faces(trained, dataset, subjects, describe, answers, batch_size, mesh)
-    first_does("scores", lambda: _write(workdir, dataset, scores, answers, faces))
+    run_on_first("scores", lambda: _write(workdir, dataset, scores, answers, faces))
     return scores
 
 
@@ -171,7 +171,7 @@ def _test_subjects(trained: Trained, dataset: Dataset, fold: int | None) -> tupl
     return test
 
 
-def scores_meanwhile(experiment: Experiment, params: Any) -> dict[str, float]:
+def score_during_training(experiment: Experiment, params: Any) -> dict[str, float]:
     """Mean F1 on people kept back while training goes on (an `Evaluator` of train/loop.py).
 
     `train.keep_best` and --checkpoint=best choose by it: choose nothing by people whom you test.
@@ -231,7 +231,9 @@ def _answer(
     )
     kept: dict[str, list[np.ndarray]] = {"key": [], "au": [], "au_known": []}
     predictions: list[Prediction] = []
-    with tqdm(total=len(examples), desc="evaluate", unit="face", disable=not is_first()) as bar:
+    with tqdm(
+        total=len(examples), desc="evaluate", unit="face", disable=not is_first_process()
+    ) as bar:
         for batch in batches:
             split = shard_batch(batch, mesh, batch_size)
             answer = describe(split["image"])

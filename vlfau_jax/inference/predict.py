@@ -34,7 +34,7 @@ from vlfau_jax.facs import ACTION_UNITS
 from vlfau_jax.files import absolute_folder, file_digest, written_whole
 from vlfau_jax.inference.export import CONFIG, FORMAT, FORMAT_VERSION, PROGRAM, WEIGHTS
 from vlfau_jax.inference.prediction import (
-    LOSSES,
+    DROP_REASONS,
     READ,
     Prediction,
     Reader,
@@ -251,7 +251,7 @@ def _face(picture: Picture, rule: CropRule, size: int) -> np.ndarray | str:
         print(f"{picture.path}: {error.strerror or error}", file=sys.stderr)
         return "unreadable"
     if image is None:
-        print(f"{picture.path}: {LOSSES['unreadable']}", file=sys.stderr)
+        print(f"{picture.path}: {DROP_REASONS['unreadable']}", file=sys.stderr)
         return "unreadable"
     try:
         face = find_and_crop(image, rule, str(picture.path), picture.root)

@@ -14,7 +14,7 @@ from vlfau_jax.data.text.vocabulary import Vocabulary
 from vlfau_jax.facs import ACTION_UNITS
 
 # Why a picture has no prediction; the second words are for the notes on the columns.
-LOSSES = {
+DROP_REASONS = {
     "no face": "the crop rule finds no face in the picture",
     "unreadable": "the file cannot be read, or is no whole JPEG, PNG, BMP, TIFF, WebP or PPM of at "
     f"most {MOST_PIXELS // 10**6} megapixels",
@@ -176,7 +176,7 @@ def column_notes(
     jsonl = {
         "frame, face_id, timestamp, confidence, success, source": "as in the CSV",
         "reason": "only where success is 0: "
-        + "; ".join(f'"{reason}", {meaning}' for reason, meaning in LOSSES.items()),
+        + "; ".join(f'"{reason}", {meaning}' for reason, meaning in DROP_REASONS.items()),
         "per_au.N.probability": "as AUNN_p, 0-1",
         "per_au.N.active": "as AUNN_c, true or false",
         **_sentence_notes(outputs),

@@ -81,11 +81,11 @@ class ObjectiveOptions:
 
     def weights(self, step: Array | int) -> dict[str, Array | float]:
         """The weight of every term once `step` steps have been taken."""
-        whole = {"au": 1.0} | {
+        base = {"au": 1.0} | {
             name: getattr(self, f"{name}_weight") for name in ("dice", "local", "global")
         }
-        return whole | {
-            name: whole[name] * _risen(step, *getattr(self, f"{name}_ramp")) for name in self.ramped
+        return base | {
+            name: base[name] * _risen(step, *getattr(self, f"{name}_ramp")) for name in self.ramped
         }
 
 
@@ -160,15 +160,15 @@ def _next_words(tokens: Array, counted: Array) -> Array:
     return (tokens[..., 1:] != PAD) & counted[..., None]
 
 
-class Whole(NamedTuple):
+class BatchTotals(NamedTuple):
     """What a part of a batch must know of all of it, for the parts' gradients to add up.
 
-    weights: every term's, of the whole batch (`joint_weights`). dice_slope: of the whole batch's
+    weights: every term's, of the whole batch (`joint_weights`). dice_gradient: of the whole batch's
     Dice total by the logits of the part's rows, float32 [b, n]; None without that term.
     """
 
     weights: dict[str, Array]
-    dice_slope: Array | None = None
+    dice_gradient: Array | None = None
 
 
 def joint_loss(
@@ -178,7 +178,7 @@ def joint_loss(
     class_weights: Array,
     options: ObjectiveOptions,
     branches: Array | None = None,
-    whole: Whole | None = None,
+    batch_totals: BatchTotals | None = None,
 ) -> dict[str, Term]:
     """The terms that `options` weighs, by name: 'au', 'dice', 'local', 'global'.
 
@@ -191,7 +191,9 @@ def joint_loss(
     labels = (outputs.au_logits, batch["au"], known, weights)
     terms = {"au": _AU_LOSSES[options.au_loss](*labels)}
     if options.dice_weight:
-        terms["dice"] = dice(*labels) if whole is None else _linear(outputs.au_logits, whole)
+        terms["dice"] = (
+            dice(*labels) if batch_totals is None else _linear(outputs.au_logits, batch_totals)
+        )
     if options.local_weight and outputs.local_logits is not None:
         tokens = batch["local_tokens"]
         if branches is not None:
@@ -201,13 +203,13 @@ def joint_loss(
         terms["global"] = token_cross_entropy(
             outputs.global_logits, batch["global_tokens"], batch["valid"]
         )
-    if whole is not None:
-        terms = {name: Term(term.total, whole.weights[name]) for name, term in terms.items()}
+    if batch_totals is not None:
+        terms = {name: Term(term.total, batch_totals.weights[name]) for name, term in terms.items()}
     return terms
 
 
-def _linear(logits: Array, whole: Whole) -> Term:
-    return Term(jnp.sum(whole.dice_slope * logits), whole.weights["dice"])
+def _linear(logits: Array, batch_totals: BatchTotals) -> Term:
+    return Term(jnp.sum(batch_totals.dice_gradient * logits), batch_totals.weights["dice"])
 
 
 def known_labels(batch: dict[str, Array]) -> Array:

@@ -41,8 +41,8 @@ class State(NamedTuple):
     cell: Array
 
 
-class Scene(NamedTuple):
-    """What the words speak of: features f [m, p, d], keys W_f f [m, p, attention].
+class AttentionMemory(NamedTuple):
+    """What the words attend to: features f [m, p, d], keys W_f f [m, p, attention].
 
     `au_gates` [m, 4 * hidden] is the share of the action unit's embedding; None without one.
     """
@@ -52,7 +52,9 @@ class Scene(NamedTuple):
     au_gates: Array | None
 
 
-def look(p: Parameters, features: Array, au_words: Array | None) -> tuple[Scene, State]:
+def attention_memory(
+    p: Parameters, features: Array, au_words: Array | None
+) -> tuple[AttentionMemory, State]:
     """All that precedes the first word: features [m, p, d], au_words [m, embedding] or None."""
     keys = features @ p["features_to_attention"] + p["attention_bias"][None, None]
     au_gates = None if au_words is None else au_words @ p["words_to_gates"]
@@ -61,17 +63,17 @@ def look(p: Parameters, features: Array, au_words: Array | None) -> tuple[Scene,
         mean @ p["mean_to_hidden"] + p["hidden_bias"][None],
         mean @ p["mean_to_cell"] + p["cell_bias"][None],
     )
-    return Scene(features, keys, au_gates), state
+    return AttentionMemory(features, keys, au_gates), state
 
 
 def attend_and_step(
-    p: Parameters, scene: Scene, state: State, word_gates: Array
+    p: Parameters, memory: AttentionMemory, state: State, word_gates: Array
 ) -> tuple[State, Array]:
     """One step of the recurrence for m sentences.
 
     Args:
         p: the captioner's parameters.
-        scene: what the sentences speak of.
+        memory: what the sentences attend to.
         state: hidden and cell, [m, hidden].
         word_gates: the previous words' share of the gates, [m, 4 * hidden].
 
@@ -79,19 +81,19 @@ def attend_and_step(
         The new state, and attention weights float32 [m, p].
     """
     query = state.hidden @ p["hidden_to_attention"]
-    scores = nn.relu(query[:, None] + scene.keys) @ p["attention_to_score"]
+    scores = nn.relu(query[:, None] + memory.keys) @ p["attention_to_score"]
     weights = nn.softmax(scores.astype(jnp.float32))
-    context = jnp.einsum("mp,mpd->md", weights.astype(scene.features.dtype), scene.features)
+    context = jnp.einsum("mp,mpd->md", weights.astype(memory.features.dtype), memory.features)
     gates = word_gates + context @ p["context_to_gates"] + state.hidden @ p["hidden_to_gates"]
-    if scene.au_gates is not None:
-        gates = gates + scene.au_gates
+    if memory.au_gates is not None:
+        gates = gates + memory.au_gates
     i, f, g, o = jnp.split(gates, 4, axis=-1)
     cell = nn.sigmoid(f) * state.cell + nn.sigmoid(i) * jnp.tanh(g)
     return State(nn.sigmoid(o) * jnp.tanh(cell), cell), weights
 
 
 def unroll(
-    p: Parameters, scene: Scene, state: State, words: Array, remat: str = "none"
+    p: Parameters, memory: AttentionMemory, state: State, words: Array, remat: str = "none"
 ) -> tuple[Array, Array]:
     """Steps along words int32 [m, t]: hidden states [m, t, hidden], attention float32 [m, t, p].
 
@@ -100,7 +102,7 @@ def unroll(
     """
 
     def step(state: State, word_gates: Array) -> tuple[State, tuple[Array, Array]]:
-        state, weights = attend_and_step(p, scene, state, word_gates)
+        state, weights = attend_and_step(p, memory, state, word_gates)
         return state, (state.hidden, weights)
 
     step = rematerialised(step, remat, scanned=True)
@@ -126,12 +128,12 @@ class Decoder:
     """
 
     parameters: Parameters
-    scene: Scene
+    memory: AttentionMemory
     state: State
     stacked: bool = struct.field(pytree_node=False)
     remat: str = struct.field(pytree_node=False, default="none")
 
-    def speak(self, state: State, words: Array) -> tuple[State, Array, Array]:
+    def decode_step(self, state: State, words: Array) -> tuple[State, Array, Array]:
         """One step of k beams: words int32 [b, n, k], state [b, n, k, hidden].
 
         Returns the new state, logits float32 [b, n, k, v], attention float32 [b, n, k, p]. The
@@ -139,18 +141,20 @@ class Decoder:
         """
         beams = jax.vmap(attend_and_step, (None, None, 1, 1), 1)
 
-        def step(p: Parameters, scene: Scene, state: State, words: Array) -> tuple[State, Array]:
-            return beams(p, scene, state, p["word_gates"][words])
+        def step(
+            p: Parameters, memory: AttentionMemory, state: State, words: Array
+        ) -> tuple[State, Array]:
+            return beams(p, memory, state, p["word_gates"][words])
 
         state, weights = over_branches(
-            self.stacked, step, self.parameters, self.scene, state, words
+            self.stacked, step, self.parameters, self.memory, state, words
         )
         return state, self.logits(state.hidden), weights
 
     def unroll(self, words: Array) -> tuple[Array, Array]:
         """`unroll` along words int32 [b, n, t], from the first."""
         along = partial(unroll, remat=self.remat)
-        return over_branches(self.stacked, along, self.parameters, self.scene, self.state, words)
+        return over_branches(self.stacked, along, self.parameters, self.memory, self.state, words)
 
     def logits(self, hidden: Array) -> Array:
         """Hidden states [b, n, t, hidden] -> float32 [b, n, t, v].
@@ -234,7 +238,7 @@ class Captioner(nn.Module):
             for name, (init, axes, shape) in declare.items()
         }
 
-    def face(self, features: Array, branches: Array | None = None) -> Decoder:
+    def bind(self, features: Array, branches: Array | None = None) -> Decoder:
         """The decoder before features [b, k, p, d]: one sentence for each of the b * k maps.
 
         `branches` int32 [k] says which action units the k maps belong to, where the decoder tells
@@ -253,8 +257,8 @@ class Captioner(nn.Module):
         if au_words is not None:
             au_words = jnp.broadcast_to(au_words[None], (len(features), *au_words.shape))
         p["word_gates"] = p["words"] @ p["words_to_gates"] + jnp.expand_dims(p["gates_bias"], -2)
-        scene, state = over_branches(stacked, look, p, features, au_words)
-        return Decoder(p, scene, state, stacked, self.remat)
+        memory, state = over_branches(stacked, attention_memory, p, features, au_words)
+        return Decoder(p, memory, state, stacked, self.remat)
 
     def teacher_force(
         self,
@@ -276,7 +280,7 @@ class Captioner(nn.Module):
         Returns:
             Logits float32 [b, k, t-1, v] of tokens[..., 1:], attention float32 [b, k, t-1, p].
         """
-        decoder = self.face(features, branches)
+        decoder = self.bind(features, branches)
         hidden, attention = decoder.unroll(tokens[..., :-1])
         if train and self.dropout > 0.0:
             rows = jnp.arange(len(hidden)) if rows is None else rows

@@ -22,10 +22,10 @@ from jax import Array
 from vlfau_jax.data.text.vocabulary import END, PAD, START, UNK
 from vlfau_jax.model.captioner import Decoder, State
 
-UNSPOKEN = (PAD, START, UNK)  # tokens that are no words
+NEVER_GENERATED = (PAD, START, UNK)  # tokens that are no words
 
 
-class Spoken(NamedTuple):
+class Generated(NamedTuple):
     """The best sentence of every row.
 
     tokens int32 [*rows, t], without <start>, padded after <end>; attention float32 [*rows, t, p],
@@ -37,7 +37,7 @@ class Spoken(NamedTuple):
     scores: Array
 
 
-class Beams(NamedTuple):
+class BeamState(NamedTuple):
     """The k sentences in progress of every row.
 
     state [*rows, k, hidden]; words int32 [*rows, k], the latest; total float32 [*rows, k], the sum
@@ -84,7 +84,7 @@ class History(NamedTuple):
         )
 
 
-def search(decoders: Sequence[Decoder], lengths: Sequence[int], beams: int = 1) -> list[Spoken]:
+def search(decoders: Sequence[Decoder], lengths: Sequence[int], beams: int = 1) -> list[Generated]:
     """The best sentence that each decoder finds for each of its rows; beams=1 is greedy search.
 
     Args:
@@ -96,18 +96,18 @@ def search(decoders: Sequence[Decoder], lengths: Sequence[int], beams: int = 1) 
             where XLA does not fuse it, beside 167 MB of features and keys, and 43 MB of history.
     """
 
-    def advance(decoder: Decoder, now: Beams) -> tuple[Beams, Step]:
-        state, logits, weights = decoder.speak(now.state, now.words)
+    def advance(decoder: Decoder, now: BeamState) -> tuple[BeamState, Step]:
+        state, logits, weights = decoder.decode_step(now.state, now.words)
         chosen, parents = _choose(now, logits)
         if beams > 1:
             state = jax.tree.map(lambda x: jnp.take_along_axis(x, parents[..., None], -2), state)
         return chosen._replace(state=state), Step(chosen.words, parents, weights)
 
-    def pause(decoder: Decoder, now: Beams) -> tuple[Beams, Step]:
-        weights = jnp.zeros((*now.words.shape, decoder.scene.keys.shape[-2]), jnp.float32)
+    def hold(decoder: Decoder, now: BeamState) -> tuple[BeamState, Step]:
+        weights = jnp.zeros((*now.words.shape, decoder.memory.keys.shape[-2]), jnp.float32)
         return now, Step(jnp.full_like(now.words, PAD), _in_place(now.words), weights)
 
-    def active(t: Array, length: int, now: Beams) -> Array:
+    def active(t: Array, length: int, now: BeamState) -> Array:
         return (t < length) & ~jnp.all(now.ended())
 
     def unfinished(carry: tuple) -> Array:
@@ -115,19 +115,19 @@ def search(decoders: Sequence[Decoder], lengths: Sequence[int], beams: int = 1) 
         going = [active(t, n, now) for n, (now, _) in zip(lengths, running, strict=True)]
         return jnp.any(jnp.asarray(going))
 
-    def say(carry: tuple) -> tuple:
+    def advance_all(carry: tuple) -> tuple:
         t, running = carry
         after = []
         for decoder, length, (now, history) in zip(decoders, lengths, running, strict=True):
             # Not a dead branch of a select: a decoder that has finished costs nothing any more.
-            now, step = jax.lax.cond(active(t, length, now), advance, pause, decoder, now)
+            now, step = jax.lax.cond(active(t, length, now), advance, hold, decoder, now)
             after.append((now, history.write(t, step)))
         return t + 1, after
 
     running = [
         _begin(decoder, length, beams) for decoder, length in zip(decoders, lengths, strict=True)
     ]
-    _, running = jax.lax.while_loop(unfinished, say, (jnp.int32(0), running))
+    _, running = jax.lax.while_loop(unfinished, advance_all, (jnp.int32(0), running))
     return [_best(now, history) for now, history in running]
 
 
@@ -136,7 +136,7 @@ def _in_place(words: Array) -> Array:
     return jax.lax.broadcasted_iota(jnp.int32, words.shape, words.ndim - 1)
 
 
-def _begin(decoder: Decoder, length: int, beams: int) -> tuple[Beams, History]:
+def _begin(decoder: Decoder, length: int, beams: int) -> tuple[BeamState, History]:
     rows = decoder.state.hidden.shape[:-1]
     words = jnp.full((*rows, beams), START, jnp.int32)
     # Equal beams would stay equal: all but the first are empty places.
@@ -147,30 +147,30 @@ def _begin(decoder: Decoder, length: int, beams: int) -> tuple[Beams, History]:
     history = History(
         jnp.full((*rows, beams, length), PAD, jnp.int32),
         jax.lax.broadcasted_iota(jnp.int32, (*rows, beams, length), len(rows)),
-        jnp.zeros((*rows, beams, length, decoder.scene.keys.shape[-2]), jnp.float32),
+        jnp.zeros((*rows, beams, length, decoder.memory.keys.shape[-2]), jnp.float32),
     )
-    return Beams(state, words, total, jnp.zeros_like(words)), history
+    return BeamState(state, words, total, jnp.zeros_like(words)), history
 
 
 def _normalised(total: Array, counts: Array) -> Array:
     return total / jnp.maximum(counts, 1).astype(jnp.float32)
 
 
-def _choose(now: Beams, logits: Array) -> tuple[Beams, Array]:
+def _choose(now: BeamState, logits: Array) -> tuple[BeamState, Array]:
     """The k best continuations of the k beams, and the beams they continue.
 
     logits float32 [*rows, k, v]. The state of the beams returned is still the one before.
     """
     k, v = logits.shape[-2:]
     ended = now.ended()
-    spoken = logits.at[..., jnp.asarray(UNSPOKEN)].set(-jnp.inf)
+    spoken = logits.at[..., jnp.asarray(NEVER_GENERATED)].set(-jnp.inf)
     counts = now.counts + ~ended
     if k == 1:
         words = jnp.argmax(spoken, -1).astype(jnp.int32)
         said = jnp.max(spoken, -1) - jax.nn.logsumexp(logits, -1)
         words = jnp.where(ended, PAD, words)
         total = now.total + jnp.where(ended, 0.0, said)
-        return Beams(now.state, words, total, counts), jnp.zeros_like(words)
+        return BeamState(now.state, words, total, counts), jnp.zeros_like(words)
     said = spoken - jax.nn.logsumexp(logits, -1, keepdims=True)
     nothing = jnp.where(jnp.arange(v) == PAD, 0.0, -jnp.inf)  # all that an ended beam says
     said = jnp.where(ended[..., None], jnp.expand_dims(nothing, range(ended.ndim)), said)
@@ -179,10 +179,10 @@ def _choose(now: Beams, logits: Array) -> tuple[Beams, Array]:
     _, places = jax.lax.top_k(ranks, k)
     parents, words = places // v, places % v
     total = jnp.take_along_axis(totals.reshape(ranks.shape), places, -1)
-    return Beams(now.state, words, total, jnp.take_along_axis(counts, parents, -1)), parents
+    return BeamState(now.state, words, total, jnp.take_along_axis(counts, parents, -1)), parents
 
 
-def _best(now: Beams, history: History) -> Spoken:
+def _best(now: BeamState, history: History) -> Generated:
     """The sentence of the best beam, put together from its last word to its first."""
     scores = _normalised(now.total, now.counts)
     if scores.shape[-1] == 1:
@@ -200,4 +200,4 @@ def _best(now: Beams, history: History) -> Spoken:
         words = jnp.take_along_axis(history.words, beam, -2)[..., 0, :]
         weights = jnp.take_along_axis(history.weights, parent[..., None], -3)[..., 0, :, :]
     weights = jnp.where((words == PAD)[..., None], 0.0, weights)
-    return Spoken(words, weights, scores.max(-1))
+    return Generated(words, weights, scores.max(-1))

@@ -10,7 +10,7 @@ from jax import Array
 
 from vlfau_jax.data.text.vocabulary import PAD, START
 from vlfau_jax.model.captioner import Captioner
-from vlfau_jax.model.decoding import Spoken, search
+from vlfau_jax.model.decoding import Generated, search
 from vlfau_jax.model.fusion import MultiScaleCombination
 from vlfau_jax.model.options import ModelOptions
 from vlfau_jax.model.refinement import Refinement
@@ -151,7 +151,7 @@ class VLFAU(nn.Module):
             **units,
         )
 
-    def _look(
+    def _encode(
         self, image: Array, train: bool, rows: Array | None = None
     ) -> tuple[Array, Array, Array, Array]:
         """Image -> stem F, refined F_i, spatial maps s, AU logits; no given words are seen here."""
@@ -172,7 +172,7 @@ class VLFAU(nn.Module):
         Returns:
             mean_t z_t, float32 [b, d], <end> counted as a word, without dropout.
         """
-        decoder = self.global_captioner.face(_maps(stem[:, None]))
+        decoder = self.global_captioner.bind(_maps(stem[:, None]))
         (own,) = search([jax.lax.stop_gradient(decoder)], [self.own_words])
         start = jnp.full_like(own.tokens[..., :1], START)
         _, attention = decoder.unroll(jnp.concatenate([start, own.tokens[..., :-1]], -1))
@@ -201,7 +201,7 @@ class VLFAU(nn.Module):
             rows: int32 [b], the examples' places in the whole batch, to which their random draws
                 belong; None counts them from 0.
         """
-        stem, refined, maps, au_logits = self._look(image, train, rows)
+        stem, refined, maps, au_logits = self._encode(image, train, rows)
         outputs = Outputs(au_logits=au_logits, spatial_maps=maps, stem=stem)
         h, w = stem.shape[1:3]
         if self.options.local_captions:
@@ -226,7 +226,7 @@ class VLFAU(nn.Module):
 
         `train` and `rows` as `__call__` takes them, whose logits these are.
         """
-        return self._look(image, train, rows)[3]
+        return self._encode(image, train, rows)[3]
 
     def describe(
         self, image: Array, local_length: int, global_length: int, beams: int = 1
@@ -236,20 +236,20 @@ class VLFAU(nn.Module):
         The lengths are the most words a sentence may take, <end> included. `beams` is the width of
         the search; 1 is greedy.
         """
-        stem, refined, maps, au_logits = self._look(image, train=False)
+        stem, refined, maps, au_logits = self._encode(image, train=False)
         b, n, h, w, _ = refined.shape
         decoders, lengths = {}, []
         if self.options.local_captions:
-            decoders["local"] = self.local_captioner.face(_maps(refined))
+            decoders["local"] = self.local_captioner.bind(_maps(refined))
             lengths.append(local_length)
         if self.options.global_captions:
-            decoders["global"] = self.global_captioner.face(_maps(stem[:, None]))
+            decoders["global"] = self.global_captioner.bind(_maps(stem[:, None]))
             lengths.append(global_length)
-        spoken = dict(zip(decoders, search([*decoders.values()], lengths, beams), strict=True))
+        generated = dict(zip(decoders, search([*decoders.values()], lengths, beams), strict=True))
         said: dict[str, Array] = {}
         for name, rows in (("local", (b, n)), ("global", (b,))):
-            if name in spoken:
-                best: Spoken = spoken[name]
+            if name in generated:
+                best: Generated = generated[name]
                 said |= {
                     f"{name}_tokens": best.tokens.reshape(*rows, -1),
                     f"{name}_attention": best.attention.reshape(*rows, -1, h, w),

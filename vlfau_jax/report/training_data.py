@@ -37,7 +37,7 @@ from vlfau_jax.report.label_pictures import (
     unit_name,
 )
 from vlfau_jax.sharding.mesh import MeshOptions
-from vlfau_jax.train.experiment import Experiment, Settings, prepare
+from vlfau_jax.train.experiment import Experiment, Settings, build_experiment
 
 FACES, LABELS, COOCCURRENCE = "faces.png", "labels.png", "cooccurrence.png"
 RECORD, PAGE = "labels.json", "index.html"
@@ -73,7 +73,7 @@ def inspect_data(
     there = [str(folder / name) for name in names if (folder / name).exists()]
     if there and not overwrite:
         raise UserError(f"{' and '.join(there)} exist; give --overwrite to replace them")
-    experiment = prepare(replace(settings, mesh=MeshOptions(data=1)))
+    experiment = build_experiment(replace(settings, mesh=MeshOptions(data=1)))
     seen = _first_faces(experiment, faces)
     record = _record(experiment)
     _write(experiment, seen, record, folder)

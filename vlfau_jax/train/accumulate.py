@@ -28,7 +28,7 @@ def micro_batches(share: int, limit: int) -> int:
     return next(m for m in range(1, share + 1) if not share % m and share // m <= (limit or share))
 
 
-def parted(batch: Any, parts: int, mesh: Mesh) -> Any:
+def split_micro_batches(batch: Any, parts: int, mesh: Mesh) -> Any:
     """[b, ...] -> [parts, b / parts, ...]: of every device's rows each part has as many.
 
     So no row leaves its device. A part's rows are not neighbours in the batch.
@@ -43,8 +43,8 @@ def parted(batch: Any, parts: int, mesh: Mesh) -> Any:
     return jax.tree.map(cut, batch)
 
 
-def joined(parts: Any, mesh: Mesh) -> Any:
-    """Undoes `parted`: [parts, b / parts, ...] -> [b, ...]."""
+def merge_micro_batches(parts: Any, mesh: Mesh) -> Any:
+    """Undoes `split_micro_batches`: [parts, b / parts, ...] -> [b, ...]."""
     shards = mesh.shape["data"] * mesh.shape["fsdp"]
 
     def join(x: Array) -> Array:
@@ -55,7 +55,7 @@ def joined(parts: Any, mesh: Mesh) -> Any:
     return jax.tree.map(join, parts)
 
 
-def summed(function: Any, parts: Any) -> Any:
+def sum_over_micro_batches(function: Any, parts: Any) -> Any:
     """sum_j function(part j), leaf by leaf, one part at a time; the sums are float32."""
     first = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), parts)
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), jax.eval_shape(function, first))

@@ -107,7 +107,7 @@ class Checkpoints(AbstractContextManager):
         metrics = {MEAN_F1: mean_f1} if scored else None
         items = _items(state)
         self._draft = step, dict(record) | (metrics or {}), _arrays(items)
-        with self._told(step):
+        with self._translate_os_errors(step):
             self._writing = self._checkpointer.save_checkpointables_async(
                 step, items, force=True, metrics=metrics
             )
@@ -145,11 +145,11 @@ class Checkpoints(AbstractContextManager):
         """Returns when all that was saved is on disk."""
         writing, self._writing = self._writing, None
         if writing is not None:
-            with self._told(self._draft[0]):
+            with self._translate_os_errors(self._draft[0]):
                 writing.result()
 
     @contextmanager
-    def _told(self, step: int) -> Iterator[None]:
+    def _translate_os_errors(self, step: int) -> Iterator[None]:
         """One line for what orbax raises while it writes."""
         try:
             yield
@@ -177,7 +177,7 @@ class Checkpoints(AbstractContextManager):
 
 
 @contextmanager
-def told_with_what_is_left(workdir: Path) -> Iterator[None]:
+def translate_errors(workdir: Path) -> Iterator[None]:
     """RunError for what the system refuses while a run goes on, such as room on a disk, or data."""
     try:
         yield
@@ -333,8 +333,8 @@ def _read(
             arrays = _arrays({name: there[name] for name in _TREES if name in there})
             manifest = manifest._replace(arrays=arrays)
         items = wanted(manifest)
-        held = {name: of for name, of in manifest.arrays.items() if name.split("/")[0] in items}
-        if difference := _difference(held, _arrays(items)):
+        stored = {name: of for name, of in manifest.arrays.items() if name.split("/")[0] in items}
+        if difference := _difference(stored, _arrays(items)):
             raise UserError(
                 f"{path} does not fit this network: {difference}; use the config and the version "
                 "that wrote it, or train anew"

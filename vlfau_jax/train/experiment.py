@@ -203,7 +203,7 @@ class Experiment:
         }
 
 
-def prepare(settings: Settings) -> Experiment:
+def build_experiment(settings: Settings) -> Experiment:
     """Opens the data and fits everything together; UserError where something cannot fit."""
     data, train = settings.data, settings.train
     if train.warm_start and settings.model.backbone_weights:

@@ -14,21 +14,21 @@ from typing import Any
 import jax
 
 from vlfau_jax.data.read.pipeline import train_iterator
-from vlfau_jax.distributed.agreement import check_shared, connect, meet
+from vlfau_jax.distributed.agreement import barrier, check_shared, open_connections
 from vlfau_jax.distributed.processes import (
     AGAIN,
-    asked_to_end,
     check_same,
-    first_does,
-    is_first,
-    note,
+    is_first_process,
+    run_on_first,
+    set_status,
+    stop_requested,
 )
 from vlfau_jax.errors import RunError, UserError
 from vlfau_jax.files import file_digest
 from vlfau_jax.sharding.arrays import fetch, local_rows, shard_batch
-from vlfau_jax.train.checkpoint import Checkpoints, params_digest, told_with_what_is_left
+from vlfau_jax.train.checkpoint import Checkpoints, params_digest, translate_errors
 from vlfau_jax.train.clock import Clock
-from vlfau_jax.train.experiment import Experiment, Settings, TrainOptions, prepare
+from vlfau_jax.train.experiment import Experiment, Settings, TrainOptions, build_experiment
 from vlfau_jax.train.nonfinite import NONFINITE_FILE, NonFiniteError, advice, name_faces, shown
 from vlfau_jax.train.progress import Progress
 from vlfau_jax.train.provenance import check_provenance, seen_people
@@ -91,19 +91,19 @@ def _train(
     stop: StopSignals,
 ) -> dict[str, Any]:
     # What cannot run is refused before the workdir is touched.
-    experiment = prepare(settings)
+    experiment = build_experiment(settings)
     beginning = None if resume else _beginning(experiment)
     config = asdict(settings)
     check_same("--config", config)
     check_same("data", experiment.dataset.identity)
-    held, claim = ExitStack(), claimed(workdir, config, resume=resume, overwrite=overwrite)
-    first_does("claim", lambda: held.enter_context(claim))
+    stack, claim = ExitStack(), claimed(workdir, config, resume=resume, overwrite=overwrite)
+    run_on_first("claim", lambda: stack.enter_context(claim))
     check_shared("--workdir", workdir)
-    connect(experiment.mesh)
+    open_connections(experiment.mesh)
     keep, keep_best = settings.train.keep, settings.train.keep_best
     with (
-        held,
-        told_with_what_is_left(workdir),
+        stack,
+        translate_errors(workdir),
         Checkpoints(workdir, keep, keep_best) as checkpoints,
     ):
         inference = experiment.inference_record(config)
@@ -131,12 +131,12 @@ class _Run:
     def begin(self, beginning: Beginning | None) -> tuple[TrainState, int]:
         """The state to start from, and the steps behind it."""
         e = self.experiment
-        note(self._how_far)
+        set_status(self._how_far)
         check_same("newest checkpoint", self.checkpoints.latest)
         if self.checkpoints.latest is not None:
             state, record = self.checkpoints.restore(e.abstract, accept=self._check_goes_on)
             config = asdict(e.settings)
-            first_does("config", lambda: write_config(self.workdir, config))
+            run_on_first("config", lambda: write_config(self.workdir, config))
             self._tell(f"going on from step {record['progress']['next_batch']}")
             self.inference["warm_start"] = record["inference"]["warm_start"]
             self.clock = Clock(record["progress"]["seconds"])
@@ -176,7 +176,7 @@ class _Run:
             )
 
     def _tell(self, what: str) -> None:
-        if is_first():
+        if is_first_process():
             print(f"{self.workdir}: {what}", file=sys.stderr)
 
     def _tell_of_the_schedule(self, before: Mapping[str, Any], done: int) -> None:
@@ -228,7 +228,9 @@ class _Run:
         e = self.experiment
         with self.clock("compile"):
             step = e.train_step().lower(e.abstract, abstract_batch(e.spec, e.mesh)).compile()
-            meet("compiled")  # it may talk in groups of devices that `connect` does not know
+            barrier(
+                "compiled"
+            )  # it may talk in groups of devices that `open_connections` does not know
         return step
 
     def steps(self, state: TrainState, start: int, step: TrainStep) -> TrainState:
@@ -249,7 +251,7 @@ class _Run:
         )
         with (
             closing(batches),
-            MetricWriter(self.workdir, start, writes=is_first()) as writer,
+            MetricWriter(self.workdir, start, writes=is_first_process()) as writer,
             Progress(
                 writer, clock, start=start, steps=o.steps, images=o.batch_size, every=o.log_every
             ) as progress,
@@ -265,7 +267,7 @@ class _Run:
                 self.checkpoints.check()
                 scored = o.eval_every and k % o.eval_every == 0
                 mean_f1 = self.score(state, progress) if scored else None
-                ending = self.stop.heard() or (asked_to_end(k) and signal.SIGTERM)
+                ending = self.stop.heard() or (stop_requested(k) and signal.SIGTERM)
                 due = k % o.checkpoint_every == 0 or k == o.steps or (scored and o.keep_best)
                 if due or ending:
                     self.save(k, state, progress, mean_f1)
@@ -306,7 +308,7 @@ class _Run:
                 self.checkpoints.wait()
             faces = name_faces(error, fetch(error.keys), self.experiment.dataset.subjects)
             path = self.workdir / NONFINITE_FILE
-            first_does("nonfinite", lambda: write_json(path, faces))
+            run_on_first("nonfinite", lambda: write_json(path, faces))
             raise RunError(
                 f"{error}; it saw {shown(faces)}, all of them in {path}; step {step}, the last "
                 f"good one, is saved; {advice(error, int(good.skipped))}"
@@ -332,7 +334,7 @@ class _Run:
             "images_per_second": images / seconds if seconds else None,
             "seconds": self.clock.seconds,
         }
-        first_does("final", lambda: write_json(self.workdir / FINAL_FILE, final))
+        run_on_first("final", lambda: write_json(self.workdir / FINAL_FILE, final))
         left_out = f", {skipped} of them skipped" if skipped else ""
         self._tell(f"trained to step {steps}{left_out}; {FINAL_FILE}, checkpoints, metrics.jsonl")
         return final

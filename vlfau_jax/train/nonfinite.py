@@ -27,7 +27,7 @@ class NonFiniteError(RunError):
     def __init__(
         self, step: int, values: Mapping[str, float], keys: Array, again: bool = False
     ) -> None:
-        super().__init__(f"step {step}: {told(values)}")
+        super().__init__(f"step {step}: {format_values(values)}")
         self.step, self.values, self.keys, self.again = step, dict(values), keys, again
 
 
@@ -36,7 +36,7 @@ def broken(metrics: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in metrics.items() if not math.isfinite(value)}
 
 
-def told(values: Mapping[str, float]) -> str:
+def format_values(values: Mapping[str, float]) -> str:
     """Which terms, weights and rates are not finite, or what else where all of them are.
 
     One that is not finite makes sum and gradient so, which is then not worth telling.

@@ -113,7 +113,7 @@ def decayed(params: Any) -> Any:
     )
 
 
-def moving(params: Any, frozen: tuple[str, ...]) -> Any:
+def trainable(params: Any, frozen: tuple[str, ...]) -> Any:
     """The parameters without the parts named in `frozen`: what the optimizer knows of."""
     return {part: tree for part, tree in params.items() if part not in frozen}
 

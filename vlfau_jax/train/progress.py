@@ -11,7 +11,7 @@ from jax import Array
 from tqdm import tqdm
 
 from vlfau_jax.train.clock import Clock
-from vlfau_jax.train.nonfinite import NonFiniteError, broken, told
+from vlfau_jax.train.nonfinite import NonFiniteError, broken, format_values
 from vlfau_jax.train.step import Metrics
 from vlfau_jax.train.writer import MetricWriter
 
@@ -65,7 +65,7 @@ class Progress(AbstractContextManager):
         self._skipped_last = bool(bad)
         if bad and self._writer.writes:
             count = f"{values['skipped']:.0f} in all"
-            self._bar.write(f"step {step} skipped, {count}: {told(bad)}", file=sys.stderr)
+            self._bar.write(f"step {step} skipped, {count}: {format_values(bad)}", file=sys.stderr)
         self._bar.update()
         if step % self._every and step != self._last and not scores:
             return

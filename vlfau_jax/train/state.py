@@ -20,7 +20,7 @@ from vlfau_jax.data.read.batch import Spec
 from vlfau_jax.model.vlfau import VLFAU
 from vlfau_jax.sharding.arrays import replicated
 from vlfau_jax.sharding.rules import parameter_shardings
-from vlfau_jax.train.optimizer import moving
+from vlfau_jax.train.optimizer import trainable
 
 _UNOPTIMISED = {"xla_backend_optimization_level": 0}
 
@@ -96,8 +96,8 @@ def abstract_state(
     opt_state = optax.tree.map_params(
         optimizer,
         lambda moment, param: _on(moment, param.sharding),
-        jax.eval_shape(optimizer.init, moving(params, frozen)),
-        moving(params, frozen),
+        jax.eval_shape(optimizer.init, trainable(params, frozen)),
+        trainable(params, frozen),
         transform_non_params=lambda counter: _on(counter, everywhere),
     )
     count = jax.ShapeDtypeStruct((), jnp.int32, sharding=everywhere)
@@ -130,7 +130,9 @@ def initial_state(
             compiler_options=_UNOPTIMISED if jax.default_backend() == "cpu" else None,
         )
         params = born() | params
-    opt_state = jax.jit(optimizer.init, out_shardings=shardings.opt_state)(moving(params, frozen))
+    opt_state = jax.jit(optimizer.init, out_shardings=shardings.opt_state)(
+        trainable(params, frozen)
+    )
     ema = None
     if abstract.ema is not None:  # buffers of its own: both trees are donated to the step
         ema = jax.jit(partial(jax.tree.map, jnp.copy), out_shardings=shardings.ema)(params)

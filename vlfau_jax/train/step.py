@@ -14,9 +14,9 @@ from jax import Array
 from jax.sharding import Mesh
 
 from vlfau_jax.losses.joint import (
+    BatchTotals,
     ObjectiveOptions,
     Term,
-    Whole,
     joint_dice,
     joint_loss,
     joint_weights,
@@ -25,8 +25,12 @@ from vlfau_jax.losses.joint import (
 from vlfau_jax.model.vlfau import VLFAU, normalise
 from vlfau_jax.sharding.arrays import batch_sharding, replicated
 from vlfau_jax.sharding.rules import gathered
-from vlfau_jax.train.accumulate import joined, parted, summed
-from vlfau_jax.train.optimizer import moving
+from vlfau_jax.train.accumulate import (
+    merge_micro_batches,
+    split_micro_batches,
+    sum_over_micro_batches,
+)
+from vlfau_jax.train.optimizer import trainable
 from vlfau_jax.train.state import TrainState, stream
 
 Batch = dict[str, Array]
@@ -71,12 +75,12 @@ def make_train_step(
     )
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        moved = moving(state.params, frozen)
-        held = {part: state.params[part] for part in frozen}
-        terms, grads = gradient(moved, held, batch, state.step)
+        trainable_params = trainable(state.params, frozen)
+        frozen_params = {part: state.params[part] for part in frozen}
+        terms, grads = gradient(trainable_params, frozen_params, batch, state.step)
         updated = state.step - state.skipped  # times, until now
-        updates, opt_state = optimizer.update(grads, state.opt_state, moved)
-        params = optax.apply_updates(moved, updates) | held
+        updates, opt_state = optimizer.update(grads, state.opt_state, trainable_params)
+        params = optax.apply_updates(trainable_params, updates) | frozen_params
         ema = None if state.ema is None else averaged(state.ema, params, ema_decay, updated)
         scheduled = objective.weights(state.step)
         metrics = {name: term.mean() for name, term in terms.items()}
@@ -102,7 +106,7 @@ def make_train_step(
 
 @dataclass(frozen=True)
 class _Gradient:
-    """(moved, held, batch, step) -> the batch's loss terms, and their gradient by `moved`.
+    """(trainable, frozen, batch, step) -> the loss terms, and their gradient by `trainable`.
 
     `at` says where parameters lie while they compute.
     """
@@ -115,64 +119,80 @@ class _Gradient:
     at: Any
     parts: int
 
-    def __call__(self, moved: Any, held: Any, batch: Batch, step: Array) -> tuple[Terms, Any]:
+    def __call__(
+        self, trainable_params: Any, frozen_params: Any, batch: Batch, step: Array
+    ) -> tuple[Terms, Any]:
         n, k = len(self.class_weights), self.objective.local_branches
         branches = None
         if 0 < k < n:
             branches = jax.random.permutation(stream(self.seed, "branches", step), n)[:k]
         batch = batch | {"row": jnp.arange(len(batch["valid"]))}
         if self.parts > 1:
-            return self._accumulated(moved, held, batch, step, branches)
+            return self._accumulated(trainable_params, frozen_params, batch, step, branches)
         loss = jax.value_and_grad(self._loss, has_aux=True)
-        (_, terms), grads = loss(moved, held, batch, step, branches)
+        (_, terms), grads = loss(trainable_params, frozen_params, batch, step, branches)
         return terms, grads
 
     def _accumulated(
-        self, moved: Any, held: Any, batch: Batch, step: Array, branches: Array | None
+        self,
+        trainable_params: Any,
+        frozen_params: Any,
+        batch: Batch,
+        step: Array,
+        branches: Array | None,
     ) -> tuple[Terms, Any]:
-        weights, rows = joint_weights(batch, branches), parted(batch, self.parts, self.mesh)
-        known, slopes = {}, None
+        weights, rows = (
+            joint_weights(batch, branches),
+            split_micro_batches(batch, self.parts, self.mesh),
+        )
+        known, dice_gradients = {}, None
         if self.objective.dice_weight:
-            known["dice"], slopes = self._dice(moved | held, batch, rows, step)
+            known["dice"], dice_gradients = self._dice(
+                trainable_params | frozen_params, batch, rows, step
+            )
 
         def part(of: tuple[Batch, Array | None]) -> tuple[dict[str, Array], Any]:
             loss = jax.value_and_grad(self._loss, has_aux=True)
-            (_, terms), grads = loss(moved, held, of[0], step, branches, Whole(weights, of[1]))
+            (_, terms), grads = loss(
+                trainable_params, frozen_params, of[0], step, branches, BatchTotals(weights, of[1])
+            )
             return {name: term.total for name, term in terms.items()}, grads
 
-        totals, grads = summed(part, (rows, slopes))
+        totals, grads = sum_over_micro_batches(part, (rows, dice_gradients))
         return {name: Term(totals[name], weights[name]) for name in totals} | known, grads
 
     def _dice(self, params: Any, batch: Batch, rows: Batch, step: Array) -> tuple[Term, Array]:
         """Dice of the whole batch, and the slopes of its total by each part's AU logits."""
         logits = jax.lax.map(lambda of: self._apply(params, of, step, method=VLFAU.score), rows)
-        logits = joined(logits, self.mesh)
+        logits = merge_micro_batches(logits, self.mesh)
 
         def dice(logits: Array) -> tuple[Array, Term]:
             term = joint_dice(logits, batch, self.class_weights, self.objective)
             return term.total, term
 
-        slopes, term = jax.grad(dice, has_aux=True)(logits)
-        return term, parted(slopes, self.parts, self.mesh)
+        dice_gradients, term = jax.grad(dice, has_aux=True)(logits)
+        return term, split_micro_batches(dice_gradients, self.parts, self.mesh)
 
     def _loss(
         self,
-        moved: Any,
-        held: Any,
+        trainable_params: Any,
+        frozen_params: Any,
         rows: Batch,
         step: Array,
         branches: Array | None,
-        whole: Whole | None = None,
+        batch_totals: BatchTotals | None = None,
     ) -> tuple[Array, Terms]:
         sentences = rows["local_tokens"], rows["global_tokens"]
-        outputs = self._apply(moved | held, rows, step, *sentences, branches=branches)
+        outputs = self._apply(
+            trainable_params | frozen_params, rows, step, *sentences, branches=branches
+        )
         terms = joint_loss(
             outputs,
             rows,
             class_weights=self.class_weights,
             options=self.objective,
             branches=branches,
-            whole=whole,
+            batch_totals=batch_totals,
         )
         return total(terms, self.objective, step), terms
 

@@ -14,7 +14,7 @@ from vlfau_jax.errors import Interrupted
 class StopSignals(AbstractContextManager):
     """A context in which SIGTERM and Ctrl-C are questions: which of them came first, or 0.
 
-    A second Ctrl-C ends at once. Among several processes SIGTERM is left to `asked_to_end`, whose
+    A second Ctrl-C ends at once. Among several processes SIGTERM is left to `stop_requested`, whose
     answer is the same in all of them, and Ctrl-C becomes a SIGTERM; `heard` is then always 0.
 
     Attributes:

@@ -16,7 +16,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from vlfau_jax.distributed.processes import is_first
+from vlfau_jax.distributed.processes import is_first_process
 from vlfau_jax.errors import UserError
 from vlfau_jax.files import written_whole
 from vlfau_jax.model.swin import laid_out_like, looped_shapes
@@ -70,7 +70,7 @@ def load_warm_start(path: Path, abstract: Any, key: str = "train.warm_start") ->
             f"{key}={path} does not fit this model (--config.{key}= begins from random "
             f"parameters): {'; '.join(faults)}"
         )
-    if resized and is_first():
+    if resized and is_first_process():
         windows = ", ".join(f"{old} to {new} in {n} blocks" for (old, new), n in resized.items())
         print(f"{key}={path}: relative positions interpolated, window {windows}")
     params = {name: found[name].astype(wanted[name].dtype) for name in wanted}

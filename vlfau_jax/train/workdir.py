@@ -94,7 +94,7 @@ def claimed(
 
 @contextmanager
 def _alone(workdir: Path) -> Iterator[None]:
-    with _told(workdir):
+    with _translate_os_errors(workdir):
         workdir.mkdir(parents=True, exist_ok=True)
         handle = os.open(workdir / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o666)
     try:
@@ -131,14 +131,14 @@ def write_config(
 
     A resumed run does so once its checkpoint is found to fit. Raises UserError where it cannot.
     """
-    with _told(workdir):
+    with _translate_os_errors(workdir):
         for name in (*instead_of, *_ENDS):
             _remove(workdir / name)
         write_json(workdir / CONFIG_FILE, config)
 
 
 @contextmanager
-def _told(workdir: Path) -> Iterator[None]:
+def _translate_os_errors(workdir: Path) -> Iterator[None]:
     """UserError for what the system refuses before any training."""
     try:
         yield

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.data.tree_writers import facts_of
-from vlfau_jax.data.raw.integrity import LOSSES, IntegrityReport, gaps
+from vlfau_jax.data.raw.integrity import DROP_REASONS, IntegrityReport, gaps
 from vlfau_jax.data.raw.label_counts import LabelCounts
 from vlfau_jax.data.raw.places import by_ending
 from vlfau_jax.data.raw.published import BP4D_RUNS, PUBLISHED
@@ -242,7 +242,7 @@ def test_what_is_saved_can_be_read(tmp_path):
     report.losses["image_unreadable"].append("é/1.jpg")
     report.save(tmp_path)
     saved = json.loads((tmp_path / "integrity.json").read_text())
-    assert saved["lost"] == 1 and saved["losses"].keys() == LOSSES.keys()
+    assert saved["lost"] == 1 and saved["losses"].keys() == DROP_REASONS.keys()
     assert saved["layout"] == "folder" and saved["aligned_by"] == {"eyes": 3, "box": 1}
     text = (tmp_path / "integrity.txt").read_text()
     assert "crop      x, key0 yyy" in text and max(map(len, text.splitlines())) <= 100

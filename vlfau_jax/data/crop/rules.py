@@ -256,7 +256,7 @@ class Crop(NamedTuple):
 
     Attributes:
         image: JPEG bytes, or None where the frame is lost.
-        loss: why, a key of integrity.LOSSES; "" where it is not.
+        loss: why, a key of integrity.DROP_REASONS; "" where it is not.
         box: left, top, width, height of the face in source pixels; of the crop where a rule knows
             the eyes only.
         alignment: float32 [2, 3], the affine map from source to crop positions that was used.
@@ -312,7 +312,7 @@ def crop_sequence(sequence: RawSequence, rule: CropRule, root: str | Path = "") 
 
 
 def _look(find: Finder, image: np.ndarray | None, place: Place) -> tuple[Face | None, str]:
-    """The face, or why there is none: a key of integrity.LOSSES."""
+    """The face, or why there is none: a key of integrity.DROP_REASONS."""
     if image is None:
         return None, "image_unreadable"
     try:

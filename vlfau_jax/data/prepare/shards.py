@@ -70,7 +70,7 @@ class ShardFacts:
         sha256: of the shard; "" for a sequence whose frames are all lost: it has none.
         size: bytes of the shard.
         kept: positions within the sequence of the frames that are in the shard.
-        losses: kind (a key of integrity.LOSSES) and source of the others.
+        losses: kind (a key of integrity.DROP_REASONS) and source of the others.
         aligned_by: how many crops were aligned by what, see faces.Crop.
     """
 

@@ -23,7 +23,7 @@ MOST_LINES = 50  # of one kind in integrity.txt; integrity.json has them all
 ALIGNED_BY = ("eyes", "neighbours", "box", "none")
 
 # What costs a frame. Anything that could corrupt a label is a UserError instead.
-LOSSES = {
+DROP_REASONS = {
     "image_missing": "labelled frames without an image",
     "image_unreadable": "images that end early or cannot be decoded",
     "no_face": "images in which the crop rule found no face",
@@ -143,7 +143,9 @@ class IntegrityReport:
     layout: str = "raw"
     crop: dict[str, Any] = field(default_factory=dict)
     sequences: list[SequenceFacts] = field(default_factory=list)
-    losses: dict[str, list[str]] = field(default_factory=lambda: {kind: [] for kind in LOSSES})
+    losses: dict[str, list[str]] = field(
+        default_factory=lambda: {kind: [] for kind in DROP_REASONS}
+    )
     remarks: dict[str, list[str]] = field(default_factory=lambda: {kind: [] for kind in REMARKS})
     columns: dict[str, int] = field(default_factory=dict)
     comparisons: list[Comparison] = field(default_factory=list)
@@ -301,7 +303,7 @@ class IntegrityReport:
     def summary(self) -> str:
         """One paragraph for the screen."""
         losses = [
-            f"{LOSSES[kind]}: {len(places)}" for kind, places in self.losses.items() if places
+            f"{DROP_REASONS[kind]}: {len(places)}" for kind, places in self.losses.items() if places
         ]
         unlabelled = sum(sequence.unlabelled_images for sequence in self.sequences)
         unknown = sum(sequence.unknown_labels for sequence in self.sequences)
@@ -368,13 +370,13 @@ class IntegrityReport:
             yield f"{row.what:>{width}} {found:>12} {row.published:>12}{mark}"
 
     def _places(self) -> Iterator[str]:
-        for table, found in ((LOSSES, self.losses), (REMARKS, self.remarks)):
+        for table, found in ((DROP_REASONS, self.losses), (REMARKS, self.remarks)):
             for kind, places in found.items():
                 if places:
                     yield ""
                     yield f"{table[kind]} ({len(places)})"
                     yield from indented(
-                        by_folder(places) if table is LOSSES else places, MOST_LINES
+                        by_folder(places) if table is DROP_REASONS else places, MOST_LINES
                     )
 
     def _sequences(self) -> Iterator[str]:
