@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from vlfau_jax.data.text.descriptions import global_description, local_description
+from vlfau_jax.evaluation.faces import DescribedFace, choose
 from vlfau_jax.facs import DISFA_AUS
 from vlfau_jax.inference.prediction import Prediction
-from vlfau_jax.report import Face, choose, render
+from vlfau_jax.report import render
 from vlfau_jax.report.charts import line_chart, number, thin, ticks
 from vlfau_jax.report.faces import overlay, verdict
 
@@ -72,7 +73,7 @@ def face(labels, said=None, title="SN003, task 1, frame 7", rng=None):
     labels = np.asarray(labels, np.int8)
     active = np.asarray(labels == 1 if said is None else said)
     sentences = [local_description(au, bool(on)) for au, on in zip(DISFA_AUS, active, strict=True)]
-    return Face(
+    return DescribedFace(
         title=title,
         image=rng.integers(0, 256, (32, 32, 3), np.uint8),
         prediction=Prediction(
@@ -143,7 +144,9 @@ def test_hostile_text_stays_text():
         (HOSTILE,) * 8,
         HOSTILE,
     )
-    hostile = Face(HOSTILE, one.image, rude, one.labels, HOSTILE, one.spatial_maps, one.attention)
+    hostile = DescribedFace(
+        HOSTILE, one.image, rude, one.labels, HOSTILE, one.spatial_maps, one.attention
+    )
     text = render(scores(note=HOSTILE), RECORDS, [hostile])
     page = Page(text)
     assert "script" not in page.tags

@@ -26,6 +26,7 @@ from vlfau_jax.data.text.descriptions import global_description
 from vlfau_jax.distributed.agreement import open_connections
 from vlfau_jax.distributed.processes import check_same, is_first_process, run_on_first, set_status
 from vlfau_jax.errors import UserError
+from vlfau_jax.evaluation.faces import DescribedFace, choose
 from vlfau_jax.facs import ACTION_UNITS
 from vlfau_jax.files import written_whole
 from vlfau_jax.inference.prediction import READ, Prediction, Reader
@@ -33,7 +34,7 @@ from vlfau_jax.inference.trained import THRESHOLD, Trained, load_trained
 from vlfau_jax.metrics.au import constant_floor, mean_f1, more_frequent_state, score
 from vlfau_jax.metrics.statements import explain
 from vlfau_jax.model.vlfau import VLFAU, normalise
-from vlfau_jax.report import Face, choose, render
+from vlfau_jax.report import render
 from vlfau_jax.sharding.arrays import batch_sharding, fetch, local_rows, replicated, shard_batch
 from vlfau_jax.sharding.mesh import MeshOptions, make_mesh
 from vlfau_jax.train.checkpoint import LAST
@@ -114,7 +115,7 @@ def _write(
     dataset: Dataset,
     scores: Mapping[str, Any],
     answers: Answers,
-    faces: Sequence[Face],
+    faces: Sequence[DescribedFace],
 ) -> None:
     with written_whole(workdir / "predictions.jsonl") as partial, partial.open("w") as file:
         _write_lines(file, dataset, answers)
@@ -406,7 +407,7 @@ def _faces(
     answers: Answers,
     batch_size: int,
     mesh: Mesh,
-) -> list[Face]:
+) -> list[DescribedFace]:
     """The faces for the report: chosen from all answers, then looked at again for their maps."""
     labels = np.where(answers.known, answers.labels, -1).astype(np.int8)
     rows = choose(answers.probabilities, labels, answers.keys[:, 0], min(FACES_SHOWN, batch_size))
@@ -425,7 +426,7 @@ def _faces(
         attention = attention.sum(2)
         attention /= attention.sum((-1, -2), keepdims=True)
     return [
-        Face(
+        DescribedFace(
             title="{}, task {}, frame {}".format(
                 dataset.subjects[answers.keys[row, 0]], *answers.keys[row, 1:]
             ),

@@ -4,83 +4,16 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from dataclasses import dataclass
 from html import escape
 
 import cv2
 import numpy as np
 
+from vlfau_jax.evaluation.faces import DescribedFace
 from vlfau_jax.facs import ACTION_UNITS
-from vlfau_jax.inference.prediction import Prediction
 from vlfau_jax.metrics.statements import stated
 
 MAPS_PER_FACE = 5
-
-
-@dataclass(frozen=True)
-class Face:
-    """What one card shows.
-
-    Attributes:
-        title: subject, task and frame.
-        image: uint8 [h, w, 3] RGB, as the model sees it.
-        prediction: scores and sentences.
-        labels: int8 [n], 1, 0, or -1 where unknown.
-        true_sentence: the global description that the labels give, None where one is unknown.
-        spatial_maps: float [n, h', w'], where each unit's branch looks (DAIR's s); None where it
-            looks everywhere alike.
-        attention: float [n, h', w'], the local captioner's attention, averaged over its words;
-            None without such a captioner.
-    """
-
-    title: str
-    image: np.ndarray
-    prediction: Prediction
-    labels: np.ndarray
-    true_sentence: str | None
-    spatial_maps: np.ndarray | None
-    attention: np.ndarray | None
-
-    @property
-    def maps(self) -> dict[str, np.ndarray]:
-        """The maps that there are, by the words beside them on the card, from the top."""
-        maps = {"branch": self.spatial_maps, "words": self.attention}
-        return {name: values for name, values in maps.items() if values is not None}
-
-
-def choose(probabilities: np.ndarray, labels: np.ndarray, people: np.ndarray, count: int) -> list:
-    """Which of m test faces to show: indices, first those that cover the units, then failures.
-
-    Two thirds are taken to show as many true units as may be, each next face the one that adds
-    most to what was shown least, whether the model is right about it or not. One third are the
-    faces with the most wrong units. Somebody not yet shown goes before somebody shown; ties go to
-    the first. `CHOICE` says so on the page.
-
-    probabilities float [m, n]; labels int8 [m, n] in {1, 0, -1}; people int [m], subject numbers.
-    """
-    wrong = ((probabilities > 0.5) != (labels == 1)) & (labels >= 0)
-    on = labels == 1
-    chosen: list[int] = []
-    shown = np.zeros(labels.shape[1])
-    times = {int(person): 0 for person in people}
-    for turn in range(min(count, len(labels))):
-        failures = turn >= count - count // 3
-        worth = wrong.sum(1) if failures else (on / (1.0 + shown[None]) ** 2).sum(1)
-        seen = np.array([times[int(person)] for person in people])
-        worth = np.where(np.isin(np.arange(len(labels)), chosen), -np.inf, worth)
-        # Rank by (how often this person was shown, worth): lexsort's last key is the first.
-        best = int(np.lexsort((-worth, seen + np.isinf(worth) * len(labels)))[0])
-        chosen.append(best)
-        shown += on[best]
-        times[int(people[best])] += 1
-    return chosen
-
-
-CHOICE = (
-    "Chosen by a rule, not by eye: two thirds of the faces together show as many of the units as "
-    "may be, whether the model is right about them or not; the last third are those with the most "
-    "wrong units. Every person is shown once before anyone is shown twice."
-)
 
 
 def picture(image: np.ndarray, size: int) -> str:
@@ -121,7 +54,7 @@ def verdict(said: bool, label: int) -> str:
     return "right" if said == (label == 1) else "wrong"
 
 
-def _bars(face: Face, thresholds: Sequence[float]) -> str:
+def _bars(face: DescribedFace, thresholds: Sequence[float]) -> str:
     rows = []
     for i, au in enumerate(face.prediction.aus):
         p, on = float(face.prediction.probabilities[i]), bool(face.prediction.active[i])
@@ -136,7 +69,7 @@ def _bars(face: Face, thresholds: Sequence[float]) -> str:
     return f'<div class="bars">{"".join(rows)}</div>'
 
 
-def _maps(face: Face, places: Sequence[int]) -> str:
+def _maps(face: DescribedFace, places: Sequence[int]) -> str:
     if not face.maps:
         return ""
     figures = []
@@ -153,7 +86,7 @@ def _maps(face: Face, places: Sequence[int]) -> str:
     return f'<div class="maps"><div class="rows">{rows}</div>{"".join(figures)}</div>'
 
 
-def _sentences(face: Face, sentences: Sequence[str], places: Sequence[int]) -> str:
+def _sentences(face: DescribedFace, sentences: Sequence[str], places: Sequence[int]) -> str:
     items = []
     for i in places:
         au, sentence = face.prediction.aus[i], sentences[i]
@@ -170,7 +103,7 @@ def _sentences(face: Face, sentences: Sequence[str], places: Sequence[int]) -> s
     return f'<ul class="says">{"".join(items)}</ul>'
 
 
-def _told(face: Face, told: Sequence[int]) -> str:
+def _told(face: DescribedFace, told: Sequence[int]) -> str:
     """The sentences about the units `told`, and behind a fold those about all."""
     sentences = face.prediction.sentences
     if sentences is None:
@@ -186,7 +119,7 @@ def _told(face: Face, told: Sequence[int]) -> str:
     )
 
 
-def card(face: Face, thresholds: Sequence[float]) -> str:
+def card(face: DescribedFace, thresholds: Sequence[float]) -> str:
     """The card of one face."""
     active = np.flatnonzero(face.prediction.active)
     by_score = np.argsort(-face.prediction.probabilities, kind="stable")

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from vlfau_jax.evaluation.faces import CHOICE, DescribedFace
 from vlfau_jax.facs import ACTION_UNITS
 from vlfau_jax.report.charts import line_chart
-from vlfau_jax.report.faces import CHOICE, Face, card
+from vlfau_jax.report.faces import card
 from vlfau_jax.report.style import STYLE
 
 # Chart title, unit, and the keys of metrics.jsonl that it draws.
@@ -164,7 +165,7 @@ def _protocol(scores: Mapping[str, Any]) -> str:
     )
 
 
-def _legend(scores: Mapping[str, Any], faces: Sequence[Face]) -> str:
+def _legend(scores: Mapping[str, Any], faces: Sequence[DescribedFace]) -> str:
     """How to read the cards: of what is on them, and what is not."""
     looks = {
         "branch": "where the unit's own branch looks",
@@ -196,7 +197,7 @@ def _legend(scores: Mapping[str, Any], faces: Sequence[Face]) -> str:
 
 
 def render(
-    scores: Mapping[str, Any], records: Iterable[Mapping[str, Any]], faces: Sequence[Face]
+    scores: Mapping[str, Any], records: Iterable[Mapping[str, Any]], faces: Sequence[DescribedFace]
 ) -> str:
     """The page as HTML.
 
