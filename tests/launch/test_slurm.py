@@ -127,7 +127,7 @@ def test_a_job_told_to_end_is_queued_again_and_goes_on(slurm, tmp_path):
     workdir, log = tmp_path / "run", tmp_path / "job.log"
     job = slurm(
         *("sbatch", "--parsable", "--nodes=2", f"--output={log}", "launch/slurm.sh"),
-        *("tests/train/tiny_experiment.py", str(workdir)),
+        *("tests/tiny.py", str(workdir)),
         f"--config.data.data_dir={tmp_path / 'data'}",
         f"--config.train.steps={STEPS}",
         "--config.train.checkpoint_every=1",

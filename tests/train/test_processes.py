@@ -38,7 +38,7 @@ def train(base):
     def argv(name, *more, steps=STEPS):
         return [
             "train",
-            "--config=tests/train/tiny_experiment.py",
+            "--config=tests/tiny.py",
             f"--workdir={base / name}",
             f"--config.data.data_dir={base / 'data'}",
             f"--config.train.steps={steps}",

@@ -141,7 +141,7 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch, capsys):
     assert "cannot be locked ([Errno 37] No locks available)" in capsys.readouterr().err
 
 
-def test_the_lock_is_held_while_a_run_trains(tiny, tmp_path, compiled_once):
+def test_the_lock_is_held_while_a_run_trains(tiny, tmp_path):
     seen = []
 
     def score(*_):
@@ -158,7 +158,7 @@ def test_the_lock_is_held_while_a_run_trains(tiny, tmp_path, compiled_once):
         assert load_inference(tmp_path)[2] == 1  # evaluation needs no lock
 
 
-def test_the_config_is_written_once(tiny, tmp_path, monkeypatch, compiled_once):
+def test_the_config_is_written_once(tiny, tmp_path, monkeypatch):
     written = []
 
     def write(path, content):
@@ -176,7 +176,7 @@ def test_the_config_is_written_once(tiny, tmp_path, monkeypatch, compiled_once):
     assert written == ["config.json"] * 3
 
 
-def test_fewer_steps_than_are_done(tiny, tmp_path, compiled_once):
+def test_fewer_steps_than_are_done(tiny, tmp_path):
     done = train(tiny(steps=3), tmp_path)
     with pytest.raises(UserError, match=r"has 3 steps behind it, train\.steps=2 asks for fewer;"):
         train(tiny(steps=2), tmp_path, resume=True)

@@ -13,7 +13,7 @@ import pytest
 
 from tests.data.sets import coded, write_set
 from tests.processes import ROOT, Process, free_port
-from tests.train.conftest import noise_set
+from tests.tiny import noise_set
 from vlfau_jax.distributed import processes
 from vlfau_jax.errors import UserError
 from vlfau_jax.evaluation import evaluate as evaluation
@@ -31,7 +31,7 @@ sys.exit(main(sys.argv[2:]))
 HERE = "/proc/self/cwd"
 TRAIN = [
     "train",
-    f"--config={ROOT}/tests/train/tiny_experiment.py",
+    f"--config={ROOT}/tests/tiny.py",
     "--config.train.steps=2",
     "--config.train.eval_every=2",
     "--config.train.checkpoint_every=1",
