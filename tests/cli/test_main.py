@@ -2,15 +2,13 @@
 
 import shutil
 import signal
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from tests.processes import Process
 from vlfau_jax.__main__ import VERBS, main
 from vlfau_jax.errors import Interrupted, RunError
 
@@ -193,11 +191,5 @@ def test_no_import_can_swallow_a_signal(tmp_path, number, code, said):
         "def get_config(): raise ValueError('went on')"
     )
     argv = ["train", f"--config={config}", f"--workdir={tmp_path / 'run'}"]
-    done = subprocess.run(
-        [sys.executable, "-m", "vlfau_jax", *argv],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert (done.returncode, done.stderr.strip()) == (code, said)
+    with Process(argv, 1, tmp_path / "logs", ("-m", "vlfau_jax")) as process:
+        assert (process.wait(), process.log.strip()) == (code, said)

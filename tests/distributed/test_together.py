@@ -20,13 +20,10 @@ from vlfau_jax.evaluation import evaluate as evaluation
 from vlfau_jax.train.loop import train
 
 CODE = """
-import os, sys
-sys.modules["torch"] = None
-from vlfau_jax.__main__ import main
+from tests.member import main
 from vlfau_jax.distributed import agreement
 agreement._DELAY = 1.0
-os.chdir(sys.argv[1])
-sys.exit(main(sys.argv[2:]))
+main()
 """
 HERE = "/proc/self/cwd"
 TRAIN = [
@@ -65,8 +62,8 @@ def both(argvs, folders, devices):
     try:
         for k, (argv, folder) in enumerate(zip(argvs, folders, strict=True)):
             flags = [f"--coordinator={address}", "--processes=2", f"--process={k}"]
-            program = ("-c", CODE, str(folder))
-            started.append(Process([*argv, *flags], devices, folder / "logs", program))
+            process = Process([*argv, *flags], devices, folder / "logs", ("-c", CODE), folder)
+            started.append(process)
         return [process.wait() for process in started], [process.log for process in started]
     finally:
         for process in started:

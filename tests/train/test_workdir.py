@@ -3,13 +3,11 @@ import fcntl
 import json
 import os
 import re
-import signal
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
 
+from tests.processes import Process
 from vlfau_jax.errors import UserError
 from vlfau_jax.train import workdir as folder
 from vlfau_jax.train.checkpoint import load_inference
@@ -111,23 +109,18 @@ def test_one_run_at_a_time(tmp_path):
     start(tmp_path, overwrite=True)
 
 
-def test_a_killed_run_lets_go(tmp_path):
+def test_a_killed_run_lets_go(tmp_path, tmp_path_factory):
+    logs = tmp_path_factory.mktemp("logs")
     code = (
-        "import pathlib, sys, vlfau_jax.train.workdir as w\n"
+        "import pathlib, signal, sys, vlfau_jax.train.workdir as w\n"
         "with w.claimed(pathlib.Path(sys.argv[1]), {}, resume=False, overwrite=False):\n"
         "    print('held', flush=True)\n"
-        "    sys.stdin.read()"
+        "    signal.pause()"
     )
-    other = subprocess.Popen(
-        [sys.executable, "-c", code, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    try:
-        assert other.stdout.readline() == b"held\n"
+    with Process([str(tmp_path)], 1, logs, ("-c", code)) as other:
+        other.wait_for_log("held")
         with pytest.raises(UserError, match=rf"\(process {other.pid} on "):
             start(tmp_path, {}, resume=True)
-    finally:
-        other.send_signal(signal.SIGKILL)
-        other.communicate(timeout=30)
     start(tmp_path, {}, resume=True)
 
 
