@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from vlfau_jax.data.crop.face import Face, face_from_table
-from vlfau_jax.data.crop.rule import CropRule, RuleFile
+from vlfau_jax.data.crop.rule import CropRule
 from vlfau_jax.data.crop.smoothing import SMOOTHING
 from vlfau_jax.data.crop.tables import NotInTable, cached_until_changed, read_rows
 from vlfau_jax.data.raw.frames import Place
@@ -23,12 +23,13 @@ _COLUMNS = ("source", *_SIDES)
 
 
 class BoxTable(CropRule):
-    """Reads the face's box from a table; the crop is upright."""
+    """A table gives the face's box; the crop is upright."""
 
     name = "box"
     version = 1
     PARAMETERS: ClassVar[dict[str, Any]] = {"zoom": 1.1, "shift_down": 0.0, **SMOOTHING}
-    FILE = RuleFile(f"a CSV with the columns {','.join(_COLUMNS)}", is_model=False)
+    FILE = f"a CSV with the columns {','.join(_COLUMNS)}"
+    READS_TABLE = True
 
     def find(self, image: np.ndarray, place: Place, root: str) -> Face | None:
         return face_from_table(image, box=box_in_table(place, self.file, root))

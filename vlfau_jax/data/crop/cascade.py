@@ -19,7 +19,7 @@ from vlfau_jax.data.raw.frames import Place
 
 
 class Cascade(CropRule):
-    """OpenCV's Haar cascades find the face, and the eyes in it.
+    """OpenCV's Haar cascades find the face and the eyes.
 
     Source: Viola and Jones, Rapid Object Detection using a Boosted Cascade of Simple Features,
     CVPR 2001.

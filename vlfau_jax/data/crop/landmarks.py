@@ -26,11 +26,12 @@ _OPENFACE = tuple(f"{axis}_{k}" for points in _EYE_POINTS for axis in "xy" for k
 
 
 class LandmarkTables(CropRule):
-    """Reads the eyes from the CSV beside the pictures or the video, as OpenFace writes one."""
+    """The table beside the pictures or the video, as OpenFace writes one, gives the eyes."""
 
     name = "landmarks"
     version = 1
     PARAMETERS: ClassVar[dict[str, Any]] = {"max_angle": 90.0, **EYE_POSITIONS, **SMOOTHING}
+    READS_TABLE = True
 
     def find(self, image: np.ndarray, place: Place, root: str) -> Face | None:
         return face_from_table(image, eyes=eyes_in_table(place))

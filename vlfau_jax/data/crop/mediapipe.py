@@ -11,7 +11,7 @@ import numpy as np
 
 from vlfau_jax.data.crop.alignment import EYE_POSITIONS
 from vlfau_jax.data.crop.face import Face, face_from_keypoints
-from vlfau_jax.data.crop.rule import CropRule, RuleFile
+from vlfau_jax.data.crop.rule import CropRule
 from vlfau_jax.data.crop.smoothing import SMOOTHING
 from vlfau_jax.data.raw.frames import Place
 from vlfau_jax.errors import UserError
@@ -31,10 +31,7 @@ class MediaPipe(CropRule):
         **EYE_POSITIONS,
         **SMOOTHING,
     }
-    FILE = RuleFile(
-        "a MediaPipe FaceDetector's .tflite or FaceLandmarker's .task",
-        is_model=True,
-    )
+    FILE = "a MediaPipe FaceDetector's .tflite or FaceLandmarker's .task"
 
     def find(self, image: np.ndarray, place: Place, root: str) -> Face | None:
         size = image.shape[1::-1]

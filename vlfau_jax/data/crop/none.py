@@ -12,7 +12,7 @@ from vlfau_jax.data.raw.frames import Place
 
 
 class CentreSquare(CropRule):
-    """Takes the picture's centre square, for faces that are cropped already."""
+    """The picture's centre square is taken, for faces that are cropped already."""
 
     name = "none"
     version = 1

@@ -28,7 +28,7 @@ def crop_rule(name: str, size: int, file: str = "") -> CropRule:
     Args:
         name: a key of `RULES`.
         size: pixels of the crop's side.
-        file: the model or table that the rule reads, see `CropRule.FILE`.
+        file: the model or table that the rule reads, see CropRule.FILE.
 
     Raises:
         UserError: no such rule or size; a file that is missing, or given to a rule without one.
@@ -63,16 +63,21 @@ def rule_from_record(record: Mapping[str, Any], file: str, source: str | Path) -
 
 def reads_file(name: str) -> bool:
     """Whether the rule called `name` needs a --crop_file; False for an unknown rule."""
-    return name in RULES and RULES[name].FILE is not None
+    return name in RULES and bool(RULES[name].FILE)
+
+
+def table_rules() -> list[str]:
+    """The names, sorted, of the rules that look pictures up in a table."""
+    return sorted(name for name, rule in RULES.items() if rule.READS_TABLE)
 
 
 def crop_help() -> str:
     """The help of --crop: every rule with the first line of its docstring."""
     rules = (f"{name}: {inspect.getdoc(rule).splitlines()[0]}" for name, rule in RULES.items())
-    return " ".join(("How faces are found and cropped.", *rules))
+    return " ".join(("how faces are found and cropped.", *rules))
 
 
 def crop_file_help() -> str:
     """The help of --crop_file: what it is for every rule that reads a file."""
-    files = (f"{name}: {rule.FILE.description}" for name, rule in RULES.items() if rule.FILE)
+    files = (f"{name}: {rule.FILE}" for name, rule in RULES.items() if rule.FILE)
     return f"the file that a crop rule reads ({'; '.join(files)})"

@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -26,32 +26,21 @@ from vlfau_jax.files import file_digest
 SMALLEST, LARGEST = 16, 1024  # pixels of a crop's side
 
 
-class RuleFile(NamedTuple):
-    """The file that a rule reads, which users name as --crop_file.
-
-    Attributes:
-        description: what the file is, for help and messages.
-        is_model: a model is part of its rule, whose parameters then hold its SHA-256. Otherwise it
-            is a table, which is data: a model trained on faces from one table can be given faces
-            from a table of other pictures.
-    """
-
-    description: str
-    is_model: bool
-
-
 @dataclass(frozen=True)
 class CropRule(ABC):
-    """How a face becomes a square picture. The first line of a subclass's docstring is its help.
+    """How a face becomes a square picture; the first line of a subclass's docstring is its help.
 
     Rules are plain values, equal by their content; they are pickled for worker processes and Beam.
 
     Attributes:
         name: the rule's name, which matches [a-z]+: it is the first part of the names of configs.
         version: counts changes that alter pixels.
-        PARAMETERS: the rule's numbers: all the alignment needs (`alignment.pose_of`), the smoothing
-            (`smoothing.smooth_pose`) and the rule's own.
-        FILE: the file that it reads, None if it reads none.
+        PARAMETERS: the rule's own numbers, and those that `alignment.pose_of` and `smoothing` read.
+        FILE: what the file is that users name as --crop_file, for help and messages; "" if the rule
+            reads none.
+        READS_TABLE: whether it looks pictures up in a table and may raise NotInTable. FILE is then
+            the table, which is data: a model trained on faces from one table can be given faces
+            from a table of other pictures. Otherwise FILE is a model, which is part of the rule.
         FINDS_FACES: False if it takes the same part of every picture. Its crops then count as
             aligned by "none".
         size: pixels of the crop's side.
@@ -62,7 +51,8 @@ class CropRule(ABC):
     name: ClassVar[str]
     version: ClassVar[int]
     PARAMETERS: ClassVar[Mapping[str, Any]]
-    FILE: ClassVar[RuleFile | None] = None
+    FILE: ClassVar[str] = ""
+    READS_TABLE: ClassVar[bool] = False
     FINDS_FACES: ClassVar[bool] = True
 
     size: int
@@ -81,21 +71,17 @@ class CropRule(ABC):
             raise UserError(
                 f"--crop_size={size} is out of range; expected {SMALLEST} to {LARGEST} pixels"
             )
-        if cls.FILE is None and file:
+        if file and not cls.FILE:
             raise UserError(
                 f"--crop_file={file}: the crop rule {cls.name} reads no file; leave it out"
             )
+        if cls.FILE and not file:
+            raise UserError(f"--crop={cls.name} needs a --crop_file; expected {cls.FILE}")
+        if cls.FILE and not Path(file).is_file():
+            raise UserError(f"--crop_file={file} is no file; expected {cls.FILE}")
         parameters = dict(cls.PARAMETERS)
-        if cls.FILE is not None:
-            if not Path(file).is_file():
-                problem = (
-                    f"--crop_file={file} is no file"
-                    if file
-                    else f"--crop={cls.name} needs a --crop_file"
-                )
-                raise UserError(f"{problem}; expected {cls.FILE.description}")
-            if cls.FILE.is_model:
-                parameters["file_sha256"] = file_digest(file)
+        if cls._reads_model():
+            parameters["file_sha256"] = file_digest(file)
         return cls(size, parameters, file)
 
     @classmethod
@@ -113,10 +99,10 @@ class CropRule(ABC):
         """
         if record["version"] != cls.version:
             raise unknown_rule(record, source)
-        sha256 = record.get("parameters", {}).get("file_sha256")
-        if cls.FILE is not None and cls.FILE.is_model and not file:
+        sha256 = record["parameters"].get("file_sha256")
+        if cls._reads_model() and not file:
             raise UserError(
-                f"{source}: faces were cropped by the rule {cls.name} with {cls.FILE.description} "
+                f"{source}: faces were cropped by the rule {cls.name} with {cls.FILE} "
                 f"of SHA-256 {sha256}; give that file as --crop_file"
             )
         rule = cls.create(record["size"], file)
@@ -128,6 +114,10 @@ class CropRule(ABC):
         if rule.digest != record["digest"]:
             raise unknown_rule(record, source)
         return rule
+
+    @classmethod
+    def _reads_model(cls) -> bool:
+        return bool(cls.FILE) and not cls.READS_TABLE
 
     @abstractmethod
     def find(self, image: np.ndarray, place: Place, root: str) -> Face | None:
@@ -148,11 +138,11 @@ class CropRule(ABC):
 
         A model is not among them, because its SHA-256 is part of the rule.
         """
-        return [self.file] if self.FILE is not None and not self.FILE.is_model else []
+        return [self.file] if self.FILE and self.READS_TABLE else []
 
     def table_digest(self) -> str:
         """SHA-256 of the table given as --crop_file, which `digest` leaves out; "" without one."""
-        return file_digest(self.file) if self.FILE is not None and not self.FILE.is_model else ""
+        return file_digest(self.file) if self.FILE and self.READS_TABLE else ""
 
     def check_table(self, places: Iterable[Place], root: str) -> None:  # noqa: B027
         """Checks the table given as --crop_file, before any of the pictures at `places` is read.

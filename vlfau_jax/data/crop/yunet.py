@@ -10,14 +10,14 @@ import numpy as np
 
 from vlfau_jax.data.crop.alignment import EYE_POSITIONS
 from vlfau_jax.data.crop.face import Face, face_from_keypoints
-from vlfau_jax.data.crop.rule import CropRule, RuleFile
+from vlfau_jax.data.crop.rule import CropRule
 from vlfau_jax.data.crop.smoothing import SMOOTHING
 from vlfau_jax.data.raw.frames import Place
 from vlfau_jax.errors import UserError
 
 
 class YuNet(CropRule):
-    """YuNet's face detector finds the face and the eyes.
+    """OpenCV's YuNet, a small network, finds the face and the eyes.
 
     Source: Wu et al., YuNet: A Tiny Millisecond-level Face Detector, Machine Intelligence Research
     2023.
@@ -33,7 +33,7 @@ class YuNet(CropRule):
         **EYE_POSITIONS,
         **SMOOTHING,
     }
-    FILE = RuleFile("YuNet's ONNX model", is_model=True)
+    FILE = "YuNet's ONNX model"
 
     def find(self, image: np.ndarray, place: Place, root: str) -> Face | None:
         p = self.parameters
