@@ -60,10 +60,9 @@ def commands(full: bool) -> Iterator[Command]:
         prepare = ("prepare", f"--dataset={name}", f"--raw_dir=raw/{name}", "--data_dir=sets")
         yield (*prepare, "--crop_size=64", "--workers=0")
         yield (*prepare, "--crop_size=64", "--crop=none")
-    yield (
-        *("prepare", "--dataset=bp4d", "--raw_dir=raw/bp4d", "--data_dir=moved"),
-        *("--crop=none", "--crop_size=64", "--frame_offset=1"),
-    )
+    for name in ("bp4d", "disfa"):
+        prepare = ("prepare", f"--dataset={name}", f"--raw_dir=raw/{name}", "--data_dir=offset")
+        yield (*prepare, "--crop=none", "--crop_size=64", "--frame_offset=1")
     run = train("run", "configs/demo.py", *(() if full else ("steps=12", "checkpoint_every=6")))
     yield run
     yield from results("run")
@@ -73,10 +72,14 @@ def commands(full: bool) -> Iterator[Command]:
         *train("switches", "configs/demo.py:scratch", *switches),
         *("--config.optimizer.ema_decay=0.9", "--config.data.name=folder"),
         *("--config.data.variant=none_64", "--config.model.au_embedding=True"),
-        *("--config.model.scan_blocks=True", "--config.model.global_context=True"),
+        *("--config.model.scan_blocks=True", "--config.model.depths=(0,1,4,1)"),
+        *("--config.model.global_context=True", "--config.mesh.data=1"),
         *("--config.data.aus=(1,2,12)", "--config.data.validation_subjects=1"),
     )
     yield (*results_of("evaluate", "switches"), "--beams=2", "--checkpoint=best")
+    mixture = train("mixture", "configs/demo.py:scratch", "steps=2", "batch_size=8")
+    yield (*mixture, "--config.data.name=bp4d+disfa", "--config.data.data_dir=offset")
+    yield results_of("evaluate", "mixture")
     look = ("inspect", "--data", "--config=configs/demo.py", "--config.data.data_dir=sets")
     yield (*look, "--out=looked")
 
