@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 
@@ -16,7 +17,8 @@ from vlfau_jax.data.text.vocabulary import PAD, START
 from vlfau_jax.errors import UserError
 from vlfau_jax.evaluation import evaluate as evaluating
 from vlfau_jax.evaluation.during_training import score_during_training
-from vlfau_jax.evaluation.faces import FACES_SHOWN
+from vlfau_jax.evaluation.faces import FACES_SHOWN, choose
+from vlfau_jax.evaluation.scores import Scores
 from vlfau_jax.facs import BP4D_AUS
 from vlfau_jax.inference.trained import load_trained
 from vlfau_jax.metrics.statements import stated
@@ -208,6 +210,48 @@ def test_a_model_of_global_sentences_alone_with_beams(half_workdir, tmp_path, ca
     assert [line["sentence"] for line in lines[:4]] != [
         trained.vocabulary.decode(row) for row in np.asarray(greedy)
     ]
+
+
+def test_every_answer_follows_from_the_models_thresholds(silent_workdir, tmp_path, monkeypatch):
+    folder = shutil.copytree(silent_workdir, tmp_path / "run")
+    thresholds = (0.0, 1.0) * 6
+    trained = dataclasses.replace(load_trained(folder), thresholds=thresholds)
+    monkeypatch.setattr(evaluating, "load_trained", lambda *_: trained)
+    rendered = []
+
+    def watch(*arguments):
+        rendered.append(arguments)
+        return "page"
+
+    scores = evaluating.evaluate(folder, batch_size=20, render=watch)
+    on = np.array([True, False] * 6)
+    lines = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+    active = np.array([column(lines, au, "active") for au in BP4D_AUS]).T
+    labels = [column(lines, au, "label") for au in BP4D_AUS]
+    labels = np.array([[-1 if x is None else x for x in unit] for unit in labels], np.int8).T
+    assert (active == on).all()
+    for au, state in zip(BP4D_AUS, on, strict=True):
+        unit = scores.per_au[au]
+        assert np.isnan(unit["recall"]) or unit["recall"] == state
+    assert sum(not np.isnan(unit["recall"]) for unit in scores.per_au.values()) > 6
+    ((values, records, faces),) = rendered
+    assert values["threshold"] == {
+        str(au): float(not x) for au, x in zip(BP4D_AUS, on, strict=True)
+    }
+    assert Scores.from_json(values).thresholds == thresholds
+    assert [record["step"] for record in records] == [*range(1, 8)]
+    chosen = choose(active, labels, np.zeros(len(lines), int), FACES_SHOWN)
+    assert chosen != choose(active & False, labels, np.zeros(len(lines), int), FACES_SHOWN)
+    titles = ["{subject}, task {task}, frame {frame}".format(**lines[row]) for row in chosen]
+    assert [face.title for face in faces] == titles
+    assert (folder / "report.html").read_text() == "page"
+
+
+def test_without_render_no_page_is_written(silent_workdir, tmp_path, capsys):
+    folder = shutil.copytree(silent_workdir, tmp_path / "run")
+    evaluating.evaluate(folder, batch_size=20)
+    assert not (folder / "report.html").exists()
+    assert capsys.readouterr().out.endswith("scores.json, predictions.jsonl\n")
 
 
 def test_nothing_half_written_is_left(run):

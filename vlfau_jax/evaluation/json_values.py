@@ -42,7 +42,9 @@ def read_number(value: Any) -> float:
     """A number, int or float as it was written; null is NaN."""
     if value is None:
         return NAN
-    return _check(float, value) if isinstance(value, float) else _check(int, value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{value!r} is where a number should be")
+    return value
 
 
 def _check(kind: type[Kind], value: Any) -> Kind:

@@ -1,0 +1,62 @@
+"""The table on the screen."""
+
+import dataclasses
+from itertools import pairwise
+
+from tests.evaluation.example_scores import example
+from vlfau_jax.evaluation.screen import format_scores
+from vlfau_jax.metrics.table import AU_FLOORS, AU_METRICS, EXPLANATION_METRICS
+
+
+def rows(scores):
+    return format_scores(scores).splitlines()
+
+
+def test_each_number_stands_under_its_heading():
+    head, first, second, mean, alone, *_ = rows(example())
+    starts = [27]
+    headings = ["F1", "all on", "constant", *(metric.heading for metric in AU_METRICS[1:])]
+    for heading in headings:
+        starts.append(head.index(heading, starts[-1]) + len(heading))
+    cells = [
+        [line[a:b].strip() for a, b in pairwise(starts)]
+        for line in (head, first, second, mean, alone)
+    ]
+    assert cells[0] == headings
+    assert cells[1] == ["0.500", "0.800", "0.800", "0.500", "0.500", "0.333", "0.500", "2", "3"]
+    assert cells[2] == ["-", "-", "-", "-", "-", "0.667", "-", "0", "3"]
+    assert cells[3] == ["0.500", "0.800", "0.800", *[""] * 6]
+    assert cells[4][:3] == cells[3][:3]
+    assert [line[:27].rstrip() for line in (first, mean, alone)] == [
+        "AU01 inner brow raiser",
+        "mean",
+        "bp4d alone",
+    ]
+    assert alone.endswith("  1 units scored of AU 1, 12; 3 frames")
+
+
+def test_sentences_are_scored_where_there_are_any():
+    assert "global sentences: F1 of named units 0.800, noun accuracy 1.000" in rows(example())
+    both = dataclasses.replace(
+        example(),
+        captions=("local", "global"),
+        explanations=dict.fromkeys(
+            (one.name for m in EXPLANATION_METRICS for one in (m, m.floor) if one), 0.25
+        ),
+    )
+    assert (
+        "local sentences: polarity accuracy 0.250 (constant: 0.250), "
+        "agreement with the score 0.250" in rows(both)
+    )
+    none = format_scores(dataclasses.replace(example(), captions=()))
+    assert "sentences:" not in none
+    assert none.splitlines()[-2:] == ["polarity_accuracy and agreement are null", "SYNTHETIC"]
+
+
+def test_every_entry_of_the_tables_is_on_the_screen():
+    explained = {one.name: 0.25 for m in EXPLANATION_METRICS for one in (m, m.floor) if one}
+    text = format_scores(
+        dataclasses.replace(example(), captions=("local", "global"), explanations=explained)
+    )
+    for column in (*AU_METRICS, *AU_FLOORS, *EXPLANATION_METRICS):
+        assert column.heading in text
