@@ -18,15 +18,29 @@ def test_each_number_stands_under_its_heading():
     headings = ["F1", "all on", "constant", *(metric.heading for metric in AU_METRICS[1:])]
     for heading in headings:
         starts.append(head.index(heading, starts[-1]) + len(heading))
-    cells = [
+    head, first, second, mean, alone = (
         [line[a:b].strip() for a, b in pairwise(starts)]
         for line in (head, first, second, mean, alone)
-    ]
-    assert cells[0] == headings
-    assert cells[1] == ["0.500", "0.800", "0.800", "0.500", "0.500", "0.333", "0.500", "2", "3"]
-    assert cells[2] == ["-", "-", "-", "-", "-", "0.667", "-", "0", "3"]
-    assert cells[3] == ["0.500", "0.800", "0.800", *[""] * 6]
-    assert cells[4][:3] == cells[3][:3]
+    )
+    assert head == headings
+    expected = {  # of the first and the second unit
+        "F1": ("0.500", "-"),
+        "all on": ("0.800", "-"),
+        "constant": ("0.800", "-"),
+        "precision": ("0.500", "-"),
+        "recall": ("0.500", "-"),
+        "accuracy": ("0.333", "0.667"),
+        "AUC": ("0.500", "-"),
+        "positives": ("2", "0"),
+        "frames": ("3", "3"),
+    }
+    found = dict(zip(headings, zip(first, second, strict=True), strict=True))
+    assert {heading: found[heading] for heading in expected} == expected
+    assert mean[:3] == alone[:3] == ["0.500", "0.800", "0.800"] and not any(mean[3:])
+
+
+def test_lines_are_named():
+    _, first, _, mean, alone, *_ = rows(example())
     assert [line[:27].rstrip() for line in (first, mean, alone)] == [
         "AU01 inner brow raiser",
         "mean",

@@ -59,7 +59,7 @@ def test_scores_are_the_definitions_counted_frame_by_frame(fold):
     for column, unit in enumerate(units.values()):
         threshold = np.float32(THRESHOLDS[column])
         expected = count(probabilities[:, column], labels[:, column], known[:, column], threshold)
-        assert unit.keys() == expected.keys() == {metric.name for metric in AU_METRICS}
+        assert unit.keys() == {metric.name for metric in AU_METRICS} >= expected.keys()
         for name, value in expected.items():
             assert unit[name] == pytest.approx(value, nan_ok=True), name
             assert type(unit[name]) in (int, float), name  # as JSON can hold them
