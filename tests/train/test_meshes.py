@@ -107,7 +107,7 @@ def test_three_steps_agree_on_every_mesh_whole_and_in_parts(tiny):
         # Every device keeps its own pictures, however they are regrouped.
         moved = re.findall(r"(?:all-|collective-)[\w-]+\(.*\bu8\[.*", step.as_text())
         assert not moved, (mesh, parts, moved[0])
-        if (mesh, parts) == ((2, 2, 2), 4):
+        if mesh == (2, 2, 2):
             jax.tree.map(np.testing.assert_array_equal, three_steps(e, step), found)
 
 
