@@ -30,6 +30,7 @@ from tests.processes import ROOT, TIMEOUT, Process
 
 EVERY = 24  # steps between checkpoints: a save must not outlast them, or every kill falls in one
 CONFIG = {  # of the tiny experiment; data that draws at random, and an average of the parameters
+    "data.fold": 0,
     "data.aus": (1, 2, 4, 12),
     "data.jitter": 0.3,
     "data.erasing": 0.3,

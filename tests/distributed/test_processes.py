@@ -15,12 +15,13 @@ from vlfau_jax.errors import UserError
 MEMBER = """
 import sys, time
 from vlfau_jax.errors import UserError, outcome
-from vlfau_jax.distributed.processes import first_does, joined
+from vlfau_jax.distributed.processes import process_group, run_on_first
 address, count, lost_after, action, me = sys.argv[1:]
 alone = (None, None, None)
 several = (address, int(count), int(me))
 try:
-    with joined(*(several if address else alone), lost_after=float(lost_after), preemptible=False):
+    rank = several if address else alone
+    with process_group(*rank, lost_after=float(lost_after), preemptible=False):
         print("joined", flush=True)
         exec(action)
 except (Exception, KeyboardInterrupt) as error:
@@ -113,7 +114,7 @@ def test_all_stopped_for_longer_than_a_lost_process_is_silent_go_on(tmp_path):
 
 
 def test_of_two_that_fail_at_once_one_line_is_told_by_both(tmp_path):
-    action = "first_does('it', lambda: None); raise UserError('by ' + me)"
+    action = "run_on_first('it', lambda: None); raise UserError('by ' + me)"
     with members(tmp_path, 2, 5, action) as group:
         both = group.start(0), group.start(1)
         ends = [end(process) for process in both]
