@@ -29,7 +29,7 @@ from vlfau_jax.errors import UserError
 from vlfau_jax.evaluation.faces import DescribedFace, choose
 from vlfau_jax.facs import ACTION_UNITS
 from vlfau_jax.files import written_whole
-from vlfau_jax.inference.prediction import READ, Prediction, Reader
+from vlfau_jax.inference.prediction import DECODED_ARRAYS, Prediction, PredictionDecoder
 from vlfau_jax.inference.trained import THRESHOLD, Trained, load_trained
 from vlfau_jax.metrics.au import constant_floor, mean_f1, more_frequent_state, score
 from vlfau_jax.metrics.statements import explain
@@ -224,7 +224,7 @@ def _answer(
     mesh: Mesh,
 ) -> Answers:
     captions = CaptionTables(trained.aus, trained.vocabulary)
-    reader = Reader(trained.aus, trained.thresholds, trained.vocabulary)
+    reader = PredictionDecoder(trained.aus, trained.thresholds, trained.vocabulary)
     examples = dataset.rows(subjects)
     own = local_rows(mesh, batch_size)
     batches = eval_iterator(
@@ -238,10 +238,10 @@ def _answer(
         for batch in batches:
             split = shard_batch(batch, mesh, batch_size)
             answer = describe(split["image"])
-            read = {name: answer[name] for name in READ if name in answer}
+            read = {name: answer[name] for name in DECODED_ARRAYS if name in answer}
             read, told = fetch((read, {name: split[name] for name in ("valid", *kept)}))
             valid = told.pop("valid")
-            predictions += reader.read({name: values[valid] for name, values in read.items()})
+            predictions += reader.decode({name: values[valid] for name, values in read.items()})
             for name, values in kept.items():
                 values.append(told[name][valid])
             bar.update(int(valid.sum()))
@@ -297,12 +297,12 @@ def _scores(
             **protocol(dataset, trained.data),
             "data": _shaping(trained),
             "average": "counts pooled over all test frames, then the mean of F1 over the units",
-            "epoch": trained.chosen,
+            "epoch": trained.checkpoint,
             "step": trained.step,
             "image_size": trained.data.image_size,
             "warm_start": trained.warm_start,
             "ema_decay": trained.ema_decay,
-            "beginning": trained.beginning,
+            "beginning": trained.initialisation,
             "synthetic": dataset.synthetic or trained.synthetic,
             "note": WARNING if dataset.synthetic or trained.synthetic else "",
             "config_digest": trained.config_digest,

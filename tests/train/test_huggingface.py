@@ -16,13 +16,13 @@ from safetensors.numpy import load_file, save_file
 from safetensors.torch import load_file as load_torch
 from safetensors.torch import save_file as save_torch
 from transformers import SwinConfig, SwinForImageClassification
+from vlfau_jax.inference.pretrained import import_backbone, write_warm_start
 
 from vlfau_jax.__main__ import main
 from vlfau_jax.cli.settings import resolve
 from vlfau_jax.data.read.batch import spec
 from vlfau_jax.errors import UserError
 from vlfau_jax.inference import pretrained
-from vlfau_jax.inference.pretrained import import_backbone, write_warm_start
 from vlfau_jax.inference.trained import load_trained
 from vlfau_jax.model.options import ModelOptions
 from vlfau_jax.model.swin import Swin, unstack_blocks
