@@ -91,7 +91,7 @@ def export(
         if folder.exists():
             os.replace(folder, old)
         os.replace(new, folder)
-    print(f"{out}: reloaded, same answers as the live model; {_megabytes(folder):.1f} MB")
+    print(f"{out}: reloaded, same outputs as the live model; {_megabytes(folder):.1f} MB")
     return folder
 
 

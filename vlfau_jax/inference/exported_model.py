@@ -37,7 +37,7 @@ from vlfau_jax.model.options import ModelOptions
 
 @dataclass(frozen=True)
 class PictureResult:
-    """What came of one picture: a prediction, or the reason why there is none.
+    """The result for one picture: a prediction, or the reason why there is none.
 
     Attributes:
         prediction: of the largest face; None where the picture was dropped.
@@ -67,7 +67,7 @@ class ExportedModel:
     """
 
     def __init__(
-        self, folder: str | Path, crop_file: str | Path = "", batch_size: int = 32
+        self, folder: str | Path, crop_file: str | Path = "", batch_size: int = 8
     ) -> None:
         folder = Path(folder)
         if batch_size < 1:
