@@ -66,9 +66,7 @@ class ExportedModel:
         config: all of the folder's config.json.
     """
 
-    def __init__(
-        self, folder: str | Path, crop_file: str | Path = "", batch_size: int = 8
-    ) -> None:
+    def __init__(self, folder: str | Path, crop_file: str | Path = "", batch_size: int = 8) -> None:
         folder = Path(folder)
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size}; expected at least 1")
@@ -148,7 +146,7 @@ class ExportedModel:
             RGB uint8 [image_size, image_size, 3], or the reason why there is no face.
 
         Raises:
-            ValueError: another dtype or shape.
+            ValueError: another dtype or shape, or no `path` though the rule needs one.
             UserError: the table that the rule reads is missing or malformed.
         """
         picture = np.asarray(picture)
@@ -159,6 +157,11 @@ class ExportedModel:
         try:
             face = find_and_crop(picture, self.crop_rule, str(path), root)
         except NotInTable:
+            if not path:
+                raise ValueError(
+                    f"the crop rule {self.crop_rule.name} looks pictures up in a table; "
+                    "give the paths of their files"
+                ) from None
             return "not in the table"
         return "no face" if face is None else resize(face, self.image_size)
 
@@ -176,7 +179,8 @@ class ExportedModel:
             A result for each picture, in their order.
 
         Raises:
-            ValueError: a picture of another dtype or shape, or another number of paths.
+            ValueError: a picture of another dtype or shape, another number of paths than pictures,
+                or no paths though the crop rule needs them.
             UserError: the table that the rule reads is missing or malformed.
         """
         pictures = list(pictures)
