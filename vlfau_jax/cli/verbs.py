@@ -306,7 +306,7 @@ def _define_warm_start(fv: flags.FlagValues, argv: list[str]) -> None:
 
 
 def _warm_start(fv: flags.FlagValues, _: list[str]) -> None:
-    from vlfau_jax.inference.pretrained import write_warm_start
+    from vlfau_jax.inference.warm_start import write_warm_start
 
     write_warm_start(fv.workdir, fv.out, checkpoint=fv.checkpoint)
 
@@ -319,7 +319,7 @@ def _define_import_backbone(fv: flags.FlagValues, argv: list[str]) -> None:
 
 
 def _import_backbone(fv: flags.FlagValues, _: list[str]) -> None:
-    from vlfau_jax.inference.pretrained import import_backbone
+    from vlfau_jax.train.huggingface import import_backbone
 
     import_backbone(fv.source, fv.out)
 
@@ -393,14 +393,14 @@ VERBS = {
         "write a run's parameters as a small file for train.warm_start",
         _define_warm_start,
         _warm_start,
-        "vlfau_jax.inference.pretrained",
+        "vlfau_jax.inference.warm_start",
         ("workdir", "out"),
     ),
     "import_backbone": Verb(
         "write a Hugging Face Swin's parameters as a file for model.backbone_weights",
         _define_import_backbone,
         _import_backbone,
-        "vlfau_jax.inference.pretrained",
+        "vlfau_jax.train.huggingface",
         ("source", "out"),
     ),
     "predict": Verb(
