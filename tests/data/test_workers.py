@@ -65,7 +65,7 @@ def is_deaf():
     return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
-def test_a_worker_is_born_deaf_to_ctrl_c():
+def test_a_worker_is_born_ctrl_c_blocked():
     """It inherits that: what it did itself would come after a second of imports."""
     with Workers(1) as workers:
         assert list(workers.starmap(is_deaf, [()])) == [True]
@@ -75,8 +75,8 @@ def test_a_worker_is_born_deaf_to_ctrl_c():
 def test_deafness_outlives_the_start_of_the_resource_tracker():
     """Which unblocks SIGINT, in a process that had none yet."""
     code = (
-        "import multiprocessing, signal; from vlfau_jax.data.workers import deaf_to_ctrl_c\n"
-        "with deaf_to_ctrl_c():\n"
+        "import multiprocessing, signal; from vlfau_jax.data.workers import ctrl_c_blocked\n"
+        "with ctrl_c_blocked():\n"
         "    multiprocessing.get_context('spawn').Semaphore()\n"
         "    print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))"
     )

@@ -15,11 +15,10 @@ from tests.data.tree_writers import DISFA_CODED, write_disfa, write_table, write
 from vlfau_jax.data.crop.rules import crop_rule
 from vlfau_jax.data.prepare import builder as module
 from vlfau_jax.data.prepare import shards
-from vlfau_jax.data.prepare.bp4d import Bp4d
 from vlfau_jax.data.prepare.builder import au_config, config_named
-from vlfau_jax.data.prepare.disfa import CAMERAS, Disfa
-from vlfau_jax.data.prepare.folder import Folder
+from vlfau_jax.data.prepare.builders import BUILDERS
 from vlfau_jax.data.prepare.prepare import prepare
+from vlfau_jax.data.raw.disfa import CAMERAS
 from vlfau_jax.errors import UserError
 from vlfau_jax.facs import BP4D_AUS, DISFA_AUS
 
@@ -176,7 +175,7 @@ def test_every_name_is_a_config(name, camera, offset):
     rule, size = name.split("_")[:2]
     assert config.crop == crop_rule(rule, int(size))
     assert au_config(config.crop, camera, offset).name == name
-    assert Disfa.get_builder_config(name) is Disfa.get_builder_config(name)
+    assert BUILDERS["disfa"].get_builder_config(name) is BUILDERS["disfa"].get_builder_config(name)
 
 
 @pytest.mark.parametrize("offset", [9999, -9999])
@@ -194,11 +193,11 @@ def test_other_names_are_none(name):
 
 
 def test_only_disfa_has_a_right_camera():
-    assert Bp4d.get_builder_config("cascade_256_right") is None
-    assert Disfa.get_builder_config("cascade_256_right").camera == "right"
+    assert BUILDERS["bp4d"].get_builder_config("cascade_256_right") is None
+    assert BUILDERS["disfa"].get_builder_config("cascade_256_right").camera == "right"
 
 
-@pytest.mark.parametrize("builder", [Bp4d, Disfa, Folder])
+@pytest.mark.parametrize("builder", BUILDERS.values())
 def test_the_listed_configs_are_documented(builder, tmp_path):
     for config in builder.BUILDER_CONFIGS:
         info = builder(config=config.name, data_dir=tmp_path).info

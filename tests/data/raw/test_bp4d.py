@@ -8,6 +8,7 @@ import pytest
 
 from tests.data.tree_writers import HEADER, facts_of, write_labels
 from vlfau_jax.data.raw.bp4d import index_bp4d
+from vlfau_jax.data.raw.integrity_text import format_report, format_summary
 from vlfau_jax.data.raw.tree import ImageFiles
 from vlfau_jax.errors import UserError
 from vlfau_jax.facs import BP4D_AUS
@@ -59,7 +60,7 @@ def test_labels_equal_the_files_cell_by_cell_and_pictures_are_the_frames(write_t
     assert facts_of(tree.report, "M003", 1).unknown_labels == 1
     said = tree.report.remarks["label_unknown"]
     assert said == [f"{LABELS}/M003_T1.csv: AU14 in 1 frame"]
-    assert "padding of picture numbers: 4 in 2 sequences, none in 2" in tree.report.as_text()
+    assert "padding of picture numbers: 4 in 2 sequences, none in 2" in format_report(tree.report)
 
 
 def test_columns_are_found_by_name_in_any_order(write_tree):
@@ -238,7 +239,7 @@ def test_a_sequence_with_pictures_or_labels_alone_is_counted(write_tree):
     assert (facts_of(report, "F002", 1).labelled, facts_of(report, "F002", 1).images) == (5, 0)
     assert sum(s.labelled for s in report.sequences) == len(lost) + 3
     said = "lost 15 (labelled frames without an image: 15); 7 images without a label"
-    assert said in report.summary()
+    assert said in format_summary(report)
     assert report.remarks["subject_unusable"] == ["F001", "F002"]
     assert report.remarks["sequence_missing"][:2] == ["F001_T3", "F001_T4"]
     assert not any("no file" in said for said in report.remarks["intensity_missing"])

@@ -33,6 +33,7 @@ from vlfau_jax.data.raw.bp4d import index_bp4d
 from vlfau_jax.data.raw.disfa import index_disfa
 from vlfau_jax.data.raw.folder import index_folder
 from vlfau_jax.data.raw.frames import read_frames
+from vlfau_jax.data.raw.integrity_text import format_report
 from vlfau_jax.data.raw.tree import ImageFiles, RawTree
 from vlfau_jax.errors import UserError
 from vlfau_jax.facs import BP4D_AUS, DISFA_AUS
@@ -59,7 +60,7 @@ def read(index, root: Path, **options) -> RawTree | None:
         str(error).encode()
         return None
     event("read")
-    text = found.report.as_text().encode("utf-8", "backslashreplace")
+    text = format_report(found.report).encode("utf-8", "backslashreplace")
     assert text and found.report.as_json()
     for sequence in found.sequences:
         frames = len(sequence.frames)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from vlfau_jax.data.raw.codes import Labels
+from vlfau_jax.data.read.labels import Labels
 from vlfau_jax.data.read.options import DataOptions
 from vlfau_jax.data.read.sampling import Draws, class_weights, row_weights
 from vlfau_jax.errors import UserError
