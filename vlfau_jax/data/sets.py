@@ -183,16 +183,19 @@ How to build it:
 SETS: dict[str, DataSet] = {one.name: one for one in (BP4D, DISFA, FOLDER)}
 
 
-def data_set(name: str, option: str) -> DataSet:
+def data_set(name: str, option: str, otherwise: str = "") -> DataSet:
     """The record of a data set.
 
     Args:
         name: one of `SETS`.
-        option: the flag or config key that named it, with its value, for the message.
+        option: the flag or config key that named it, for the message.
+        otherwise: what else is expected there, for the message.
 
     Raises:
         UserError: there is no such data set.
     """
     if name not in SETS:
-        raise UserError(f"{option}: {name!r} is not a data set; expected one of {', '.join(SETS)}")
+        raise UserError(
+            f"{option}={name!r} is not a data set; expected one of {', '.join(SETS)}{otherwise}"
+        )
     return SETS[name]

@@ -166,7 +166,7 @@ def test_sets_join_in_any_order_and_number(folder):
     assert len(mixture.labels) == 21 + 16 + 10
 
 
-def test_sets_that_cannot_be_joined(folder, tmp_path):
+def test_sets_that_cannot_be_combined(folder, tmp_path):
     rng = np.random.default_rng(1)
     write_set(tmp_path, "bp4d", coded(rng, "bp4d", ("F001",), 2))
     write_set(tmp_path, "folder", coded(rng, "folder", ("F001",), 2))
@@ -175,8 +175,8 @@ def test_sets_that_cannot_be_joined(folder, tmp_path):
     for name, said in (
         ("bp4d+folder", "F001 is in another set"),
         ("bp4d+disfa", "cropped by cascade .1{16}.* by none .0{16}.*one rule"),
-        ("bp4d+bp4d", "'bp4d.bp4d' is not a data set"),
-        ("bp4d+", "is not a data set"),
+        ("bp4d+bp4d", "'bp4d.bp4d' names a set twice"),
+        ("bp4d+", "data.name='' is not a data set"),
     ):
         with pytest.raises(UserError, match=said) as error:
             opened(tmp_path, name)
@@ -271,7 +271,9 @@ def test_a_missing_set_says_how_to_prepare_one(tmp_path):
 
 
 def test_a_name_that_prepare_refuses_is_not_advised(tmp_path):
-    with pytest.raises(UserError, match=r"data\.name='disfaa' .* knows bp4d") as error:
+    with pytest.raises(
+        UserError, match=r"data\.name='disfaa' is not .* one of bp4d, .*bp4d\+disfa$"
+    ) as error:
         opened(tmp_path, "disfaa")
     assert "--dataset" not in str(error.value)
 

@@ -148,7 +148,7 @@ def open_dataset(options: DataOptions) -> Dataset:
     """
     names = options.name.split("+")
     for name in names:
-        data_set(name, f"data.name={options.name!r}")
+        data_set(name, "data.name", ", or several of them such as bp4d+disfa")
     if len(set(names)) != len(names):
         raise UserError(f"data.name={options.name!r} names a set twice; expected each once")
     variants = options.variant.split("+")

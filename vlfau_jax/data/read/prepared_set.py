@@ -98,7 +98,7 @@ class PreparedSet:
     @property
     def data_set(self) -> DataSet:
         """The record of the data set."""
-        return data_set(self.name, str(self.folder))
+        return data_set(self.name, "data.name")
 
     @property
     def published(self) -> Published:
