@@ -100,7 +100,7 @@ def test_a_folder_is_written_and_read_through_tfds(tmp_path):
     )
 
 
-def test_a_set_tells_which_boxes_and_which_opencv_made_it(tmp_path):
+def test_a_set_names_the_boxes_and_the_opencv_that_made_it(tmp_path):
     rows = ["image,subject,AU04", "a.jpg,ann,1", "b.jpg,ann,0"]
     raw, table = write_table(tmp_path / "raw", rows), tmp_path / "boxes.csv"
     rule = {"dataset": "folder", "crop": "box", "crop_file": str(table), "crop_size": 32}
@@ -132,8 +132,8 @@ def test_tfds_leaves_nothing_elsewhere(write_tree, tmp_path, monkeypatch):
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
-def test_prepare_keeps_off_a_set_that_tfds_makes(write_tree, tmp_path, monkeypatch):
-    """It would sweep the other's work away."""
+def test_prepare_refuses_a_set_that_tfds_is_making(write_tree, tmp_path, monkeypatch):
+    """It would delete the other's work."""
     raw, others = write_tree(("F001",)), []
 
     def write_shard(job):

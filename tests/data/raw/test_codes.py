@@ -35,7 +35,7 @@ def test_an_intensity_at_the_threshold_is_active(threshold, active):
 
 @pytest.mark.parametrize("dataset", ["bp4d", "folder"])
 def test_a_unit_with_occurrence_codes_is_decided_by_them_alone(dataset):
-    # The third frame is BP4D's 9: nobody knows, whatever intensity stands beside it.
+    # The third frame is BP4D's 9: unknown, whatever its intensity is.
     au, known = one_unit([1, 0, -1, -1], [0, 5, 5, 1], 2, dataset)
     assert (au, known) == ([True, False, False, False], [True, True, False, False])
 

@@ -180,7 +180,7 @@ def test_what_pandas_makes_of_whole_numbers_and_blanks_is_understood(tmp_path):
 
 
 @pytest.mark.parametrize("separator", [";", "\t"])
-def test_the_header_tells_the_separator(tmp_path, separator):
+def test_the_header_decides_the_separator(tmp_path, separator):
     raw = write_table(tmp_path, ROWS)
     expected = index_folder(raw)
     table = raw / "labels.csv"

@@ -62,7 +62,7 @@ def whole_report(**changes: tuple[int, int]) -> IntegrityReport:
     return report
 
 
-def test_a_whole_tree_agrees_with_what_is_published_and_says_so_shortly():
+def test_a_whole_tree_agrees_with_what_is_published_in_few_lines():
     report = whole_report()
     facts = [row for row in report.comparisons if "class weight" not in row.what]
     assert [row.what for row in facts if not row.agrees] == []
@@ -180,7 +180,7 @@ def test_absent_sequences_are_named_and_absent_subjects_once():
     assert "not here (40)\n    F002, F003, F004," in text
 
 
-def test_the_text_is_short_however_much_there_is_to_say():
+def test_the_text_is_short_for_any_number_of_places():
     report = IntegrityReport("folder", "/raw", False, (1,))
     report.losses["no_face"] += [f"a/{n}.jpg" for n in range(7)] + ["b/v.avi#3"]
     report.losses["image_unreadable"] += [f"{n}/{k}.jpg" for n in range(60) for k in range(9)]

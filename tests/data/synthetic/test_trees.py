@@ -113,7 +113,7 @@ def test_bp4d_pictures_and_their_traps(bp4d):
     assert len(forms) > 1, "the padding of frame numbers differs by sequence"
 
 
-def test_manifest_says_that_it_is_synthetic(bp4d):
+def test_manifest_states_that_it_is_synthetic(bp4d):
     manifest = json.loads((bp4d / SYNTHETIC_MARK).read_text())
     assert manifest["notice"] == "rendered faces; scores on them say nothing about BP4D or DISFA"
     assert manifest["arguments"] == {"subjects": 4, "frames": FRAMES, "seed": 0, "size": 64}
@@ -241,8 +241,8 @@ def test_coded_runs_have_the_published_frame_numbers(tmp_path):
     for (subject, task), (first, last) in runs.items():
         file = tmp_path / "raw" / "AUCoding" / "AU_OCC" / f"{subject}_T{task}.csv"
         assert [int(row[0]) for row in rows_of(file)[1:]] == list(range(first, last + 1))
-        shown = {int(p.stem) for p in pictures(tmp_path / "raw", subject, f"T{task}")}
-        assert shown == set(range(first, last + 1))
+        read = {int(p.stem) for p in pictures(tmp_path / "raw", subject, f"T{task}")}
+        assert read == set(range(first, last + 1))
     manifest = json.loads((tmp_path / "raw" / SYNTHETIC_MARK).read_text())
     assert manifest["arguments"] == {"subjects": 4, "coded_runs": True, "seed": 0, "size": 64}
     assert {t["trap"] for t in manifest["traps"]} == {"unknown_codes"}, "no frame is lost"

@@ -213,7 +213,7 @@ def _built_beside(target: Path, data_dir: Path) -> Iterator[Path]:
 def _format_kept(kept: int) -> str:
     if not kept:
         return ""
-    return f"{format_count(kept, 'finished shard')} kept, and the same command goes on from there"
+    return f"{format_count(kept, 'finished shard')} kept, and the same command continues with them"
 
 
 def _reason(error: RunError | OSError, target: Path) -> str:
@@ -270,7 +270,7 @@ def _finished_earlier(jobs: Sequence[ShardJob], processes: int) -> dict[Path, Sh
     removed = sum(path.suffix == SUFFIX for path in found - of_use)
     others = f"; removed {removed} that are damaged or made from something else" if removed else ""
     print(
-        f"{folder.parent}: going on with the {len(facts)} of {len(jobs)} shards that an earlier "
+        f"{folder.parent}: continuing with the {len(facts)} of {len(jobs)} shards that an earlier "
         f"prepare finished{others}",
         file=sys.stderr,
     )

@@ -68,7 +68,8 @@ class Dataset:
     def parts(self) -> np.ndarray:
         """The index of the set that each subject is from, int32 [subjects]."""
         return np.array(
-            [[s in one.people for one in self.sets].index(True) for s in self.subjects], np.int32
+            [[s in one.subject_facts for one in self.sets].index(True) for s in self.subjects],
+            np.int32,
         )
 
     @cached_property
@@ -78,7 +79,7 @@ class Dataset:
 
     def set_of(self, subject: str) -> PreparedSet:
         """The set that a subject is from."""
-        return next(one for one in self.sets if subject in one.people)
+        return next(one for one in self.sets if subject in one.subject_facts)
 
     def rows(self, subjects: Sequence[str]) -> np.ndarray:
         """int64 positions of the subjects' examples, ascending, without those left out."""
@@ -111,7 +112,10 @@ class Dataset:
         """
         sides = [
             split_subjects(
-                one.data_set, one.subjects, fold, {s: one.people[s]["fold"] for s in one.subjects}
+                one.data_set,
+                one.subjects,
+                fold,
+                {s: one.subject_facts[s]["fold"] for s in one.subjects},
             )
             for one in self.sets
         ]

@@ -56,8 +56,8 @@ def split_subjects(
             tested = sorted(s for s, number in tests.items() if number == fold)
             raise UserError(
                 f"data.fold={fold} of {data_set.name} leaves no {side} subject among "
-                f"{', '.join(sorted(subjects))}; it tests {', '.join(tested) or 'nobody'}; give "
-                "more subjects, or data.fold=0 to train on all and test nobody"
+                f"{', '.join(sorted(subjects))}; it tests {', '.join(tested) or 'no subject'}; "
+                "give more subjects, or data.fold=0 to train on all and test none"
             )
     return train, test
 

@@ -46,7 +46,7 @@ class PreparedSet:
         aus: all units that it codes, in the order of its label vectors.
         benchmark: those that the field scores.
         subjects: sorted.
-        people: per subject `frames`, `sex` and `fold`.
+        subject_facts: per subject `frames`, `sex` and `fold`.
         crop: the crop rule, as its `describe` gives it.
         synthetic: whether the faces were rendered.
         layout: of the raw tree: "raw", "me_graphau" or "folder".
@@ -60,7 +60,7 @@ class PreparedSet:
     aus: tuple[int, ...]
     benchmark: tuple[int, ...]
     subjects: tuple[str, ...]
-    people: Mapping[str, Mapping[str, Any]]
+    subject_facts: Mapping[str, Mapping[str, Any]]
     crop: Mapping[str, Any]
     synthetic: bool
     layout: str
@@ -86,8 +86,8 @@ class PreparedSet:
             codes.update(np.ascontiguousarray(self.codes[key]))
         return {
             "variant": self.folder.parent.name,
-            "frames": {subject: self.people[subject]["frames"] for subject in self.subjects},
-            "folds": [self.people[subject]["fold"] for subject in self.subjects],
+            "frames": {subject: self.subject_facts[subject]["frames"] for subject in self.subjects},
+            "folds": [self.subject_facts[subject]["fold"] for subject in self.subjects],
             "aus": self.aus,
             "crop": self.crop["digest"],
             "camera": self.camera,
@@ -138,7 +138,7 @@ class PreparedSet:
 
     def noun(self, subject: str) -> str:
         """The noun for a subject in a sentence: man, woman or person."""
-        return noun_of(subject, self.people[subject]["sex"])
+        return noun_of(subject, self.subject_facts[subject]["sex"])
 
 
 class _Pictures(Sequence[dict[str, bytes]]):
@@ -181,14 +181,14 @@ def open_set(name: str, data_dir: Path, variant: str) -> PreparedSet:
     wrong = _damage(metadata)
     if wrong:
         raise UserError(f"{folder}/metadata.json is damaged: {wrong}; {again}")
-    people = metadata["subjects"]
+    facts = metadata["subjects"]
     opened = PreparedSet(
         name=name,
         folder=folder,
         aus=tuple(metadata["aus"]),
         benchmark=tuple(metadata["benchmark"]),
-        subjects=tuple(sorted(people)),
-        people=people,
+        subjects=tuple(sorted(facts)),
+        subject_facts=facts,
         crop=metadata["crop"],
         synthetic=metadata["synthetic"],
         layout=metadata["layout"],
@@ -262,7 +262,7 @@ def _read_codes(path: Path, again: str) -> dict[str, np.ndarray]:
 def _disagreement(opened: PreparedSet, examples: Mapping[str, int]) -> str:
     """Describes what is wrong with a set's codes; "" if nothing."""
     codes, n = opened.codes, len(opened.aus)
-    frames = [opened.people[subject]["frames"] for subject in opened.subjects]
+    frames = [opened.subject_facts[subject]["frames"] for subject in opened.subjects]
     m = sum(frames)
     shapes = dict.fromkeys(("subject", "task", "frame"), ((m,), "int32"))
     shapes |= dict.fromkeys(("occurrence", "intensity"), ((m, n), "int8"))
