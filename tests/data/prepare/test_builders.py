@@ -174,7 +174,7 @@ def test_every_name_is_a_config(name, camera, offset):
     assert (config.name, config.camera, config.frame_offset) == (name, camera, offset)
     rule, size = name.split("_")[:2]
     assert config.crop == crop_rule(rule, int(size))
-    assert au_config(config.crop, camera, offset).name == name
+    assert au_config(config.crop, camera, offset, cameras=CAMERAS).name == name
     assert BUILDERS["disfa"].get_builder_config(name) is BUILDERS["disfa"].get_builder_config(name)
 
 
@@ -186,7 +186,16 @@ def test_the_widest_frame_offsets_are_names_still(offset):
 
 @pytest.mark.parametrize(
     "name",
-    ["", "cascade", "cascade_8", "mtcnn_256", "yunet_256", "none_64_right_", "none_64_offset0"],
+    [
+        "",
+        "cascade",
+        "cascade_8",
+        "mtcnn_256",
+        "yunet_256",
+        "none_64_right_",
+        "none_64_left",
+        "none_64_offset0",
+    ],
 )
 def test_other_names_are_none(name):
     assert config_named(name, CAMERAS) is None

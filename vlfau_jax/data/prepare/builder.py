@@ -36,7 +36,7 @@ from vlfau_jax.files import locked
 
 Written = tuple[ShardJob, ShardFacts]
 
-_NAME = re.compile(r"([a-z]+)_(\d{1,4})(?:_(right))?(?:_offset(-?[1-9]\d{0,3}))?")
+_NAME = re.compile(r"([a-z]+)_(\d{1,4})(?:_([a-z]+))?(?:_offset(-?[1-9]\d{0,3}))?")
 MOST_OFFSET = 9999  # the digits that _NAME reads
 
 
@@ -55,8 +55,12 @@ class AuConfig(tfds.core.BuilderConfig):
     frame_offset: int = 0
 
 
-def au_config(crop: CropRule, camera: str = "", frame_offset: int = 0) -> AuConfig:
+def au_config(
+    crop: CropRule, camera: str = "", frame_offset: int = 0, *, cameras: Sequence[str] = ()
+) -> AuConfig:
     """Makes a config, named as `cascade_256`, `cascade_256_right` or `cascade_256_right_offset-1`.
+
+    `cameras` are those of the data set; the name has any camera but the first.
 
     Raises:
         UserError: a frame offset out of range.
@@ -67,8 +71,8 @@ def au_config(crop: CropRule, camera: str = "", frame_offset: int = 0) -> AuConf
             f"{MOST_OFFSET}"
         )
     name = f"{crop.name}_{crop.size}"
-    if camera == "right":
-        name += "_right"
+    if camera in cameras[1:]:
+        name += f"_{camera}"
     if frame_offset:
         name += f"_offset{frame_offset}"
     side = f", {camera} camera" if camera else ""
@@ -86,13 +90,14 @@ def au_config(crop: CropRule, camera: str = "", frame_offset: int = 0) -> AuConf
 def config_named(name: str, cameras: tuple[str, ...]) -> AuConfig | None:
     """The config of that name, or None: no such rule, or one that needs a file to be named."""
     match = _NAME.fullmatch(name)
-    if match is None or match[1] not in RULES or (match[3] and match[3] not in cameras):
+    if match is None or match[1] not in RULES or (match[3] and match[3] not in cameras[1:]):
         return None
     try:
         rule = crop_rule(match[1], int(match[2]))
     except UserError:
         return None
-    return au_config(rule, match[3] or (cameras[0] if cameras else ""), int(match[4] or 0))
+    camera = match[3] or next(iter(cameras), "")
+    return au_config(rule, camera, int(match[4] or 0), cameras=cameras)
 
 
 class _Info(tfds.core.DatasetInfo):

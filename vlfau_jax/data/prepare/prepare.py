@@ -96,7 +96,7 @@ def prepare(
     # Absolute paths, because Beam's workers have other working folders.
     raw_dir = os.path.abspath(raw_dir)
     rule = crop_rule(crop, crop_size, crop_file and os.path.abspath(crop_file))
-    config = au_config(rule, _checked_camera(of, camera), frame_offset)
+    config = au_config(rule, _checked_camera(of, camera), frame_offset, cameras=of.cameras)
     _check_workers(workers, beam_runner, beam_options)
     data_dir = absolute_folder("--data_dir", data_dir)
     target = data_dir / dataset / config.name / str(builder_class.VERSION)
