@@ -23,7 +23,7 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
-from vlfau_jax.data.crop.rules import crop_rule
+from vlfau_jax.data.crop.registry import crop_rule
 from vlfau_jax.data.prepare import beam
 from vlfau_jax.data.prepare.builder import AuBuilder, AuConfig, au_config
 from vlfau_jax.data.prepare.builders import BUILDERS
@@ -73,7 +73,7 @@ def prepare(
         dataset: the name of a data set, see data/sets.py.
         raw_dir: the raw tree; it is only read.
         data_dir: where prepared sets live.
-        crop: name of the crop rule, see crop/rules.py.
+        crop: name of the crop rule, see crop/registry.py.
         crop_size: pixels of the crops' side.
         crop_file: the file that some crop rules need, see `crop_rule`.
         camera: one of the data set's cameras; "" is the first.
