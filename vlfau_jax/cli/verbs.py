@@ -34,46 +34,26 @@ class Verb:
 
 
 def _define_synthesize(fv: flags.FlagValues, argv: list[str]) -> None:
-    from vlfau_jax.data.sets import SETS
+    from vlfau_jax.data.sets import coded_runs_help, frames_help, layouts
 
-    layouts = {name: one.layout for name, one in SETS.items() if one.layout}
-    tasks = ", ".join(f"{name} {len(layout.tasks)}" for name, layout in layouts.items())
-    flags.DEFINE_enum("layout", None, list(layouts), "raw layout to write", flag_values=fv)
+    flags.DEFINE_enum("layout", None, list(layouts()), "raw layout to write", flag_values=fv)
     flags.DEFINE_string("out", None, "folder to create", flag_values=fv)
     flags.DEFINE_integer("subjects", 27, "how many people; all traps from 4 on", flag_values=fv)
-    flags.DEFINE_integer(
-        "frames",
-        16,
-        f"coded frames per sequence; sequences a subject: {tasks}",
-        flag_values=fv,
-    )
-    flags.DEFINE_boolean(
-        "coded_runs",
-        False,
-        "instead of --frames: the frame numbers of the published coded runs, for "
-        f"{_with_coded_runs()}",
-        flag_values=fv,
-    )
+    flags.DEFINE_integer("frames", 16, frames_help(), flag_values=fv)
+    flags.DEFINE_boolean("coded_runs", False, coded_runs_help(), flag_values=fv)
     flags.DEFINE_integer("seed", 0, "which people and which movements", flag_values=fv)
     flags.DEFINE_integer("size", 160, "frame height and width in pixels", flag_values=fv)
     flags.DEFINE_integer("workers", os.cpu_count() or 1, "processes", flag_values=fv)
 
 
-def _with_coded_runs() -> str:
-    """The layouts that `synthesize --coded_runs` can write."""
-    from vlfau_jax.data.sets import SETS
-
-    return " or ".join(n for n, one in SETS.items() if one.layout and one.layout.coded_runs)
-
-
 def _synthesize(fv: flags.FlagValues, _: list[str]) -> None:
-    from vlfau_jax.data.sets import SETS
+    from vlfau_jax.data.sets import layouts, with_coded_runs
     from vlfau_jax.data.synthetic.trees import write_tree
 
-    layout = SETS[fv.layout].layout
+    layout = layouts()[fv.layout]
     if fv.coded_runs and not layout.coded_runs:
         raise UserError(
-            f"--coded_runs: {fv.layout} has no such runs; give --layout={_with_coded_runs()}"
+            f"--coded_runs: {fv.layout} has no such runs; give --layout={with_coded_runs()}"
         )
     if fv.coded_runs and fv["frames"].present:
         raise UserError("--coded_runs and --frames exclude each other; give one")
@@ -93,20 +73,15 @@ def _synthesize(fv: flags.FlagValues, _: list[str]) -> None:
 
 def _define_prepare(fv: flags.FlagValues, argv: list[str]) -> None:
     from vlfau_jax.data.crop.registry import RULES, crop_file_help, crop_help
-    from vlfau_jax.data.sets import SETS
+    from vlfau_jax.data.sets import SETS, camera_help
 
-    cameras = "; ".join(
-        f"{name}: {one.cameras[0]} (the default) or {' or '.join(one.cameras[1:])}"
-        for name, one in SETS.items()
-        if one.cameras
-    )
     flags.DEFINE_enum("dataset", None, list(SETS), "which raw layout to read", flag_values=fv)
     flags.DEFINE_string("raw_dir", None, "the raw tree", flag_values=fv)
     flags.DEFINE_string("data_dir", None, "where the prepared set goes", flag_values=fv)
     flags.DEFINE_enum("crop", "cascade", list(RULES), crop_help(), flag_values=fv)
     flags.DEFINE_integer("crop_size", 256, "height and width of a crop in pixels", flag_values=fv)
     flags.DEFINE_string("crop_file", None, crop_file_help(), flag_values=fv)
-    flags.DEFINE_string("camera", None, cameras, flag_values=fv)
+    flags.DEFINE_string("camera", None, camera_help(), flag_values=fv)
     flags.DEFINE_integer(
         "frame_offset", 0, "label frame n shows picture n + this, -9999 to 9999", flag_values=fv
     )

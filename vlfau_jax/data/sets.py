@@ -199,3 +199,39 @@ def data_set(name: str, option: str, otherwise: str = "") -> DataSet:
             f"{option}={name!r} is not a data set; expected one of {', '.join(SETS)}{otherwise}"
         )
     return SETS[name]
+
+
+def layouts() -> dict[str, Layout]:
+    """The layouts that `synthesize` can write, by name."""
+    return {name: one.layout for name, one in SETS.items() if one.layout is not None}
+
+
+def with_coded_runs() -> str:
+    """The layouts that `synthesize --coded_runs` can write, as text."""
+    return " or ".join(name for name, layout in layouts().items() if layout.coded_runs)
+
+
+def frames_help() -> str:
+    """Help for `synthesize --frames`."""
+    tasks = ", ".join(f"{name} {len(layout.tasks)}" for name, layout in layouts().items())
+    return f"coded frames per sequence; sequences a subject: {tasks}"
+
+
+def coded_runs_help() -> str:
+    """Help for `synthesize --coded_runs`."""
+    runs = "; ".join(
+        f"{name}: {sum(last - first + 1 for first, last in layout.coded_runs.values()):,} in all "
+        f"with --subjects={len({subject for subject, _ in layout.coded_runs})}"
+        for name, layout in layouts().items()
+        if layout.coded_runs
+    )
+    return f"instead of --frames: the frame numbers of the published coded runs ({runs})"
+
+
+def camera_help() -> str:
+    """Help for `prepare --camera`."""
+    return "; ".join(
+        f"{name}: {one.cameras[0]} (the default) or {' or '.join(one.cameras[1:])}"
+        for name, one in SETS.items()
+        if one.cameras
+    )
