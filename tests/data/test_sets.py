@@ -7,7 +7,15 @@ import pytest
 
 import vlfau_jax.data
 from vlfau_jax.data.prepare.builders import BUILDERS
-from vlfau_jax.data.sets import SETS, data_set
+from vlfau_jax.data.sets import (
+    SETS,
+    camera_help,
+    coded_runs_help,
+    data_set,
+    frames_help,
+    layouts,
+    with_coded_runs,
+)
 from vlfau_jax.errors import UserError
 
 ROOT = Path(vlfau_jax.data.__file__).parent
@@ -50,3 +58,10 @@ def test_rooms_of_data_import_downwards(path):
             other = node.module.split(".")[2]
             above = FLOOR[other] > FLOOR[room] or (FLOOR[other] == FLOOR[room] and other != room)
             assert not above, f"data/{room} imports data/{other}"
+
+
+def test_the_command_lines_help_follows_from_the_records():
+    assert list(layouts()) == [name for name, one in SETS.items() if one.layout]
+    assert with_coded_runs() == "bp4d" and "(bp4d: 146,847 in all " in coded_runs_help()
+    assert "bp4d 8, disfa 1, folder 2" in frames_help()
+    assert "disfa: left (the default) or right" in camera_help()
