@@ -199,7 +199,7 @@ def test_a_full_disk_is_one_line_and_finished_shards_stay(write_tree, tmp_path, 
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     stop_after(monkeypatch, 1, RunError("the limit comes in its place"))
     raw = write_tree()
-    with pytest.raises(RunError, match="1 finished shard kept, and the same command goes on"):
+    with pytest.raises(RunError, match="1 finished shard kept, and the same command continues"):
         build(raw, tmp_path / "set")
     monkeypatch.undo()
     resource.setrlimit(resource.RLIMIT_FSIZE, (40000, hard))
