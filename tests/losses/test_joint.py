@@ -21,7 +21,7 @@ from vlfau_jax.model.vlfau import Outputs
 
 B, N, T, TG, V = 6, 4, 7, 5, 11
 WEIGHTS = np.array([0.5, 1.0, 2.0, 0.7], np.float32)
-SPEC = batches.spec(batch_size=B, image_size=16, units=N, local_length=T, global_length=TG)
+SPEC = batches.spec(batch_size=B, image_size=16, units=N, max_local_tokens=T, max_global_tokens=TG)
 
 
 def make(rng, unknown_rate=0.3, invalid=1):

@@ -47,13 +47,13 @@ def features():
     return np.random.default_rng(3).normal(size=(B, N, P, D)).astype(np.float32)
 
 
-def spoken(module, params, features, length, beams):
+def spoken(module, params, features, steps, beams):
     """Each row's best sentence, rows [b, n], on the host."""
 
     @jax.jit
     def run(params):
         decoder = module.apply({"params": params}, features, method="bind")
-        return search([decoder], [length], beams)[0]
+        return search([decoder], [steps], beams)[0]
 
     return jax.tree.map(np.asarray, run(params))
 
@@ -62,12 +62,12 @@ def log_softmax(x):
     return x - x.max() - np.log(np.exp(x - x.max()).sum())
 
 
-def beam_search(p, f, length, beams):
+def beam_search(p, f, steps, beams):
     """One row by lists: (score, words, attention) of the best of `beams` hypotheses."""
     p = {name: np.float64(value) for name, value in p.items()}
     # A hypothesis: its score, the sum of its log-probabilities, its words, attention and state.
     kept = [(0.0, 0.0, [], [], begin(p, f))]
-    for _ in range(length):
+    for _ in range(steps):
         candidates = []
         for hypothesis in kept:
             _, total, words, looks, state = hypothesis

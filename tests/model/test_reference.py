@@ -34,7 +34,8 @@ OPTIONS = ModelOptions(
     hidden=10,
     attention=7,
 )
-VOCABULARY, LOCAL_LENGTH, GLOBAL_LENGTH = 13, 6, 9
+VOCABULARY = 13
+TOKENS, WORDS = (6, 9), (5, 8)  # local, global: of the true sentences, of the generated ones
 OUTPUTS, GRADIENTS = 1e-4, 1e-3  # of each array's largest value
 
 
@@ -91,8 +92,8 @@ def make_batch(rng, units):
         "image": rng.normal(size=(b, HEIGHT, WIDTH, 3)).astype(np.float32),
         "au": (rng.random((b, units)) < 0.5).astype(np.float32),
         "au_known": rng.random((b, units)) < 0.8,
-        "local_tokens": sentences(rng, (b, units, LOCAL_LENGTH)),
-        "global_tokens": sentences(rng, (b, GLOBAL_LENGTH)),
+        "local_tokens": sentences(rng, (b, units, TOKENS[0])),
+        "global_tokens": sentences(rng, (b, TOKENS[1])),
         "valid": np.array([True, True, True, False]),
     }
     batch["au_known"][:, 5:6] = False
@@ -122,9 +123,7 @@ def run_ours(model, params, batch, class_weights, objective, case):
     def run(params):
         said = None
         if case.sentences:
-            said = model.apply(
-                {"params": params}, batch["image"], LOCAL_LENGTH, GLOBAL_LENGTH, method="describe"
-            )
+            said = model.apply({"params": params}, batch["image"], *WORDS, method="describe")
         return *jax.value_and_grad(loss, has_aux=True)(params), said
 
     run = jax.jit(run)
@@ -205,7 +204,7 @@ def test_parity(name):
     check("terms", values | {"total": distance(scalar, expected_total)}, OUTPUTS)
 
     if case.sentences:
-        compare_sentences(said, *reference.describe(image, LOCAL_LENGTH, GLOBAL_LENGTH))
+        compare_sentences(said, *reference.describe(image, *WORDS))
     expected_total.backward()
     ours = reference_state(gradients, model)
     theirs = {key: p.grad for key, p in reference.named_parameters()}

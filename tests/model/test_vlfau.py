@@ -27,7 +27,7 @@ SMALL = ModelOptions(
     attention=7,
     dropout=0.3,
 )
-AUS, VOCABULARY, LENGTH = 4, 11, 6
+AUS, VOCABULARY, TOKENS = 4, 11, 6
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +39,8 @@ def model():
 def inputs():
     rng = np.random.default_rng(1)
     image = normalise(jnp.asarray(rng.integers(0, 256, (3, 40, 40, 3)), jnp.uint8))
-    local = rng.integers(3, VOCABULARY, (3, AUS, LENGTH)).astype(np.int32)
-    whole = rng.integers(3, VOCABULARY, (3, LENGTH + 2)).astype(np.int32)
+    local = rng.integers(3, VOCABULARY, (3, AUS, TOKENS)).astype(np.int32)
+    whole = rng.integers(3, VOCABULARY, (3, TOKENS + 2)).astype(np.int32)
     local[..., 0] = whole[..., 0] = 1
     return image, local, whole
 
@@ -64,8 +64,8 @@ def outputs(apply, params, inputs):
 def test_shapes(outputs):
     assert outputs.au_logits.shape == (3, AUS)
     assert outputs.spatial_maps.shape == (3, AUS, 3, 3)
-    assert outputs.local_logits.shape == (3, AUS, LENGTH - 1, VOCABULARY)
-    assert outputs.global_logits.shape == (3, LENGTH + 1, VOCABULARY)
+    assert outputs.local_logits.shape == (3, AUS, TOKENS - 1, VOCABULARY)
+    assert outputs.global_logits.shape == (3, TOKENS + 1, VOCABULARY)
     np.testing.assert_allclose(outputs.local_attention.sum((-1, -2)), 1, rtol=1e-5)
     np.testing.assert_allclose(outputs.global_attention.sum((-1, -2)), 1, rtol=1e-5)
 
@@ -89,7 +89,7 @@ def test_sentence_losses_do_reach_the_shared_features(apply, params, inputs):
 
 def test_greedy_words_are_the_likeliest_under_teacher_forcing(model, apply, params, inputs):
     image, _, _ = inputs
-    describe = jax.jit(lambda p: model.apply(p, image, LENGTH - 1, LENGTH + 1, method="describe"))
+    describe = jax.jit(lambda p: model.apply(p, image, TOKENS - 2, TOKENS, method="describe"))
     said = describe({"params": params})
     start = np.ones((3, AUS, 1), np.int32)
     tokens = np.concatenate([start, said.local_tokens], -1)

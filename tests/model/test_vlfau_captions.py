@@ -13,7 +13,8 @@ from vlfau_jax.facs import ACTION_UNITS
 from vlfau_jax.model.options import ModelOptions
 from vlfau_jax.model.vlfau import VLFAU
 
-B, AUS, VOCABULARY, LENGTH, OWN = 3, 4, 11, 5, 9
+B, AUS, VOCABULARY, TOKENS = 3, 4, 11, 5
+LOCAL_WORDS, GLOBAL_WORDS = 2, 8  # at most, of generated sentences
 TINY = ModelOptions(
     backbone_width=4,
     depths=(0, 0, 0, 0),
@@ -44,14 +45,16 @@ class Seen(VLFAU):
 
 
 def build(mode):
-    return Seen(dataclasses.replace(TINY, **MODES[mode]), AUS, VOCABULARY, own_words=OWN)
+    return Seen(
+        dataclasses.replace(TINY, **MODES[mode]), AUS, VOCABULARY, max_own_words=GLOBAL_WORDS
+    )
 
 
 @pytest.fixture(scope="module")
 def inputs():
     rng = np.random.default_rng(1)
-    local = rng.integers(3, VOCABULARY, (B, AUS, LENGTH)).astype(np.int32)
-    whole = rng.integers(3, VOCABULARY, (B, LENGTH + 2)).astype(np.int32)
+    local = rng.integers(3, VOCABULARY, (B, AUS, TOKENS)).astype(np.int32)
+    whole = rng.integers(3, VOCABULARY, (B, TOKENS + 2)).astype(np.int32)
     local[..., 0] = whole[..., 0] = 1
     return rng.normal(size=(B, 3, 3, 8)).astype(np.float32), local, whole
 
@@ -83,7 +86,7 @@ class Case:
             params = {"params": params}
             return (
                 model.apply(params, image, *captions),
-                model.apply(params, image, 3, OWN, method="describe"),
+                model.apply(params, image, LOCAL_WORDS, GLOBAL_WORDS, method="describe"),
                 model.apply(params, image, method="score"),
             )
 
@@ -156,8 +159,8 @@ def test_a_units_sentence_reaches_its_own_branch_and_what_all_share(case, inputs
 def test_captions_that_are_off_leave_nothing_behind(case, inputs):
     outputs, said, _ = case.rest(case.params, *inputs)
     for name, on, rows, forced, spoken in (
-        ("local", case.options.local_captions, (B, AUS), LENGTH - 1, 3),
-        ("global", case.options.global_captions, (B,), LENGTH + 1, OWN),
+        ("local", case.options.local_captions, (B, AUS), TOKENS - 1, LOCAL_WORDS + 1),
+        ("global", case.options.global_captions, (B,), TOKENS + 1, GLOBAL_WORDS + 1),
     ):
         assert (f"{name}_captioner" in case.params) == on
         for given, field, shape in (
@@ -229,14 +232,16 @@ def test_the_context_is_the_mean_of_what_the_own_sentence_saw(seeing, inputs):
 
 
 def test_the_own_sentence_may_be_as_long_as_the_longest_true_one():
-    longest = CaptionTables(tuple(ACTION_UNITS), Vocabulary.build()).global_length - 1
-    assert VLFAU(TINY, AUS, VOCABULARY).own_words >= longest
+    longest = CaptionTables(tuple(ACTION_UNITS), Vocabulary.build()).max_global_tokens
+    assert VLFAU(TINY, AUS, VOCABULARY).max_own_words >= longest - 2  # <start> and <end>
 
 
 def test_wider_beams_are_asked_for_by_their_number(seeing, inputs):
     params, image = {"params": seeing.params}, inputs[0]
     _, greedy, _ = seeing.rest(seeing.params, *inputs)
-    wide = jax.jit(lambda: seeing.model.apply(params, image, 3, OWN, 4, method="describe"))()
+    wide = jax.jit(
+        lambda: seeing.model.apply(params, image, LOCAL_WORDS, GLOBAL_WORDS, 4, method="describe")
+    )()
     assert wide.global_scores.shape == (B,)
     assert np.all(wide.global_scores >= greedy.global_scores - 1e-5)
     assert np.any(wide.global_scores > greedy.global_scores + 1e-3)

@@ -159,18 +159,19 @@ class Captioner(nn.Module):
         return logits, alpha.reshape(b, -1, h, w), contexts
 
     @torch.no_grad()
-    def greedy(self, feature_map, length, unit=None):
-        """The likeliest word each time, for feature maps [b, d, h, w]."""
+    def greedy(self, feature_map, max_words, unit=None):
+        """The likeliest word each time, at last <end>, for feature maps [b, d, h, w]."""
+        steps = max_words + 1
         b, _, h, w = feature_map.shape
         features = feature_map.flatten(2).transpose(1, 2)
         state = self.begin(features)
         word = torch.full((b,), START)
         ended = torch.zeros(b, dtype=torch.bool)
-        tokens = torch.full((b, length), PAD)
-        attention = torch.zeros(b, length, h, w)
+        tokens = torch.full((b, steps), PAD)
+        attention = torch.zeros(b, steps, h, w)
         total = torch.zeros(b)
         margin = float("inf")
-        for t in range(length):
+        for t in range(steps):
             if ended.all():
                 break
             state, logits, alpha, _ = self.step(features, state, word, unit)
@@ -200,11 +201,11 @@ class Outputs:
 
 
 class VLFAU(nn.Module):
-    def __init__(self, options, au_count, vocabulary_size, own_words=64):
+    def __init__(self, options, au_count, vocabulary_size, max_own_words=63):
         super().__init__()
         if options.stem != "patch" or options.grid:
             raise NotImplementedError("the reference has stem 'patch' and grid 0 only")
-        self.options, self.au_count, self.own_words = options, au_count, own_words
+        self.options, self.au_count, self.max_own_words = options, au_count, max_own_words
         self.backbone = Backbone(options)
         self.msc = MultiScaleCombination(
             self.backbone.channels, options.taps, options.width, options.pooling
@@ -238,7 +239,7 @@ class VLFAU(nn.Module):
 
     def own_context(self, stem):
         """Mean context over the words of the global decoder's own sentence, [b, d]."""
-        own = self.whole.greedy(stem, self.own_words).tokens
+        own = self.whole.greedy(stem, self.max_own_words).tokens
         heard = torch.cat([torch.full_like(own[:, :1], START), own], dim=1)
         _, _, contexts = self.whole.teacher_force(stem, heard)
         means = []
@@ -271,7 +272,7 @@ class VLFAU(nn.Module):
         return outputs
 
     @torch.no_grad()
-    def describe(self, image, local_length, global_length):
+    def describe(self, image, max_local_words, max_global_words):
         """Greedy sentences: of each unit in turn, and of the face; None where switched off."""
         stem, refined, _, _ = self.look(image)
         local = whole = None
@@ -279,7 +280,7 @@ class VLFAU(nn.Module):
             local = []
             for unit, x in enumerate(refined):
                 captioner, told = self.speaker(unit)
-                local.append(captioner.greedy(x, local_length, told))
+                local.append(captioner.greedy(x, max_local_words, told))
         if self.options.global_captions:
-            whole = self.whole.greedy(stem, global_length)
+            whole = self.whole.greedy(stem, max_global_words)
         return local, whole

@@ -36,7 +36,7 @@ def placed(size, shape):
     state = abstract_state(
         VLFAU(settings.model, n, Vocabulary.build().size),
         make_optimizer(settings.optimizer, make_schedule(settings.optimizer, 1)),
-        spec(batch_size=8, image_size=224, units=n, local_length=4, global_length=4),
+        spec(batch_size=8, image_size=224, units=n, max_local_tokens=4, max_global_tokens=4),
         make_mesh(MeshOptions(*shape)),
     )
     return [

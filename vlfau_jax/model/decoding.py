@@ -84,12 +84,14 @@ class History(NamedTuple):
         )
 
 
-def search(decoders: Sequence[Decoder], lengths: Sequence[int], beams: int = 1) -> list[Generated]:
+def search(
+    decoders: Sequence[Decoder], max_steps: Sequence[int], beams: int = 1
+) -> list[Generated]:
     """The best sentence that each decoder finds for each of its rows; beams=1 is greedy search.
 
     Args:
         decoders: all advance in the same loop.
-        lengths: the most words of each decoder's sentences, <end> included, at least 1.
+        max_steps: decode steps of each decoder at most, at least 1: its words, and one for <end>.
         beams: sentences in progress per row, at least 1. Features and keys are shared by them, so
             that a step's largest array is relu(query + key), [rows, beams, p, attention]. For 64
             faces of 12 units at the paper's sizes (7x7, 512) and 5 beams that is 418 MB in float32
@@ -107,25 +109,25 @@ def search(decoders: Sequence[Decoder], lengths: Sequence[int], beams: int = 1) 
         weights = jnp.zeros((*now.words.shape, decoder.memory.keys.shape[-2]), jnp.float32)
         return now, Step(jnp.full_like(now.words, PAD), _in_place(now.words), weights)
 
-    def active(t: Array, length: int, now: BeamState) -> Array:
-        return (t < length) & ~jnp.all(now.ended())
+    def active(t: Array, steps: int, now: BeamState) -> Array:
+        return (t < steps) & ~jnp.all(now.ended())
 
     def unfinished(carry: tuple) -> Array:
         t, running = carry
-        going = [active(t, n, now) for n, (now, _) in zip(lengths, running, strict=True)]
+        going = [active(t, n, now) for n, (now, _) in zip(max_steps, running, strict=True)]
         return jnp.any(jnp.asarray(going))
 
     def advance_all(carry: tuple) -> tuple:
         t, running = carry
         after = []
-        for decoder, length, (now, history) in zip(decoders, lengths, running, strict=True):
+        for decoder, steps, (now, history) in zip(decoders, max_steps, running, strict=True):
             # Not a dead branch of a select: a decoder that has finished costs nothing any more.
-            now, step = jax.lax.cond(active(t, length, now), advance, hold, decoder, now)
+            now, step = jax.lax.cond(active(t, steps, now), advance, hold, decoder, now)
             after.append((now, history.write(t, step)))
         return t + 1, after
 
     running = [
-        _begin(decoder, length, beams) for decoder, length in zip(decoders, lengths, strict=True)
+        _begin(decoder, steps, beams) for decoder, steps in zip(decoders, max_steps, strict=True)
     ]
     _, running = jax.lax.while_loop(unfinished, advance_all, (jnp.int32(0), running))
     return [_best(now, history) for now, history in running]
@@ -136,7 +138,7 @@ def _in_place(words: Array) -> Array:
     return jax.lax.broadcasted_iota(jnp.int32, words.shape, words.ndim - 1)
 
 
-def _begin(decoder: Decoder, length: int, beams: int) -> tuple[BeamState, History]:
+def _begin(decoder: Decoder, steps: int, beams: int) -> tuple[BeamState, History]:
     rows = decoder.state.hidden.shape[:-1]
     words = jnp.full((*rows, beams), START, jnp.int32)
     # Equal beams would stay equal: all but the first are empty places.
@@ -145,9 +147,9 @@ def _begin(decoder: Decoder, length: int, beams: int) -> tuple[BeamState, Histor
         lambda x: jnp.broadcast_to(x[..., None, :], (*rows, beams, x.shape[-1])), decoder.state
     )
     history = History(
-        jnp.full((*rows, beams, length), PAD, jnp.int32),
-        jax.lax.broadcasted_iota(jnp.int32, (*rows, beams, length), len(rows)),
-        jnp.zeros((*rows, beams, length, decoder.memory.keys.shape[-2]), jnp.float32),
+        jnp.full((*rows, beams, steps), PAD, jnp.int32),
+        jax.lax.broadcasted_iota(jnp.int32, (*rows, beams, steps), len(rows)),
+        jnp.zeros((*rows, beams, steps, decoder.memory.keys.shape[-2]), jnp.float32),
     )
     return BeamState(state, words, total, jnp.zeros_like(words)), history
 

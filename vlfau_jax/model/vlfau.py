@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -9,7 +11,7 @@ from flax import struct
 from jax import Array
 
 from vlfau_jax.data.text.vocabulary import PAD, START
-from vlfau_jax.model.captioner import Captioner
+from vlfau_jax.model.captioner import Captioner, Decoder
 from vlfau_jax.model.decoding import Generated, search
 from vlfau_jax.model.fusion import MultiScaleCombination
 from vlfau_jax.model.options import ModelOptions
@@ -89,16 +91,16 @@ class Classifier(nn.Module):
 class VLFAU(nn.Module):
     """The whole network, for `au_count` units and a vocabulary of `vocabulary_size` words.
 
-    `own_words` is the most words that the global decoder says to itself for
-    `options.global_context`. It is fixed, so that the AU logits depend neither on the length of a
-    batch's captions nor on how long a sentence `describe` may write; the longest global sentence
-    of all fifteen units has 52.
+    `max_own_words` is the most words, without <end>, of the sentence that the global decoder
+    generates for `options.global_context`. It is fixed, so that the AU logits depend neither on the
+    length of a batch's captions nor on how long a sentence `describe` may write; the longest global
+    sentence of all fifteen units has 51.
     """
 
     options: ModelOptions
     au_count: int
     vocabulary_size: int
-    own_words: int = 64
+    max_own_words: int = 63
 
     def setup(self) -> None:
         """Builds the parts; names are the parameter tree's."""
@@ -173,7 +175,7 @@ class VLFAU(nn.Module):
             mean_t z_t, float32 [b, d], <end> counted as a word, without dropout.
         """
         decoder = self.global_captioner.bind(_maps(stem[:, None]))
-        (own,) = search([jax.lax.stop_gradient(decoder)], [self.own_words])
+        (own,) = _generate([jax.lax.stop_gradient(decoder)], [self.max_own_words])
         start = jnp.full_like(own.tokens[..., :1], START)
         _, attention = decoder.unroll(jnp.concatenate([start, own.tokens[..., :-1]], -1))
         said = (own.tokens != PAD)[..., None]
@@ -229,23 +231,25 @@ class VLFAU(nn.Module):
         return self._encode(image, train, rows)[3]
 
     def describe(
-        self, image: Array, local_length: int, global_length: int, beams: int = 1
+        self, image: Array, max_local_words: int, max_global_words: int, beams: int = 1
     ) -> Description:
         """Scores and sentences of normalised images [b, h, w, 3].
 
-        The lengths are the most words a sentence may take, <end> included. `beams` is the width of
-        the search; 1 is greedy.
+        The sentences have at most so many words, without <end>. `beams` is the width of the search;
+        1 is greedy.
         """
         stem, refined, maps, au_logits = self._encode(image, train=False)
         b, n, h, w, _ = refined.shape
-        decoders, lengths = {}, []
+        decoders, max_words = {}, []
         if self.options.local_captions:
             decoders["local"] = self.local_captioner.bind(_maps(refined))
-            lengths.append(local_length)
+            max_words.append(max_local_words)
         if self.options.global_captions:
             decoders["global"] = self.global_captioner.bind(_maps(stem[:, None]))
-            lengths.append(global_length)
-        generated = dict(zip(decoders, search([*decoders.values()], lengths, beams), strict=True))
+            max_words.append(max_global_words)
+        generated = dict(
+            zip(decoders, _generate([*decoders.values()], max_words, beams), strict=True)
+        )
         said: dict[str, Array] = {}
         for name, rows in (("local", (b, n)), ("global", (b,))):
             if name in generated:
@@ -256,6 +260,13 @@ class VLFAU(nn.Module):
                     f"{name}_scores": best.scores.reshape(rows),
                 }
         return Description(au_logits=au_logits, spatial_maps=maps, **said)
+
+
+def _generate(
+    decoders: Sequence[Decoder], max_words: Sequence[int], beams: int = 1
+) -> list[Generated]:
+    """Sentences of at most `max_words` words a decoder, which one more step ends with <end>."""
+    return search(decoders, [words + 1 for words in max_words], beams)
 
 
 def _maps(features: Array) -> Array:

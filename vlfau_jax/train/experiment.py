@@ -188,7 +188,7 @@ class Experiment:
             "normalisation": {"mean": IMAGE_MEAN, "std": IMAGE_STD},
             "aus": self.captions.aus,
             "vocabulary": self.vocabulary.words,
-            "lengths": [self.captions.local_length, self.captions.global_length],
+            "lengths": [self.captions.max_local_tokens, self.captions.max_global_tokens],
             "model": asdict(self.model.options),
             "fold": self.settings.data.fold,
             "train_subjects": self.split.train,
@@ -226,8 +226,8 @@ def build_experiment(settings: Settings) -> Experiment:
         batch_size=train.batch_size,
         image_size=data.image_size,
         units=len(aus),
-        local_length=captions.local_length,
-        global_length=captions.global_length,
+        max_local_tokens=captions.max_local_tokens,
+        max_global_tokens=captions.max_global_tokens,
     )
     # A finished network does not depend on the file that it began from: exports know no paths.
     options = replace(settings.model, backbone_weights="")
