@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 from vlfau_jax.errors import UserError
 from vlfau_jax.sharding.mesh import MeshOptions, make_mesh
 from vlfau_jax.train import checkpoint as checkpointing
+from vlfau_jax.train import read_checkpoint as reading
 from vlfau_jax.train.checkpoint import Checkpoints, load_inference, params_digest
 from vlfau_jax.train.loop import train
 from vlfau_jax.train.manifest import read_manifest
@@ -201,10 +202,10 @@ def test_a_run_that_goes_on_may_be_read_and_its_drafts_stay(tmp_path):
 
 @pytest.mark.parametrize("left", ["nothing", "a part"])
 def test_a_checkpoint_removed_while_it_is_read(saved, monkeypatch, left):
-    read, folder = checkpointing.ocp.load_checkpointables, saved / "checkpoints"
+    read, folder = checkpointing.read_host_arrays, saved / "checkpoints"
     (folder / "4").rename(saved / "newer")
 
-    def removed_meanwhile(path, items):
+    def remove_and_read(path, items):
         monkeypatch.undo()
         (saved / "newer").rename(folder / "4")
         if left == "nothing":
@@ -214,7 +215,7 @@ def test_a_checkpoint_removed_while_it_is_read(saved, monkeypatch, left):
             shutil.rmtree(path / "params" / "d")
         return read(path, items)
 
-    monkeypatch.setattr(checkpointing.ocp, "load_checkpointables", removed_meanwhile)
+    monkeypatch.setattr(checkpointing, "read_host_arrays", remove_and_read)
     assert load_inference(saved)[2] == 4
     if left == "nothing":
         with pytest.raises(UserError, match=r"--checkpoint=3: .*holds step 4; give one"):
@@ -358,7 +359,7 @@ def test_nothing_but_the_workdir_is_written(saved):
 
 def as_earlier(monkeypatch, lists_arrays, moments=lambda moments: moments):
     """Makes checkpoints what versions wrote that skipped no step."""
-    items, arrays = checkpointing._items, checkpointing._arrays
+    items, arrays = checkpointing._items, checkpointing.describe_arrays
 
     def earlier(state):
         found = items(state)
@@ -367,7 +368,8 @@ def as_earlier(monkeypatch, lists_arrays, moments=lambda moments: moments):
         return found
 
     monkeypatch.setattr(checkpointing, "_items", earlier)
-    monkeypatch.setattr(checkpointing, "_arrays", arrays if lists_arrays else lambda items: {})
+    describe = arrays if lists_arrays else lambda items: {}
+    monkeypatch.setattr(checkpointing, "describe_arrays", describe)
 
 
 @pytest.mark.parametrize("lists_arrays", [True, False])
@@ -410,5 +412,5 @@ def test_an_average_that_is_being_removed_is_not_replaced(tmp_path, monkeypatch)
         return manifest
 
     with monkeypatch.context() as patch, pytest.raises(UserError, match="4 cannot be read"):
-        patch.setattr(checkpointing, "read_manifest", read)
+        patch.setattr(reading, "read_manifest", read)
         load_inference(tmp_path)

@@ -129,7 +129,7 @@ def test_a_second_error_does_not_hide_what_ended_the_run(disk, capfd):
         checkpoints.save(1, state, {})
         raise RunError("first")
     err = capfd.readouterr().err
-    assert err.startswith("note: ") and "No space left" in err and err.count("\n") == 1
+    assert err.startswith("warning: ") and "No space left" in err and err.count("\n") == 1
 
 
 def test_a_folder_that_becomes_read_only(tiny, tmp_path, capfd):

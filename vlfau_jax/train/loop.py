@@ -185,7 +185,7 @@ class _Run:
         options, steps = settings.optimizer, settings.train.steps
         if before["steps"] != steps and not options.decay_steps and done > options.warmup_steps:
             self._tell(
-                f"note: the learning rate now reaches its end at step {steps}, not "
+                f"warning: the learning rate now reaches its end at step {steps}, not "
                 f"{before['steps']}; optimizer.decay_steps={before['steps']} from the start would "
                 "have kept it"
             )
