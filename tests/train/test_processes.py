@@ -12,7 +12,7 @@ import pytest
 from tests.data.sets import coded, write_set
 from tests.processes import TIMEOUT, free_port, run, together
 from vlfau_jax.__main__ import main
-from vlfau_jax.distributed.coordinator import several
+from vlfau_jax.distributed.coordinator import expects_several_processes
 from vlfau_jax.train.checkpoint import load_inference, params_digest
 
 STEPS = 12  # more than the faults below leave time for
@@ -123,7 +123,7 @@ def test_what_a_lost_process_and_sigterm_interrupt_goes_on(base, train, alone):
     codes, said = interrupted(loaded, workdir, 1, signal.SIGKILL)
     assert codes == [75, -signal.SIGKILL]
     assert said[0].startswith("failed: process 1 (")
-    assert "no sign of life for 10 s" in said[0]
+    assert "no heartbeat for 10 s" in said[0]
     assert said[0].endswith("start all processes again with --resume")
 
     codes, said = interrupted(argv, workdir, 0, signal.SIGKILL)
@@ -228,7 +228,7 @@ def test_a_process_whom_nobody_joins_says_so(base, by):
         env["JAX_COORDINATOR_PORT"] = str(port)
     with together(argv, 1, 1, base / f"logs_lonely_{by}", **env) as (process,):
         assert process.wait() == 75
-        assert "not all processes came together in 1 s" in process.log.strip().splitlines()[-1]
+        assert "not all processes were started within 1 s" in process.log.strip().splitlines()[-1]
 
 
 @pytest.mark.parametrize(
@@ -247,5 +247,5 @@ def test_an_environment_of_one_process_is_not_joined(monkeypatch, told, asked):
         monkeypatch.delenv(name, raising=False)
     for name, value in told.items():
         monkeypatch.setenv(name, value)
-    assert several(None) is asked
-    assert several(1) is False
+    assert expects_several_processes(None) is asked
+    assert expects_several_processes(1) is False

@@ -97,8 +97,8 @@ def test_all_connections_are_open_before_anything_compiles(trained):
     assert "[Gloo]" not in after
 
 
-class FirstsWord:
-    """A store in which the first process, by whom a test stands, said these values and no more."""
+class StoreOfFirst:
+    """A key-value store that holds these values of the first process and no others."""
 
     def __init__(self, values):
         self.values = values
@@ -109,12 +109,12 @@ class FirstsWord:
 
 @pytest.fixture
 def first_said(monkeypatch):
-    """Makes this process another than the first, who said so and so."""
+    """Makes this process another than the first, whose values are given by name."""
 
     def say(**values):
-        company = SimpleNamespace(client=FirstsWord(values))
-        monkeypatch.setattr(processes, "_company", company)
-        monkeypatch.setattr(processes, "is_first", lambda: False)
+        heartbeat = SimpleNamespace(client=StoreOfFirst(values))
+        monkeypatch.setattr(processes, "_heartbeat", heartbeat)
+        monkeypatch.setattr(processes, "is_first_process", lambda: False)
 
     return say
 

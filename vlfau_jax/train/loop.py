@@ -15,8 +15,8 @@ import jax
 
 from vlfau_jax.data.read.pipeline import train_iterator
 from vlfau_jax.distributed.agreement import barrier, check_shared, open_connections
+from vlfau_jax.distributed.heartbeat import RESTART_ALL
 from vlfau_jax.distributed.processes import (
-    AGAIN,
     check_same,
     is_first_process,
     run_on_first,
@@ -155,7 +155,7 @@ class _Run:
         """For the message of a lost process."""
         saved = self.checkpoints.latest
         kept = "no checkpoint" if saved is None else f"the last checkpoint is of step {saved}"
-        return f"ended in step {self.step}, {kept}; {AGAIN}"
+        return f"ended in step {self.step}, {kept}; {RESTART_ALL}"
 
     def tell_what_is_trained(self) -> None:
         """One line before the minutes in which the step compiles."""
