@@ -21,8 +21,10 @@ AXES = ("data", "fsdp", "tensor")
 class MeshOptions:
     """Devices along each axis; -1, at most once, takes all devices that the others leave.
 
-    `data` and `fsdp` split the batch, `fsdp` also splits parameters and optimizer state, `tensor`
-    splits attention heads, hidden layers and action-unit branches.
+    Attributes:
+        data: devices along the axis that splits the batch.
+        fsdp: along the axis that splits the batch, parameters and optimizer state.
+        tensor: along the axis that splits attention heads, hidden layers and action-unit branches.
     """
 
     data: int = -1
