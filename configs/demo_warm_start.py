@@ -8,8 +8,8 @@
     python -m vlfau_jax warm_start --workdir=runs/warm_start \
         --out=configs/demo_warm_start.safetensors
 
-Fold 0 trains on everybody; whom it has seen is decided by the seed of `synthesize`, which must not
-be one that is tested (the demo's is 0).
+Fold 0 trains on all subjects. The seed of `synthesize` decides who they are; it must not be one
+that is tested (the demo's is 0).
 """
 
 from configs import demo

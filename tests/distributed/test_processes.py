@@ -71,7 +71,7 @@ def members(folder, count, lost_after, action="pass"):
 
 
 def end(process):
-    """Its exit code and the line that says why; JAX's log may go on around it."""
+    """Its exit code and the line with the reason; JAX's log may continue around it."""
     code = process.wait()
     lines = process.log.splitlines()
     return code, "".join(line for line in lines if line.startswith(("error: ", "failed: ")))
@@ -106,7 +106,7 @@ def test_devices_that_do_not_start_end_all_with_their_reason(tmp_path):
         assert "Traceback" not in group.all[1].log
 
 
-def test_all_stopped_for_longer_than_a_lost_process_is_silent_go_on(tmp_path):
+def test_all_stopped_for_longer_than_the_timeout_go_on(tmp_path):
     with members(tmp_path, 2, 3, "time.sleep(5)") as group:
         both = group.start(0), group.start(1)
         group.connected()
@@ -118,7 +118,7 @@ def test_all_stopped_for_longer_than_a_lost_process_is_silent_go_on(tmp_path):
         assert [end(process) for process in both] == [(0, "")] * 2
 
 
-def test_of_two_that_fail_at_once_one_line_is_told_by_both(tmp_path):
+def test_two_that_fail_at_once_end_with_the_same_line(tmp_path):
     action = "run_on_first('it', lambda: None); raise UserError('by ' + me)"
     with members(tmp_path, 2, 5, action) as group:
         both = group.start(0), group.start(1)
@@ -135,7 +135,7 @@ def test_ctrl_c_ends_a_process_that_waits_for_the_others(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("env", "code", "said"),
+    ("env", "code", "message"),
     [
         (
             {"OMPI_MCA_orte_hnp_uri": "x;tcp://h:1"},
@@ -154,12 +154,12 @@ def test_ctrl_c_ends_a_process_that_waits_for_the_others(tmp_path):
         ),
     ],
 )
-def test_an_environment_that_jax_cannot_use_is_one_line(tmp_path, env, code, said):
+def test_an_environment_that_jax_cannot_use_is_one_line(tmp_path, env, code, message):
     with members(tmp_path, 1, 1) as group:
         process = group.start(0, **env)
         assert end(process)[0] == code
         lines = process.log.replace("connected\n", "").splitlines()
-        assert len(lines) == 1 and said in lines[0]
+        assert len(lines) == 1 and message in lines[0]
 
 
 @pytest.mark.parametrize("call", ["socket", "bind"])

@@ -208,8 +208,8 @@ def test_switches_leave_terms_out_and_weights_alone(rng):
     assert terms.keys() == {"au"}
     _, plain = value(logits, batch, ObjectiveOptions(class_weighting=False))
     assert plain["au"].total != terms["au"].total
-    _, silent = value(logits | {"local_logits": None, "global_logits": None}, batch)
-    assert silent.keys() == {"au", "dice"}
+    _, without_captions = value(logits | {"local_logits": None, "global_logits": None}, batch)
+    assert without_captions.keys() == {"au", "dice"}
 
 
 def test_ramps_by_hand():

@@ -1,4 +1,4 @@
-"""Every parameter of the four sizes, held to tables that a reviewer can read in a diff.
+"""Every parameter of the four sizes, compared with tables that a reviewer can read in a diff.
 
 `VLFAU_REFRESH_GOLDENS=1 python -m pytest tests/model/test_parameters.py` writes the tables anew,
 and fails to say so.

@@ -1,4 +1,4 @@
-"""Where every parameter of Swin-T and Swin-B lies, held to tables that a diff can be read in.
+"""The sharding of every parameter of Swin-T and Swin-B, compared with tables that diff well.
 
 `VLFAU_REFRESH_GOLDENS=1 python -m pytest tests/sharding/test_placement.py` writes the tables anew,
 and fails to say so. Shapes alone: nothing is computed.
