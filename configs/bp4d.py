@@ -1,14 +1,14 @@
-"""VL-FAU as in the paper, on BP4D: Swin-B at 224 px, window 7, D = 512.
+"""The paper's VL-FAU on BP4D: Swin-B at 224 px, window 7, D = 512.
 
     python -m vlfau_jax train --config=configs/bp4d.py --workdir=runs/bp4d \
         --config.data.data_dir=PREPARED --config.data.fold=1
 
-The recipe is that of ME-GraphAU, the closest method with public code: AdamW at 1e-4, weight decay
-5e-4, cosine, batch 64, 20 epochs of 100,813 frames (fold 1), drop path 0.5. It starts from random
-parameters; published results start from ImageNet's.
+The recipe is ME-GraphAU's, the nearest with public code: AdamW at 1e-4, weight decay 5e-4, cosine,
+batch 64, 20 epochs of 100,813 frames (fold 1), drop path 0.5. It starts from random parameters;
+published results start from ImageNet's.
 
 `configs/bp4d.py:swin_t`, `:swin_s` and `:swin_l` have another backbone, with its own drop path (.2,
-.3 and .5); `:swin_b,384` has 384 px and windows of 12; `,384` fits any of them.
+.3 and .5); `:swin_b,384` has 384 px and windows of 12, as any of them may.
 
 Hardware and time: not measured, the data are licensed and not here.
 Expected score: ME-GraphAU reports 65.5 mean F1 over three folds with this backbone; that is the

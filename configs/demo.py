@@ -3,9 +3,9 @@
     python -m vlfau_jax train --config=configs/demo.py --workdir=runs/mine \
         --config.data.data_dir=PREPARED
 
-runs unchanged on any prepared BP4D-layout tree. It starts from `demo_warm_start.safetensors`,
-which demo_warm_start.py made from other rendered people; `configs/demo.py:scratch` starts from
-random parameters and trains longer.
+runs unchanged on any prepared BP4D-layout tree. It begins from `demo_warm_start.safetensors`, which
+demo_warm_start.py made from other rendered people; `configs/demo.py:scratch` begins from random
+parameters and trains longer.
 """
 
 from vlfau_jax.cli.settings import default_config
@@ -29,7 +29,7 @@ def get_config(start="warm"):
 
 
 def network():
-    """The demo's network and recipe, with or without the warm start."""
+    """The demo's network and recipe, shared by both starts."""
     config = default_config()
     config.data.image_size = 112
     config.data.jitter = 0.2

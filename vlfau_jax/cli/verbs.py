@@ -154,7 +154,7 @@ def _define_processes(fv: flags.FlagValues) -> None:
     flags.DEFINE_float(
         "lost_after",
         120.0,
-        "seconds to wait for the other processes at the start, and later for their heartbeats",
+        "seconds to wait for the other processes at the start, and later without a sign of life",
         flag_values=fv,
     )
 

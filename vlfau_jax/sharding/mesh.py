@@ -22,9 +22,12 @@ class MeshOptions:
     """Devices along each axis; -1, at most once, takes all devices that the others leave.
 
     Attributes:
-        data: devices along the axis that splits the batch.
-        fsdp: along the axis that splits the batch, parameters and optimizer state.
-        tensor: along the axis that splits attention heads, hidden layers and action-unit branches.
+        data: devices that split the batch. Where they lie on several slices, this axis spans the
+            slices and the other two stay inside one.
+        fsdp: devices that split the batch, and parameters and optimizer state, which are gathered
+            while they compute.
+        tensor: devices that split attention heads, hidden layers of a block, action-unit branches
+            and their sentences.
     """
 
     data: int = -1
