@@ -97,8 +97,8 @@ class Settings(Protocol):
 
 
 @dataclass(frozen=True)
-class Experiment:
-    """An experiment ready to run; nothing has been drawn or computed yet.
+class ExperimentData:
+    """The data half of an experiment, which needs no model and no device.
 
     Attributes:
         settings: its options.
@@ -106,13 +106,7 @@ class Experiment:
         split: the subjects who are trained on, and those who are kept back.
         vocabulary: the words.
         captions: the token tables for `captions.aus`, the units of this experiment in order.
-        spec: the global batch.
-        mesh: the devices.
-        model: the network.
-        class_weights: float32 [n].
-        optimizer: from gradients to updates.
-        schedule: from step to learning rate.
-        abstract: shapes, dtypes and shardings of the state.
+        class_weights: of the loss, from the training labels, float32 [n].
     """
 
     settings: Settings
@@ -120,10 +114,37 @@ class Experiment:
     split: Split
     vocabulary: Vocabulary
     captions: CaptionTables
+    class_weights: np.ndarray
+
+    @property
+    def training_rows(self) -> np.ndarray:
+        """The rows of `dataset` that are trained on, int [m]."""
+        return self.dataset.training_rows(self.split.train)
+
+    @property
+    def global_sentences(self) -> int:
+        """Training faces with a global sentence: all units that their set codes are known."""
+        rows, labels = self.training_rows, self.dataset.labels
+        uncoded = ~self.dataset.coded[labels.part[rows]]
+        return int((labels.known[rows] | uncoded).all(1).sum())
+
+
+@dataclass(frozen=True)
+class Experiment(ExperimentData):
+    """An experiment ready to run; nothing has been drawn or computed yet.
+
+    Attributes:
+        spec: the global batch.
+        mesh: the devices.
+        model: the network.
+        optimizer: from gradients to updates.
+        schedule: from step to learning rate.
+        abstract: shapes, dtypes and shardings of the state.
+    """
+
     spec: Spec
     mesh: Mesh
     model: VLFAU
-    class_weights: np.ndarray
     optimizer: optax.GradientTransformation
     schedule: optax.Schedule
     abstract: TrainState
@@ -132,13 +153,6 @@ class Experiment:
     def scored(self) -> str:
         """The side of `split` that is scored during training: "validation" or "test"."""
         return "validation" if self.split.validation else "test"
-
-    @property
-    def global_sentences(self) -> int:
-        """Training faces with a global sentence: all units that their set codes are known."""
-        rows, labels = self.dataset.training_rows(self.split.train), self.dataset.labels
-        uncoded = ~self.dataset.coded[labels.part[rows]]
-        return int((labels.known[rows] | uncoded).all(1).sum())
 
     @property
     def micro_batches(self) -> int:
@@ -203,9 +217,32 @@ class Experiment:
         }
 
 
+def open_data(settings: Settings) -> ExperimentData:
+    """Opens the data of an experiment: its `model` and `mesh` are not read.
+
+    Raises:
+        UserError: prepared sets, folds, subjects or sampling options do not allow training.
+    """
+    data = settings.data
+    dataset = open_dataset(data)
+    split = dataset.split(data.fold, data.validation_subjects, settings.seed)
+    rows = dataset.training_rows(split.train)
+    _check_subjects(settings, dataset, split)
+    row_weights(dataset.labels, rows, data, [one.name for one in dataset.sets])  # or UserError
+    vocabulary = Vocabulary.build()
+    return ExperimentData(
+        settings=settings,
+        dataset=dataset,
+        split=split,
+        vocabulary=vocabulary,
+        captions=CaptionTables(dataset.aus, vocabulary),
+        class_weights=class_weights(*dataset.label_counts(rows)),
+    )
+
+
 def build_experiment(settings: Settings) -> Experiment:
     """Opens the data and builds all parts; UserError where they do not fit each other."""
-    data, train = settings.data, settings.train
+    train = settings.train
     if train.warm_start and settings.model.backbone_weights:
         raise UserError(
             f"train.warm_start={train.warm_start} holds a backbone, too; give it or "
@@ -214,18 +251,12 @@ def build_experiment(settings: Settings) -> Experiment:
     _check_fit(settings)
     mesh = make_mesh(settings.mesh)
     check_batch_size(train.batch_size, mesh)
-    dataset = open_dataset(data)
-    aus = dataset.aus
-    split = dataset.split(data.fold, data.validation_subjects, settings.seed)
-    rows = dataset.training_rows(split.train)
-    _check_subjects(settings, dataset, split)
-    row_weights(dataset.labels, rows, data, [one.name for one in dataset.sets])  # or UserError
-    vocabulary = Vocabulary.build()
-    captions = CaptionTables(aus, vocabulary)
+    data = open_data(settings)
+    captions = data.captions
     batch = spec(
         batch_size=train.batch_size,
-        image_size=data.image_size,
-        units=len(aus),
+        image_size=settings.data.image_size,
+        units=len(captions.aus),
         max_local_tokens=captions.max_local_tokens,
         max_global_tokens=captions.max_global_tokens,
     )
@@ -233,19 +264,14 @@ def build_experiment(settings: Settings) -> Experiment:
     options = replace(settings.model, backbone_weights="")
     if settings.optimizer.freeze_backbone:  # its drop path would only add noise for the rest
         options = replace(options, drop_path=0.0)
-    model = VLFAU(options, len(aus), vocabulary.size)
+    model = VLFAU(options, len(captions.aus), data.vocabulary.size)
     schedule = make_schedule(settings.optimizer, train.steps)
     optimizer = make_optimizer(settings.optimizer, schedule)
     return Experiment(
-        settings=settings,
-        dataset=dataset,
-        split=split,
-        vocabulary=vocabulary,
-        captions=captions,
+        **vars(data),
         spec=batch,
         mesh=mesh,
         model=model,
-        class_weights=class_weights(*dataset.label_counts(rows)),
         optimizer=optimizer,
         schedule=schedule,
         abstract=abstract_state(
