@@ -100,7 +100,7 @@ def test_a_record_that_does_not_fit_is_refused_before_any_array_is_read(
     workdir, tmp_path, change, message, monkeypatch
 ):
     run = rewritten(workdir, tmp_path, change)
-    monkeypatch.setattr(checkpointing.ocp, "load_checkpointables", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr(checkpointing, "read_host_arrays", lambda *_: pytest.fail("read"))
     with pytest.raises(UserError, match=message) as error:
         load_trained(run)
     assert "\n" not in str(error.value)

@@ -191,7 +191,7 @@ def test_random_configurations(seed):
         patch_size=patch,
         mlp_ratio=float(rng.choice([1.0, 2.5, 4.0])),
     )
-    # The reference cannot look at a last map smaller than its window.
+    # The reference cannot process a last map smaller than its window.
     smallest = patch * (8 * (window - 1) + 1)
     height, width = (int(n) for n in rng.integers(smallest, 2 * smallest, 2))
     check(model, picture(seed, 2, height, width), gradients=seed == 0)

@@ -5,7 +5,7 @@ import pytest
 from vlfau_jax.train.clock import PARTS, Clock
 
 
-def test_parts_are_told_apart_and_go_on_after_a_resume():
+def test_parts_are_counted_separately_and_continue_after_a_resume():
     clock = Clock({"train": 5.0})
     with clock("train"):
         time.sleep(0.02)

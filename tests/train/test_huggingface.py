@@ -88,7 +88,9 @@ def test_the_file_fits_the_whole_network(source, out, capsys, scan):
         backbone_width=4, depths=(1, 4, 1, 1), heads=(1, 2, 2, 4), window=3, scan_blocks=scan
     )
     for image_size, message in ((96, ""), (64, "interpolated, window 3 to 2 in 1 blocks")):
-        batch = spec(batch_size=1, image_size=image_size, units=2, local_length=4, global_length=4)
+        batch = spec(
+            batch_size=1, image_size=image_size, units=2, max_local_tokens=4, max_global_tokens=4
+        )
         params = nn.meta.unbox(abstract_params(VLFAU(options, 2, 9), batch))
         capsys.readouterr()
         wanted = {"backbone": params["backbone"]}

@@ -21,7 +21,7 @@ WORDS = ("<pad>", "brow")
 
 
 def faces(offset, synthetic=True, name="bp4d"):
-    """Three people whose AU1 is on in as many frames as their number and `offset` say."""
+    """Three people whose AU1 is on in as many frames as their number plus `offset`."""
     noise = noise_set(name, ("F001", "F003", "M002"))
     occurrence = np.zeros_like(noise.codes["occurrence"])
     for k in range(3):
@@ -104,7 +104,7 @@ def test_ids_are_people_only_within_a_data_set(warm):
 
 
 def mixture(**synthetic):
-    """BP4D and DISFA joined, each rendered or real."""
+    """BP4D and DISFA combined, each rendered or real."""
     bp4d, disfa = noise_set(), noise_set("disfa", ("SN001", "SN002"))
     sets = tuple(replace(one, synthetic=synthetic[one.name]) for one in (bp4d, disfa))
     return combine(sets, DataOptions(name="bp4d+disfa", aus=(12,)))

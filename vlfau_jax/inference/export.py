@@ -150,7 +150,10 @@ def _config(trained: Trained) -> dict[str, Any]:
         "model": dataclasses.asdict(trained.model.options),
         "vocabulary_size": trained.vocabulary.size,
         "captions": trained.captions,
-        "sentence_lengths": {"local": trained.lengths[0], "global": trained.lengths[1]},
+        "sentence_lengths": {  # of the program's token rows: the words, and <end>
+            kind: words + 1
+            for kind, words in zip(("local", "global"), trained.max_words, strict=True)
+        },
         "beams": trained.beams,
         "program": {
             "file": PROGRAM,

@@ -39,7 +39,7 @@ class Trained:
         vocabulary: the words it was trained with.
         aus: the units' numbers, in the order of every array.
         thresholds: a probability above it counts as present, per unit.
-        lengths: the most words of a local and of the global sentence, <end> included.
+        max_words: the most words of a local and of the global sentence, without <start> and <end>.
         crop_rule: how its faces were cropped, as `CropRule.describe` gives it.
         data: where and how its data set is read.
         read_as: the prepared set's `camera` and `frame_offset` (see data.protocol); {} in runs of
@@ -62,7 +62,7 @@ class Trained:
     vocabulary: Vocabulary
     aus: tuple[int, ...]
     thresholds: tuple[float, ...]
-    lengths: tuple[int, int]
+    max_words: tuple[int, int]
     crop_rule: Mapping[str, Any]
     data: DataOptions
     read_as: Mapping[str, Any]
@@ -87,7 +87,7 @@ class Trained:
         Parameters are an argument so that a compiled program does not hold them as constants.
         """
         generated = self.model.apply(
-            {"params": params}, normalise(image), *self.lengths, self.beams, method=VLFAU.describe
+            {"params": params}, normalise(image), *self.max_words, self.beams, method=VLFAU.describe
         )
         names = outputs_of(self.model.options).keys() - {"au_probabilities"}
         outputs = {name: getattr(generated, name) for name in sorted(names)}
@@ -136,14 +136,13 @@ def load_trained(workdir: str | Path, beams: int = 1, checkpoint: str = LAST) ->
     model = _network(record, workdir)
     # Scanning shortens compilation for training; outside a run the layout is always looped.
     model = model.clone(options=replace(model.options, scan_blocks=False))
-    local_length, global_length = record["lengths"]
     trained = Trained(
         model=model,
         params=params | {"backbone": unstack_blocks(params["backbone"])},
         vocabulary=Vocabulary.build(),
         aus=tuple(record["aus"]),
         thresholds=(THRESHOLD,) * len(record["aus"]),
-        lengths=(local_length - 1, global_length - 1),  # token rows begin with <start>
+        max_words=tuple(tokens - 2 for tokens in record["lengths"]),  # less <start> and <end>
         crop_rule=record["crop"],
         data=_data_options(record, workdir),
         read_as={key: record[key] for key in ("camera", "frame_offset") if key in record},
@@ -193,13 +192,14 @@ def _network(record: Mapping[str, Any], workdir: Path) -> VLFAU:
 
 def _parameters(record: Mapping[str, Any], workdir: Path) -> Any:
     """Shapes and dtypes of the parameters of the network that a record describes."""
-    model, (local_length, global_length) = _network(record, workdir), record["lengths"]
+    model = _network(record, workdir)
+    max_local_tokens, max_global_tokens = record["lengths"]
     batch = spec(
         batch_size=1,
         image_size=record["image_size"],
         units=len(record["aus"]),
-        local_length=local_length,
-        global_length=global_length,
+        max_local_tokens=max_local_tokens,
+        max_global_tokens=max_global_tokens,
     )
     return nn.meta.unbox(abstract_params(model, batch))
 

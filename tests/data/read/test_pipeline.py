@@ -47,8 +47,8 @@ def spec_of(captions, batch_size=4):
         batch_size=batch_size,
         image_size=32,
         units=len(captions.aus),
-        local_length=captions.local_length,
-        global_length=captions.global_length,
+        max_local_tokens=captions.max_local_tokens,
+        max_global_tokens=captions.max_global_tokens,
     )
 
 

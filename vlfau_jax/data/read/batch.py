@@ -24,16 +24,16 @@ Spec = dict[str, tuple[tuple[int, ...], np.dtype]]
 
 
 def spec(
-    *, batch_size: int, image_size: int, units: int, local_length: int, global_length: int
+    *, batch_size: int, image_size: int, units: int, max_local_tokens: int, max_global_tokens: int
 ) -> Spec:
-    """Shape and dtype of every key of a batch."""
+    """Shape and dtype of every key of a batch; tokens count <start> and <end>."""
     b = batch_size
     return {
         "image": ((b, image_size, image_size, 3), np.dtype(np.uint8)),
         "au": ((b, units), np.dtype(np.float32)),
         "au_known": ((b, units), np.dtype(np.bool_)),
-        "local_tokens": ((b, units, local_length), np.dtype(np.int32)),
-        "global_tokens": ((b, global_length), np.dtype(np.int32)),
+        "local_tokens": ((b, units, max_local_tokens), np.dtype(np.int32)),
+        "global_tokens": ((b, max_global_tokens), np.dtype(np.int32)),
         "valid": ((b,), np.dtype(np.bool_)),
         "key": ((b, 3), np.dtype(np.int32)),
     }
