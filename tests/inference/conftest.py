@@ -2,7 +2,8 @@ import cv2
 import numpy as np
 import pytest
 
-from vlfau_jax.data.crop.rules import crop_rule, find_and_crop
+from vlfau_jax.data.crop.cropping import find_and_crop
+from vlfau_jax.data.crop.registry import crop_rule
 from vlfau_jax.data.raw.frames import read_image
 from vlfau_jax.inference.exported_model import ExportedModel
 

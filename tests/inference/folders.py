@@ -3,7 +3,7 @@
 import json
 import shutil
 
-from vlfau_jax.data.crop.rules import crop_rule
+from vlfau_jax.data.crop.registry import crop_rule
 
 
 def copied(model_folder, tmp_path):

@@ -82,17 +82,15 @@ def _synthesize(fv: flags.FlagValues, _: list[str]) -> None:
 
 
 def _define_prepare(fv: flags.FlagValues, argv: list[str]) -> None:
-    from vlfau_jax.data.crop.rules import RULES
+    from vlfau_jax.data.crop.registry import RULES, crop_file_help, crop_help
     from vlfau_jax.data.prepare.prepare import BUILDERS
 
     flags.DEFINE_enum("dataset", None, list(BUILDERS), "which raw layout to read", flag_values=fv)
     flags.DEFINE_string("raw_dir", None, "the raw tree", flag_values=fv)
     flags.DEFINE_string("data_dir", None, "where the prepared set goes", flag_values=fv)
-    flags.DEFINE_enum("crop", "cascade", list(RULES), "how faces are cropped", flag_values=fv)
+    flags.DEFINE_enum("crop", "cascade", list(RULES), crop_help(), flag_values=fv)
     flags.DEFINE_integer("crop_size", 256, "height and width of a crop in pixels", flag_values=fv)
-    flags.DEFINE_string(
-        "crop_file", None, "the model or table that some crop rules read", flag_values=fv
-    )
+    flags.DEFINE_string("crop_file", None, crop_file_help(), flag_values=fv)
     flags.DEFINE_string("camera", None, "disfa: left (the default) or right", flag_values=fv)
     flags.DEFINE_integer(
         "frame_offset", 0, "label frame n shows picture n + this, -9999 to 9999", flag_values=fv

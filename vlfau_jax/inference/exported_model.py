@@ -18,7 +18,9 @@ from jax import export as jax_export
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from vlfau_jax.data.crop.rules import MODEL_FILES, RULES, CropRule, crop_rule, find_and_crop
+from vlfau_jax.data.crop.cropping import find_and_crop
+from vlfau_jax.data.crop.registry import rule_from_record
+from vlfau_jax.data.crop.rule import CropRule
 from vlfau_jax.data.crop.tables import NotInTable
 from vlfau_jax.data.read.transforms import resize
 from vlfau_jax.data.text.vocabulary import Vocabulary
@@ -76,7 +78,9 @@ class ExportedModel:
         self.thresholds: tuple[float, ...] = tuple(u["threshold"] for u in self.config["aus"])
         self.image_size: int = self.config["image_size"]
         self.captions: tuple[str, ...] = options.captions
-        self.crop_rule: CropRule = _crop_rule(folder, self.config["crop_rule"], str(crop_file))
+        self.crop_rule: CropRule = rule_from_record(
+            self.config["crop_rule"], str(crop_file), folder / CONFIG
+        )
         self.synthetic: bool = self.config["synthetic"]
         self.trained_on: dict[str, Any] = self.config.get("trained_on", {})
         self.batch_size = batch_size
@@ -139,7 +143,7 @@ class ExportedModel:
 
         Args:
             picture: RGB uint8 [h, w, 3].
-            path: the picture's file; the crop rules box and landmarks need it.
+            path: the picture's file; crop rules that read a table need it.
             root: the folder that the sources in a table of boxes are relative to.
 
         Returns:
@@ -154,14 +158,14 @@ class ExportedModel:
             raise ValueError(f"a picture is {_array(picture)}; expected RGB uint8 [h, w, 3]")
         if not picture.size:
             raise ValueError(f"a picture is {_array(picture)}; expected at least one pixel")
+        if self.crop_rule.READS_TABLE and not str(path):
+            raise ValueError(
+                f"the crop rule {self.crop_rule.name} looks pictures up in a table; "
+                "give the paths of their files"
+            )
         try:
             face = find_and_crop(picture, self.crop_rule, str(path), root)
         except NotInTable:
-            if not path:
-                raise ValueError(
-                    f"the crop rule {self.crop_rule.name} looks pictures up in a table; "
-                    "give the paths of their files"
-                ) from None
             return "not in the table"
         return "no face" if face is None else resize(face, self.image_size)
 
@@ -172,8 +176,8 @@ class ExportedModel:
 
         Args:
             pictures: RGB uint8 [h, w, 3] each, of any sizes.
-            paths: the pictures' files; only the crop rules box and landmarks need them, to look
-                the pictures up in their tables.
+            paths: the pictures' files; only crop rules that look pictures up in a table need
+                them.
 
         Returns:
             A result for each picture, in their order.
@@ -213,28 +217,3 @@ class ExportedModel:
 
 def _array(value: np.ndarray) -> str:
     return f"{value.dtype} {list(value.shape)}"
-
-
-def _crop_rule(folder: Path, written: dict[str, Any], file: str) -> CropRule:
-    """The rule that cropped the training faces, with the file that it reads."""
-    name = written["name"]
-    known = name in RULES and RULES[name][0] == written["version"]
-    digest = written.get("parameters", {}).get("file_sha256")
-    if known and name in MODEL_FILES and not file:
-        raise UserError(
-            f"{folder / CONFIG}: faces were cropped by the rule {name} with {MODEL_FILES[name]} of "
-            f"SHA-256 {digest}; give that file as --crop_file"
-        )
-    rule = crop_rule(name, written["size"], file) if known else None
-    if rule is not None and rule.parameters.get("file_sha256") != digest:
-        raise UserError(
-            f"--crop_file={file} is not the file that {folder / CONFIG} names: its SHA-256 is "
-            f"{rule.parameters.get('file_sha256')}, expected {digest}"
-        )
-    if rule is None or rule.digest != written["digest"]:
-        raise UserError(
-            f"{folder / CONFIG}: this version does not know crop rule {name} version "
-            f"{written['version']} ({written['digest']}), and faces cropped another way would be "
-            "scored wrongly; use the version of vlfau_jax that exported the model"
-        )
-    return rule

@@ -7,7 +7,7 @@ from importlib import resources
 import jax
 from jinja2 import Environment, StrictUndefined
 
-from vlfau_jax.data.crop.rules import FILES
+from vlfau_jax.data.crop.registry import reads_file
 from vlfau_jax.facs import ACTION_UNITS
 from vlfau_jax.inference.model_folder import CONFIG, PROGRAM, WEIGHTS
 from vlfau_jax.inference.outputs import outputs_of
@@ -36,7 +36,7 @@ def model_card(trained: Trained) -> str:
         units=units,
         captions=trained.captions,
         has_maps=bool(outputs_of(trained.model.options).keys() & _MAPS),
-        needs_crop_file=trained.crop_rule["name"] in FILES,
+        needs_crop_file=reads_file(trained.crop_rule["name"]),
         size=trained.data.image_size,
         weights=WEIGHTS,
         program=PROGRAM,
