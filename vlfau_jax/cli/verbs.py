@@ -189,7 +189,7 @@ def _define_train(fv: flags.FlagValues, argv: list[str]) -> None:
 
 def _train(fv: flags.FlagValues, _: list[str]) -> None:
     from vlfau_jax.cli.settings import resolve
-    from vlfau_jax.evaluation.evaluate import score_during_training
+    from vlfau_jax.evaluation.during_training import score_during_training
     from vlfau_jax.train.loop import train
 
     with _together(fv, preemptible=True):
@@ -281,9 +281,10 @@ def _define_evaluate(fv: flags.FlagValues, argv: list[str]) -> None:
 
 def _evaluate(fv: flags.FlagValues, _: list[str]) -> None:
     from vlfau_jax.evaluation.evaluate import evaluate
+    from vlfau_jax.report import render
 
     with _together(fv, preemptible=False):
-        evaluate(fv.workdir, fold=fv.fold, beams=fv.beams, checkpoint=fv.checkpoint)
+        evaluate(fv.workdir, fold=fv.fold, beams=fv.beams, checkpoint=fv.checkpoint, render=render)
 
 
 def _define_export(fv: flags.FlagValues, argv: list[str]) -> None:
@@ -371,7 +372,7 @@ VERBS = {
         "train an experiment",
         _define_train,
         _train,
-        "vlfau_jax.evaluation.evaluate",
+        "vlfau_jax.evaluation.during_training",
         ("config", "workdir"),
     ),
     "evaluate": Verb(

@@ -53,7 +53,7 @@ POSES = [Pose(roll=roll, shift_u=roll / 100) for roll in (-15, -9, -3, 3, 9, 15)
 
 @pytest.fixture(scope="module")
 def heads() -> list[np.ndarray]:
-    """One head, held in six ways, in pictures of 240 pixels."""
+    """One head in six poses, in pictures of 240 pixels."""
     face, noise = draw_identity(0, "F002"), np.random.default_rng(0)
     return [render(face, [0.0] * 15, pose=pose, size=240, rng=noise) for pose in POSES]
 
@@ -195,21 +195,21 @@ def test_past_frames_are_released(recording, monkeypatch):
 
 @pytest.mark.parametrize("frames", [range(60), range(0, 240, 4), [*range(9), *range(90, 120)]])
 def test_memory_holds_half_the_window_of_pictures(frames, monkeypatch):
-    """Each is decoded once, a window ahead of its crop, and let go with it."""
-    held, most, read = 0, 0, 0
+    """Each is decoded once, a window ahead of its crop, and released with it."""
+    alive, most, read = 0, 0, 0
 
     class Picture(np.ndarray):
         def __del__(self):
-            nonlocal held
-            held -= self.base is None
+            nonlocal alive
+            alive -= self.base is None
 
     def stream(_):
-        nonlocal held, most, read
+        nonlocal alive, most, read
         for _ in frames:
             image = np.ndarray.__new__(Picture, (80, 80, 3), np.uint8)
             image[:] = 90
-            held, read = held + 1, read + 1
-            most = max(most, held)
+            alive, read = alive + 1, read + 1
+            most = max(most, alive)
             yield image
             del image
 
@@ -219,5 +219,5 @@ def test_memory_holds_half_the_window_of_pictures(frames, monkeypatch):
     crops = list(crop_sequence(sequence(pictures, *frames), CASCADE))
     assert len(crops) == read == len(frames) and all(crop.image for crop in crops)
     reach = RULES["cascade"].PARAMETERS["eye_frames"] // 2
-    assert most <= reach + 2  # those that wait, the newest, and the one at hand
-    assert held == 0
+    assert most <= reach + 2  # those that wait, the newest, and the current one
+    assert alive == 0

@@ -1,4 +1,4 @@
-"""All crop rules by their names. A new rule needs its class here and nothing elsewhere."""
+"""All crop rules by name. A new rule is added here; no other module names a rule."""
 
 from __future__ import annotations
 
@@ -16,9 +16,15 @@ from vlfau_jax.data.crop.rule import CropRule, unknown_rule
 from vlfau_jax.data.crop.yunet import YuNet
 from vlfau_jax.errors import UserError
 
-RULES: dict[str, type[CropRule]] = {
-    rule.name: rule for rule in (Cascade, YuNet, MediaPipe, LandmarkTables, BoxTable, CentreSquare)
-}
+_CLASSES = (
+    Cascade,
+    YuNet,
+    MediaPipe,
+    LandmarkTables,
+    BoxTable,
+    CentreSquare,
+)
+RULES: dict[str, type[CropRule]] = {rule.name: rule for rule in _CLASSES}
 _RECORD = {"name": str, "version": int, "parameters": dict, "size": int, "digest": str}
 
 
