@@ -160,6 +160,10 @@ def test_rules_that_read_tables_need_the_paths_of_the_pictures(model_folder, pic
         model.predict(found)
     with pytest.raises(ValueError, match="1 paths for 2 pictures"):
         model.predict(found, paths[:1])
+    shutil.rmtree(tmp_path / "model")
+    model = vlfau_jax.load(cropped_by(model_folder, tmp_path, "landmarks"), batch_size=1)
+    with pytest.raises(ValueError, match=r"crop rule landmarks .*; give the paths"):
+        model.predict(found)
 
 
 def test_a_batch_size_without_faces_is_refused(model_folder):

@@ -143,7 +143,7 @@ class ExportedModel:
 
         Args:
             picture: RGB uint8 [h, w, 3].
-            path: the picture's file; the crop rules box and landmarks need it.
+            path: the picture's file; crop rules that read a table need it.
             root: the folder that the sources in a table of boxes are relative to.
 
         Returns:
@@ -158,14 +158,14 @@ class ExportedModel:
             raise ValueError(f"a picture is {_array(picture)}; expected RGB uint8 [h, w, 3]")
         if not picture.size:
             raise ValueError(f"a picture is {_array(picture)}; expected at least one pixel")
+        if self.crop_rule.READS_TABLE and not str(path):
+            raise ValueError(
+                f"the crop rule {self.crop_rule.name} looks pictures up in a table; "
+                "give the paths of their files"
+            )
         try:
             face = find_and_crop(picture, self.crop_rule, str(path), root)
         except NotInTable:
-            if not path:
-                raise ValueError(
-                    f"the crop rule {self.crop_rule.name} looks pictures up in a table; "
-                    "give the paths of their files"
-                ) from None
             return "not in the table"
         return "no face" if face is None else resize(face, self.image_size)
 
@@ -176,8 +176,8 @@ class ExportedModel:
 
         Args:
             pictures: RGB uint8 [h, w, 3] each, of any sizes.
-            paths: the pictures' files; only the crop rules box and landmarks need them, to look
-                the pictures up in their tables.
+            paths: the pictures' files; only crop rules that look pictures up in a table need
+                them.
 
         Returns:
             A result for each picture, in their order.
