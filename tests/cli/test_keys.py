@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from vlfau_jax.__main__ import main
 from vlfau_jax.cli.keys import key_lines
+from vlfau_jax.cli.main import main
 from vlfau_jax.cli.settings import Settings
 
 

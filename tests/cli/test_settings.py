@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
 from configs import bp4d, hardware
-from vlfau_jax.__main__ import main
+from vlfau_jax.cli.main import main
 from vlfau_jax.cli.settings import Settings, check_key, default_config, for_device, resolve
 from vlfau_jax.data.raw.published import DISFA_EXCLUDED, PUBLISHED
 from vlfau_jax.data.read.folds import PARTS

@@ -1,0 +1,155 @@
+"""Verbs of data sets: write, prepare, inspect and measure them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from absl import flags, logging
+
+from vlfau_jax.cli.verb import CONFIG, Flag, verb
+from vlfau_jax.errors import UserError
+
+
+@verb(
+    Flag(
+        "layout",
+        str,
+        "raw layout to write",
+        required=True,
+        choices=lambda: ("bp4d", "disfa", "folder"),
+    ),
+    Flag("out", str, "folder to create", required=True),
+    Flag("subjects", int, "how many people; all traps from 4 on", 27),
+    Flag(
+        "frames",
+        int,
+        "coded frames per sequence (bp4d: 8 sequences a subject, folder: 2) or per video (disfa)",
+        16,
+    ),
+    Flag(
+        "coded_runs",
+        bool,
+        "instead of --frames: the frame numbers of BP4D's published coded runs, 146,847 in all "
+        "with --subjects=41",
+        False,
+    ),
+    Flag("seed", int, "which people and which movements", 0),
+    Flag("size", int, "frame height and width in pixels", 160),
+    Flag("workers", int, "processes", os.cpu_count() or 1),
+    module="vlfau_jax.data.synthetic.writers",
+)
+def synthesize(fv: flags.FlagValues, _: list[str]) -> None:
+    """Write rendered faces as a raw tree: BP4D's layout, DISFA's, or a folder of one's own."""
+    from vlfau_jax.data.synthetic import writers
+
+    if fv.coded_runs and fv.layout != "bp4d":
+        raise UserError(f"--coded_runs: {fv.layout} has no such runs; give --layout=bp4d")
+    if fv.coded_runs and fv["frames"].present:
+        raise UserError("--coded_runs and --frames exclude each other; give one")
+    write = {
+        "bp4d": writers.write_bp4d,
+        "disfa": writers.write_disfa,
+        "folder": writers.write_folder,
+    }[fv.layout]
+    write(
+        Path(fv.out),
+        subjects=fv.subjects,
+        frames=None if fv.coded_runs else fv.frames,
+        seed=fv.seed,
+        size=fv.size,
+        workers=fv.workers,
+    )
+    print(
+        f"{fv.out}: rendered faces in the raw layout of {fv.layout}; SYNTHETIC.json lists the traps"
+    )
+
+
+def _data_sets() -> Iterable[str]:
+    from vlfau_jax.data.prepare.prepare import BUILDERS
+
+    return BUILDERS
+
+
+def _crop_rules() -> Iterable[str]:
+    from vlfau_jax.data.crop.rules import RULES
+
+    return RULES
+
+
+@verb(
+    Flag("dataset", str, "which raw layout to read", required=True, choices=_data_sets),
+    Flag("raw_dir", str, "the raw tree", required=True),
+    Flag("data_dir", str, "where the prepared set goes", required=True),
+    Flag("crop", str, "how faces are cropped", "cascade", choices=_crop_rules),
+    Flag("crop_size", int, "height and width of a crop in pixels", 256),
+    Flag("crop_file", str, "the model or table that some crop rules read"),
+    Flag("camera", str, "disfa: left (the default) or right"),
+    Flag("frame_offset", int, "label frame n shows picture n + this, -9999 to 9999", 0),
+    Flag("overwrite", bool, "replace a set that is already there", False),
+    Flag("workers", int, "processes; one per core when absent"),
+    Flag(
+        "beam_runner",
+        str,
+        "Apache Beam runner instead of processes: DirectRunner, DataflowRunner, ...; its workers "
+        "must see raw_dir and data_dir on a shared file system",
+    ),
+    Flag("beam_options", str, "one of Beam's own options, name=value", repeated=True),
+    module="vlfau_jax.data.prepare.prepare",
+)
+def prepare(fv: flags.FlagValues, _: list[str]) -> None:
+    """Turn a raw tree into a data set for training, with an integrity report."""
+    from vlfau_jax.data.prepare.prepare import prepare
+
+    logging.set_verbosity(logging.ERROR)  # tfds remarks on every crop rule that it does not list
+    prepare(
+        fv.dataset,
+        fv.raw_dir,
+        fv.data_dir,
+        crop=fv.crop,
+        crop_size=fv.crop_size,
+        crop_file=fv.crop_file or "",
+        camera=fv.camera or "",
+        frame_offset=fv.frame_offset,
+        workers=fv.workers,
+        beam_runner=fv.beam_runner or "",
+        beam_options=fv.beam_options or (),
+        overwrite=fv.overwrite,
+    )
+
+
+@verb(
+    CONFIG,
+    Flag("data", bool, "look at the training faces, labels and captions", False),
+    Flag("out", str, "folder for pictures, index.html, labels.json", required=True),
+    Flag("faces", int, "how many of the first training faces", 12),
+    Flag("overwrite", bool, "replace what an earlier look left", False),
+    module="vlfau_jax.report.training_data",
+)
+def inspect(fv: flags.FlagValues, _: list[str]) -> None:
+    """Show what training would see: faces with labels and captions, label statistics."""
+    from vlfau_jax.cli.settings import resolve
+    from vlfau_jax.report.training_data import inspect_data
+
+    if not fv.data:
+        raise UserError("inspect: --data must be given; the data are what it can show so far")
+    inspect_data(resolve(fv.config), fv.out, faces=fv.faces, overwrite=fv.overwrite)
+
+
+@verb(
+    CONFIG,
+    Flag("data", bool, "measure the data pipeline: images/s, time of each stage", False),
+    Flag("seconds", float, "how long to measure", 10.0),
+    Flag("out", str, "JSON file for the numbers"),
+    Flag("overwrite", bool, "replace that file", False),
+    module="vlfau_jax.account.data_benchmark",
+)
+def benchmark(fv: flags.FlagValues, _: list[str]) -> None:
+    """Measure how fast the data pipeline feeds training."""
+    from vlfau_jax.account.data_benchmark import benchmark_data
+    from vlfau_jax.cli.settings import resolve
+
+    if not fv.data:
+        raise UserError("benchmark: --data must be given; the data are what it can measure so far")
+    benchmark_data(resolve(fv.config), seconds=fv.seconds, out=fv.out, overwrite=fv.overwrite)
