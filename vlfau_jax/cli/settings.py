@@ -26,7 +26,18 @@ from vlfau_jax.train.optimizer import OptimizerOptions
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """One experiment, complete."""
+    """One experiment, complete.
+
+    Attributes:
+        seed: of every random stream: initial parameters, order and augmentation of the data,
+            dropout.
+        data: what is read of a prepared set.
+        model: the network.
+        objective: the loss.
+        optimizer: the optimizer.
+        train: the training run.
+        mesh: how devices share the work.
+    """
 
     seed: int = 0
     data: DataOptions = dataclasses.field(default_factory=DataOptions)

@@ -21,8 +21,13 @@ AXES = ("data", "fsdp", "tensor")
 class MeshOptions:
     """Devices along each axis; -1, at most once, stands for all that the others leave.
 
-    `data` and `fsdp` split the batch, `fsdp` also splits parameters and optimizer state, `tensor`
-    splits attention heads, hidden layers and action-unit branches.
+    Attributes:
+        data: devices that split the batch. Where they lie on several slices, this axis spans the
+            slices and the other two stay inside one.
+        fsdp: devices that split the batch, and parameters and optimizer state, which are gathered
+            while they compute.
+        tensor: devices that split attention heads, hidden layers of a block, action-unit branches
+            and their sentences.
     """
 
     data: int = -1
