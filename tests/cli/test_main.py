@@ -47,7 +47,7 @@ DEMO = ("train", "--config=configs/demo.py", "--workdir=/nowhere/run")
 
 
 @pytest.mark.parametrize(
-    ("argv", "said"),
+    ("argv", "message"),
     [
         (("trian",), "'trian' is not a verb"),
         (("train", "--config=configs/nope.py", "--workdir=/nowhere"), "configs/nope.py"),
@@ -86,12 +86,12 @@ DEMO = ("train", "--config=configs/demo.py", "--workdir=/nowhere/run")
         (("predict", "--model=/nowhere", "--out=/nowhere/o", "config.png"), "config.png"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_2(capsys, argv, said):
+def test_a_mistake_is_one_line_and_exit_code_2(capsys, argv, message):
     code, _, err = run(capsys, *argv)
     assert code == 2
     assert err.startswith("error: ")
     assert err.count("\n") == 1
-    assert said in err
+    assert message in err
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def spoiled(raw_faces, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "message"),
     [
         (lambda lines: lines[1:], ":1: no header"),
         (lambda lines: [lines[0], lines[1].replace(",0", ",7").replace(",1,", ",7,")], ":2: AU"),
@@ -111,14 +111,14 @@ def spoiled(raw_faces, tmp_path):
     ids=["no header", "label 7"],
 )
 def test_labels_that_cannot_be_trusted_stop_prepare_at_file_and_line(
-    capsys, spoiled, tmp_path, spoil, said
+    capsys, spoiled, tmp_path, spoil, message
 ):
     raw, codes = spoiled
     codes.write_text("\n".join(spoil(codes.read_text().splitlines())) + "\n")
     out = tmp_path / "prepared"
     code, _, err = run(capsys, "prepare", "--dataset=bp4d", f"--raw_dir={raw}", f"--data_dir={out}")
     assert (code, err.count("\n")) == (2, 1)
-    assert f"{codes.name}{said}" in err
+    assert f"{codes.name}{message}" in err
     assert not list(tmp_path.rglob("dataset_info.json"))
 
 

@@ -1,4 +1,4 @@
-"""Verbs of data sets: write, prepare, inspect and measure them."""
+"""Verbs of data sets: synthesize, prepare, inspect and benchmark."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vlfau_jax.errors import UserError
         choices=lambda: ("bp4d", "disfa", "folder"),
     ),
     Flag("out", str, "folder to create", required=True),
-    Flag("subjects", int, "how many people; all traps from 4 on", 27),
+    Flag("subjects", int, "number of subjects; 4 or more for all traps", 27),
     Flag(
         "frames",
         int,
@@ -35,13 +35,13 @@ from vlfau_jax.errors import UserError
         "with --subjects=41",
         False,
     ),
-    Flag("seed", int, "which people and which movements", 0),
+    Flag("seed", int, "of the subjects and their movements", 0),
     Flag("size", int, "frame height and width in pixels", 160),
     Flag("workers", int, "processes", os.cpu_count() or 1),
     module="vlfau_jax.data.synthetic.writers",
 )
 def synthesize(fv: flags.FlagValues, _: list[str]) -> None:
-    """Write rendered faces as a raw tree: BP4D's layout, DISFA's, or a folder of one's own."""
+    """Write rendered faces as a raw tree in the layout of BP4D, of DISFA or of a folder."""
     from vlfau_jax.data.synthetic import writers
 
     if fv.coded_runs and fv.layout != "bp4d":
@@ -102,7 +102,7 @@ def prepare(fv: flags.FlagValues, _: list[str]) -> None:
     """Turn a raw tree into a data set for training, with an integrity report."""
     from vlfau_jax.data.prepare.prepare import prepare
 
-    logging.set_verbosity(logging.ERROR)  # tfds remarks on every crop rule that it does not list
+    logging.set_verbosity(logging.ERROR)  # tfds warns about every crop rule that it does not list
     prepare(
         fv.dataset,
         fv.raw_dir,
@@ -121,10 +121,10 @@ def prepare(fv: flags.FlagValues, _: list[str]) -> None:
 
 @verb(
     CONFIG,
-    Flag("data", bool, "look at the training faces, labels and captions", False),
+    Flag("data", bool, "show the training faces, labels and captions", False),
     Flag("out", str, "folder for pictures, index.html, labels.json", required=True),
     Flag("faces", int, "how many of the first training faces", 12),
-    Flag("overwrite", bool, "replace what an earlier look left", False),
+    Flag("overwrite", bool, "replace the files of an earlier call", False),
     module="vlfau_jax.report.training_data",
 )
 def inspect(fv: flags.FlagValues, _: list[str]) -> None:
@@ -133,7 +133,7 @@ def inspect(fv: flags.FlagValues, _: list[str]) -> None:
     from vlfau_jax.report.training_data import inspect_data
 
     if not fv.data:
-        raise UserError("inspect: --data must be given; the data are what it can show so far")
+        raise UserError("inspect: --data must be given; it shows nothing else yet")
     inspect_data(resolve(fv.config), fv.out, faces=fv.faces, overwrite=fv.overwrite)
 
 
@@ -151,5 +151,5 @@ def benchmark(fv: flags.FlagValues, _: list[str]) -> None:
     from vlfau_jax.cli.settings import resolve
 
     if not fv.data:
-        raise UserError("benchmark: --data must be given; the data are what it can measure so far")
+        raise UserError("benchmark: --data must be given; it measures nothing else yet")
     benchmark_data(resolve(fv.config), seconds=fv.seconds, out=fv.out, overwrite=fv.overwrite)

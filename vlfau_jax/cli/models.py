@@ -1,4 +1,4 @@
-"""Verbs of networks: write them, read foreign ones, and apply them to pictures."""
+"""Verbs of models: export, warm_start, import_backbone and predict."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Verbs of a training run: train and evaluate. Both may run as several processes."""
+"""Verbs of a training run: train and evaluate. Both can run as several processes."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ PROCESSES = (
     Flag(
         "coordinator",
         str,
-        "HOST:PORT of process 0, where all --processes meet; with none of the three, what Slurm, "
-        "Open MPI, Kubernetes or Cloud TPU say",
+        "HOST:PORT of process 0, to which all --processes connect; without the three flags, as "
+        "Slurm, Open MPI, Kubernetes or Cloud TPU state it",
     ),
-    Flag("processes", int, "how many processes train as one"),
-    Flag("process", int, "which of them this is, from 0"),
+    Flag("processes", int, "number of processes"),
+    Flag("process", int, "number of this process, from 0"),
     Flag(
         "lost_after",
         float,
-        "seconds to wait for the other processes at the start, and later without a sign of life",
+        "seconds to wait for the other processes at the start, and later for their next heartbeat",
         120.0,
     ),
 )
@@ -34,10 +34,10 @@ PROCESSES = (
     CONFIG,
     ConfigFlag(
         "hardware",
-        "what suits which device, configs/hardware.py: sets keys that --config.key does not",
+        "table of keys by kind of device, configs/hardware.py; --config.key overrides it",
     ),
     replace(WORKDIR, help="where checkpoints and metrics go"),
-    Flag("resume", bool, "go on from the workdir's last checkpoint", False),
+    Flag("resume", bool, "continue from the workdir's last checkpoint", False),
     Flag("overwrite", bool, "empty the workdir first", False),
     *PROCESSES,
     module="vlfau_jax.evaluation.evaluate",

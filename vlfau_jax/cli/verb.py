@@ -1,4 +1,4 @@
-"""What a verb is: one declaration. Also the flags that several verbs share.
+"""The declaration of a verb, and the flags that several verbs share.
 
 The modules of verbs (`data`, `training`, `models`) import what a verb runs only when it runs, so
 that --help and a mistake do not wait for JAX.
@@ -124,5 +124,5 @@ CONFIG = ConfigFlag(
     required=True,
 )
 WORKDIR = Flag("workdir", str, "a training run's folder", required=True)
-CHECKPOINT = Flag("checkpoint", str, "last, best (by the scores of training) or a step", "last")
-BEAMS = Flag("beams", int, "sentences searched for at once, 1 (greedy) to 16", 1)
+CHECKPOINT = Flag("checkpoint", str, "last, best (by the scores during training) or a step", "last")
+BEAMS = Flag("beams", int, "width of the beam search for sentences, 1 (greedy) to 16", 1)
