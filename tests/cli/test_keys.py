@@ -69,9 +69,9 @@ def test_every_key_is_described():
 
 
 def test_the_table_has_the_keys_of_the_help():
-    assert list(key_table(_Inner)) == [
-        "| key | default | sets |",
+    assert list(key_table(_Inner, "inner.")) == [
+        "| key | default | |",
         "|---|---|---|",
-        "| `first` | `3` | what it is, over two lines: with a colon. |",
-        "| `second_with_a_name_that_needs_a_line` | `(0.5,)` | another. |",
+        "| `inner.first` | `3` | what it is, over two lines: with a colon. |",
+        "| `inner.second_with_a_name_that_needs_a_line` | `(0.5,)` | another. |",
     ]

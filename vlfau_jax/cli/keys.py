@@ -60,10 +60,10 @@ def key_lines(options: type = Settings) -> Iterator[str]:
         yield from _two_columns(f"--config.{key.name}", about.strip())
 
 
-def key_table(options: type = Settings) -> Iterator[str]:
+def key_table(options: type = Settings, prefix: str = "") -> Iterator[str]:
     """Every key of `options` as the lines of a Markdown table."""
-    yield from ("| key | default | sets |", "|---|---|---|")
-    for key in config_keys(options):
+    yield from ("| key | default | |", "|---|---|---|")
+    for key in config_keys(options, prefix):
         cells = f"`{key.name}`", f"`{key.default!r}`", key.description
         yield f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
 

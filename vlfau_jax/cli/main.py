@@ -117,7 +117,7 @@ def _parse(verb: Verb, argv: list[str]) -> tuple[flags.FlagValues, list[str]]:
     try:
         rest = fv([name, *argv])[1:]
     except flags.Error as error:
-        # A config file that refuses its arguments comes with its traceback; the last line is the reason.
+        # Where a config file refuses its arguments, a traceback precedes the reason.
         raise UserError(f"{name}: {str(error).strip().splitlines()[-1].strip()}") from None
     missing = [f"--{flag}" for flag in verb.required if fv[flag].value is None]
     if missing:
