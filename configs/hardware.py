@@ -9,7 +9,8 @@ compiled for TPU v5e, needs 12.9 GB of temporaries (measured, from XLA's memory 
 image, to which sentences add about a tenth (estimated from their largest array). Parameters,
 gradients and two moments of the whole network, 110 million parameters in float32, are 1.8 GB. Every
 `device_batch` below is an ESTIMATE from these two, for three quarters of a device's memory
-(the share of a GPU's that JAX allocates): 0.22 GB * device_batch + 1.8 GB. Swin-L or 384 px need a smaller one.
+(the share of a GPU's that JAX allocates): 0.22 GB * device_batch + 1.8 GB. Swin-L or 384 px need a
+smaller one.
 
 mesh: 1.8 GB are at most a ninth of any of these memories, so parameters need not be split, and
 pure data parallelism moves the fewest bytes: one sum of the gradients in a step.
