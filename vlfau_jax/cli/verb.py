@@ -30,7 +30,7 @@ class Flag:
     Attributes:
         name: without the dashes.
         kind: str, int, float or bool.
-        help: what it sets, for --help.
+        help: what it sets, for --help; a function, like `choices`, where a table states it.
         default: its value when it is absent.
         required: whether the verb refuses to run without it.
         choices: returns the values that it takes, where they are few; called when the verb's flags
@@ -40,7 +40,7 @@ class Flag:
 
     name: str
     kind: type
-    help: str
+    help: str | Callable[[], str]
     default: Any = None
     required: bool = False
     choices: Callable[[], Iterable[str]] | None = None
@@ -49,13 +49,14 @@ class Flag:
     def define(self, fv: flags.FlagValues, argv: list[str]) -> None:
         """Adds the flag to `fv`; `argv` is what the verb was given."""
         del argv
+        text = self.help if isinstance(self.help, str) else self.help()
         if self.choices is not None:
             choices = list(self.choices())
-            flags.DEFINE_enum(self.name, self.default, choices, self.help, flag_values=fv)
+            flags.DEFINE_enum(self.name, self.default, choices, text, flag_values=fv)
         elif self.repeated:
-            flags.DEFINE_multi_string(self.name, self.default, self.help, flag_values=fv)
+            flags.DEFINE_multi_string(self.name, self.default, text, flag_values=fv)
         else:
-            _DEFINE[self.kind](self.name, self.default, self.help, flag_values=fv)
+            _DEFINE[self.kind](self.name, self.default, text, flag_values=fv)
 
 
 @dataclass(frozen=True)
