@@ -7,7 +7,6 @@ the code that makes --help.
 
 import ast
 import re
-import subprocess
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -23,9 +22,8 @@ _PART = re.compile(r"(<!-- begin ([\w ]+) -->\n).*?(<!-- end \2 -->)", re.DOTALL
 
 def readmes() -> list[Path]:
     """Every README.md of the project."""
-    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*README.md"]
-    done = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True)
-    return [ROOT / name for name in done.stdout.split("\n") if name and (ROOT / name).is_file()]
+    folders = (ROOT / name for name in ("vlfau_jax", "configs", "launch", "tests"))
+    return [ROOT / "README.md", *(path for f in folders for path in sorted(f.rglob("README.md")))]
 
 
 def refreshed(text: str, folder: Path) -> str:

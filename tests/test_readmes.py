@@ -1,10 +1,13 @@
 """The README files: generated parts are current, links lead somewhere, commands are possible."""
 
+import ast
+import importlib
 import re
 import shlex
 
 import pytest
 
+import vlfau_jax
 from tests.readmes import COMMAND, ROOT, readmes, refreshed
 from tests.test_layers import FLOORS
 from vlfau_jax.cli.main import VERBS
@@ -52,6 +55,20 @@ def test_commands_have_known_verbs_flags_and_keys(readme):
                 else:
                     assert flag in known, f"{line}: no flag --{flag}"
             assert {*verb.required} <= given, line
+
+
+@each_readme
+def test_python_examples_import_what_there_is(readme):
+    for block in blocks(readme, "python"):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    importlib.import_module(alias.name)
+            elif isinstance(node, ast.ImportFrom):
+                module = importlib.import_module(node.module)
+                assert all(hasattr(module, alias.name) for alias in node.names)
+        if "vlfau_jax.load" in block:
+            assert hasattr(vlfau_jax, "load")
 
 
 def rooms():

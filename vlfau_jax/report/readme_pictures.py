@@ -29,7 +29,7 @@ from vlfau_jax.facs import ACTION_UNITS
 from vlfau_jax.inference.predict import Exported, Picture, _face
 from vlfau_jax.inference.prediction import Prediction
 
-INK, SOFT, LINE, EMPTY = "#18202c", "#5a6575", "#e1e6ed", "#f1f3f7"
+INK, SOFT, LINE = "#18202c", "#5a6575", "#e1e6ed"
 ACCENT, RIGHT, WRONG, FLOOR = "#2458c6", "#17794a", "#c23030", "#c05f14"
 STYLE = {
     "font.family": "DejaVu Sans",
@@ -49,14 +49,12 @@ class Described:
     """A test face and what the model gives for it.
 
     Attributes:
-        title: its subject.
         face: uint8 [h, w, 3] RGB, as the model gets it.
         labels: bool [n].
         prediction: scores and sentences.
         maps: float [n, h', w'], the spatial attention of each unit's branch.
     """
 
-    title: str
     face: np.ndarray
     labels: np.ndarray
     prediction: Prediction
@@ -99,7 +97,6 @@ def describe(workdir: Path, lines: list[dict[str, Any]]) -> list[Described]:
     predictions = model.describe(np.stack(faces))
     return [
         Described(
-            line["subject"],
             face,
             np.array([unit["label"] == 1 for unit in line["per_au"].values()]),
             prediction,
@@ -139,7 +136,7 @@ def draw_card(described: Described) -> plt.Figure:
 def _draw_scores(axes: Axes, described: Described) -> None:
     prediction = described.prediction
     places = np.arange(len(prediction.aus))
-    axes.barh(places, 1.0, color=EMPTY, height=0.7)
+    axes.barh(places, 1.0, color=LINE, height=0.7)
     colours = [RIGHT if right else WRONG for right in described.right]
     axes.barh(places, prediction.probabilities, color=colours, height=0.7)
     for place, probability in zip(places, prediction.probabilities, strict=True):
