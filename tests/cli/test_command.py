@@ -19,7 +19,8 @@ def command(request, tmp_path):
         return [sys.executable, "-m", "vlfau_jax"]
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     module, _, function = project["scripts"]["vlfau_jax"].partition(":")
-    script = tmp_path / "vlfau_jax"
+    script = tmp_path / "bin" / "vlfau_jax"
+    script.parent.mkdir()
     script.write_text(
         f"import sys\nfrom {module} import {function}\n"
         f"if __name__ == '__main__':\n    sys.exit({function}())\n"
