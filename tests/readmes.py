@@ -2,10 +2,11 @@
 
 A part lies between `<!-- begin NAME -->` and `<!-- end NAME -->`. Tables of files come from the
 first lines of the files' docstrings, tables of config keys from the docstrings of the options, by
-the code that makes --help.
+the code that makes --help, and those of verbs, crop rules and metrics from their declarations.
 """
 
 import ast
+import inspect
 import re
 from collections.abc import Iterator
 from dataclasses import fields
@@ -14,6 +15,8 @@ from pathlib import Path
 from vlfau_jax.cli.keys import config_keys, key_table
 from vlfau_jax.cli.main import VERBS
 from vlfau_jax.cli.settings import Settings
+from vlfau_jax.data.crop.registry import RULES
+from vlfau_jax.metrics.table import AU_FLOORS, AU_METRICS, EXPLANATION_METRICS
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = "python -m tests.readmes"
@@ -76,11 +79,38 @@ def _verbs(folder: Path) -> Iterator[str]:
         yield f"| `{verb.name}` | {_cell(verb.summary)} | {needed}{verb.inputs} |"
 
 
+def _crop_rules(folder: Path) -> Iterator[str]:
+    """A table of the crop rules and the files that they read."""
+    del folder
+    yield from ("| `--crop` | | `--crop_file` |", "|---|---|---|")
+    for name, rule in RULES.items():
+        summary = inspect.getdoc(rule).partition("\n")[0]
+        yield f"| `{name}` | {_cell(summary)} | {_cell(rule.FILE)} |"
+
+
+def _metrics(folder: Path) -> Iterator[str]:
+    """A table of the metrics and floors by their keys in scores.json."""
+    del folder
+    yield from ("| key in scores.json | |", "|---|---|")
+    groups = {"per_au.AU.": AU_METRICS, "floors.": AU_FLOORS, "explanations.": EXPLANATION_METRICS}
+    for prefix, metrics in groups.items():
+        for metric in metrics:
+            yield f"| `{prefix}{metric.name}` | {_cell(metric.description)} |"
+            if floor := getattr(metric, "floor", None):
+                yield f"| `{prefix}{floor.name}` | {_cell(floor.description)} |"
+
+
 def _cell(text: str) -> str:
     return text.replace("|", "&#124;")
 
 
-_LINES = {"files": _files, "keys": _keys, "verbs": _verbs}
+_LINES = {
+    "files": _files,
+    "keys": _keys,
+    "verbs": _verbs,
+    "crop rules": _crop_rules,
+    "metrics": _metrics,
+}
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vlfau_jax.data.text.descriptions import global_description, local_description
-from vlfau_jax.evaluation.faces import DescribedFace, choose
+from vlfau_jax.evaluation.faces import DescribedFace
 from vlfau_jax.facs import DISFA_AUS
 from vlfau_jax.inference.prediction import Prediction
 from vlfau_jax.report import render
@@ -57,7 +57,7 @@ def scores(**changes):
         "camera": "left",
         "frame_offset": 0,
         "average": "pooled",
-        "epoch": "last",
+        "checkpoint": "last",
         "step": 1500,
         "beginning": "<b>random</b> parameters",
         "image_size": 32,
@@ -193,26 +193,6 @@ def test_overlay_colours_the_peak_and_leaves_the_low_alone():
     assert changed[40:, 40:].max() == 0
     assert (overlay(image, np.full((4, 4), 0.3)) == image).all()
     assert (image == 100).all()
-
-
-def test_faces_cover_the_units_then_show_failures_and_spread_over_people():
-    labels = np.zeros((6, 3), np.int8)
-    labels[1] = [1, 0, 0]
-    labels[2] = [1, 1, 0]
-    labels[4] = [0, 0, 1]
-    probabilities = np.where(labels == 1, 0.9, 0.1)
-    probabilities[5] = 0.9  # every unit wrong
-    people = np.array([0, 0, 1, 1, 2, 2])
-    assert choose(probabilities, labels, people, 3)[:2] == [2, 4]
-    chosen = choose(probabilities, labels, np.arange(6), 3)
-    assert chosen == [2, 4, 5]
-    assert sorted(choose(probabilities, labels, people, 99)) == list(range(6))
-
-
-def test_unknown_labels_are_neither_coverage_nor_failure():
-    labels = np.array([[-1, -1], [0, 1]], np.int8)
-    probabilities = np.array([[0.9, 0.9], [0.1, 0.1]])
-    assert choose(probabilities, labels, np.arange(2), 1) == [1]
 
 
 @pytest.mark.parametrize(

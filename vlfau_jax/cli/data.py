@@ -38,7 +38,7 @@ from vlfau_jax.errors import UserError
     Flag("seed", int, "of the subjects and their movements", 0),
     Flag("size", int, "frame height and width in pixels", 160),
     Flag("workers", int, "processes", os.cpu_count() or 1),
-    module="vlfau_jax.data.synthetic.writers",
+    imports=("vlfau_jax.data.synthetic.writers",),
 )
 def synthesize(fv: flags.FlagValues, _: list[str]) -> None:
     """Write rendered faces as a raw tree in the layout of BP4D, of DISFA or of a folder."""
@@ -73,18 +73,30 @@ def _data_sets() -> Iterable[str]:
 
 
 def _crop_rules() -> Iterable[str]:
-    from vlfau_jax.data.crop.rules import RULES
+    from vlfau_jax.data.crop.registry import RULES
 
     return RULES
+
+
+def _help_on_crop() -> str:
+    from vlfau_jax.data.crop.registry import crop_help
+
+    return crop_help()
+
+
+def _help_on_crop_file() -> str:
+    from vlfau_jax.data.crop.registry import crop_file_help
+
+    return crop_file_help()
 
 
 @verb(
     Flag("dataset", str, "which raw layout to read", required=True, choices=_data_sets),
     Flag("raw_dir", str, "the raw tree", required=True),
     Flag("data_dir", str, "where the prepared set goes", required=True),
-    Flag("crop", str, "how faces are cropped", "cascade", choices=_crop_rules),
+    Flag("crop", str, _help_on_crop, "cascade", choices=_crop_rules),
     Flag("crop_size", int, "height and width of a crop in pixels", 256),
-    Flag("crop_file", str, "the model or table that some crop rules read"),
+    Flag("crop_file", str, _help_on_crop_file),
     Flag("camera", str, "disfa: left (the default) or right"),
     Flag("frame_offset", int, "label frame n shows picture n + this, -9999 to 9999", 0),
     Flag("overwrite", bool, "replace a set that is already there", False),
@@ -96,7 +108,7 @@ def _crop_rules() -> Iterable[str]:
         "must see raw_dir and data_dir on a shared file system",
     ),
     Flag("beam_options", str, "one of Beam's own options, name=value", repeated=True),
-    module="vlfau_jax.data.prepare.prepare",
+    imports=("vlfau_jax.data.prepare.prepare",),
 )
 def prepare(fv: flags.FlagValues, _: list[str]) -> None:
     """Turn a raw tree into a data set for training, with an integrity report."""
@@ -125,7 +137,7 @@ def prepare(fv: flags.FlagValues, _: list[str]) -> None:
     Flag("out", str, "folder for pictures, index.html, labels.json", required=True),
     Flag("faces", int, "how many of the first training faces", 12),
     Flag("overwrite", bool, "replace the files of an earlier call", False),
-    module="vlfau_jax.report.training_data",
+    imports=("vlfau_jax.report.training_data",),
 )
 def inspect(fv: flags.FlagValues, _: list[str]) -> None:
     """Show what training would see: faces with labels and captions, label statistics."""
@@ -143,7 +155,7 @@ def inspect(fv: flags.FlagValues, _: list[str]) -> None:
     Flag("seconds", float, "how long to measure", 10.0),
     Flag("out", str, "JSON file for the numbers"),
     Flag("overwrite", bool, "replace that file", False),
-    module="vlfau_jax.account.data_benchmark",
+    imports=("vlfau_jax.account.data_benchmark",),
 )
 def benchmark(fv: flags.FlagValues, _: list[str]) -> None:
     """Measure how fast the data pipeline feeds training."""

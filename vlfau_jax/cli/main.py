@@ -52,7 +52,8 @@ def main(argv: list[str], on_start: Callable[[], None] = lambda: None) -> int:
             raise UserError(f"{name!r} is not a verb; choose one of {', '.join(VERBS)}")
         verb = VERBS[name]
         fv, inputs = _parse(verb, argv[1:])
-        importlib.import_module(verb.module)
+        for module in verb.imports:
+            importlib.import_module(module)
         on_start()
         verb.run(fv, inputs)
     except (Exception, KeyboardInterrupt) as error:

@@ -15,7 +15,7 @@ WEIGHTS = Flag("out", str, "safetensors file to create", required=True)
     Flag("out", str, "model folder to create", required=True),
     Flag("overwrite", bool, "replace an older model there", False),
     BEAMS,
-    module="vlfau_jax.inference.export",
+    imports=("vlfau_jax.inference.export",),
 )
 def export(fv: flags.FlagValues, _: list[str]) -> None:
     """Write a run's network as a self-contained model folder."""
@@ -24,7 +24,7 @@ def export(fv: flags.FlagValues, _: list[str]) -> None:
     export(fv.workdir, fv.out, overwrite=fv.overwrite, beams=fv.beams, checkpoint=fv.checkpoint)
 
 
-@verb(WORKDIR, CHECKPOINT, WEIGHTS, module="vlfau_jax.inference.pretrained")
+@verb(WORKDIR, CHECKPOINT, WEIGHTS, imports=("vlfau_jax.inference.pretrained",))
 def warm_start(fv: flags.FlagValues, _: list[str]) -> None:
     """Write a run's parameters as a small file for train.warm_start."""
     from vlfau_jax.inference.pretrained import write_warm_start
@@ -35,7 +35,7 @@ def warm_start(fv: flags.FlagValues, _: list[str]) -> None:
 @verb(
     Flag("source", str, "folder with config.json and model.safetensors", required=True),
     WEIGHTS,
-    module="vlfau_jax.inference.pretrained",
+    imports=("vlfau_jax.inference.pretrained",),
 )
 def import_backbone(fv: flags.FlagValues, _: list[str]) -> None:
     """Write a Hugging Face Swin's parameters as a file for model.backbone_weights."""
@@ -49,7 +49,7 @@ def import_backbone(fv: flags.FlagValues, _: list[str]) -> None:
     Flag("out", str, "folder for predictions.csv and .jsonl", required=True),
     Flag("overwrite", bool, "replace predictions that are there", False),
     Flag("crop_file", str, "the model or table that the model's crop rule reads", ""),
-    module="vlfau_jax.inference.predict",
+    imports=("vlfau_jax.inference.predict",),
     inputs=" INPUT...",
 )
 def predict(fv: flags.FlagValues, inputs: list[str]) -> None:

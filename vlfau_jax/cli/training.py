@@ -40,12 +40,12 @@ PROCESSES = (
     Flag("resume", bool, "continue from the workdir's last checkpoint", False),
     Flag("overwrite", bool, "empty the workdir first", False),
     *PROCESSES,
-    module="vlfau_jax.evaluation.evaluate",
+    imports=("vlfau_jax.evaluation.during_training", "vlfau_jax.train.loop"),
 )
 def train(fv: flags.FlagValues, _: list[str]) -> None:
     """Train an experiment."""
     from vlfau_jax.cli.settings import resolve
-    from vlfau_jax.evaluation.evaluate import score_during_training
+    from vlfau_jax.evaluation.during_training import score_during_training
     from vlfau_jax.train.loop import train
 
     with _process_group(fv, preemptible=True):
@@ -64,14 +64,15 @@ def train(fv: flags.FlagValues, _: list[str]) -> None:
     Flag("fold", int, "the fold to test; the trained one when absent"),
     BEAMS,
     *PROCESSES,
-    module="vlfau_jax.evaluation.evaluate",
+    imports=("vlfau_jax.evaluation.evaluate", "vlfau_jax.report"),
 )
 def evaluate(fv: flags.FlagValues, _: list[str]) -> None:
     """Score a run's unseen subjects: scores.json, predictions.jsonl, report.html."""
     from vlfau_jax.evaluation.evaluate import evaluate
+    from vlfau_jax.report import render
 
     with _process_group(fv, preemptible=False):
-        evaluate(fv.workdir, fold=fv.fold, beams=fv.beams, checkpoint=fv.checkpoint)
+        evaluate(fv.workdir, fold=fv.fold, beams=fv.beams, checkpoint=fv.checkpoint, render=render)
 
 
 def _process_group(fv: flags.FlagValues, *, preemptible: bool) -> AbstractContextManager[None]:

@@ -84,7 +84,7 @@ class Verb:
         summary: what it does, in one line.
         flags: its flags, in the order of --help.
         run: called with the flags' values and the remaining arguments.
-        module: the module that `run` imports, which takes seconds; named, so that it can be
+        imports: the modules that `run` imports, which takes seconds; named, so that they can be
             imported before Ctrl-C raises KeyboardInterrupt.
         inputs: how --help writes the arguments that are not flags; empty where none are taken.
     """
@@ -93,7 +93,7 @@ class Verb:
     summary: str
     flags: tuple[Flag | ConfigFlag, ...]
     run: Run
-    module: str
+    imports: tuple[str, ...]
     inputs: str = ""
 
     @property
@@ -109,12 +109,14 @@ class Verb:
         return fv
 
 
-def verb(*flags: Flag | ConfigFlag, module: str, inputs: str = "") -> Callable[[Run], Verb]:
+def verb(
+    *flags: Flag | ConfigFlag, imports: tuple[str, ...], inputs: str = ""
+) -> Callable[[Run], Verb]:
     """Declares a verb: its name is the function's, its summary the function's docstring."""
 
     def declare(run: Run) -> Verb:
         text = (run.__doc__ or "").strip().removesuffix(".")
-        return Verb(run.__name__, text[:1].lower() + text[1:], flags, run, module, inputs)
+        return Verb(run.__name__, text[:1].lower() + text[1:], flags, run, imports, inputs)
 
     return declare
 

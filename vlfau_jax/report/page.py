@@ -8,6 +8,7 @@ from html import escape
 from typing import Any
 
 from vlfau_jax.evaluation.faces import CHOICE, DescribedFace
+from vlfau_jax.evaluation.scores import read_thresholds
 from vlfau_jax.facs import ACTION_UNITS
 from vlfau_jax.report.charts import line_chart
 from vlfau_jax.report.faces import card
@@ -151,9 +152,9 @@ def _protocol(scores: Mapping[str, Any]) -> str:
         for name, one in scores["per_dataset"].items()
     )
     return (
-        f"{escape(scores['dataset'])}, fold {scores['fold']}, {escape(scores['epoch'])} step "
+        f"{escape(scores['dataset'])}, fold {scores['fold']}, {escape(scores['checkpoint'])} step "
         f"{scores['step']:,}, {scores['frames']:,} test frames of {count} never trained on: "
-        f"{escape(', '.join(people))}. Threshold {scores['threshold']:g}; "
+        f"{escape(', '.join(people))}. Threshold {_each(scores['threshold'])}; "
         f"{escape(scores['average'])}.{alone} Kept back for validation: "
         f"{escape(', '.join(kept_back)) or 'nobody'}. Labels: {_each(scores['label_rule'])}; "
         f"excluded stretches: {_each(scores['excluded_stretches'])}; raw layout: "
@@ -202,11 +203,11 @@ def render(
     """The page as HTML.
 
     Args:
-        scores: what scores.json holds (evaluation/evaluate.py).
+        scores: what scores.json holds (evaluation/scores.py).
         records: the lines of metrics.jsonl, in order.
         faces: the faces to show, in order.
     """
-    thresholds = [scores["threshold"]] * len(scores["aus"])
+    thresholds = read_thresholds(scores)
     note = scores["note"]
     banner = f'<p class="warn">{escape(note)}</p>' if note else ""
     cards = "".join(card(face, thresholds) for face in faces)
