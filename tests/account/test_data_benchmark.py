@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from tests.data.sets import coded, write_set
-from vlfau_jax.__main__ import main
 from vlfau_jax.account import data_benchmark as benchmark
 from vlfau_jax.account.data_benchmark import benchmark_data
+from vlfau_jax.cli.main import main
 from vlfau_jax.cli.settings import resolve
 from vlfau_jax.data.read.pipeline import Faces
 from vlfau_jax.errors import UserError

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
 from configs import bp4d, hardware
-from vlfau_jax.__main__ import main
+from vlfau_jax.cli.main import main
 from vlfau_jax.cli.settings import Settings, check_key, default_config, for_device, resolve
 from vlfau_jax.data.sets import SETS
 from vlfau_jax.errors import UserError
@@ -72,7 +72,7 @@ def test_an_unknown_key_names_the_nearest():
 
 
 @pytest.mark.parametrize(
-    ("key", "said"),
+    ("key", "message"),
     [
         ("config.trian.steps", "'train'"),
         ("config.train.step", "'steps'"),
@@ -80,10 +80,10 @@ def test_an_unknown_key_names_the_nearest():
         ("config.mesh", "config.mesh.tensor"),
     ],
 )
-def test_an_override_of_no_key_is_explained(key, said):
+def test_an_override_of_no_key_is_explained(key, message):
     with pytest.raises(UserError) as error:
         check_key(key)
-    assert said in str(error.value)
+    assert message in str(error.value)
 
 
 @pytest.mark.parametrize(("section", "name"), list(fields()))
@@ -175,8 +175,8 @@ def test_train_applies_the_table_and_says_what_it_set(tmp_path, monkeypatch, cap
     run = ["train", "--config=configs/demo.py", f"--workdir={tmp_path}/run"]
     run += [f"--config.data.data_dir={tmp_path}/none", "--config.model.remat=full"]
     assert main([*run, "--hardware=configs/hardware.py"]) == 2
-    told, stopped = capsys.readouterr().err.splitlines()
-    assert told == (
+    applied, stopped = capsys.readouterr().err.splitlines()
+    assert applied == (
         "hardware: cpu: mesh.data=-1, mesh.fsdp=1, mesh.tensor=1, model.dtype=float32, "
         "train.device_batch=8"
     )

@@ -9,7 +9,7 @@ import pytest
 import vlfau_jax.inference.export as exporting
 import vlfau_jax.inference.outputs as outputs
 from tests.inference.folders import cropped_by
-from vlfau_jax.__main__ import main
+from vlfau_jax.cli.main import main
 from vlfau_jax.data.crop.cropping import find_and_crop
 from vlfau_jax.data.raw.frames import read_image
 from vlfau_jax.data.read.transforms import resize

@@ -16,7 +16,7 @@ from safetensors.torch import load_file as load_torch
 from safetensors.torch import save_file as save_torch
 from transformers import SwinConfig, SwinForImageClassification
 
-from vlfau_jax.__main__ import main
+from vlfau_jax.cli.main import main
 from vlfau_jax.data.read.batch import spec
 from vlfau_jax.errors import UserError
 from vlfau_jax.model.options import ModelOptions

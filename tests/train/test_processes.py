@@ -11,7 +11,7 @@ import pytest
 
 from tests.data.sets import coded, write_set
 from tests.processes import TIMEOUT, free_port, run, together
-from vlfau_jax.__main__ import main
+from vlfau_jax.cli.main import main
 from vlfau_jax.distributed.coordinator import expects_several_processes
 from vlfau_jax.train.checkpoint import load_inference, params_digest
 

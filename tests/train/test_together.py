@@ -22,7 +22,7 @@ from vlfau_jax.train.loop import train
 CODE = """
 import os, sys
 sys.modules["torch"] = None
-from vlfau_jax.__main__ import main
+from vlfau_jax.cli.main import main
 from vlfau_jax.distributed import agreement
 agreement._DELAY = 1.0
 os.chdir(sys.argv[1])
