@@ -25,8 +25,10 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from safetensors.numpy import load_file
 
+import vlfau_jax
+from vlfau_jax.errors import UserError
 from vlfau_jax.facs import ACTION_UNITS
-from vlfau_jax.inference.predict import Exported, Picture, _face
+from vlfau_jax.inference.exported_model import ExportedModel
 from vlfau_jax.inference.prediction import Prediction
 
 INK, SOFT, LINE = "#18202c", "#5a6575", "#e1e6ed"
@@ -86,26 +88,28 @@ def choose_lines(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def describe(workdir: Path, lines: list[dict[str, Any]]) -> list[Described]:
     """Finds the faces of the lines in the demo's raw tree and runs the exported model on them."""
-    model = Exported(workdir / "model")
-    raw = workdir / "raw/Sequences(2D+3D)"
-    faces = []
-    for line in lines:
-        folder = raw / line["subject"] / f"T{line['task']}"
-        (path,) = (p for p in folder.glob("*.jpg") if int(p.stem) == line["frame"])
-        faces.append(_face(Picture(path, 1, folder), model.rule, model.image_size))
-    maps_of_faces = _spatial_maps(workdir / "model", np.stack(faces))
-    predictions = model.describe(np.stack(faces))
+    model = vlfau_jax.load(workdir / "model")
+    faces = np.stack([_find_face(model, workdir, line) for line in lines])
+    results = zip(
+        lines,
+        faces,
+        model.describe(faces),
+        _spatial_maps(workdir / "model", faces),
+        strict=True,
+    )
     return [
-        Described(
-            face,
-            np.array([unit["label"] == 1 for unit in line["per_au"].values()]),
-            prediction,
-            maps,
-        )
-        for line, face, prediction, maps in zip(
-            lines, faces, predictions, maps_of_faces, strict=True
-        )
+        Described(face, np.array([unit["label"] == 1 for unit in line["per_au"].values()]), *result)
+        for line, face, *result in results
     ]
+
+
+def _find_face(model: ExportedModel, workdir: Path, line: Mapping[str, Any]) -> np.ndarray:
+    folder = workdir / "raw/Sequences(2D+3D)" / line["subject"] / f"T{line['task']}"
+    (path,) = (p for p in folder.glob("*.jpg") if int(p.stem) == line["frame"])
+    face = model.find_face(cv2.imread(str(path), cv2.IMREAD_COLOR_RGB))
+    if isinstance(face, str):
+        raise UserError(f"{path}: {face}")
+    return face
 
 
 def _spatial_maps(model: Path, faces: np.ndarray) -> np.ndarray:
