@@ -1,4 +1,4 @@
-"""VL-FAU as the paper has it, on BP4D: Swin-B at 224 px, window 7, D = 512.
+"""The paper's VL-FAU on BP4D: Swin-B at 224 px, window 7, D = 512.
 
     python -m vlfau_jax train --config=configs/bp4d.py --workdir=runs/bp4d \
         --config.data.data_dir=PREPARED --config.data.fold=1

@@ -4,8 +4,8 @@
         --config.data.data_dir=PREPARED --config.data.fold=1
 
 PREPARED holds both sets, cropped by one rule. The model learns the 15 units of both benchmarks; a
-unit that a face's data set does not code is unknown there and moves nothing. Fold k tests fold k of
-each set, and `evaluate` also scores each set on its own, over its own benchmark's units.
+unit that a face's data set does not code is unknown there and has no gradient. Fold k tests fold k
+of each set, and `evaluate` also scores each set on its own, over its own benchmark's units.
 
 184,330 frames train fold 1 (100,813 of BP4D, 83,517 of DISFA), 20 epochs of them at batch 64, drawn
 by the sets' sizes; `--config.data.mixture_weights="(1.0, 1.0)"` draws from both alike.

@@ -29,7 +29,7 @@ def get_config(start="warm"):
 
 
 def network():
-    """The demo's network and recipe; both ways to begin share it."""
+    """The demo's network and recipe, shared by both starts."""
     config = default_config()
     config.data.image_size = 112
     config.data.jitter = 0.2

@@ -1,4 +1,4 @@
-"""Where configs/demo_warm_start.safetensors comes from: 480 rendered people, none of the demo's.
+"""Trains configs/demo_warm_start.safetensors on 480 rendered subjects, none of them the demo's.
 
     python -m vlfau_jax synthesize --layout=bp4d --out=runs/warm_start/raw \
         --subjects=480 --frames=8 --seed=1001
@@ -8,8 +8,8 @@
     python -m vlfau_jax warm_start --workdir=runs/warm_start \
         --out=configs/demo_warm_start.safetensors
 
-Fold 0 trains on everybody; whom it has seen is decided by the seed of `synthesize`, which must not
-be one that is tested (the demo's is 0).
+Fold 0 trains on every subject. The seed of `synthesize` decides which subjects these are; it must
+differ from that of any data set that is tested (the demo's is 0).
 """
 
 from configs import demo

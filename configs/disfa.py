@@ -1,4 +1,4 @@
-"""VL-FAU as the paper has it, on DISFA: the network and the recipe of configs/bp4d.py.
+"""The paper's VL-FAU on DISFA: the network and the recipe of configs/bp4d.py.
 
     python -m vlfau_jax train --config=configs/disfa.py --workdir=runs/disfa \
         --config.data.data_dir=PREPARED --config.data.fold=1
@@ -6,7 +6,7 @@
 Eight units (1 2 4 6 9 12 25 26), active from intensity 2; without the stretches in which tracking
 failed, 83,517 frames train fold 1, 20 epochs of them at batch 64. `configs/disfa.py:swin_t` and so
 on change the backbone as they do there. `--config.data.threshold=1` is OpenGraphAU's protocol, and
-`--config.data.exclude_stretches=False` keeps every frame: scores say which.
+`--config.data.exclude_stretches=False` keeps every frame; scores.json states both.
 
 It starts from random parameters; published results start from ImageNet's. Hardware and time: not
 measured, the data are licensed and not here.

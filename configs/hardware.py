@@ -1,15 +1,16 @@
-"""What suits a kind of device, for any experiment: `train --hardware=configs/hardware.py`.
+"""Keys by kind of device, for any experiment: `train --hardware=configs/hardware.py`.
 
-The first row whose pattern is the whole of `jax.devices()[0].device_kind` takes the place of what
-the experiment says; `--config.key=value` on the command line still wins. No score depends on it but
-by rounding: the global batch stays `train.batch_size`.
+The first row whose pattern is the whole of `jax.devices()[0].device_kind` overrides the
+experiment; `--config.key=value` on the command line overrides both. Scores depend on it only by
+rounding: the global batch stays `train.batch_size`.
 
 Where the numbers come from. One training step of Swin-B at 224 px in bfloat16, 64 images a device,
 compiled for TPU v5e, needs 12.9 GB of temporaries (measured, from XLA's memory analysis): 0.2 GB an
 image, to which sentences add about a tenth (estimated from their largest array). Parameters,
 gradients and two moments of the whole network, 110 million parameters in float32, are 1.8 GB. Every
-`device_batch` below is an ESTIMATE from these two, for three quarters of a device's memory (what
-JAX takes of a GPU's): 0.22 GB * device_batch + 1.8 GB. Swin-L or 384 px need a smaller one.
+`device_batch` below is an ESTIMATE from these two, for three quarters of a device's memory
+(the share of a GPU's that JAX allocates): 0.22 GB * device_batch + 1.8 GB. Swin-L or 384 px need a
+smaller one.
 
 mesh: 1.8 GB are at most a ninth of any of these memories, so parameters need not be split, and
 pure data parallelism moves the fewest bytes: one sum of the gradients in a step.

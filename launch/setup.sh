@@ -6,14 +6,14 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 _python() {
     local candidate
-    for candidate in "${PYTHON:-}" python3.11 python3.12 python3; do
+    for candidate in "${PYTHON:-}" python3.11 python3.12 python3.13 python3; do
         if [ -n "$candidate" ] && "$candidate" -c \
-            'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; then
+            'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
             echo "$candidate"
             return
         fi
     done
-    echo "error: Python 3.11 or 3.12 is needed; install it or name it: PYTHON=/path/to/python" >&2
+    echo "error: Python 3.11, 3.12 or 3.13 is needed; install it or name it: PYTHON=/path/to/python" >&2
     return 1
 }
 

@@ -34,8 +34,8 @@ if [ -n "${SLURM_GPUS_ON_NODE:-}" ]; then
     export JAX_LOCAL_DEVICE_IDS
 fi
 
-# The processes find each other by what srun tells them. It ends all of them when one is lost, but
-# not before they have had the time to say so.
+# The processes find each other through srun's environment. It ends all of them when one is lost,
+# after giving them the time to report that.
 code=0
 srun --kill-on-bad-exit=1 --wait=180 \
     python -m vlfau_jax train --config="$config" --workdir="$workdir" --resume "$@" || code=$?

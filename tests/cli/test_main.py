@@ -1,15 +1,13 @@
-"""The command line's contract: one line and exit code 2 for a mistake, help everywhere."""
+"""The contract of the command line: one line and exit code 2 for a mistake, help everywhere."""
 
 import shutil
-import signal
 from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 
-from tests.processes import Process
-from vlfau_jax.__main__ import VERBS, main
+from vlfau_jax.cli.main import VERBS, main
 from vlfau_jax.errors import Interrupted, RunError
 
 
@@ -49,7 +47,7 @@ DEMO = ("train", "--config=configs/demo.py", "--workdir=/nowhere/run")
 
 
 @pytest.mark.parametrize(
-    ("argv", "said"),
+    ("argv", "message"),
     [
         (("trian",), "'trian' is not a verb"),
         (("train", "--config=configs/nope.py", "--workdir=/nowhere"), "configs/nope.py"),
@@ -88,12 +86,12 @@ DEMO = ("train", "--config=configs/demo.py", "--workdir=/nowhere/run")
         (("predict", "--model=/nowhere", "--out=/nowhere/o", "config.png"), "config.png"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_2(capsys, argv, said):
+def test_a_mistake_is_one_line_and_exit_code_2(capsys, argv, message):
     code, _, err = run(capsys, *argv)
     assert code == 2
     assert err.startswith("error: ")
     assert err.count("\n") == 1
-    assert said in err
+    assert message in err
 
 
 @pytest.fixture
@@ -105,7 +103,7 @@ def spoiled(raw_faces, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "message"),
     [
         (lambda lines: lines[1:], ":1: no header"),
         (lambda lines: [lines[0], lines[1].replace(",0", ",7").replace(",1,", ",7,")], ":2: AU"),
@@ -113,14 +111,14 @@ def spoiled(raw_faces, tmp_path):
     ids=["no header", "label 7"],
 )
 def test_labels_that_cannot_be_trusted_stop_prepare_at_file_and_line(
-    capsys, spoiled, tmp_path, spoil, said
+    capsys, spoiled, tmp_path, spoil, message
 ):
     raw, codes = spoiled
     codes.write_text("\n".join(spoil(codes.read_text().splitlines())) + "\n")
     out = tmp_path / "prepared"
     code, _, err = run(capsys, "prepare", "--dataset=bp4d", f"--raw_dir={raw}", f"--data_dir={out}")
     assert (code, err.count("\n")) == (2, 1)
-    assert f"{codes.name}{said}" in err
+    assert f"{codes.name}{message}" in err
     assert not list(tmp_path.rglob("dataset_info.json"))
 
 
@@ -158,7 +156,7 @@ def test_a_run_that_cannot_go_on_is_one_line_and_its_exit_code(capsys, monkeypat
     def failed(*_):
         raise kind("the line")
 
-    monkeypatch.setitem(VERBS, "prepare", replace(VERBS["prepare"], define=failed))
+    monkeypatch.setitem(VERBS, "prepare", replace(VERBS["prepare"], flags=(), run=failed))
     assert run(capsys, "prepare") == (code, "", "failed: the line\n")
     assert str(code) in run(capsys, "--help")[1]
 
@@ -171,25 +169,5 @@ def test_ctrl_c_is_one_line_and_exit_code_130(capsys, monkeypatch, text, line):
     def stopped(*_):
         raise KeyboardInterrupt(*filter(None, [text]))
 
-    monkeypatch.setitem(VERBS, "prepare", replace(VERBS["prepare"], define=stopped))
+    monkeypatch.setitem(VERBS, "prepare", replace(VERBS["prepare"], flags=(), run=stopped))
     assert run(capsys, "prepare") == (130, "", line)
-
-
-@pytest.mark.parametrize(
-    ("number", "code", "said"),
-    [
-        (signal.SIGINT, 130, "interrupted"),
-        (signal.SIGTERM, 75, "failed: ended by SIGTERM before anything was begun; start it again"),
-    ],
-)
-def test_no_import_can_swallow_a_signal(tmp_path, number, code, said):
-    config = tmp_path / "config.py"
-    config.write_text(
-        "import os\n"
-        f"try: os.kill(os.getpid(), {int(number)})\n"
-        "except BaseException: pass\n"
-        "def get_config(): raise ValueError('went on')"
-    )
-    argv = ["train", f"--config={config}", f"--workdir={tmp_path / 'run'}"]
-    with Process(argv, 1, tmp_path / "logs", ("-m", "vlfau_jax")) as process:
-        assert (process.wait(), process.log.strip()) == (code, said)

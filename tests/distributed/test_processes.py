@@ -1,4 +1,4 @@
-"""What becomes of processes that start badly, are started again, or are stopped for a while."""
+"""Processes that fail to start, are started again, or are stopped for a while."""
 
 import errno
 import signal
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.processes import Process, free_port, wait_until
-from vlfau_jax.distributed.coordinator import answers, reach
+from vlfau_jax.distributed.coordinator import check_reachable, is_listening
 from vlfau_jax.errors import UserError
 
 MEMBER = """
@@ -20,9 +20,9 @@ address, count, lost_after, action, me = sys.argv[1:]
 alone = (None, None, None)
 several = (address, int(count), int(me))
 try:
-    rank = several if address else alone
-    with process_group(*rank, lost_after=float(lost_after), preemptible=False):
-        print("joined", flush=True)
+    flags = several if address else alone
+    with process_group(*flags, lost_after=float(lost_after), preemptible=False):
+        print("connected", flush=True)
         exec(action)
 except (Exception, KeyboardInterrupt) as error:
     if outcome(error) is None:
@@ -34,7 +34,7 @@ except (Exception, KeyboardInterrupt) as error:
 
 
 class Members:
-    """Processes that join each other, then do an action, a line of Python; each has a log."""
+    """Processes that connect, then run an action, a line of Python; each has a log."""
 
     def __init__(self, folder, count, lost_after, action):
         self._address = f"127.0.0.1:{free_port()}" if count > 1 else ""
@@ -47,12 +47,12 @@ class Members:
         self.all.append(Process(argv, 1, self._folder / "logs", ("-c", MEMBER), **env))
         return self.all[-1]
 
-    def joined(self):
+    def connected(self):
         for process in self.all:
-            process.wait_for_log("joined")
+            process.wait_for_log("connected")
 
     def listening(self):
-        wait_until(lambda: answers(self._address, 1.0), "nothing listens", self.all[0])
+        wait_until(lambda: is_listening(self._address, 1.0), "nothing listens", self.all[0])
 
 
 @contextmanager
@@ -66,7 +66,7 @@ def members(folder, count, lost_after, action="pass"):
 
 
 def end(process):
-    """Its exit code and the line that says why; JAX's log may go on around it."""
+    """Its exit code and the line with the reason; JAX's log may continue around it."""
     code = process.wait()
     lines = process.log.splitlines()
     return code, "".join(line for line in lines if line.startswith(("error: ", "failed: ")))
@@ -76,7 +76,7 @@ def test_a_process_started_again_by_itself_ends_all_with_one_line(tmp_path):
     """JAX aborts all that it finds: among the others, and where its store is."""
     with members(tmp_path, 3, 10, "time.sleep(100)") as group:
         first, second, third = (group.start(k) for k in range(3))
-        group.joined()
+        group.connected()
         second.kill()
         group.start(1)
         for process in first, third:
@@ -101,10 +101,10 @@ def test_devices_that_do_not_start_end_all_with_their_reason(tmp_path):
         assert "Traceback" not in group.all[1].log
 
 
-def test_all_stopped_for_longer_than_a_lost_process_is_silent_go_on(tmp_path):
+def test_all_stopped_for_longer_than_the_timeout_go_on(tmp_path):
     with members(tmp_path, 2, 3, "time.sleep(5)") as group:
         both = group.start(0), group.start(1)
-        group.joined()
+        group.connected()
         for number in (signal.SIGSTOP, signal.SIGCONT):
             for process in both:
                 process.send(number)
@@ -113,7 +113,7 @@ def test_all_stopped_for_longer_than_a_lost_process_is_silent_go_on(tmp_path):
         assert [end(process) for process in both] == [(0, "")] * 2
 
 
-def test_of_two_that_fail_at_once_one_line_is_told_by_both(tmp_path):
+def test_two_that_fail_at_once_end_with_the_same_line(tmp_path):
     action = "run_on_first('it', lambda: None); raise UserError('by ' + me)"
     with members(tmp_path, 2, 5, action) as group:
         both = group.start(0), group.start(1)
@@ -130,12 +130,12 @@ def test_ctrl_c_ends_a_process_that_waits_for_the_others(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("env", "code", "said"),
+    ("env", "code", "message"),
     [
         (
             {"OMPI_MCA_orte_hnp_uri": "x;tcp://h:1"},
             2,
-            "as told by OMPI_MCA_orte_hnp_uri=x;tcp://h:1: ValueError: invalid literal",
+            "described by OMPI_MCA_orte_hnp_uri=x;tcp://h:1: ValueError: invalid literal",
         ),
         (
             {"OMPI_MCA_orte_hnp_uri": "4096.0;tcp://h:1", "OMPI_COMM_WORLD_RANK": "0"},
@@ -145,16 +145,16 @@ def test_ctrl_c_ends_a_process_that_waits_for_the_others(tmp_path):
         (
             {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "JOB_COMPLETION_INDEX": "0"},
             0,
-            "JOB_COMPLETION_INDEX: going on alone",
+            "JOB_COMPLETION_INDEX: continuing as a single process",
         ),
     ],
 )
-def test_an_environment_that_jax_cannot_use_is_one_line(tmp_path, env, code, said):
+def test_an_environment_that_jax_cannot_use_is_one_line(tmp_path, env, code, message):
     with members(tmp_path, 1, 1) as group:
         process = group.start(0, **env)
         assert end(process)[0] == code
-        lines = process.log.replace("joined\n", "").splitlines()
-        assert len(lines) == 1 and said in lines[0]
+        lines = process.log.replace("connected\n", "").splitlines()
+        assert len(lines) == 1 and message in lines[0]
 
 
 @pytest.mark.parametrize("call", ["socket", "bind"])
@@ -173,8 +173,8 @@ def test_a_machine_without_ipv6_has_its_ports_all_the_same(monkeypatch, call):
     port = free_port()
     with socket.socket() as taken:
         monkeypatch.setattr(socket, "socket", Old)
-        reach(f"h:{port}", 0, 1.0)
+        check_reachable(f"h:{port}", 0, 1.0)
         taken.bind(("", port))
         taken.listen()
         with pytest.raises(UserError, match=f"port {port} of this machine cannot"):
-            reach(f"h:{port}", 0, 1.0)
+            check_reachable(f"h:{port}", 0, 1.0)

@@ -1,6 +1,6 @@
-"""Several real processes see to it that they have the same before them, and meet before they talk.
+"""Several real processes check that they have the same inputs, and connect before they compute.
 
-Each stands in a folder of its own, which /proc/self/cwd names: one path, as on two machines.
+Each runs in a folder of its own, which /proc/self/cwd names: one path, as on two machines.
 """
 
 import json
@@ -48,7 +48,7 @@ def base(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(base):
-    """A workdir of two processes on four devices, and what they told."""
+    """A workdir of two processes on four devices, and their logs."""
     mesh = [f"--config.mesh.{axis}=2" for axis in ("data", "fsdp")]
     argv = [*TRAIN, f"--workdir={base / 'run'}", f"--config.data.data_dir={base / 'data'}", *mesh]
     codes, logs = both([argv, argv], [base, base], 2)
@@ -90,12 +90,12 @@ def test_a_workdir_that_not_all_see_ends_all_before_training(base, tmp_path):
 def test_all_connections_are_open_before_anything_compiles(trained):
     """Or else whoever compiles for 30 s longer than another finds it gone, and the run fails."""
     before, after = trained[1][0].split("compiling")
-    assert "[Gloo]" in before  # it tells of each connection that it opens
+    assert "[Gloo]" in before  # it logs every connection that it opens
     assert "[Gloo]" not in after
 
 
-class FirstsWord:
-    """A store in which the first process, by whom a test stands, said these values and no more."""
+class StoreOfFirst:
+    """A key-value store that holds these values of the first process and no others."""
 
     def __init__(self, values):
         self.values = values
@@ -105,19 +105,19 @@ class FirstsWord:
 
 
 @pytest.fixture
-def first_said(monkeypatch):
-    """Makes this process another than the first, who said so and so."""
+def first_has(monkeypatch):
+    """Makes this process another than the first, whose values are given by name."""
 
-    def say(**values):
-        company = SimpleNamespace(client=FirstsWord(values))
-        monkeypatch.setattr(processes, "_company", company)
+    def set_values(**values):
+        heartbeat = SimpleNamespace(client=StoreOfFirst(values))
+        monkeypatch.setattr(processes, "_heartbeat", heartbeat)
         monkeypatch.setattr(processes, "is_first_process", lambda: False)
 
-    return say
+    return set_values
 
 
-def test_configs_that_differ_are_told_by_key(tiny, tmp_path, first_said):
-    first_said(**{"--config": asdict(tiny(steps=5))})
+def test_configs_that_differ_are_refused_by_key(tiny, tmp_path, first_has):
+    first_has(**{"--config": asdict(tiny(steps=5))})
     with pytest.raises(
         UserError, match=r"--config\.train\.steps: process .* has 4, process 0 has 5"
     ):
@@ -125,20 +125,22 @@ def test_configs_that_differ_are_told_by_key(tiny, tmp_path, first_said):
     assert not (tmp_path / "run").exists()
 
 
-def test_data_that_differ_behind_one_path(tiny, tmp_path, first_said):
+def test_data_that_differ_behind_one_path(tiny, tmp_path, first_has):
     identity = noise_set(seed=4).identity
-    first_said(**{"--config": asdict(tiny()), "data": {"bp4d": identity}})
+    first_has(**{"--config": asdict(tiny()), "data": {"bp4d": identity}})
     with pytest.raises(UserError, match=r"data\.bp4d\.labels: process "):
         train(tiny(), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(("flag", "told"), [("checkpoint", "step"), ("batch_size", "batch_size")])
-def test_evaluations_that_differ(trained, first_said, monkeypatch, flag, told):
-    said = []
+@pytest.mark.parametrize(("flag", "key"), [("checkpoint", "step"), ("batch_size", "batch_size")])
+def test_evaluations_that_differ(trained, first_has, monkeypatch, flag, key):
+    values = []
     with monkeypatch.context() as patch, pytest.raises(StopIteration):
-        patch.setattr(evaluation, "check_same", lambda *value: said.append(value) or next(iter(())))
+        patch.setattr(
+            evaluation, "check_same", lambda *value: values.append(value) or next(iter(()))
+        )
         evaluation.evaluate(trained[0])
-    first_said(**dict(said))
-    with pytest.raises(UserError, match=rf"evaluate\.{told}: process .* has 1, process 0 has "):
+    first_has(**dict(values))
+    with pytest.raises(UserError, match=rf"evaluate\.{key}: process .* has 1, process 0 has "):
         evaluation.evaluate(trained[0], **{flag: {"checkpoint": "1", "batch_size": 1}[flag]})

@@ -21,7 +21,7 @@ from vlfau_jax.model.vlfau import Outputs
 
 B, N, T, TG, V = 6, 4, 7, 5, 11
 WEIGHTS = np.array([0.5, 1.0, 2.0, 0.7], np.float32)
-SPEC = batches.spec(batch_size=B, image_size=16, units=N, local_length=T, global_length=TG)
+SPEC = batches.spec(batch_size=B, image_size=16, units=N, max_local_tokens=T, max_global_tokens=TG)
 
 
 def make(rng, unknown_rate=0.3, invalid=1):
@@ -208,8 +208,8 @@ def test_switches_leave_terms_out_and_weights_alone(rng):
     assert terms.keys() == {"au"}
     _, plain = value(logits, batch, ObjectiveOptions(class_weighting=False))
     assert plain["au"].total != terms["au"].total
-    _, silent = value(logits | {"local_logits": None, "global_logits": None}, batch)
-    assert silent.keys() == {"au", "dice"}
+    _, without_captions = value(logits | {"local_logits": None, "global_logits": None}, batch)
+    assert without_captions.keys() == {"au", "dice"}
 
 
 def test_ramps_by_hand():

@@ -78,7 +78,7 @@ def begin(p, f):
     return h, mean @ p["mean_to_cell"] + p["cell_bias"]
 
 
-def say(p, f, state, word):
+def decode_step(p, f, state, word):
     """One step of the module's equations for one sentence: state, logits, attention."""
     h, c = state
     hidden = h @ p["hidden_to_attention"] + f @ p["features_to_attention"] + p["attention_bias"]
@@ -101,7 +101,7 @@ def test_every_sentence_follows_the_equations(mode, scene):
             p, f = own_parameters(name, params, n), features[b, n]
             state = begin(p, f)
             for t in range(T - 1):
-                state, expected, weights = say(p, f, state, tokens[b, n, t])
+                state, expected, weights = decode_step(p, f, state, tokens[b, n, t])
                 np.testing.assert_allclose(logits[b, n, t], expected, atol=2e-5)
                 np.testing.assert_allclose(attention[b, n, t], weights, atol=1e-5)
 

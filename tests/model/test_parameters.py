@@ -1,4 +1,4 @@
-"""Every parameter of the four sizes, held to tables that a reviewer can read in a diff.
+"""Every parameter of the four sizes, compared with tables that a reviewer can read in a diff.
 
 `VLFAU_REFRESH_GOLDENS=1 python -m pytest tests/model/test_parameters.py` writes the tables anew,
 and fails to say so.
@@ -36,7 +36,7 @@ def parameters(size, units, **changes):
     config = bp4d.get_config(size)
     config.model.update(changes)
     model = VLFAU(resolve(config).model, units, Vocabulary.build().size)
-    of = spec(batch_size=1, image_size=224, units=units, local_length=4, global_length=4)
+    of = spec(batch_size=1, image_size=224, units=units, max_local_tokens=4, max_global_tokens=4)
     return flatten_dict(nn.meta.unbox(abstract_params(model, of)), sep="/")
 
 

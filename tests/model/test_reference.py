@@ -34,7 +34,8 @@ OPTIONS = ModelOptions(
     hidden=10,
     attention=7,
 )
-VOCABULARY, LOCAL_LENGTH, GLOBAL_LENGTH = 13, 6, 9
+VOCABULARY = 13
+TOKENS, WORDS = (6, 9), (5, 8)  # local, global: of the true sentences, of the generated ones
 OUTPUTS, GRADIENTS = 1e-4, 1e-3  # of each array's largest value
 
 
@@ -91,8 +92,8 @@ def make_batch(rng, units):
         "image": rng.normal(size=(b, HEIGHT, WIDTH, 3)).astype(np.float32),
         "au": (rng.random((b, units)) < 0.5).astype(np.float32),
         "au_known": rng.random((b, units)) < 0.8,
-        "local_tokens": sentences(rng, (b, units, LOCAL_LENGTH)),
-        "global_tokens": sentences(rng, (b, GLOBAL_LENGTH)),
+        "local_tokens": sentences(rng, (b, units, TOKENS[0])),
+        "global_tokens": sentences(rng, (b, TOKENS[1])),
         "valid": np.array([True, True, True, False]),
     }
     batch["au_known"][:, 5:6] = False
@@ -120,16 +121,14 @@ def run_ours(model, params, batch, class_weights, objective, case):
         return total(terms, objective), (terms, outputs)
 
     def run(params):
-        said = None
+        described = None
         if case.sentences:
-            said = model.apply(
-                {"params": params}, batch["image"], LOCAL_LENGTH, GLOBAL_LENGTH, method="describe"
-            )
-        return *jax.value_and_grad(loss, has_aux=True)(params), said
+            described = model.apply({"params": params}, batch["image"], *WORDS, method="describe")
+        return *jax.value_and_grad(loss, has_aux=True)(params), described
 
     run = jax.jit(run)
-    (scalar, (terms, outputs)), gradients, said = jax.device_get(run(params))
-    return scalar, terms, outputs, said, gradients
+    (scalar, (terms, outputs)), gradients, described = jax.device_get(run(params))
+    return scalar, terms, outputs, described, gradients
 
 
 def distance(found, expected, scale=None):
@@ -172,7 +171,7 @@ def test_parity(name):
     params = random_params(model, rng, HEIGHT, WIDTH)
     batch = make_batch(rng, case.units)
     class_weights = rng.uniform(0.3, 2.0, case.units).astype(np.float32)
-    scalar, terms, outputs, said, gradients = run_ours(
+    scalar, terms, outputs, described, gradients = run_ours(
         model, params, jax.tree.map(jnp.asarray, batch), class_weights, objective, case
     )
 
@@ -205,7 +204,7 @@ def test_parity(name):
     check("terms", values | {"total": distance(scalar, expected_total)}, OUTPUTS)
 
     if case.sentences:
-        compare_sentences(said, *reference.describe(image, LOCAL_LENGTH, GLOBAL_LENGTH))
+        compare_sentences(described, *reference.describe(image, *WORDS))
     expected_total.backward()
     ours = reference_state(gradients, model)
     theirs = {key: p.grad for key, p in reference.named_parameters()}
@@ -217,12 +216,12 @@ def test_parity(name):
     check("gradients", gradient_distances(ours, used), GRADIENTS)
 
 
-def compare_sentences(said, local, whole):
-    """Identical words, looks and scores; some sentences end before others."""
+def compare_sentences(described, local, whole):
+    """Identical words, attention and scores; some sentences end before others."""
     lengths, margins, distances = [], [], {}
     for name, theirs in (("local", local), ("global", whole)):
         tokens, attention, scores = (
-            getattr(said, f"{name}_{field}") for field in ("tokens", "attention", "scores")
+            getattr(described, f"{name}_{field}") for field in ("tokens", "attention", "scores")
         )
         assert (tokens is None) == (theirs is None)
         if theirs is None:

@@ -16,7 +16,7 @@ BRANCHES = 3
 MODES = [
     mode
     for mode in product(ATTENTIONS, ("shared", "separate"), (True, False))
-    # Where an attention is absent, its switches say nothing.
+    # Where an attention is absent, its switches have no effect.
     if (mode[0] in ("both", "channel") or mode[1] == "shared")
     and (mode[0] in ("both", "spatial") or mode[2])
 ]

@@ -1,4 +1,4 @@
-"""Rematerialisation: what is kept for the way back, and that nothing else changes."""
+"""Rematerialisation: what is kept for the backward pass, and that nothing else changes."""
 
 from dataclasses import replace
 
@@ -50,7 +50,7 @@ def loss(options, inputs):
 
 
 def kept(options, inputs):
-    """Bytes that the way back finds kept."""
+    """Bytes that are kept for the backward pass."""
     shapes, scored = loss(options, inputs)
     residuals = jax.eval_shape(lambda p: jax.vjp(scored, p)[1], shapes)
     return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(residuals))

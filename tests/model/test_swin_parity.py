@@ -12,9 +12,9 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors.numpy import load_file
 from transformers import SwinConfig, SwinModel
 
-from vlfau_jax.inference.pretrained import backbone, hugging_face_name, import_backbone
 from vlfau_jax.model.options import SIZES, scanned
 from vlfau_jax.model.swin import stack_blocks, unstack_blocks
+from vlfau_jax.train.huggingface import backbone, hugging_face_name, import_backbone
 
 SMALL = {"embed_dim": 8, "depths": (2, 4, 1, 2), "num_heads": (1, 2, 4, 2)}
 OUTPUTS = ("embedding", "stage 1", "stage 2", "stage 3", "stage 4", "norm")
@@ -131,7 +131,7 @@ def gradient_errors(model, found):
 
 
 def on_disk(name):
-    """The name in a file of a parameter in memory, spelt out independently of `pretrained`."""
+    """The name in a file of a parameter in memory, spelt out independently of `huggingface`."""
     for memory, disk in (
         ("attention.q_proj", "attention.self.query"),
         ("attention.k_proj", "attention.self.key"),
@@ -191,7 +191,7 @@ def test_random_configurations(seed):
         patch_size=patch,
         mlp_ratio=float(rng.choice([1.0, 2.5, 4.0])),
     )
-    # The reference cannot look at a last map smaller than its window.
+    # The reference cannot process a last map smaller than its window.
     smallest = patch * (8 * (window - 1) + 1)
     height, width = (int(n) for n in rng.integers(smallest, 2 * smallest, 2))
     check(model, picture(seed, 2, height, width), gradients=seed == 0)

@@ -27,7 +27,7 @@ SMALL = ModelOptions(
     attention=7,
     dropout=0.3,
 )
-AUS, VOCABULARY, LENGTH = 4, 11, 6
+AUS, VOCABULARY, TOKENS = 4, 11, 6
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +39,8 @@ def model():
 def inputs():
     rng = np.random.default_rng(1)
     image = normalise(jnp.asarray(rng.integers(0, 256, (3, 40, 40, 3)), jnp.uint8))
-    local = rng.integers(3, VOCABULARY, (3, AUS, LENGTH)).astype(np.int32)
-    whole = rng.integers(3, VOCABULARY, (3, LENGTH + 2)).astype(np.int32)
+    local = rng.integers(3, VOCABULARY, (3, AUS, TOKENS)).astype(np.int32)
+    whole = rng.integers(3, VOCABULARY, (3, TOKENS + 2)).astype(np.int32)
     local[..., 0] = whole[..., 0] = 1
     return image, local, whole
 
@@ -64,13 +64,13 @@ def outputs(apply, params, inputs):
 def test_shapes(outputs):
     assert outputs.au_logits.shape == (3, AUS)
     assert outputs.spatial_maps.shape == (3, AUS, 3, 3)
-    assert outputs.local_logits.shape == (3, AUS, LENGTH - 1, VOCABULARY)
-    assert outputs.global_logits.shape == (3, LENGTH + 1, VOCABULARY)
+    assert outputs.local_logits.shape == (3, AUS, TOKENS - 1, VOCABULARY)
+    assert outputs.global_logits.shape == (3, TOKENS + 1, VOCABULARY)
     np.testing.assert_allclose(outputs.local_attention.sum((-1, -2)), 1, rtol=1e-5)
     np.testing.assert_allclose(outputs.global_attention.sum((-1, -2)), 1, rtol=1e-5)
 
 
-def test_au_logits_are_blind_to_the_captions(apply, params, inputs, outputs):
+def test_au_logits_do_not_depend_on_the_captions(apply, params, inputs, outputs):
     image, local, whole = inputs
     other = (np.roll(local, 1, 0) % VOCABULARY, np.full_like(whole, 4))
     again = apply({"params": params}, image, *other).au_logits
@@ -78,10 +78,10 @@ def test_au_logits_are_blind_to_the_captions(apply, params, inputs, outputs):
 
 
 def test_sentence_losses_do_reach_the_shared_features(apply, params, inputs):
-    def spoken(params):
+    def sentence_logit(params):
         return apply({"params": params}, *inputs).local_logits[..., 0].sum()
 
-    grads = jax.jit(jax.grad(spoken))(params)
+    grads = jax.jit(jax.grad(sentence_logit))(params)
     assert np.abs(grads["refinement"]["squeeze"]).max() > 0
     assert np.abs(grads["backbone"]["embedding"]["conv0"]["kernel"]).max() > 0
     assert not np.any(grads["classifier"]["kernel"])
@@ -89,21 +89,23 @@ def test_sentence_losses_do_reach_the_shared_features(apply, params, inputs):
 
 def test_greedy_words_are_the_likeliest_under_teacher_forcing(model, apply, params, inputs):
     image, _, _ = inputs
-    describe = jax.jit(lambda p: model.apply(p, image, LENGTH - 1, LENGTH + 1, method="describe"))
-    said = describe({"params": params})
+    describe = jax.jit(lambda p: model.apply(p, image, TOKENS - 2, TOKENS, method="describe"))
+    described = describe({"params": params})
     start = np.ones((3, AUS, 1), np.int32)
-    tokens = np.concatenate([start, said.local_tokens], -1)
-    whole = np.concatenate([start[:, 0], said.global_tokens], -1)
+    tokens = np.concatenate([start, described.local_tokens], -1)
+    whole = np.concatenate([start[:, 0], described.global_tokens], -1)
     forced = apply({"params": params}, image, tokens, whole)
-    # A padded position is one after the end: nothing was said there.
-    ended = np.cumsum(np.asarray(said.local_tokens) == 2, -1) - (said.local_tokens == 2) > 0
+    # A padded position is one after the end: nothing was generated there.
+    ended = (
+        np.cumsum(np.asarray(described.local_tokens) == 2, -1) - (described.local_tokens == 2) > 0
+    )
     words = np.asarray(forced.local_logits).copy()
     words[..., [0, 1, 3]] = -np.inf
     likeliest = np.where(ended, 0, words.argmax(-1))
-    np.testing.assert_array_equal(said.local_tokens, likeliest)
-    np.testing.assert_allclose(said.au_logits, forced.au_logits, atol=1e-5)
+    np.testing.assert_array_equal(described.local_tokens, likeliest)
+    np.testing.assert_allclose(described.au_logits, forced.au_logits, atol=1e-5)
     attention = np.where(ended[..., None, None], 0, forced.local_attention)
-    np.testing.assert_allclose(said.local_attention, attention, atol=1e-5)
+    np.testing.assert_allclose(described.local_attention, attention, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -149,11 +151,11 @@ def test_an_impossible_model_is_refused_by_field_and_value(change):
     field, value = next(iter(change.items()))
     with pytest.raises(UserError) as refused:
         dataclasses.replace(SMALL, **change)
-    said = str(refused.value)
-    assert said.startswith((f"model.{field}={value}: ", f"model.{field}={value!r}: ")), said
-    assert "\n" not in said
+    message = str(refused.value)
+    assert message.startswith((f"model.{field}={value}: ", f"model.{field}={value!r}: ")), message
+    assert "\n" not in message
     for other in [*change][1:]:
-        assert f"model.{other}=" in said
+        assert f"model.{other}=" in message
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The caption switches of the whole network, and what must hold whatever they say."""
+"""The caption switches of the whole network, and what must hold whatever their values."""
 
 import dataclasses
 
@@ -13,7 +13,8 @@ from vlfau_jax.facs import ACTION_UNITS
 from vlfau_jax.model.options import ModelOptions
 from vlfau_jax.model.vlfau import VLFAU
 
-B, AUS, VOCABULARY, LENGTH, OWN = 3, 4, 11, 5, 9
+B, AUS, VOCABULARY, TOKENS = 3, 4, 11, 5
+LOCAL_WORDS, GLOBAL_WORDS = 2, 8  # at most, of generated sentences
 TINY = ModelOptions(
     backbone_width=4,
     depths=(0, 0, 0, 0),
@@ -35,8 +36,8 @@ MODES = {
 }
 
 
-class Seen(VLFAU):
-    """The network after its backbone, which is not looked at here and takes long to compile."""
+class WithoutBackbone(VLFAU):
+    """The network after its backbone, which is not tested here and takes long to compile."""
 
     def setup(self):
         super().setup()
@@ -44,14 +45,16 @@ class Seen(VLFAU):
 
 
 def build(mode):
-    return Seen(dataclasses.replace(TINY, **MODES[mode]), AUS, VOCABULARY, own_words=OWN)
+    return WithoutBackbone(
+        dataclasses.replace(TINY, **MODES[mode]), AUS, VOCABULARY, max_own_words=GLOBAL_WORDS
+    )
 
 
 @pytest.fixture(scope="module")
 def inputs():
     rng = np.random.default_rng(1)
-    local = rng.integers(3, VOCABULARY, (B, AUS, LENGTH)).astype(np.int32)
-    whole = rng.integers(3, VOCABULARY, (B, LENGTH + 2)).astype(np.int32)
+    local = rng.integers(3, VOCABULARY, (B, AUS, TOKENS)).astype(np.int32)
+    whole = rng.integers(3, VOCABULARY, (B, TOKENS + 2)).astype(np.int32)
     local[..., 0] = whole[..., 0] = 1
     return rng.normal(size=(B, 3, 3, 8)).astype(np.float32), local, whole
 
@@ -83,7 +86,7 @@ class Case:
             params = {"params": params}
             return (
                 model.apply(params, image, *captions),
-                model.apply(params, image, 3, OWN, method="describe"),
+                model.apply(params, image, LOCAL_WORDS, GLOBAL_WORDS, method="describe"),
                 model.apply(params, image, method="score"),
             )
 
@@ -109,11 +112,11 @@ def test_au_logits_come_from_the_image_alone(case, inputs):
     np.testing.assert_array_equal(trained.au_logits, trained_again.au_logits)
     for name, grad in leaves(grads["score"]).items():
         np.testing.assert_array_equal(grad, leaves(grads_again["score"])[name], err_msg=name)
-    outputs, said, score = case.rest(case.params, *inputs)
+    outputs, described, score = case.rest(case.params, *inputs)
     again, _, _ = case.rest(case.params, *other)
     np.testing.assert_array_equal(outputs.au_logits, again.au_logits)
     # There is no drop path here, and dropout must not reach them.
-    for logits in (trained.au_logits, said.au_logits, score):
+    for logits in (trained.au_logits, described.au_logits, score):
         np.testing.assert_allclose(logits, outputs.au_logits, atol=1e-5)
 
 
@@ -129,7 +132,7 @@ def test_a_units_score_reaches_its_own_branch_and_what_all_share(case, inputs):
     assert np.abs(grads["fusion"]["fuse"]["kernel"]).max() > 0
     assert not any(map(np.any, jax.tree.leaves(grads.get("local_captioner"))))
     of = grads.get("global_captioner", {})
-    if case.options.global_context:  # where it looks has a gradient, which words it says has none
+    if case.options.global_context:  # attention has a gradient, the choice of words has none
         for name in ("features_to_attention", "attention_to_score", "words", "hidden_to_gates"):
             assert np.abs(of[name]).max() > 0, name
         assert not np.any(of["hidden_to_logits"])
@@ -154,18 +157,18 @@ def test_a_units_sentence_reaches_its_own_branch_and_what_all_share(case, inputs
 
 
 def test_captions_that_are_off_leave_nothing_behind(case, inputs):
-    outputs, said, _ = case.rest(case.params, *inputs)
-    for name, on, rows, forced, spoken in (
-        ("local", case.options.local_captions, (B, AUS), LENGTH - 1, 3),
-        ("global", case.options.global_captions, (B,), LENGTH + 1, OWN),
+    outputs, described, _ = case.rest(case.params, *inputs)
+    for name, on, rows, forced, generated in (
+        ("local", case.options.local_captions, (B, AUS), TOKENS - 1, LOCAL_WORDS + 1),
+        ("global", case.options.global_captions, (B,), TOKENS + 1, GLOBAL_WORDS + 1),
     ):
         assert (f"{name}_captioner" in case.params) == on
         for given, field, shape in (
             (outputs, "logits", (*rows, forced, VOCABULARY)),
             (outputs, "attention", (*rows, forced, 3, 3)),
-            (said, "tokens", (*rows, spoken)),
-            (said, "attention", (*rows, spoken, 3, 3)),
-            (said, "scores", rows),
+            (described, "tokens", (*rows, generated)),
+            (described, "attention", (*rows, generated, 3, 3)),
+            (described, "scores", rows),
         ):
             value = getattr(given, f"{name}_{field}")
             assert value.shape == shape if on else value is None, field
@@ -183,8 +186,8 @@ OWN_WORDS = {"per_au": "words", "embedding_context": "aus"}
 
 
 @pytest.mark.parametrize("case", OWN_WORDS, indirect=True)
-def test_each_unit_speaks_with_its_own_parameters(case, inputs):
-    """Also where only some speak, in another order."""
+def test_each_units_sentence_has_its_own_parameters(case, inputs):
+    """Also where only some units have sentences, in another order."""
     name = OWN_WORDS[case.mode]
     captioner = case.params["local_captioner"]
     changed = captioner[name] + np.eye(AUS, dtype=np.float32)[1].reshape(
@@ -210,16 +213,19 @@ def seeing(inputs):
 def test_the_context_is_the_mean_of_what_the_own_sentence_saw(seeing, inputs):
     """Recomputed from the sentence that `describe` returns, word by word."""
     params = seeing.params
-    outputs, said, _ = seeing.rest(params, *inputs)
+    outputs, described, _ = seeing.rest(params, *inputs)
     kernel = params["classifier"]["context_kernel"]
-    blind = {**params, "classifier": {**params["classifier"], "context_kernel": 0 * kernel}}
-    without = seeing.rest(blind, *inputs)[0]
+    without_context = {
+        **params,
+        "classifier": {**params["classifier"], "context_kernel": 0 * kernel},
+    }
+    without = seeing.rest(without_context, *inputs)[0]
     lengths = set()
     for b in range(B):
-        words = int((said.global_tokens[b] != PAD).sum())
+        words = int((described.global_tokens[b] != PAD).sum())
         lengths.add(words)
         contexts = [
-            (np.asarray(said.global_attention)[b, t, ..., None] * outputs.stem[b]).sum((0, 1))
+            (np.asarray(described.global_attention)[b, t, ..., None] * outputs.stem[b]).sum((0, 1))
             for t in range(words)
         ]
         share = kernel @ np.mean(contexts, 0)
@@ -229,14 +235,16 @@ def test_the_context_is_the_mean_of_what_the_own_sentence_saw(seeing, inputs):
 
 
 def test_the_own_sentence_may_be_as_long_as_the_longest_true_one():
-    longest = CaptionTables(tuple(ACTION_UNITS), Vocabulary.build()).global_length - 1
-    assert VLFAU(TINY, AUS, VOCABULARY).own_words >= longest
+    longest = CaptionTables(tuple(ACTION_UNITS), Vocabulary.build()).max_global_tokens
+    assert VLFAU(TINY, AUS, VOCABULARY).max_own_words >= longest - 2  # <start> and <end>
 
 
 def test_wider_beams_are_asked_for_by_their_number(seeing, inputs):
     params, image = {"params": seeing.params}, inputs[0]
     _, greedy, _ = seeing.rest(seeing.params, *inputs)
-    wide = jax.jit(lambda: seeing.model.apply(params, image, 3, OWN, 4, method="describe"))()
+    wide = jax.jit(
+        lambda: seeing.model.apply(params, image, LOCAL_WORDS, GLOBAL_WORDS, 4, method="describe")
+    )()
     assert wide.global_scores.shape == (B,)
     assert np.all(wide.global_scores >= greedy.global_scores - 1e-5)
     assert np.any(wide.global_scores > greedy.global_scores + 1e-3)

@@ -13,7 +13,7 @@ def test_join_undoes_partition(rows, cols, window):
     x = np.random.default_rng(0).normal(size=(2, rows * window, cols * window, 3))
     cut = windows.partition(x, window)
     assert cut.shape == (2 * rows * cols, window**2, 3)
-    np.testing.assert_array_equal(windows.join(cut, window, rows * window, cols * window), x)
+    np.testing.assert_array_equal(windows.reverse(cut, window, rows * window, cols * window), x)
 
 
 def test_padding_reaches_the_next_multiple_with_zeros():

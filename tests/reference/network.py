@@ -101,7 +101,7 @@ class DAIR(nn.Module):
 
 
 class Sentence(NamedTuple):
-    """Said greedily: tokens [b, t], padded after <end>; attention [b, t, h, w], zero after <end>;
+    """Greedy sentence: tokens [b, t], padded after <end>; attention [b, t, h, w], zero after <end>;
     mean log-probability of the words [b]; margin of the closest choice."""
 
     tokens: torch.Tensor
@@ -151,32 +151,33 @@ class Captioner(nn.Module):
         b, _, h, w = feature_map.shape
         features = feature_map.flatten(2).transpose(1, 2)
         state = self.begin(features)
-        said = []
+        steps = []
         for t in range(tokens.shape[1] - 1):
             state, *seen = self.step(features, state, tokens[:, t], unit)
-            said.append(seen)
-        logits, alpha, contexts = (torch.stack(x, dim=1) for x in zip(*said, strict=True))
+            steps.append(seen)
+        logits, alpha, contexts = (torch.stack(x, dim=1) for x in zip(*steps, strict=True))
         return logits, alpha.reshape(b, -1, h, w), contexts
 
     @torch.no_grad()
-    def greedy(self, feature_map, length, unit=None):
-        """The likeliest word each time, for feature maps [b, d, h, w]."""
+    def greedy(self, feature_map, max_words, unit=None):
+        """The likeliest word each time, at last <end>, for feature maps [b, d, h, w]."""
+        steps = max_words + 1
         b, _, h, w = feature_map.shape
         features = feature_map.flatten(2).transpose(1, 2)
         state = self.begin(features)
         word = torch.full((b,), START)
         ended = torch.zeros(b, dtype=torch.bool)
-        tokens = torch.full((b, length), PAD)
-        attention = torch.zeros(b, length, h, w)
+        tokens = torch.full((b, steps), PAD)
+        attention = torch.zeros(b, steps, h, w)
         total = torch.zeros(b)
         margin = float("inf")
-        for t in range(length):
+        for t in range(steps):
             if ended.all():
                 break
             state, logits, alpha, _ = self.step(features, state, word, unit)
-            said = torch.log_softmax(logits, dim=1)
-            said[:, [PAD, START, UNK]] = -torch.inf
-            best, words = said.topk(2, dim=1)
+            log_p = torch.log_softmax(logits, dim=1)
+            log_p[:, [PAD, START, UNK]] = -torch.inf
+            best, words = log_p.topk(2, dim=1)
             word = words[:, 0].masked_fill(ended, PAD)
             tokens[:, t] = word
             attention[~ended, t] = alpha.reshape(b, h, w)[~ended]
@@ -200,11 +201,11 @@ class Outputs:
 
 
 class VLFAU(nn.Module):
-    def __init__(self, options, au_count, vocabulary_size, own_words=64):
+    def __init__(self, options, au_count, vocabulary_size, max_own_words=63):
         super().__init__()
         if options.stem != "patch" or options.grid:
             raise NotImplementedError("the reference has stem 'patch' and grid 0 only")
-        self.options, self.au_count, self.own_words = options, au_count, own_words
+        self.options, self.au_count, self.max_own_words = options, au_count, max_own_words
         self.backbone = Backbone(options)
         self.msc = MultiScaleCombination(
             self.backbone.channels, options.taps, options.width, options.pooling
@@ -217,16 +218,16 @@ class VLFAU(nn.Module):
                 nn.Linear(options.width, 1, bias=False) for _ in units
             )
         if options.local_captions:
-            told = au_count if options.au_embedding else 0
+            embedded = au_count if options.au_embedding else 0
             self.local = nn.ModuleList(
-                Captioner(vocabulary_size, options.width, options, told)
+                Captioner(vocabulary_size, options.width, options, embedded)
                 for _ in (units if options.local_captioner == "per_au" else range(1))
             )
         if options.global_captions:
             self.whole = Captioner(vocabulary_size, options.width, options)
 
-    def look(self, image):
-        """The stem, each unit's own map and where it looked, and its logit."""
+    def encode(self, image):
+        """The stem, each unit's own features and spatial attention, and its logit."""
         stem = self.msc(self.backbone(image))
         refined, maps = zip(*(dair(stem) for dair in self.dair), strict=True)
         pooled = [x.mean((2, 3)) for x in refined]
@@ -238,29 +239,29 @@ class VLFAU(nn.Module):
 
     def own_context(self, stem):
         """Mean context over the words of the global decoder's own sentence, [b, d]."""
-        own = self.whole.greedy(stem, self.own_words).tokens
-        heard = torch.cat([torch.full_like(own[:, :1], START), own], dim=1)
-        _, _, contexts = self.whole.teacher_force(stem, heard)
+        own = self.whole.greedy(stem, self.max_own_words).tokens
+        inputs = torch.cat([torch.full_like(own[:, :1], START), own], dim=1)
+        _, _, contexts = self.whole.teacher_force(stem, inputs)
         means = []
         for sentence, seen in zip(own, contexts, strict=True):
             words = int((sentence != PAD).sum())
             means.append(seen[:words].mean(0))
         return torch.stack(means)
 
-    def speaker(self, unit):
-        """The decoder of an action unit and what it is told."""
+    def decoder(self, unit):
+        """The decoder of an action unit, and the index of its embedding or None."""
         captioner = self.local[unit if self.options.local_captioner == "per_au" else 0]
         return captioner, unit if self.options.au_embedding else None
 
     def forward(self, image, local_tokens, global_tokens):
         """Image [b, 3, h, w] and true sentences [b, n, t], [b, t'] under teacher forcing."""
-        stem, refined, maps, au_logits = self.look(image)
+        stem, refined, maps, au_logits = self.encode(image)
         outputs = Outputs(au_logits, maps, stem)
         if self.options.local_captions:
             logits, attention = [], []
             for unit, x in enumerate(refined):
-                captioner, told = self.speaker(unit)
-                a, b, _ = captioner.teacher_force(x, local_tokens[:, unit], told)
+                captioner, index = self.decoder(unit)
+                a, b, _ = captioner.teacher_force(x, local_tokens[:, unit], index)
                 logits.append(a)
                 attention.append(b)
             outputs.local_logits = torch.stack(logits, dim=1)
@@ -271,15 +272,15 @@ class VLFAU(nn.Module):
         return outputs
 
     @torch.no_grad()
-    def describe(self, image, local_length, global_length):
+    def describe(self, image, max_local_words, max_global_words):
         """Greedy sentences: of each unit in turn, and of the face; None where switched off."""
-        stem, refined, _, _ = self.look(image)
+        stem, refined, _, _ = self.encode(image)
         local = whole = None
         if self.options.local_captions:
             local = []
             for unit, x in enumerate(refined):
-                captioner, told = self.speaker(unit)
-                local.append(captioner.greedy(x, local_length, told))
+                captioner, index = self.decoder(unit)
+                local.append(captioner.greedy(x, max_local_words, index))
         if self.options.global_captions:
-            whole = self.whole.greedy(stem, global_length)
+            whole = self.whole.greedy(stem, max_global_words)
         return local, whole

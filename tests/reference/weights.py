@@ -11,7 +11,7 @@ from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from tests.reference.network import END, PAD, START, UNK
-from vlfau_jax.inference.pretrained import hugging_face_name
+from vlfau_jax.train.huggingface import hugging_face_name
 
 # Hugging Face's name in a file -> in memory.
 _IN_MEMORY = (
@@ -41,7 +41,7 @@ def random_params(model, rng, height, width):
     """Parameters of our `model` for images of that size, float32: no bias is zero, no scale one.
 
     Gains are such that attentions and vocabularies are far from uniform; <end> and the words that
-    may not be said win often.
+    must never be generated are often the likeliest.
     """
     tokens = (jnp.zeros((1, model.au_count, 3), jnp.int32), jnp.zeros((1, 3), jnp.int32))
     tree = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, height, width, 3)), *tokens)[

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.data.sets import Person, coded, write_set
-from vlfau_jax.__main__ import main
+from vlfau_jax.cli.main import main
 from vlfau_jax.cli.settings import resolve
 from vlfau_jax.data.text.descriptions import global_description, local_description
 from vlfau_jax.errors import UserError

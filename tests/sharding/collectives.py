@@ -1,4 +1,4 @@
-"""Reads what devices say to each other from the text of a compiled program (XLA's HLO)."""
+"""Reads the collectives from the text of a compiled program (XLA's HLO)."""
 
 import re
 from dataclasses import dataclass

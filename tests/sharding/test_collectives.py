@@ -1,4 +1,4 @@
-"""What the devices say to each other in a training step, read from the compiled program."""
+"""The collectives of a training step, read from the compiled program."""
 
 import functools
 import math
@@ -128,7 +128,7 @@ def test_blocks_are_summed_over_tensor(program):
     sums = [one.operation for one in instructions(program(2, 2, 2).text, ("all-reduce",))]
     for part in ("attention/output", "mlp_out"):
         assert any(
-            f"jvp(VLFAU)/VLFAU._look/backbone/backbone._stage/{BLOCK}/{part}" in operation
+            f"jvp(VLFAU)/VLFAU._encode/backbone/backbone._stage/{BLOCK}/{part}" in operation
             for operation in sums
         ), part
 
@@ -156,7 +156,7 @@ def test_tensor_splits_products(program, part, axis, whole):
 
 
 def test_a_shared_captioners_sentences_are_split_and_no_device_waits_for_another(program):
-    """On its way forward the recurrence sends nothing; on its way back it sums gradients alone."""
+    """The forward recurrence communicates nothing; the backward one only sums gradients."""
     inside = [
         one
         for one in instructions(program(2, 2, 2).text, (*KINDS, "dot"))
@@ -173,15 +173,15 @@ def test_a_shared_captioners_sentences_are_split_and_no_device_waits_for_another
     [(P(), "all-gather"), (P(None, ("data", "fsdp")), "all-to-all")],
     ids=["gathered", "turned"],
 )
-def test_a_batch_that_is_moved_is_seen(spec, kind):
+def test_a_batch_that_is_communicated_is_found(spec, kind):
     """A program that is sharded badly on purpose."""
     mesh = make_mesh(MeshOptions(8, 1, 1))
     rows, whole = (NamedSharding(mesh, s) for s in (P(("data", "fsdp")), P()))
 
     @functools.partial(jax.jit, in_shardings=(rows, whole), out_shardings=rows)
     def bad(batch, weights):
-        moved = jax.lax.with_sharding_constraint(jnp.sin(batch), NamedSharding(mesh, spec))
-        return jnp.cos(moved) @ weights
+        sharded = jax.lax.with_sharding_constraint(jnp.sin(batch), NamedSharding(mesh, spec))
+        return jnp.cos(sharded) @ weights
 
     text = bad.lower(jnp.ones((40, 16)), jnp.ones((16, 8))).compile().as_text()
     assert kind in {one.kind for one in strays(text, {(16, 8)})}

@@ -1,4 +1,4 @@
-"""Where every parameter of Swin-T and Swin-B lies, held to tables that a diff can be read in.
+"""The sharding of every parameter of Swin-T and Swin-B, compared with tables that diff well.
 
 `VLFAU_REFRESH_GOLDENS=1 python -m pytest tests/sharding/test_placement.py` writes the tables anew,
 and fails to say so. Shapes alone: nothing is computed.
@@ -36,7 +36,7 @@ def placed(size, shape):
     state = abstract_state(
         VLFAU(settings.model, n, Vocabulary.build().size),
         make_optimizer(settings.optimizer, make_schedule(settings.optimizer, 1)),
-        spec(batch_size=8, image_size=224, units=n, local_length=4, global_length=4),
+        spec(batch_size=8, image_size=224, units=n, max_local_tokens=4, max_global_tokens=4),
         make_mesh(MeshOptions(*shape)),
     )
     return [

@@ -111,7 +111,7 @@ FULL = (
 
 def test_full_featured_models_give_every_published_name_and_no_other():
     """No rule is idle, and every parameter divides evenly by 8 where a rule splits it."""
-    of = spec(batch_size=8, image_size=224, units=8, local_length=30, global_length=30)
+    of = spec(batch_size=8, image_size=224, units=8, max_local_tokens=30, max_global_tokens=30)
     names = set()
     for switches in FULL:
         tree = abstract_params(VLFAU(ModelOptions(**switches), 8, 216), of)

@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 from vlfau_jax.errors import UserError
 from vlfau_jax.sharding.mesh import MeshOptions, make_mesh
 from vlfau_jax.train import checkpoint as checkpointing
+from vlfau_jax.train import read_checkpoint as reading
 from vlfau_jax.train.checkpoint import Checkpoints, load_inference, params_digest
 from vlfau_jax.train.loop import train
 from vlfau_jax.train.manifest import read_manifest
@@ -136,20 +137,20 @@ def test_a_run_keeps_its_best_and_saves_at_every_score(tiny, tmp_path):
 
 
 def test_choices_that_are_not_there(saved):
-    for choice, said in (
+    for choice, message in (
         ("best", r"holds step 3, 4, none of them scored; train with train\.eval_every"),
         ("2", r"--checkpoint=2: .*holds step 3, 4; give one of them, last or best"),
         ("newest", r"--checkpoint=newest: .*give one of them"),
     ):
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=message):
             load_inference(saved, choice)
 
 
-def test_other_arrays_are_told_before_any_is_read(saved, monkeypatch):
+def test_other_arrays_are_refused_before_any_is_read(saved, monkeypatch):
     monkeypatch.setattr(checkpointing.ocp, "load_checkpointables", lambda *_: pytest.fail("read"))
     wanted = abstract(make_mesh(MeshOptions(1, 1, 1)))
     shape, dtype = jax.ShapeDtypeStruct((8, 9), jnp.float32), jax.ShapeDtypeStruct((8, 8), "int32")
-    for other, said in (
+    for other, message in (
         (
             wanted.replace(params={"w": shape}),
             r"params/w is float32\[8, 8\] there, float32\[8, 9\]",
@@ -164,7 +165,10 @@ def test_other_arrays_are_told_before_any_is_read(saved, monkeypatch):
             r"opt_state/0/w is .* there, absent here, and 1 more differ",
         ),
     ):
-        with Checkpoints(saved, keep=2) as checkpoints, pytest.raises(UserError, match=said) as e:
+        with (
+            Checkpoints(saved, keep=2) as checkpoints,
+            pytest.raises(UserError, match=message) as e,
+        ):
             checkpoints.restore(other)
         assert "\n" not in str(e.value)
 
@@ -201,10 +205,10 @@ def test_a_run_that_goes_on_may_be_read_and_its_drafts_stay(tmp_path):
 
 @pytest.mark.parametrize("left", ["nothing", "a part"])
 def test_a_checkpoint_removed_while_it_is_read(saved, monkeypatch, left):
-    read, folder = checkpointing.ocp.load_checkpointables, saved / "checkpoints"
+    read, folder = checkpointing.read_host_arrays, saved / "checkpoints"
     (folder / "4").rename(saved / "newer")
 
-    def removed_meanwhile(path, items):
+    def remove_and_read(path, items):
         monkeypatch.undo()
         (saved / "newer").rename(folder / "4")
         if left == "nothing":
@@ -214,7 +218,7 @@ def test_a_checkpoint_removed_while_it_is_read(saved, monkeypatch, left):
             shutil.rmtree(path / "params" / "d")
         return read(path, items)
 
-    monkeypatch.setattr(checkpointing.ocp, "load_checkpointables", removed_meanwhile)
+    monkeypatch.setattr(checkpointing, "read_host_arrays", remove_and_read)
     assert load_inference(saved)[2] == 4
     if left == "nothing":
         with pytest.raises(UserError, match=r"--checkpoint=3: .*holds step 4; give one"):
@@ -244,18 +248,18 @@ def flip(path):
 
 
 @pytest.mark.parametrize(
-    "harm, says",
+    "harm, fault",
     [
         (cut, r"params/d/\w+ has \d+ bytes, \d+ were written"),
         (flip, r"params/d/\w+ is not what was written: its sha256 differs"),
         (Path.unlink, r"params/d/\w+: No such file"),
     ],
 )
-def test_a_damaged_checkpoint_is_named_and_the_one_before_it_too(saved, harm, says):
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_too(saved, harm, fault):
     for path in (saved / "checkpoints" / "4" / "params" / "d").iterdir():
         harm(path)
     with pytest.raises(
-        UserError, match=rf"checkpoints/4 is damaged \({says}.*go on from step 3"
+        UserError, match=rf"checkpoints/4 is damaged \({fault}.*go on from step 3"
     ) as error:
         load_inference(saved)
     assert "\n" not in str(error.value)
@@ -333,8 +337,8 @@ def test_a_restore_waits_for_what_is_being_saved(tmp_path):
         for step in (1, 2, 3):
             record = RECORD | {"progress": {"next_batch": step}}
             checkpoints.save(step, state(mesh, step), record)
-            found, told = checkpoints.restore(abstract(mesh))
-            assert (found.step, told) == (step, record)
+            found, restored = checkpoints.restore(abstract(mesh))
+            assert (found.step, restored) == (step, record)
 
 
 def test_no_checkpoint(tmp_path):
@@ -345,7 +349,7 @@ def test_no_checkpoint(tmp_path):
         load_inference(tmp_path)
 
 
-def test_digest_tells_values_apart_and_not_containers():
+def test_digest_depends_on_values_and_not_on_containers():
     params = {"b": np.float32([1, 2]), "a": {"c": np.float32([3])}}
     same = {"a": {"c": jnp.float32([3])}, "b": jnp.float32([1, 2])}
     assert params_digest(params) == params_digest(same)
@@ -358,7 +362,7 @@ def test_nothing_but_the_workdir_is_written(saved):
 
 def as_earlier(monkeypatch, lists_arrays, moments=lambda moments: moments):
     """Makes checkpoints what versions wrote that skipped no step."""
-    items, arrays = checkpointing._items, checkpointing._arrays
+    items, arrays = checkpointing._items, checkpointing.describe_arrays
 
     def earlier(state):
         found = items(state)
@@ -367,7 +371,8 @@ def as_earlier(monkeypatch, lists_arrays, moments=lambda moments: moments):
         return found
 
     monkeypatch.setattr(checkpointing, "_items", earlier)
-    monkeypatch.setattr(checkpointing, "_arrays", arrays if lists_arrays else lambda items: {})
+    describe = arrays if lists_arrays else lambda items: {}
+    monkeypatch.setattr(checkpointing, "describe_arrays", describe)
 
 
 @pytest.mark.parametrize("lists_arrays", [True, False])
@@ -389,8 +394,10 @@ def test_a_good_checkpoint_that_cannot_be_resumed_stays(tmp_path, monkeypatch):
         as_earlier(patch, False, moments=lambda moments: moments[0])
         checkpoints.save(4, state(mesh), RECORD)
         checkpoints.wait()
-    said = r"4 does not fit this network: optimizer/opt_state/.*; use .* the version that wrote it"
-    with Checkpoints(tmp_path, keep=1) as checkpoints, pytest.raises(UserError, match=said) as e:
+    message = (
+        r"4 does not fit this network: optimizer/opt_state/.*; use .* the version that wrote it"
+    )
+    with Checkpoints(tmp_path, keep=1) as checkpoints, pytest.raises(UserError, match=message) as e:
         checkpoints.restore(abstract(mesh))
     assert "\n" not in str(e.value) and "away" not in str(e.value)
     shapes = abstract(mesh).params
@@ -410,5 +417,5 @@ def test_an_average_that_is_being_removed_is_not_replaced(tmp_path, monkeypatch)
         return manifest
 
     with monkeypatch.context() as patch, pytest.raises(UserError, match="4 cannot be read"):
-        patch.setattr(checkpointing, "read_manifest", read)
+        patch.setattr(reading, "read_manifest", read)
         load_inference(tmp_path)

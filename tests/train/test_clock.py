@@ -4,7 +4,7 @@ from vlfau_jax.train import clock as module
 from vlfau_jax.train.clock import PARTS, Clock
 
 
-def test_parts_are_told_apart_and_go_on_after_a_resume(monkeypatch):
+def test_parts_are_counted_separately_and_continue_after_a_resume(monkeypatch):
     now = 100.0
     monkeypatch.setattr(module.time, "perf_counter", lambda: now)
     clock = Clock({"train": 5.0})

@@ -7,7 +7,7 @@ import pytest
 
 from tests.tiny import noise_set
 from vlfau_jax.data.read import dataset
-from vlfau_jax.data.read.dataset import join
+from vlfau_jax.data.read.dataset import combine
 from vlfau_jax.errors import UserError
 from vlfau_jax.train.experiment import build_experiment
 
@@ -23,7 +23,7 @@ def changed(settings, **sections):
 
 
 @pytest.mark.parametrize(
-    ("sections", "said"),
+    ("sections", "message"),
     [
         (
             {"model": {"patch": 32, "stem": "patch"}},
@@ -60,8 +60,8 @@ def changed(settings, **sections):
         ({"data": {"aus": (1, 1)}}, r"data\.aus.*1, 1"),
     ],
 )
-def test_options_that_do_not_fit_each_other(tiny, sections, said):
-    with pytest.raises(UserError, match=said) as error:
+def test_options_that_do_not_fit_each_other(tiny, sections, message):
+    with pytest.raises(UserError, match=message) as error:
         build_experiment(changed(tiny(), **sections))
     assert "\n" not in str(error.value)
 
@@ -121,7 +121,7 @@ def test_class_weights_leave_validation_subjects_out(tiny, monkeypatch):
     assert not np.array_equal(build_experiment(settings).class_weights, e.class_weights)
 
 
-def test_whom_training_sees_and_who_is_scored_meanwhile(tiny):
+def test_who_is_trained_on_and_who_is_scored_during_training(tiny):
     nested = changed(tiny(eval_every=1), data={"fold": 1, "validation_subjects": 1})
     e = build_experiment(nested)
     assert e.scored == "validation" and e.split.test == ("M003",)
@@ -140,18 +140,18 @@ def test_a_split_without_a_frame_is_refused(tiny, monkeypatch):
     codes = dict(disfa.codes) | {"frame": np.tile(np.arange(4541, 4546, dtype=np.int32), 2)}
     settings = changed(tiny(eval_every=1), data={"fold": 0, "validation_subjects": 1})
     monkeypatch.setattr(dataset, "open_set", lambda *_: replace(disfa, codes=codes))
-    said = {
+    message = {
         ("SN001",): r"data\.validation_subjects=1: every frame of SN004 is in an excluded stretch",
         ("SN004",): r"noise_disfa to train on: of SN004, all their frames are in excluded",
     }
     found = set()
     for seed in range(8):
         one = replace(settings, seed=seed)
-        train = join((disfa,), one.data).split(0, 1, seed).train
+        train = combine((disfa,), one.data).split(0, 1, seed).train
         found.add(train)
-        with pytest.raises(UserError, match=said[train]):
+        with pytest.raises(UserError, match=message[train]):
             build_experiment(one)
-    assert found == said.keys()
+    assert found == message.keys()
 
 
 def test_test_people_without_a_frame_are_refused_where_they_would_be_scored(tiny, monkeypatch):
@@ -160,8 +160,10 @@ def test_test_people_without_a_frame_are_refused_where_they_would_be_scored(tiny
     # SN004, whom fold 1 tests, was lost in these frames.
     monkeypatch.setattr(dataset, "open_set", lambda *_: replace(disfa, codes=codes))
     data = {"fold": 1}
-    said = r"train\.eval_every=1: every frame of SN004 is in an excluded .*; give 0, or data\.valid"
-    with pytest.raises(UserError, match=said):
+    message = (
+        r"train\.eval_every=1: every frame of SN004 is in an excluded .*; give 0, or data\.valid"
+    )
+    with pytest.raises(UserError, match=message):
         build_experiment(changed(tiny(eval_every=1), data=data))
     assert build_experiment(changed(tiny(), data=data)).split.test == ("SN004",)
     nested = changed(tiny(eval_every=1), data=data | {"validation_subjects": 1})

@@ -58,13 +58,13 @@ def scored(settings):
     return replace(settings, data=replace(settings.data, fold=1))
 
 
-def told_in_one_line(error, capfd):
+def one_line(error, capfd):
     assert "\n" not in str(error.value)
     err = capfd.readouterr().err
     assert "Traceback" not in err and "Error" not in err, err
 
 
-def steps_told(workdir):
+def logged_steps(workdir):
     lines = (workdir / "metrics.jsonl").read_text().splitlines()
     return [json.loads(line)["step"] for line in lines]
 
@@ -73,17 +73,17 @@ def test_a_full_disk_ends_the_run_and_room_lets_it_go_on(tiny, disk, tmp_path, c
     whole = train(scored(tiny(steps=6)), tmp_path / "whole")
     settings, run = scored(tiny(steps=6, checkpoint_every=2, eval_every=1)), disk / "run"
     capfd.readouterr()
-    said = (
+    message = (
         r"run/checkpoints/4 cannot be written \(.*No space left on device.*\); "
         r"the last good checkpoint is of step 2: once that is mended, go on with --resume$"
     )
-    with pytest.raises(RunError, match=said) as error:
+    with pytest.raises(RunError, match=message) as error:
         train(settings, run, evaluator=at(3, run, lambda: fill(disk, leaving=64_000)))
-    told_in_one_line(error, capfd)
+    one_line(error, capfd)
     (disk / "filler").unlink()
     settings = scored(tiny(steps=6, checkpoint_every=2))
     assert train(settings, run, resume=True)["params_digest"] == whole["params_digest"]
-    assert steps_told(run) == [1, 2, 3, 4, 5, 6]
+    assert logged_steps(run) == [1, 2, 3, 4, 5, 6]
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["4", "6"]
 
 
@@ -94,28 +94,30 @@ def test_no_room_for_metrics(disk, tmp_path, name, capfd):
     workdir, events = (disk, roomy) if name == "metrics.jsonl" else (roomy, disk)
     (events / "events").mkdir()
     (workdir / "tensorboard").symlink_to(events / "events")
-    said = rf"/{name}: No space left on device; there is no good checkpoint to go on from$"
+    message = rf"/{name}: No space left on device; there is no good checkpoint to go on from$"
     with (
-        pytest.raises(RunError, match=said) as error,
+        pytest.raises(RunError, match=message) as error,
         translate_errors(workdir),
         MetricWriter(workdir, 0) as writer,
     ):
         fill(disk, leaving=0)
         for step in range(1, 1000):
             writer.write(step, {"total": 1.0})
-    told_in_one_line(error, capfd)
+    one_line(error, capfd)
 
 
-def test_an_error_of_the_background_is_told_without_another_save(disk, capfd):
+def test_an_error_in_the_background_is_raised_without_another_save(disk, capfd):
     state = TrainState(jnp.int32(1), {"w": jnp.zeros((64, 1024))}, ())
     with Checkpoints(disk, keep=1) as checkpoints:
         fill(disk, leaving=64_000)
         checkpoints.save(1, state, {})
-        said = r"checkpoints/1 cannot be written \(.*No space left.*; there is no good checkpoint"
-        with pytest.raises(RunError, match=said) as error:
+        message = (
+            r"checkpoints/1 cannot be written \(.*No space left.*; there is no good checkpoint"
+        )
+        with pytest.raises(RunError, match=message) as error:
             while True:
                 checkpoints.check()
-    told_in_one_line(error, capfd)
+    one_line(error, capfd)
 
 
 def test_a_second_error_does_not_hide_what_ended_the_run(disk, capfd):
@@ -125,7 +127,7 @@ def test_a_second_error_does_not_hide_what_ended_the_run(disk, capfd):
         checkpoints.save(1, state, {})
         raise RunError("first")
     err = capfd.readouterr().err
-    assert err.startswith("note: ") and "No space left" in err and err.count("\n") == 1
+    assert err.startswith("warning: ") and "No space left" in err and err.count("\n") == 1
 
 
 def test_a_folder_that_becomes_read_only(tiny, tmp_path, capfd):
@@ -137,10 +139,10 @@ def test_a_folder_that_becomes_read_only(tiny, tmp_path, capfd):
         mount("-o", "remount,bind,ro", place)
 
     try:
-        said = r"checkpoints/4 cannot be written \(.*Read-only.*last good .* step 2: .*--resume$"
-        with pytest.raises(RunError, match=said) as error:
+        message = r"checkpoints/4 cannot be written \(.*Read-only.*last good .* step 2: .*--resume$"
+        with pytest.raises(RunError, match=message) as error:
             train(settings, run, evaluator=at(3, run, lock))
-        told_in_one_line(error, capfd)
+        one_line(error, capfd)
         with pytest.raises(UserError, match=r"checkpoints may not be written to; .* step 2: once"):
             train(settings, run, resume=True, evaluator=lambda *_: {})
     finally:  # ismount() knows no bind mounts
@@ -169,8 +171,8 @@ def test_what_is_in_the_way(tiny, tmp_path):
         train(tiny(steps=2), run, resume=True)
 
 
-def test_data_that_fail_are_told_with_what_is_left(tmp_path):
-    said = r"^a picture is damaged; .*no .*checkpoint"
-    with pytest.raises(RunError, match=said) as error, translate_errors(tmp_path):
+def test_data_that_fail_end_with_a_line_on_what_is_left(tmp_path):
+    message = r"^a picture is damaged; .*no .*checkpoint"
+    with pytest.raises(RunError, match=message) as error, translate_errors(tmp_path):
         raise DataError("a picture is damaged")
     assert not isinstance(error.value, DataError)

@@ -140,12 +140,12 @@ def test_scores_of_nobody_are_refused_before_training(tiny, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("config.json", "damaged"), ("metrics.jsonl", "metrics.jsonl:1")]
+    ("name", "message"), [("config.json", "damaged"), ("metrics.jsonl", "metrics.jsonl:1")]
 )
-def test_a_damaged_file_of_the_run_is_named(tiny, tmp_path, name, said):
+def test_a_damaged_file_of_the_run_is_named(tiny, tmp_path, name, message):
     train(tiny(steps=1), tmp_path / "run")
     (tmp_path / "run" / name).write_text("{]\n")
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         train(tiny(), tmp_path / "run", resume=True)
 
 
@@ -169,13 +169,13 @@ def test_sigterm_saves_and_a_resume_goes_on(tiny, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("times", "said"), [(1, r"^after step 2, saved; go on with --resume$"), (2, r"^$")]
+    ("times", "message"), [(1, r"^after step 2, saved; go on with --resume$"), (2, r"^$")]
 )
-def test_ctrl_c_saves_and_a_second_one_ends_at_once(tiny, tmp_path, capfd, times, said):
+def test_ctrl_c_saves_and_a_second_one_ends_at_once(tiny, tmp_path, capfd, times, message):
     settings = tiny(eval_every=1)
     settings = replace(settings, data=replace(settings.data, fold=1))
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt, match=said):
+    with pytest.raises(KeyboardInterrupt, match=message):
         train(settings, tmp_path / "run", evaluator=end_at(2, *[signal.SIGINT] * times))
     assert signal.getsignal(signal.SIGINT) is before
     assert "saving after this step; Ctrl-C again ends at once" in capfd.readouterr().err
@@ -200,8 +200,8 @@ def test_a_signal_where_no_step_runs_loses_nothing(tiny, tmp_path, monkeypatch, 
     settings = tiny(steps=1)
     with monkeypatch.context() as before:
         before.setattr(Experiment, "train_step", sending(number, Experiment.train_step))
-        said = "before its first step; nothing is lost, start again with --resume$"
-        with pytest.raises(kind, match=said):
+        message = "before its first step; nothing is lost, start again with --resume$"
+        with pytest.raises(kind, match=message):
             train(settings, tmp_path / "run")
     assert not list((tmp_path / "run" / "checkpoints").iterdir())
     # One that comes during the last save finds all done.
@@ -309,8 +309,8 @@ def test_weights_that_cannot_be_leave_the_earlier_run_alone(tiny, tmp_path):
 
 def test_a_resume_onto_data_read_otherwise_is_refused(tiny, tmp_path, monkeypatch):
     train(tiny(steps=1), tmp_path / "run")
-    person, others = noise_set().people["F001"], (*SUBJECTS[1:], "M009")
-    for changes, said in (
+    person, others = noise_set().subject_facts["F001"], (*SUBJECTS[1:], "M009")
+    for changes, message in (
         ({"frame_offset": 1}, "with frame_offset 0, but noise_bp4d gives 1"),
         ({"camera": "right"}, 'with camera null, but noise_bp4d gives "right"'),
         ({"layout": "me_graphau"}, 'with layout "raw", but noise_bp4d gives "me_graphau"'),
@@ -323,7 +323,7 @@ def test_a_resume_onto_data_read_otherwise_is_refused(tiny, tmp_path, monkeypatc
     ):
         other = replace(noise_set(), **changes)
         monkeypatch.setattr(dataset, "open_set", lambda *_, other=other: other)
-        with pytest.raises(UserError, match=said) as error:
+        with pytest.raises(UserError, match=message) as error:
             train(tiny(steps=2), tmp_path / "run", resume=True)
         assert "\n" not in str(error.value)
     assert load_inference(tmp_path / "run")[2] == 1

@@ -73,23 +73,23 @@ def three_steps(e, step):
     params = jax.tree.map(
         lambda leaf: rng.normal(scale=0.4, size=leaf.shape).astype(np.float32), e.abstract.params
     )
-    state, told = e.initial_state(params), []
+    state, metrics_by_step = e.initial_state(params), []
     for _ in range(3):
         batch = batches.fake(e.spec, rng, vocabulary_size=e.vocabulary.size, unknown_rate=0.15)
         for key in ("au", "au_known", "valid", "local_tokens", "global_tokens"):
             batch[key][-2:] = 0
         state, metrics = step(state, shard_batch(batch, e.mesh))
-        told.append(jax.device_get(metrics))
-    return told, jax.device_get(state.params)
+        metrics_by_step.append(jax.device_get(metrics))
+    return metrics_by_step, jax.device_get(state.params)
 
 
-def assert_same(found, expected, said):
+def assert_same(found, expected, context):
     for metrics, wanted in zip(found[0], expected[0], strict=True):
         for name, value in wanted.items():
-            np.testing.assert_allclose(metrics[name], value, rtol=1e-5, err_msg=f"{said} {name}")
+            np.testing.assert_allclose(metrics[name], value, rtol=1e-5, err_msg=f"{context} {name}")
 
     def check(path, x, y):
-        message = f"{said} {jax.tree_util.keystr(path)}"
+        message = f"{context} {jax.tree_util.keystr(path)}"
         np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6, err_msg=message)
 
     jax.tree_util.tree_map_with_path(check, found[1], expected[1])

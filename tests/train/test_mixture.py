@@ -85,7 +85,7 @@ def test_class_weights_count_a_unit_where_it_is_coded(settings):
     np.testing.assert_allclose(e.class_weights, class_weights(active, known))
 
 
-def test_a_mixture_trains_and_says_on_whom(settings, tmp_path, capsys):
+def test_a_mixture_trains_and_records_its_subjects(settings, tmp_path, capsys):
     nested = replace(settings, data=replace(settings.data, validation_subjects=1))
     seen = []
 
@@ -106,8 +106,10 @@ def test_a_mixture_trains_and_says_on_whom(settings, tmp_path, capsys):
         "SN001",
     ]
     assert seen == [("validation", tuple(record["validation_subjects"]))] * 2
-    told = f"train.eval_every=1 scores the validation subjects {record['validation_subjects'][0]}\n"
-    assert told in capsys.readouterr().err
+    message = (
+        f"train.eval_every=1 scores the validation subjects {record['validation_subjects'][0]}\n"
+    )
+    assert message in capsys.readouterr().err
     metrics = (tmp_path / "run" / "metrics.jsonl").read_text()
     assert '"validation_mean_f1": 0.5' in metrics and "test_mean_f1" not in metrics
 

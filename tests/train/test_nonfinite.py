@@ -50,13 +50,13 @@ def test_the_last_good_state_is_saved_and_a_resume_goes_past_it(tiny, tmp_path, 
 
     capsys.readouterr()
     parts = train(tiny(**steps, skip_steps=9), tmp_path / "run", resume=True)
-    said = capsys.readouterr().err
-    assert f"step {bad} skipped, 1 in all: the term 'local' is nan" in said
+    output = capsys.readouterr().err
+    assert f"step {bad} skipped, 1 in all: the term 'local' is nan" in output
     whole = train(tiny(**steps, skip_steps=9), tmp_path / "whole")
     assert parts["step"] == whole["step"] == 5
     assert parts["params_digest"] == whole["params_digest"]
     assert parts["skipped"] == whole["skipped"] > 0
-    assert f"trained to step 5, {parts['skipped']} of them skipped; " in said
+    assert f"trained to step 5, {parts['skipped']} of them skipped; " in output
     lines = [json.loads(x) for x in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5]
     assert [line["skipped"] > 0 for line in lines] == [line["step"] >= bad for line in lines]
@@ -84,8 +84,8 @@ def test_only_an_allowed_step_counts_and_past_the_allowance_nothing_moves():
         return [int(state.step), float(state.params), int(state.skipped)]
 
     state = TrainState(jnp.int32(0), jnp.float32(0.0), jnp.float32(2.0), jnp.float32(2.0))
-    told = [plain(state := take(state, good)) for good in (True, False, True, False, True, False)]
-    assert told == [[1, 1, 0], [2, 1, 1], [3, 2, 1], [3, 2, -2], [3, 2, -2], [3, 2, -2]]
+    states = [plain(state := take(state, good)) for good in (True, False, True, False, True, False)]
+    assert states == [[1, 1, 0], [2, 1, 1], [3, 2, 1], [3, 2, -2], [3, 2, -2], [3, 2, -2]]
     assert plain(state.last_good) == [3, 2, 1] == plain(state.last_good.last_good)
     assert float(state.opt_state) == float(state.ema) == 2.0
 

@@ -46,7 +46,7 @@ def test_horizon_of_its_own():
 
 def shapes(depths):
     """The whole network's parameters, as shapes."""
-    of = spec(batch_size=1, image_size=32, units=4, local_length=5, global_length=5)
+    of = spec(batch_size=1, image_size=32, units=4, max_local_tokens=5, max_global_tokens=5)
     options = ModelOptions(depths=depths, window=4, stem="conv")
     return nn.meta.unbox(abstract_params(VLFAU(options, 4, 20), of))
 

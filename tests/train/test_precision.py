@@ -1,4 +1,4 @@
-"""model.dtype=bfloat16 in the whole training step, way back and update included, as traced."""
+"""model.dtype=bfloat16 in the whole training step, backward pass and update included, as traced."""
 
 import re
 from dataclasses import replace
@@ -28,12 +28,12 @@ def may_be_low(eqn, where):
     """Whether these bfloat16 operands belong to no norm, softmax or loss, nor to the update."""
     kind = eqn.primitive.name
     if kind == "exp":
-        return BLOCK.search(where)  # the slope of gelu
+        return BLOCK.search(where)  # the gradient of gelu
     if kind == "reduce_max":
         return "refinement" in where  # exact
     if kind == "reduce_sum":
         x = eqn.invars[0].aval
-        # Slopes of what was repeated over rows; in refinement, how many features are the largest.
+        # Cotangents of broadcasts over rows; in refinement, how many features are the largest.
         return "norm" not in where and (x.ndim - 1 not in eqn.params["axes"] or "refine" in where)
     return kind not in ("log", "log1p", "rsqrt", "sqrt")
 

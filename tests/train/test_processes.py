@@ -9,8 +9,8 @@ import pytest
 
 from tests.data.sets import coded, write_set
 from tests.processes import Process, free_port, run, together
-from vlfau_jax.__main__ import main
-from vlfau_jax.distributed.coordinator import several
+from vlfau_jax.cli.main import main
+from vlfau_jax.distributed.coordinator import expects_several_processes
 from vlfau_jax.train.checkpoint import load_inference, params_digest
 
 STEPS = 12  # more than the faults below leave time for
@@ -76,13 +76,13 @@ def flat(tree, prefix=""):
 
 def same_as_alone(workdir, alone, steps=STEPS):
     """A run's metrics of every step, once each, and the parameters at the end."""
-    told = lines(workdir)
-    assert [line["step"] for line in told] == list(range(1, steps + 1))
-    for line, other in zip(told, lines(alone), strict=False):
+    logged = lines(workdir)
+    assert [line["step"] for line in logged] == list(range(1, steps + 1))
+    for line, other in zip(logged, lines(alone), strict=False):
         assert line.keys() == other.keys()
         for name in line.keys() - {"images_per_second"}:
             np.testing.assert_allclose(line[name], other[name], rtol=1e-5, err_msg=name)
-    assert sum("test_mean_f1" in line for line in told) == steps // 3
+    assert sum("test_mean_f1" in line for line in logged) == steps // 3
     params, _, step = load_inference(workdir)
     assert (step, params_digest(params)) == (steps, final(workdir)["params_digest"])
     others = load_inference(alone, str(steps))[0]
@@ -99,17 +99,17 @@ def test_four_processes_train_what_one_would(base, train, alone):
 
 
 def interrupted(argv, workdir, victim, number):
-    """Signals one of two processes once a step is told: exit codes and last lines."""
+    """Signals one of two processes once a step is logged: exit codes and last lines."""
     newest = lines(workdir)[-1]["step"] if workdir.exists() else 0
     with together(argv, *LAYOUTS["two"], workdir.parent / "logs_faults") as started:
         started[0].wait_for(workdir / "metrics.jsonl", f'"step": {newest + 1},')
         started[victim].send(number)
         codes = [process.wait() for process in started]
         assert not any(process.left() for process in started)
-        return codes, [told(process.log) for process in started]
+        return codes, [last_line(process.log) for process in started]
 
 
-def told(log):
+def last_line(log):
     """The line with which a process ends; a page about the memory of its loaders may follow."""
     return "".join(line for line in log.splitlines() if line.startswith("failed: "))
 
@@ -118,30 +118,32 @@ def test_what_a_lost_process_and_sigterm_interrupt_goes_on(base, train, alone):
     """One run through three faults, and the end is that of a run without any."""
     workdir, argv = base / "faults", train("faults", "--resume", steps=1000)
     loaded = [*argv, "--config.data.workers=1"]  # a process each, which must not outlive its own
-    codes, said = interrupted(loaded, workdir, 1, signal.SIGKILL)
+    codes, messages = interrupted(loaded, workdir, 1, signal.SIGKILL)
     assert codes == [75, -signal.SIGKILL]
-    assert said[0].startswith("failed: process 1 (")
-    assert "no sign of life for 10 s" in said[0]
-    assert said[0].endswith("start all processes again with --resume")
+    assert messages[0].startswith("failed: process 1 (")
+    assert "no heartbeat for 10 s" in messages[0]
+    assert messages[0].endswith("start all processes again with --resume")
 
-    codes, said = interrupted(argv, workdir, 0, signal.SIGKILL)
+    codes, messages = interrupted(argv, workdir, 0, signal.SIGKILL)
     assert codes == [-signal.SIGKILL, 75]
-    assert said[1].startswith("failed: process 0 (") and "the last checkpoint is of" in said[1]
+    assert (
+        messages[1].startswith("failed: process 0 (") and "the last checkpoint is of" in messages[1]
+    )
 
-    codes, said = interrupted(argv, workdir, 1, signal.SIGTERM)
-    assert codes == [75, 75] and said[0] == said[1]
+    codes, messages = interrupted(argv, workdir, 1, signal.SIGTERM)
+    assert codes == [75, 75] and messages[0] == messages[1]
     step = load_inference(workdir)[2]
-    assert said[0] == f"failed: ended by SIGTERM after step {step}, saved; go on with --resume"
+    assert messages[0] == f"failed: ended by SIGTERM after step {step}, saved; go on with --resume"
 
     run(train("faults", "--resume", steps=step + 1), *LAYOUTS["two"], base / "logs_faults")
     same_as_alone(workdir, alone, step + 1)
 
 
 def test_one_process_saves_and_two_restore(base, train, alone):
-    shutil.copytree(alone, base / "moved")
-    (base / "moved" / "final.json").unlink()
-    run(train("moved", "--resume"), *LAYOUTS["two"], base / "logs_moved")
-    assert final(base / "moved")["params_digest"] == final(alone)["params_digest"]
+    shutil.copytree(alone, base / "resumed")
+    (base / "resumed" / "final.json").unlink()
+    run(train("resumed", "--resume"), *LAYOUTS["two"], base / "logs_resumed")
+    assert final(base / "resumed")["params_digest"] == final(alone)["params_digest"]
 
 
 def test_two_processes_score_as_one_does(base, alone):
@@ -159,13 +161,13 @@ def test_two_processes_score_as_one_does(base, alone):
 def test_what_one_process_refuses_ends_all_in_the_same_line(base, train, alone):
     with together(train("alone"), *LAYOUTS["two"], base / "logs_refused") as started:
         assert [process.wait() for process in started] == [2, 2]
-        said = [process.log.strip().splitlines()[-1] for process in started]
-    assert said[0] == said[1]
-    assert said[0].startswith("error: --workdir=") and "is in use" in said[0]
+        messages = [process.log.strip().splitlines()[-1] for process in started]
+    assert messages[0] == messages[1]
+    assert messages[0].startswith("error: --workdir=") and "is in use" in messages[0]
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "message"),
     [
         (("--processes=2",), "--coordinator, --process must be given, too"),
         (("--coordinator=h:1", "--processes=0", "--process=0"), "--processes=0: give 1 or more"),
@@ -174,10 +176,10 @@ def test_what_one_process_refuses_ends_all_in_the_same_line(base, train, alone):
         (("--lost_after=0",), "--lost_after=0: give 1 second or more"),
     ],
 )
-def test_flags_that_cannot_be(capsys, train, flags, said):
+def test_flags_that_cannot_be(capsys, train, flags, message):
     assert main([*train("refused"), *flags]) == 2
     err = capsys.readouterr().err
-    assert err.count("\n") == 1 and said in err
+    assert err.count("\n") == 1 and message in err
 
 
 def test_a_coordinator_out_of_reach_is_one_line(capsys, train):
@@ -190,7 +192,7 @@ def test_a_coordinator_out_of_reach_is_one_line(capsys, train):
 
 @pytest.mark.parametrize("call", ["run_on_first('it', lambda: end())", "check_same('it', end())"])
 def test_the_first_process_lost_in_what_others_wait_for(call, tmp_path):
-    """The others wait for its word without a limit of their own: the end comes from elsewhere."""
+    """The others wait for it without a time limit of their own: the heartbeat ends them."""
     code = f"""
 import os, signal, sys
 from vlfau_jax.distributed.processes import check_same, process_group, run_on_first
@@ -212,21 +214,21 @@ SLURM = {"JOB_ID": "7", "STEP_NODELIST": "localhost", "NTASKS": "2", "PROCID": "
 
 
 @pytest.mark.parametrize("by", ["flags", "slurm"])
-def test_a_process_whom_nobody_joins_says_so(base, by):
-    """By flags, and by what an environment like Slurm's says: it waits for its like."""
+def test_a_process_to_which_no_other_connects_ends_with_one_line(base, by):
+    """By flags, and by an environment like Slurm's."""
     argv, env, port = ["evaluate", f"--workdir={base}", "--lost_after=1"], {}, free_port()
     if by == "flags":
         argv += ["--processes=2", "--process=0", f"--coordinator=127.0.0.1:{port}"]
     else:
         env = {f"SLURM_{name}": value for name, value in SLURM.items()}
         env["JAX_COORDINATOR_PORT"] = str(port)
-    with together(argv, 1, 1, base / f"logs_lonely_{by}", **env) as (process,):
+    with together(argv, 1, 1, base / f"logs_single_{by}", **env) as (process,):
         assert process.wait() == 75
-        assert "not all processes came together in 1 s" in process.log.strip().splitlines()[-1]
+        assert "not all processes were started within 1 s" in process.log.strip().splitlines()[-1]
 
 
 @pytest.mark.parametrize(
-    ("told", "asked"),
+    ("variables", "asked"),
     [
         ({}, True),
         ({"SLURM_NTASKS": "1"}, False),
@@ -236,10 +238,10 @@ def test_a_process_whom_nobody_joins_says_so(base, by):
         ({"KUBERNETES_SERVICE_HOST": "10.0.0.1", "JOB_COMPLETION_INDEX": "0"}, True),
     ],
 )
-def test_an_environment_of_one_process_is_not_joined(monkeypatch, told, asked):
+def test_an_environment_of_one_process_starts_no_group(monkeypatch, variables, asked):
     for name in ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "KUBERNETES_SERVICE_HOST"):
         monkeypatch.delenv(name, raising=False)
-    for name, value in told.items():
+    for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert several(None) is asked
-    assert several(1) is False
+    assert expects_several_processes(None) is asked
+    assert expects_several_processes(1) is False

@@ -58,14 +58,14 @@ def follow(settings):
     """Parameters and averages after 0, 1, ... steps, the metrics, and what donation reused."""
     e = build_experiment(settings)
     state, step = e.initial_state(parameters(e)), compiled(e)
-    rng, told, metrics = np.random.default_rng(0), [], []
+    rng, kept, metrics = np.random.default_rng(0), [], []
     for k in range(5):
         for mine, other in zip(*map(jax.tree.leaves, (state.params, state.ema)), strict=True):
             shards = zip(mine.addressable_shards, other.addressable_shards, strict=True)
             for a, b in shards:
                 assert a.data.unsafe_buffer_pointer() != b.data.unsafe_buffer_pointer()
             assert mine.sharding == other.sharding
-        told.append(jax.device_get((state.params, state.ema)))
+        kept.append(jax.device_get((state.params, state.ema)))
         if k < 4:
             batch = batches.fake(e.spec, rng, vocabulary_size=e.vocabulary.size)
             state, found = step(state, shard_batch(batch, e.mesh))
@@ -73,18 +73,18 @@ def follow(settings):
     assert step.memory_analysis().alias_size_in_bytes == sum(
         leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(state)
     )
-    return told, metrics
+    return kept, metrics
 
 
 def test_frozen_backbone_slow_captioners_average_and_ramp(recipe):
-    told, metrics = follow(recipe((1, 1, 1)))
-    params, averages = zip(*told, strict=True)
+    kept, metrics = follow(recipe((1, 1, 1)))
+    params, averages = zip(*kept, strict=True)
     for tree in (*params, *averages):
         jax.tree.map(np.testing.assert_array_equal, tree["backbone"], params[0]["backbone"])
 
     def largest_change(part):
-        moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), params[1][part], params[0][part])
-        return max(jax.tree.leaves(moved))
+        change = jax.tree.map(lambda a, b: np.abs(a - b).max(), params[1][part], params[0][part])
+        return max(jax.tree.leaves(change))
 
     assert 0.009 < largest_change("fusion") < 0.0101
     assert 0.0009 < largest_change("global_captioner") < 0.00101
@@ -108,8 +108,8 @@ def test_frozen_backbone_slow_captioners_average_and_ramp(recipe):
         np.testing.assert_allclose(found["total"], parts, rtol=1e-5)
         assert found["local"] > 1
 
-    split_told, split_metrics = follow(recipe((2, 2, 2)))
-    for a, b in ((told, split_told), (metrics, split_metrics)):
+    split_kept, split_metrics = follow(recipe((2, 2, 2)))
+    for a, b in ((kept, split_kept), (metrics, split_metrics)):
         jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-4, atol=2e-5), a, b)
 
 

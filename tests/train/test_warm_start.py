@@ -34,7 +34,7 @@ def test_all_faults_in_one_line(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [
         (np.full((2, 3), np.nan, np.float32), "a/kernel is not finite"),
         (np.float32([[1, 2, 3], [4, -np.inf, 6]]), "a/kernel is not finite"),
@@ -43,10 +43,10 @@ def test_all_faults_in_one_line(tmp_path):
         (np.full((3, 2), np.nan, np.float32), r"a/kernel is \(3, 2\), .*a/kernel is not finite"),
     ],
 )
-def test_worthless_values_are_faults_too(tmp_path, values, said):
+def test_values_that_are_not_finite_floats_are_faults_too(tmp_path, values, message):
     path = tmp_path / "w.safetensors"
     save_file({"a/kernel": values}, path)
-    with pytest.raises(UserError, match=f"b is missing; {said}$"):
+    with pytest.raises(UserError, match=f"b is missing; {message}$"):
         load_warm_start(path, ABSTRACT)
 
 
@@ -88,8 +88,8 @@ def test_tables_of_another_window_are_interpolated_as_pytorch_does(tmp_path, cap
     size = (2 * new - 1, 2 * new - 1)
     expected = torch.nn.functional.interpolate(grid, size=size, mode="bicubic")
     np.testing.assert_allclose(found, expected[0].numpy().reshape(3, -1).T, atol=2e-5)
-    said = capsys.readouterr().out.splitlines()
-    assert len(said) == 1 and f"window {old} to {new} in 1 blocks" in said[0]
+    message = capsys.readouterr().out.splitlines()
+    assert len(message) == 1 and f"window {old} to {new} in 1 blocks" in message[0]
 
     same = {"relative_position_bias": jax.ShapeDtypeStruct(table.shape, np.float32)}
     load_warm_start(path, {**wanted, "a": same})

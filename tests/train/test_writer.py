@@ -46,11 +46,11 @@ def test_tensorboard_gets_the_same_values_and_a_resume_purges_what_came_after(tm
         for step in (4, 5):
             writer.write(step, {"total": step / 2, "au": 0.25, "local": math.nan})
     (path,) = (tmp_path / EVENTS_FOLDER).iterdir()
-    version, restart, *told = events(path)
+    version, restart, *logged = events(path)
     assert version.file_version == "brain.Event:2"
     assert (restart.step, restart.session_log.status) == (4, event_pb2.SessionLog.START)
     found = [
-        (one.step, one.summary.value[0].tag, one.summary.value[0].simple_value) for one in told
+        (one.step, one.summary.value[0].tag, one.summary.value[0].simple_value) for one in logged
     ]
     assert not caplog.records  # tensorboardX warns of each value that is not finite
     assert found == [(4, "total", 2.0), (4, "au", 0.25), (5, "total", 2.5), (5, "au", 0.25)]

@@ -1,4 +1,4 @@
-"""How fast an experiment's data pipeline feeds it, and where a picture's time goes."""
+"""Measure the throughput of an experiment's data pipeline and the time of each of its stages."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ import numpy as np
 from vlfau_jax.data.read.pipeline import Faces, train_iterator
 from vlfau_jax.errors import UserError
 from vlfau_jax.files import absolute_folder, written_whole
-from vlfau_jax.train.experiment import Experiment, Settings, build_experiment
+from vlfau_jax.train.experiment import ExperimentData, Settings, open_data
 
-SAMPLE, BATCH = 512, 32  # pictures whose stages are timed, so many at a time
+SAMPLE, BATCH = 512, 32  # images whose stages are timed, and how many of them at a time
 STAGES = ("read", "decode", "augment", "label", "stack")
 
 
@@ -29,33 +29,34 @@ def benchmark_data(
     out: str | Path | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Measures the training stream of an experiment and prints it.
+    """Measures the training stream of an experiment and prints the result.
 
     Args:
-        settings: the experiment; its threads, workers, sizes and augmentation are what is measured.
-        seconds: how long the stream is read, after it has begun to flow.
+        settings: the experiment: its threads, workers, sizes and augmentation are what is measured.
+            Its model and mesh are not read.
+        seconds: how long the stream is read, after its queues have been filled.
         out: a JSON file for the numbers, if any.
         overwrite: replace `out` where it exists.
 
     Returns:
         `images_per_second` of the stream and its `cpu_ms_per_image` (None with worker processes,
-        whose time is their own); `stage_ms`, the CPU time of each stage for one image in one
-        thread, and `rest_ms`, what the stream takes besides, for grain and its queues (None where
-        the stream's is); `bound_images_per_second`, what all cores could do at most by their sum;
-        `plain_decode_images_per_second`, cv2.imdecode of the same pictures in one thread, and
-        `ratio_to_plain_decode`; and what was measured.
+        whose CPU time is not this process's); `stage_ms`, the CPU time of each stage for one image
+        in one thread, and `rest_ms`, what the stream takes besides, for grain and its queues (None
+        where `cpu_ms_per_image` is); `bound_images_per_second`, the most that all cores could do
+        according to the sum of both; `plain_decode_images_per_second`, cv2.imdecode of the same
+        images in one thread, and `ratio_to_plain_decode`; and what was measured.
 
     Raises:
-        UserError: an experiment that could not be trained, no time, or an `out` that is unusable
-            or there.
+        UserError: data that cannot be trained on, `seconds` out of range, or an `out` that is
+            unusable or exists.
     """
     if not 0 < seconds <= 3600:
         raise UserError(f"--seconds={seconds:g}: give more than 0 and up to 3600")
     if out:
         _check_file(Path(out), overwrite)
-    experiment = build_experiment(settings)
-    stages, plain = _stages(experiment)
-    images, elapsed, cpu = _stream(experiment, seconds)
+    opened = open_data(settings)
+    stages, plain = _stages(opened)
+    images, elapsed, cpu = _stream(opened, seconds)
     data, cores = settings.data, os.cpu_count() or 1
     in_stages = sum(stages.values())
     each = None if data.workers else 1e3 * cpu / images
@@ -75,15 +76,15 @@ def benchmark_data(
         "workers": data.workers,
         "batch_size": settings.train.batch_size,
         "image_size": data.image_size,
-        "crop_size": experiment.dataset.crop["size"],
-        "dataset": experiment.dataset.name,
-        "faces": len(_rows(experiment)),
-        "synthetic": experiment.dataset.synthetic,
+        "crop_size": opened.dataset.crop["size"],
+        "dataset": opened.dataset.name,
+        "faces": len(opened.training_rows),
+        "synthetic": opened.dataset.synthetic,
         "augmentation": {
             key: getattr(data, key) for key in ("min_area", "flip", "jitter", "erasing")
         },
     }
-    print(_told(found))
+    print(_format(found))
     if out:
         with written_whole(Path(out)) as path:
             path.write_text(json.dumps(found, indent=1) + "\n")
@@ -98,23 +99,19 @@ def _check_file(out: Path, overwrite: bool) -> None:
         raise UserError(f"--out={out} exists; give --overwrite to replace it")
 
 
-def _rows(experiment: Experiment) -> np.ndarray:
-    return experiment.dataset.training_rows(experiment.split.train)
-
-
-def _stream(experiment: Experiment, seconds: float) -> tuple[int, float, float]:
+def _stream(opened: ExperimentData, seconds: float) -> tuple[int, float, float]:
     """Images, seconds and this process's CPU seconds of the stream as `train` would read it."""
-    settings = experiment.settings
+    settings = opened.settings
     data, size = settings.data, settings.train.batch_size
     stream = train_iterator(
-        experiment.dataset,
-        _rows(experiment),
-        experiment.captions,
+        opened.dataset,
+        opened.training_rows,
+        opened.captions,
         data,
         batch_size=size,
         seed=settings.seed,
     )
-    # What threads and processes have made in advance must not count.
+    # Batches that threads and processes have prefetched must not count.
     ready = max(1, data.workers) * (data.threads + 4)
     with closing(stream):
         for _ in range(ready):
@@ -126,16 +123,16 @@ def _stream(experiment: Experiment, seconds: float) -> tuple[int, float, float]:
         return images, elapsed, time.process_time() - cpu
 
 
-def _stages(experiment: Experiment) -> tuple[dict[str, float], float]:
-    """CPU milliseconds of each stage for one image, and of a plain decode; in this thread alone."""
-    settings = experiment.settings
-    faces = Faces(experiment.dataset, experiment.captions, settings.data)
+def _stages(opened: ExperimentData) -> tuple[dict[str, float], float]:
+    """CPU milliseconds of each stage for one image, and of a plain decode, in this thread alone."""
+    settings = opened.settings
+    faces = Faces(opened.dataset, opened.captions, settings.data)
     rng = np.random.default_rng(settings.seed)
-    batches = rng.choice(_rows(experiment), (1 + SAMPLE // BATCH, BATCH))
+    batches = rng.choice(opened.training_rows, (1 + SAMPLE // BATCH, BATCH))
     spent = dict.fromkeys((*STAGES, "plain"), 0.0)
     cv2.setNumThreads(0)
     for k, positions in enumerate(batches):
-        if k == 1:  # the first batch only opens files and fills caches
+        if k == 1:  # the first batch opens files and fills caches, and is not counted
             spent = dict.fromkeys(spent, 0.0)
         with _clock(spent, "read"):
             examples = [faces.read(p) for p in positions]
@@ -162,7 +159,7 @@ def _clock(spent: dict[str, float], stage: str) -> Iterator[None]:
     spent[stage] += time.process_time() - begin
 
 
-def _told(found: Mapping[str, Any]) -> str:
+def _format(found: Mapping[str, Any]) -> str:
     stages, rest = found["stage_ms"], found["rest_ms"]
     parts = stages if rest is None else {**stages, "grain and queues": rest}
     synthetic = " (synthetic)" if found["synthetic"] else ""
@@ -180,8 +177,8 @@ def _told(found: Mapping[str, Any]) -> str:
             + ", ".join(f"{part} {ms:.3f}" for part, ms in parts.items())
             + f"; {sum(parts.values()):.3f} in all, so at most "
             f"{found['bound_images_per_second']:.0f} images/s on all cores",
-            f"cv2 decodes the same pictures in one thread at "
-            f"{found['plain_decode_images_per_second']:.0f} images/s; the pipeline makes "
+            f"cv2 decodes the same images in one thread at "
+            f"{found['plain_decode_images_per_second']:.0f} images/s; the pipeline reaches "
             f"{found['ratio_to_plain_decode']:.2f} of that",
         ]
     )

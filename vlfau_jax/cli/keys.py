@@ -1,4 +1,7 @@
-"""The config keys in words, for `--help`: what the options dataclasses and their docstrings say."""
+"""Descriptions of the config keys, for `--help` and the tables of configs/README.md.
+
+They are read from the options dataclasses and the "Attributes" of their docstrings.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import re
 import textwrap
 import typing
 from collections.abc import Iterator
+from typing import Any
 
 from vlfau_jax.cli.settings import Settings
 
@@ -15,27 +19,58 @@ _ATTRIBUTE = re.compile(r"^    (\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
 _INDENT, _WIDTH = 42, 100
 
 
+@dataclasses.dataclass(frozen=True)
+class Key:
+    """One config key.
+
+    Attributes:
+        name: with its group, "train.steps".
+        kind: its type, as Python writes it.
+        default: its default value.
+        description: from its dataclass's docstring; empty where that has none.
+    """
+
+    name: str
+    kind: str
+    default: Any
+    description: str
+
+
+def config_keys(options: type = Settings, prefix: str = "") -> Iterator[Key]:
+    """Every key of `options` and of the options inside it, in the order of the fields."""
+    descriptions, hints, defaults = _attributes(options), typing.get_type_hints(options), options()
+    for field in dataclasses.fields(options):
+        name, hint = prefix + field.name, hints[field.name]
+        if dataclasses.is_dataclass(hint):
+            yield from config_keys(hint, f"{name}.")
+            continue
+        kind = hint.__name__ if isinstance(hint, type) else str(hint)
+        yield Key(name, kind, getattr(defaults, field.name), descriptions.get(field.name, ""))
+
+
 def help_on_keys() -> list[str]:
     """Lines of help on every key of an experiment."""
     return ["", "keys of the config, with defaults that an experiment may change:", *key_lines()]
 
 
-def key_lines(kind: type = Settings, prefix: str = "--config") -> Iterator[str]:
-    """Every key below `kind` with its type, its default and its description."""
-    said, hints, defaults = _descriptions(kind), typing.get_type_hints(kind), kind()
-    for field in dataclasses.fields(kind):
-        name, hint = f"{prefix}.{field.name}", hints[field.name]
-        if dataclasses.is_dataclass(hint):
-            yield from key_lines(hint, name)
-            continue
-        typed = hint.__name__ if isinstance(hint, type) else str(hint)
-        about = f"{said.get(field.name, '')} ({typed}, {getattr(defaults, field.name)!r})"
-        yield from _two_columns(name, about.strip())
+def key_lines(options: type = Settings) -> Iterator[str]:
+    """Every key of `options` in two columns: its flag; its description, type and default."""
+    for key in config_keys(options):
+        about = f"{key.description} ({key.kind}, {key.default!r})"
+        yield from _two_columns(f"--config.{key.name}", about.strip())
 
 
-def _descriptions(kind: type) -> dict[str, str]:
-    """Field -> what the "Attributes" of its dataclass's docstring say of it, if anything."""
-    listed = inspect.getdoc(kind).partition("Attributes:\n")[2]
+def key_table(options: type = Settings, prefix: str = "") -> Iterator[str]:
+    """Every key of `options` as the lines of a Markdown table."""
+    yield from ("| key | default | |", "|---|---|---|")
+    for key in config_keys(options, prefix):
+        cells = f"`{key.name}`", f"`{key.default!r}`", key.description
+        yield f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
+
+
+def _attributes(options: type) -> dict[str, str]:
+    """Field -> its text under "Attributes" in the docstring of a dataclass."""
+    listed = inspect.getdoc(options).partition("Attributes:\n")[2]
     return {name: " ".join(text.split()) for name, text in _ATTRIBUTE.findall(listed)}
 
 

@@ -1,4 +1,4 @@
-"""Experiments: an ml_collections ConfigDict becomes frozen dataclasses, strictly.
+"""The settings of an experiment: an ml_collections ConfigDict, validated, as frozen dataclasses.
 
 A config key is a field of an options dataclass, which lives in the room that reads it. This
 module only composes them, so a key that nothing reads cannot exist.
@@ -26,7 +26,18 @@ from vlfau_jax.train.optimizer import OptimizerOptions
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """One experiment, complete."""
+    """One experiment, complete.
+
+    Attributes:
+        seed: of every random stream: initial parameters, order and augmentation of the data,
+            dropout.
+        data: what is read of a prepared set.
+        model: the network.
+        objective: the loss.
+        optimizer: the optimizer.
+        train: the training run.
+        mesh: how devices share the work.
+    """
 
     seed: int = 0
     data: DataOptions = dataclasses.field(default_factory=DataOptions)
@@ -73,13 +84,13 @@ def check_key(key: str) -> None:
 def for_device(
     config: ConfigDict, table: ConfigDict, device_kind: str, given: Collection[str] = ()
 ) -> tuple[ConfigDict, dict[str, Any]]:
-    """The experiment with what suits a kind of device, and the keys that were set.
+    """The experiment with the keys of one row of --hardware, and the keys that were set.
 
     Args:
         config: the experiment; it is left as it is.
         table: `rows`, each the tree of some of an experiment's keys and `device_kind`, a regular
-            expression of the whole name; the first that matches counts (configs/hardware.py).
-        device_kind: what the device says of itself, "TPU v5 lite" or "cpu".
+            expression of the whole name; the first that matches is taken (configs/hardware.py).
+        device_kind: the name that JAX gives the device, "TPU v5 lite" or "cpu".
         given: keys, as "train.device_batch", which the user chose: they stay.
 
     Raises:
@@ -98,7 +109,7 @@ def for_device(
         group, _, name = key.rpartition(".")
         (tree.setdefault(group, {}) if group else tree)[name] = value
     config = config.copy_and_resolve_references()
-    with config.unlocked(), config.ignore_type():  # of wrong types `resolve` tells more
+    with config.unlocked(), config.ignore_type():  # `resolve` reports wrong types
         config.update(tree)
     return config, chosen
 

@@ -1,4 +1,4 @@
-"""What several processes make sure of before they compute together.
+"""What several processes check before they compute together.
 
 All see the same workdir, and every connection between their devices is open.
 """
@@ -16,8 +16,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from vlfau_jax.distributed.heartbeat import FOREVER
 from vlfau_jax.distributed.processes import (
-    FOREVER,
     check_same,
     is_first_process,
     key_value_store,
@@ -25,55 +25,51 @@ from vlfau_jax.distributed.processes import (
 )
 from vlfau_jax.errors import UserError
 
-_ROOM = "vlfau_jax/agreement"
+_KEYS = "vlfau_jax/agreement"
 _DELAY = 10.0  # seconds that a network file system may take to show a new file
 
 
 def barrier(name: str) -> None:
     """Returns once all processes are here, however late. `name` is used once in a run."""
     if key_value_store() is not None:
-        key_value_store().wait_at_barrier(f"{_ROOM}/{name}", FOREVER)
+        key_value_store().wait_at_barrier(f"{_KEYS}/{name}", FOREVER)
 
 
 def check_shared(flag: str, folder: Path) -> None:
     """Raises UserError unless every process sees the folder of the first, under the same path.
 
-    The first leaves a file there for a moment. Called once in a run.
+    The first process leaves a file there for a moment. Called once in a run.
     """
     if key_value_store() is None:
         return
     check_same(flag, str(folder.absolute()))
-    blind: list[str] = []
+    without: list[str] = []
     if is_first_process():
-        blind = _who_misses(folder / f".seen_by_all_{secrets.token_hex(8)}")
+        without = _processes_without(folder / f".seen_by_all_{secrets.token_hex(8)}")
     else:
-        seen = _appears(
-            folder / key_value_store().blocking_key_value_get(f"{_ROOM}/token", FOREVER)
-        )
-        answer = "" if seen else f"process {jax.process_index()} on {socket.gethostname()}"
-        key_value_store().key_value_set(f"{_ROOM}/blind/{jax.process_index()}", answer)
+        name = key_value_store().blocking_key_value_get(f"{_KEYS}/token", FOREVER)
+        missing = f"process {jax.process_index()} on {socket.gethostname()}"
+        answer = "" if _appears(folder / name) else missing
+        key_value_store().key_value_set(f"{_KEYS}/without/{jax.process_index()}", answer)
 
     def refuse() -> None:
-        if blind:
+        if without:
             raise UserError(
-                f"{', '.join(blind)} cannot see {flag}={folder} of process 0 on "
+                f"{', '.join(without)} cannot see {flag}={folder} of process 0 on "
                 f"{socket.gethostname()}; give a folder on a file system that all machines share"
             )
 
-    run_on_first("look at what all see", refuse)
+    run_on_first("check_shared", refuse)
 
 
-def _who_misses(token: Path) -> list[str]:
-    """The other processes that do not see a file."""
+def _processes_without(token: Path) -> list[str]:
+    """The other processes that do not see a file, which is removed again."""
     token.touch()
     try:
-        key_value_store().key_value_set(f"{_ROOM}/token", token.name)
-        others = (f"{_ROOM}/blind/{k}" for k in range(1, jax.process_count()))
-        return [
-            told
-            for key in others
-            if (told := key_value_store().blocking_key_value_get(key, FOREVER))
-        ]
+        key_value_store().key_value_set(f"{_KEYS}/token", token.name)
+        others = (f"{_KEYS}/without/{k}" for k in range(1, jax.process_count()))
+        answers = (key_value_store().blocking_key_value_get(key, FOREVER) for key in others)
+        return [answer for answer in answers if answer]
     finally:
         token.unlink()
 
@@ -90,10 +86,10 @@ def _appears(token: Path) -> bool:
 def open_connections(mesh: Mesh) -> None:
     """Opens all connections between the processes' devices, while all are sure to be there.
 
-    JAX opens those of a group of devices in their first collective, where on CPU whoever comes 30 s
-    after another fails: as after a compilation that takes one longer. Once open, any collective
-    waits for the last. The groups are those along every choice of the mesh's axes, and the one by
-    which JAX and orbax compare values of the processes.
+    JAX opens those of a group of devices in their first collective. On CPU, a process that comes
+    30 s after another then fails: as after a compilation that takes one longer. Once open, any
+    collective waits for the last. The groups are those along every choice of the mesh's axes, and
+    the one by which JAX and orbax compare values of the processes.
     """
     if key_value_store() is None:
         return

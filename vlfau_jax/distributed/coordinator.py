@@ -1,6 +1,6 @@
-"""Whether there are several processes, and whether they can meet where the flags say.
+"""Checks whether there are several processes and whether they can connect as the flags say.
 
-Known before JAX is asked: it would warn, wait or abort.
+Done before JAX is asked, which would warn, wait or abort.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from vlfau_jax.errors import UserError
 def check_flags(
     coordinator: str | None, processes: int | None, process: int | None, lost_after: float
 ) -> None:
-    """UserError for flags that cannot be."""
+    """Raises UserError for impossible flags."""
     flags = {"coordinator": coordinator, "processes": processes, "process": process}
     missing = [f"--{name}" for name, value in flags.items() if value is None]
     if lost_after < 1:
@@ -37,8 +37,8 @@ def check_flags(
         raise UserError(f"--coordinator={coordinator}: give HOST:PORT, as in node01:9876")
 
 
-def several(processes: int | None) -> bool:
-    """Whether JAX need be asked at all: an environment may plainly speak of one process."""
+def expects_several_processes(processes: int | None) -> bool:
+    """Whether JAX must be asked at all: the environment may state that there is one process."""
     if processes is not None:
         return processes > 1
     e = os.environ
@@ -49,8 +49,8 @@ def several(processes: int | None) -> bool:
     return not counts or any(count != "1" for count in counts)
 
 
-def reach(coordinator: str, process: int, seconds: float) -> None:
-    """UserError, where JAX would abort: a port that is taken, or nobody who answers at it."""
+def check_reachable(coordinator: str, process: int, seconds: float) -> None:
+    """Raises UserError where JAX would abort: a port that is taken, or without a listener."""
     host, _, port = coordinator.rpartition(":")
     if process == 0:
         try:
@@ -62,7 +62,7 @@ def reach(coordinator: str, process: int, seconds: float) -> None:
             ) from None
         return
     until = time.monotonic() + seconds
-    while not answers(coordinator, 1.0):
+    while not is_listening(coordinator, 1.0):
         if time.monotonic() > until:
             raise UserError(
                 f"--coordinator={coordinator}: no answer from {host} in {seconds:g} s; start "
@@ -72,7 +72,7 @@ def reach(coordinator: str, process: int, seconds: float) -> None:
 
 
 def _bind(port: int) -> None:
-    """OSError where the port is taken; as JAX does it, by IPv6 where the machine has that."""
+    """Raises OSError where the port is taken; like JAX, by IPv6 where the machine has that."""
     for family in (socket.AF_INET6, socket.AF_INET):
         try:
             with socket.socket(family) as free:
@@ -84,8 +84,8 @@ def _bind(port: int) -> None:
                 raise
 
 
-def answers(address: str, seconds: float) -> bool:
-    """Whether something listens at HOST:PORT."""
+def is_listening(address: str, seconds: float) -> bool:
+    """Whether a connection to HOST:PORT succeeds within `seconds`."""
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), seconds).close()

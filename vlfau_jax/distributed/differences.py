@@ -1,4 +1,4 @@
-"""Where two settings differ: those of two processes, or of a run and the one that goes on."""
+"""Where two settings differ: those of two processes, or of a run and its resumption."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ ABSENT = "absent"
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """(key, its value in one, in the other) for what differs of two nested JSON objects, sorted.
+    """Yields (key, its value in one, in the other) where two nested JSON objects differ, sorted.
 
-    Keys of inner objects are joined by dots; a key that is not there has the value "absent".
+    Keys of inner objects are separated by dots; a missing key has the value "absent".
     """
     first, second = dict(_flat(one)), dict(_flat(other))
     for key in sorted(first.keys() | second.keys()):

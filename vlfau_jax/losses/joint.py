@@ -1,7 +1,7 @@
-"""The joint objective, term by term (docs: the paper's L_au, L_local and L_global).
+"""The joint objective, term by term (the paper's L_au, L_local and L_global).
 
-Every term is a (sum, weight) pair, so that masks, unknown labels and shards divide once. Unknown
-labels and rows that are not valid add nothing to either, nor to any gradient.
+Every term is a (sum, weight) pair (`LossTerms`), so that masks, unknown labels and shards divide
+once. Unknown labels and rows that are not valid add nothing to either, nor to any gradient.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from vlfau_jax.model.vlfau import Outputs
 class ObjectiveOptions:
     """What is minimised: au + dice_weight * dice + local_weight * local + global_weight * global.
 
-    A ramp (first, last) schedules the weight beside it: 0 until `first` steps have been taken, then
-    linear, whole from `last` on. (0, 0) is whole from the start.
+    A ramp (first, last) schedules a weight: 0 until `first` steps have been taken, then linear,
+    full from `last` on. (0, 0) is full from the start.
 
     Attributes:
         au_loss: 'bce' or 'asymmetric'.
@@ -37,8 +37,8 @@ class ObjectiveOptions:
         local_ramp: schedule of `local_weight`.
         global_ramp: schedule of `global_weight`.
         class_weighting: whether rare action units weigh more (`class_weights`).
-        local_branches: each step trains the sentences of at most that many action units, drawn at
-            random; 0 stands for all of them. Ignored where model.local_captions is off.
+        local_branches: each step trains the sentences of at most this many action units, drawn at
+            random; 0 for all of them. Ignored where model.local_captions is off.
     """
 
     au_loss: str = "bce"
@@ -85,11 +85,11 @@ class ObjectiveOptions:
             name: getattr(self, f"{name}_weight") for name in ("dice", "local", "global")
         }
         return base | {
-            name: base[name] * _risen(step, *getattr(self, f"{name}_ramp")) for name in self.ramped
+            name: base[name] * _ramp(step, *getattr(self, f"{name}_ramp")) for name in self.ramped
         }
 
 
-def _risen(step: Array | int, first: int, last: int) -> Array:
+def _ramp(step: Array | int, first: int, last: int) -> Array:
     """0 before `first`, 1 from `last` on, linear between; float32 []."""
     if first == last:
         return jnp.where(step < last, 0.0, 1.0)
@@ -97,7 +97,7 @@ def _risen(step: Array | int, first: int, last: int) -> Array:
 
 
 class Term(NamedTuple):
-    """One term of the objective: `total` summed over what counts, `weight` how much counted."""
+    """One term of the objective, both float32 []: a sum over what counts, and how much counted."""
 
     total: Array
     weight: Array
@@ -106,6 +106,12 @@ class Term(NamedTuple):
         """Total over weight; zero, with zero gradient, where nothing counted."""
         counted = self.weight > 0
         return jnp.where(counted, self.total / jnp.where(counted, self.weight, 1.0), 0.0)
+
+
+# The objective's terms by name: 'au' and, as options and captions have them, 'dice', 'local',
+# 'global'. Of 'au' the weight counts known labels, of 'dice' action units with a known label, of
+# the other two the words that follow <start>, <end> included.
+LossTerms = dict[str, Term]
 
 
 def class_weights(positives: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -161,10 +167,11 @@ def _next_words(tokens: Array, counted: Array) -> Array:
 
 
 class BatchTotals(NamedTuple):
-    """What a part of a batch must know of all of it, for the parts' gradients to add up.
+    """What a micro-batch must know of the whole batch, for the gradients to add up.
 
     weights: every term's, of the whole batch (`joint_weights`). dice_gradient: of the whole batch's
-    Dice total by the logits of the part's rows, float32 [b, n]; None without that term.
+    Dice total with respect to the logits of the micro-batch's rows, float32 [b, n]; None without
+    that term.
     """
 
     weights: dict[str, Array]
@@ -179,12 +186,13 @@ def joint_loss(
     options: ObjectiveOptions,
     branches: Array | None = None,
     batch_totals: BatchTotals | None = None,
-) -> dict[str, Term]:
-    """The terms that `options` weighs, by name: 'au', 'dice', 'local', 'global'.
+) -> LossTerms:
+    """The terms to which `options` gives a weight, by name: 'au', 'dice', 'local', 'global'.
 
-    `branches` int32 [k] says which action units `outputs.local_logits` [b, k, t-1, v] speaks of
-    (None: all). Logits the model did not compute leave their term out. Where `batch` is a part of a
-    batch, `whole` gives its terms the weights of that; 'dice' then has the right gradient alone.
+    `branches` int32 [k] are the action units of `outputs.local_logits` [b, k, t-1, v] (None: all).
+    Logits that the model did not compute leave their term out. Where `batch` is a micro-batch,
+    `batch_totals` gives its terms the weights of the whole one; of 'dice', only the gradient is
+    then right.
     """
     known = known_labels(batch)
     weights = class_weights if options.class_weighting else jnp.ones_like(class_weights)
@@ -213,20 +221,20 @@ def _linear(logits: Array, batch_totals: BatchTotals) -> Term:
 
 
 def known_labels(batch: dict[str, Array]) -> Array:
-    """Which labels count: bool [b, n]."""
+    """Which labels count: those known, in rows that are valid; bool [b, n]."""
     return batch["au_known"] & batch["valid"][:, None]
 
 
 def joint_weights(batch: dict[str, Array], branches: Array | None = None) -> dict[str, Array]:
-    """The weights of all terms that `joint_loss` may have, which labels and masks alone decide."""
-    known = spoken = known_labels(batch)
+    """The weights of all terms that `joint_loss` may have, from labels and masks alone."""
+    known = described = known_labels(batch)
     tokens = batch["local_tokens"]
     if branches is not None:
-        tokens, spoken = tokens[:, branches], known[:, branches]
+        tokens, described = tokens[:, branches], known[:, branches]
     counted = {
         "au": known,
         "dice": known.any(0),
-        "local": _next_words(tokens, spoken),
+        "local": _next_words(tokens, described),
         "global": _next_words(batch["global_tokens"], batch["valid"]),
     }
     return {name: jnp.sum(those, dtype=jnp.float32) for name, those in counted.items()}
@@ -240,7 +248,7 @@ def joint_dice(
     return dice(logits, batch["au"], known_labels(batch), weights)
 
 
-def total(terms: dict[str, Term], options: ObjectiveOptions, step: Array | int = 0) -> Array:
-    """The scalar that is minimised in the step after `step` others, which the ramps count."""
+def total(terms: LossTerms, options: ObjectiveOptions, step: Array | int = 0) -> Array:
+    """The scalar that is minimised; `step` counts the steps taken before, for the ramps."""
     weights = options.weights(step)
     return sum(weights[name] * term.mean() for name, term in terms.items())

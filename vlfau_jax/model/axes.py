@@ -1,7 +1,7 @@
 """The logical axis names that parameters of the network may carry: what a dimension counts.
 
-The model says only this much of sharding; `sharding.rules` says which devices a dimension is split
-over, and must have a rule for exactly these names.
+This is all that the model contributes to sharding. `sharding.rules` decides over which devices a
+dimension is split, and must have a rule for exactly these names.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ LOGICAL_AXES: Mapping[str, str] = {
     "embed": "residual and input widths",
     "vocab": "words",
     "tap": "the concatenated taps of the fusion",
-    "refine": "the narrow waists: of channel attention, of the captioners' scores",
+    "refine": "the bottlenecks of channel attention and of the captioners' attention scores",
     "layers": "pairs of blocks that are scanned",
     "window": "relative positions inside a window",
     "conv": "extent of a kernel",

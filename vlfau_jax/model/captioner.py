@@ -1,4 +1,4 @@
-"""Sentences: a word-level LSTM with soft attention over a feature map (after arXiv 1502.03044).
+"""Captioner: a word-level LSTM with soft attention over a feature map (after arXiv 1502.03044).
 
 One step, for features f [p, d] at p positions, state (h, c) and the previous word w:
 
@@ -10,8 +10,8 @@ One step, for features f [p, d] at p positions, state (h, c) and the previous wo
 h and c start as linear maps of the mean feature. The words' share of the gates and W_f f do not
 depend on the state, so both are computed outside the recurrence.
 
-A `Captioner` holds the parameters; facing feature maps it becomes a `Decoder`, a pure value, which
-training unrolls along true sentences and `decoding.search` along its own.
+A `Captioner` holds the parameters. Bound to feature maps it becomes a `Decoder`, a pure value.
+Training unrolls it along true sentences (teacher forcing), `decoding.search` along generated ones.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class AttentionMemory(NamedTuple):
 def attention_memory(
     p: Parameters, features: Array, au_words: Array | None
 ) -> tuple[AttentionMemory, State]:
-    """All that precedes the first word: features [m, p, d], au_words [m, embedding] or None."""
+    """Attention memory and first state from features [m, p, d], au_words [m, embedding] or None."""
     keys = features @ p["features_to_attention"] + p["attention_bias"][None, None]
     au_gates = None if au_words is None else au_words @ p["words_to_gates"]
     mean = features.mean(1)
@@ -97,8 +97,8 @@ def unroll(
 ) -> tuple[Array, Array]:
     """Steps along words int32 [m, t]: hidden states [m, t, hidden], attention float32 [m, t, p].
 
-    relu(W_h h + W_f f) [m, p, attention] of every step is most of what the way back would keep;
-    `remat` as in `ModelOptions`.
+    relu(W_h h + W_f f) [m, p, attention] of every step is most of what the backward pass would
+    keep; `remat` as in `ModelOptions`.
     """
 
     def step(state: State, word_gates: Array) -> tuple[State, tuple[Array, Array]]:
@@ -113,18 +113,18 @@ def unroll(
 def over_branches(stacked: bool, function: Callable, p: Parameters, *rows: Any) -> Any:
     """function(p, *rows) for each branch n of rows [b, n, ...]; parameters are [n, ...] if stacked.
 
-    Rows keep both axes, though a shared decoder would take b * n in one: devices split examples
-    and branches, which only two axes can tell.
+    Rows keep both axes, though a shared decoder could take b * n in one: devices split examples and
+    branches, and only two axes keep them apart.
     """
     return jax.vmap(function, (0 if stacked else None, *(1 for _ in rows)), 1)(p, *rows)
 
 
 @struct.dataclass
 class Decoder:
-    """A captioner before its feature maps, in the compute dtype: a value, fit for scans and loops.
+    """A captioner bound to feature maps, in the compute dtype: a pytree, fit for scans and loops.
 
-    Rows, one for each sentence, are [b, n]; where the decoder is `stacked`, its parameters are of n
-    decoders. `state` is the one before the first word.
+    Rows, one for each sentence, are [b, n]. Where the decoder is `stacked`, its parameters are
+    those of n decoders. `state` is the one before the first word.
     """
 
     parameters: Parameters
@@ -137,7 +137,7 @@ class Decoder:
         """One step of k beams: words int32 [b, n, k], state [b, n, k, hidden].
 
         Returns the new state, logits float32 [b, n, k, v], attention float32 [b, n, k, p]. The
-        beams share their row's scene.
+        beams share their row's attention memory.
         """
         beams = jax.vmap(attend_and_step, (None, None, 1, 1), 1)
 
@@ -152,21 +152,21 @@ class Decoder:
         return state, self.logits(state.hidden), weights
 
     def unroll(self, words: Array) -> tuple[Array, Array]:
-        """`unroll` along words int32 [b, n, t], from the first."""
+        """Applies `unroll` along words int32 [b, n, t], from the first state."""
         along = partial(unroll, remat=self.remat)
         return over_branches(self.stacked, along, self.parameters, self.memory, self.state, words)
 
     def logits(self, hidden: Array) -> Array:
         """Hidden states [b, n, t, hidden] -> float32 [b, n, t, v].
 
-        bfloat16 logits would tie, and ties pick low words.
+        bfloat16 logits would tie, and argmax resolves ties to the lowest word number.
         """
 
         def biased(p: Parameters, product: Array) -> Array:
             return product + p["logits_bias"][None, None]
 
         product = partial(float32_product, "...h,hv->...v")
-        if self.stacked:  # not where all share one matrix, as `float32_product` says
+        if self.stacked:  # not where all share one matrix, see `float32_product`
             product = jax.vmap(product, (1, 0), 1)
         product = product(hidden, self.parameters["hidden_to_logits"])
         return over_branches(self.stacked, biased, self.parameters, product)
@@ -185,8 +185,8 @@ def _stacked(init: Callable) -> Callable:
 class Captioner(nn.Module):
     """The parameters of one decoder, or of `decoders` ones stacked along the logical axis "au".
 
-    `au_embeddings` is the number of action units that a shared decoder tells apart by a learned
-    vector added to every word's, <start> included; 0 for none.
+    `au_embeddings` is the number of action units that a shared decoder distinguishes by a learned
+    vector added to every word's embedding, that of <start> included; 0 for none.
     """
 
     vocabulary_size: int
@@ -239,10 +239,10 @@ class Captioner(nn.Module):
         }
 
     def bind(self, features: Array, branches: Array | None = None) -> Decoder:
-        """The decoder before features [b, k, p, d]: one sentence for each of the b * k maps.
+        """The decoder for features [b, k, p, d]: one sentence for each of the b * k maps.
 
-        `branches` int32 [k] says which action units the k maps belong to, where the decoder tells
-        them apart; None for all of them in order.
+        `branches` int32 [k] are the action units of the k maps, where the decoder distinguishes
+        them; None for all of them in order.
         """
         stacked = self.decoders > 0
         features = features.astype(self.dtype)
@@ -268,14 +268,15 @@ class Captioner(nn.Module):
         branches: Array | None = None,
         rows: Array | None = None,
     ) -> tuple[Array, Array]:
-        """Scores the given sentences word by word, each word seeing the true ones before it.
+        """Teacher forcing: logits of every word of the given sentences, from the words before it.
 
         Args:
             features: [b, k, p, d].
             tokens: int32 [b, k, t], beginning with <start>.
-            train: whether to drop out (random stream "dropout").
-            branches: as in `face`.
-            rows: int32 [b], whose dropout each example takes; None counts them from 0.
+            train: whether dropout acts (random stream "dropout").
+            branches: as in `bind`.
+            rows: int32 [b], the examples' places in the whole batch, by which dropout is drawn;
+                None counts them from 0.
 
         Returns:
             Logits float32 [b, k, t-1, v] of tokens[..., 1:], attention float32 [b, k, t-1, p].

@@ -1,4 +1,4 @@
-"""Random draws that belong to an example, wherever it is computed and beside whichever others."""
+"""Random draws that depend on the example alone, not on its device or micro-batch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from jax import Array
 
 
 def kept_rows(key: Array, rows: Array, keep: Array | float, shape: tuple[int, ...]) -> Array:
-    """True at rate `keep`: bool [b, *shape], each row from (key, its number) alone.
+    """Draws True at rate `keep`: bool [b, *shape], each row from (key, its number) alone.
 
     `rows` int32 [b] are the examples' places in the whole batch: an example draws the same on any
     mesh and in any micro-batch.

@@ -14,10 +14,10 @@ from vlfau_jax.model.swin import convolution, dense
 
 
 def pooling_cells(size: int, cells: int) -> list[tuple[int, int]]:
-    """Where each of `cells` begins and ends among `size` positions, as adaptive pooling has it.
+    """Where each of `cells` begins and ends among `size` positions in adaptive pooling.
 
-    Cell i covers floor(i*size/cells) .. ceil((i+1)*size/cells): never nothing, even where there are
-    more cells than positions.
+    Cell i covers floor(i*size/cells) .. ceil((i+1)*size/cells), which is never empty, even where
+    there are more cells than positions.
     """
     return [(i * size // cells, -((-(i + 1) * size) // cells)) for i in range(cells)]
 
@@ -62,7 +62,7 @@ class MultiScaleCombination(nn.Module):
 
     Attributes:
         width: channels of F.
-        grid: the stem grid's height and width; 0 takes the last tap's, as the paper does, whether
+        grid: the stem grid's height and width; 0 takes the last tap's, as in the paper, whether
             that tap is chosen or not.
         taps: which of the backbone's taps are fused, counted from 1. Convolution `tap{i}` belongs
             to tap i + 1 whatever the choice, so that a subset keeps the whole set's names.

@@ -1,4 +1,4 @@
-"""What can be chosen about the network: one field for every size and switch."""
+"""The options of the network: one field for every size and switch."""
 
 from __future__ import annotations
 
@@ -65,20 +65,20 @@ class ModelOptions:
         local_captions: whether every action unit gets a sentence.
         global_captions: whether the whole face gets one.
         local_captioner: one decoder for all action units ("shared") or one for each ("per_au").
-        au_embedding: whether a shared decoder is told, by a learned vector added to every word's,
-            which action unit it speaks of.
-        global_context: whether AU logits also see the mean context of the global decoder, while
-            it says its own sentence (never the true one: that would leak the labels).
+        au_embedding: whether a shared decoder gets a learned vector for the action unit that its
+            sentence describes, added to every word's embedding.
+        global_context: whether AU logits also use the global decoder's mean context over its own
+            generated sentence (never the true one: that would leak the labels).
         word_embedding: width of a word's embedding.
         hidden: width of the LSTM's state.
         attention: width of the soft attention's scores.
         dropout: rate before the vocabulary layer.
-        remat: what training computes again on its way back instead of keeping it, in backbone
-            blocks, refinement and the captioners' recurrences (`model.remat`): "none"; "dots", all
-            but products with weights that action units share; "full", all but what enters them.
+        remat: what the backward pass recomputes instead of keeping it, in backbone blocks,
+            refinement and the captioners' recurrences (`model.remat`): "none"; "dots", all but
+            products with weights that action units share; "full", all but their inputs.
         dtype: compute dtype; parameters, norms, softmax and logits are float32 always.
-        backbone_weights: file of `import_backbone` whose values the backbone's parameters begin
-            with in training; empty for random ones.
+        backbone_weights: file of `import_backbone` with the backbone's initial parameters for
+            training; empty for random ones.
     """
 
     backbone_width: int = 128
@@ -164,12 +164,12 @@ class ModelOptions:
 
     @property
     def captions(self) -> tuple[str, ...]:
-        """Which sentences there are: "local", "global", both or neither."""
+        """Which captions the network has: "local", "global", both or neither."""
         there = {"local": self.local_captions, "global": self.global_captions}
         return tuple(name for name, given in there.items() if given)
 
     def _check_switches(self) -> None:
-        """Refuses switches that could do nothing."""
+        """Refuses switches that would have no effect."""
         if self.scan_blocks and not any(map(scanned, self.depths)):
             raise UserError(
                 f"model.scan_blocks=True: no stage of model.depths={self.depths} has an even "
@@ -197,6 +197,6 @@ class ModelOptions:
                 raise UserError(f"model.{name}={given}: model.local_captions=False has no decoder")
         if self.au_embedding and self.local_captioner == "per_au":
             raise UserError(
-                "model.au_embedding=True: only a shared decoder needs to be told its unit; "
+                "model.au_embedding=True: only a shared decoder needs to know its unit; "
                 "give model.local_captioner=shared"
             )

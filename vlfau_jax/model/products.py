@@ -1,4 +1,4 @@
-"""Products of bfloat16 arrays that keep the float32 in which they are summed."""
+"""Products of bfloat16 arrays that keep the float32 in which they are accumulated."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from jax import Array
 def float32_product(subscripts: str, x: Array, y: Array) -> Array:
     """einsum(subscripts, x, y) in float32; x and y are of one dtype, the compute dtype.
 
-    The slope that comes back is float32, too. Multiplied as it is, it would make x and y float32,
-    and the products of the way back as slow as those: it is rounded to their dtype first, as after
-    any other product. Differentiate under vmap only what has the mapped axis in x and in y: the
-    gradient of the other would be computed for every entry, and then summed.
+    The cotangent of the result is float32, too. Used as it is, it would promote x and y to float32
+    and make the products of the backward pass as slow as float32 ones. It is therefore rounded to
+    their dtype first, as after any other product. Under vmap, differentiate only with the mapped
+    axis in both x and y: the gradient of an unmapped one would be computed for every entry and then
+    summed.
     """
     return jnp.einsum(subscripts, x, y, preferred_element_type=jnp.float32)
 
@@ -25,12 +26,14 @@ def _forward(subscripts: str, x: Array, y: Array) -> tuple[Array, tuple[Array, A
     return float32_product(subscripts, x, y), (x, y)
 
 
-def _backward(subscripts: str, kept: tuple[Array, Array], slope: Array) -> tuple[Array, Array]:
-    x, y = kept
-    slope = slope.astype(x.dtype)
-    (of_x,) = jax.linear_transpose(lambda x: jnp.einsum(subscripts, x, y), x)(slope)
-    (of_y,) = jax.linear_transpose(lambda y: jnp.einsum(subscripts, x, y), y)(slope)
-    return of_x, of_y
+def _backward(
+    subscripts: str, residuals: tuple[Array, Array], cotangent: Array
+) -> tuple[Array, Array]:
+    x, y = residuals
+    cotangent = cotangent.astype(x.dtype)
+    (grad_x,) = jax.linear_transpose(lambda x: jnp.einsum(subscripts, x, y), x)(cotangent)
+    (grad_y,) = jax.linear_transpose(lambda y: jnp.einsum(subscripts, x, y), y)(cotangent)
+    return grad_x, grad_y
 
 
 float32_product.defvjp(_forward, _backward)

@@ -40,16 +40,16 @@ def spatial_convolution(x: Array, kernel: Array) -> Array:
 
 
 class Refinement(nn.Module):
-    """F -> F_i and where branch i looked, for all action units at once.
+    """F -> F_i and the spatial attention map of branch i, for all action units at once.
 
     Attributes:
         branches: n, the number of action units.
         reduction: d over the hidden width of channel attention.
-        attention: "both", or "channel" or "spatial" alone, or "none"; an attention that is absent
-            has no parameters.
-        channel_mlp: "shared", one MLP of the max- and the average-pooled features, as CBAM has it;
-            or "separate": the names of the shared one are then the max-pooled features' and those
-            with `average_` the others'.
+        attention: "both", or "channel" or "spatial" alone, or "none"; an attention that is switched
+            off has no parameters.
+        channel_mlp: "shared", one MLP for the max- and the average-pooled features, as in CBAM; or
+            "separate": the parameters of the shared one are then the max-pooled features', and
+            those with the prefix `average_` the average-pooled ones'.
         spatial_sigmoid: whether s passes a sigmoid.
         dtype: compute dtype of F_i.
     """
@@ -65,7 +65,7 @@ class Refinement(nn.Module):
     def __call__(self, stem: Array) -> tuple[Array, Array]:
         """Stem F [b, h, w, d] -> (F_i [b, n, h, w, d], spatial maps s [b, n, h, w]).
 
-        Without spatial attention s is 1 everywhere: no branch prefers any place.
+        Without spatial attention s is 1 everywhere.
         """
         b, h, w, d = stem.shape
         x = stem[:, None]
@@ -78,7 +78,7 @@ class Refinement(nn.Module):
         return x * spatial[..., None].astype(self.dtype), spatial
 
     def _channel(self, stem: Array) -> Array:
-        """What matters: a = sigmoid(MLP(maxpool_HW(F)) + MLP(avgpool_HW(F))), float32 [b, n, d]."""
+        """Channels: a = sigmoid(MLP(maxpool_HW(F)) + MLP(avgpool_HW(F))), float32 [b, n, d]."""
         pooled = [stem.max((1, 2)), stem.mean((1, 2))]
         if self.channel_mlp == "shared":
             return nn.sigmoid(self._mlp(jnp.stack(pooled), ""))
@@ -109,7 +109,7 @@ class Refinement(nn.Module):
         return jnp.einsum("pbnr,nrd->bnd", hidden, w2) + len(pooled) * b2[None]
 
     def _spatial(self, x: Array) -> Array:
-        """Where to look: s = conv3x3([maxpool_D(F'), avgpool_D(F')]), float32 [b, n, h, w]."""
+        """Positions: s = conv3x3([maxpool_D(F'), avgpool_D(F')]), float32 [b, n, h, w]."""
         init = nn.initializers.lecun_normal(in_axis=(1, 2, 3), out_axis=0)
         kernel = self.param(
             "spatial",

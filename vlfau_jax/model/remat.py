@@ -1,4 +1,4 @@
-"""Rematerialisation: what the way back computes again instead of having kept it."""
+"""Rematerialisation: what the backward pass recomputes instead of keeping it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import jax
 from flax import linen as nn
 
-# What is kept inside a part, by the name in `ModelOptions.remat`; None for nothing. Products with
-# weights are the dear ones; those of attention have batch dimensions, are large and cheap. So have
-# those of weights stacked by action unit, whose products are n times as large.
+# What is saved inside a part, by the name in `ModelOptions.remat`; None for nothing. Products with
+# weights are expensive to recompute. Those of attention have batch dimensions, are large and cheap.
+# Products with weights stacked by action unit have batch dimensions, too, and are n times as large.
 POLICIES: dict[str, Callable[..., Any] | None] = {
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
     "full": None,
@@ -18,10 +18,11 @@ POLICIES: dict[str, Callable[..., Any] | None] = {
 
 
 def rematerialised(part: Callable, remat: str, *, scanned: bool = False) -> Callable:
-    """A function or module class with the same values, which keeps what `remat` says.
+    """Wraps a function or module class so that its backward pass keeps only what `remat` names.
 
-    "none" gives `part` itself. `scanned`: whether it is the body of a scan, whose own bounds keep
-    XLA from merging the second computation with the first; elsewhere a barrier must.
+    The values are the same. "none" returns `part` itself. `scanned`: whether it is the body of a
+    scan, whose bounds keep XLA from merging the second computation with the first; elsewhere an
+    optimisation barrier must.
     """
     if remat == "none":
         return part

@@ -50,7 +50,7 @@ def layer_norm(name: str) -> nn.LayerNorm:
 
 
 def group_norm(name: str) -> nn.GroupNorm:
-    """Normalisation over the whole map in float32: unlike LayerNorm it keeps local contrast."""
+    """Normalisation over the whole map in float32; unlike LayerNorm it keeps local contrast."""
     return nn.GroupNorm(
         num_groups=1,
         epsilon=NORM_EPSILON,
@@ -66,8 +66,9 @@ def dense(
 ) -> nn.Dense:
     """A linear layer with named axes.
 
-    Swin initialises with deviation 0.02, which suits widths of hundreds and long schedules; at
-    small widths it starves the early taps, so the fan-in decides here.
+    Swin initialises with a standard deviation of 0.02, which suits widths of hundreds and long
+    schedules. At small widths the early taps then carry almost no signal, so the scale follows the
+    fan-in here.
     """
     return nn.Dense(
         features,
@@ -105,9 +106,9 @@ def drop_path(x: Array, keep: Array | np.float32, key: Array | None, rows: Array
 
 
 def stack_blocks(backbone: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters of a looped Swin, unboxed -> those of a scanned one; NumPy stays NumPy.
+    """Converts parameters of a looped Swin, unboxed, to those of a scanned one.
 
-    What is stacked already stays as it is.
+    NumPy stays NumPy, and what is stacked already stays as it is.
     """
     stages, stacked = defaultdict(dict), {}
     for name, value in backbone.items():
@@ -143,7 +144,7 @@ def unstack_blocks(backbone: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def looped_shapes(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters of the network, or parts of it, with the backbone's as looped shapes."""
+    """Parameters of the network, or parts of it, the backbone's as shapes in the looped layout."""
     shapes = dict(params)
     if "backbone" in params:
         shapes["backbone"] = jax.eval_shape(unstack_blocks, params["backbone"])
@@ -151,7 +152,7 @@ def looped_shapes(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def laid_out_like(looped: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str, Any]:
-    """What `looped_shapes` describes, its backbone stacked where that of `like` is."""
+    """Parameters laid out as `looped_shapes`, their backbone stacked where that of `like` is."""
     if "backbone" in like and looped["backbone"].keys() != like["backbone"].keys():
         return {**looped, "backbone": stack_blocks(looped["backbone"])}
     return dict(looped)
@@ -247,7 +248,7 @@ class SwinBlock(nn.Module):
             mask = windows.shift_mask(high, wide, self.window, self.shift)
         y = windows.partition(y, self.window)
         y = WindowAttention(self.heads, self.window, self.dtype, name="attention")(y, mask)
-        y = windows.join(y, self.window, high, wide)
+        y = windows.reverse(y, self.window, high, wide)
         if self.shift:
             y = jnp.roll(y, (self.shift, self.shift), (1, 2))
         x = x + drop_path(y[:, :h, :w], keep, keys[0], rows)
@@ -259,7 +260,7 @@ class SwinBlock(nn.Module):
 
 
 class BlockPair(nn.Module):
-    """An unshifted block, then a shifted one: the body that equal pairs of a stage share."""
+    """An unshifted block, then a shifted one: the scan body shared by equal pairs of a stage."""
 
     heads: int
     window: int

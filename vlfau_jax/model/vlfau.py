@@ -1,6 +1,8 @@
-"""VL-FAU (arXiv 2408.00644): scores, sentences and maps of every facial action unit."""
+"""VL-FAU (arXiv 2408.00644): logits, sentences and attention maps of every facial action unit."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +11,7 @@ from flax import struct
 from jax import Array
 
 from vlfau_jax.data.text.vocabulary import PAD, START
-from vlfau_jax.model.captioner import Captioner
+from vlfau_jax.model.captioner import Captioner, Decoder
 from vlfau_jax.model.decoding import Generated, search
 from vlfau_jax.model.fusion import MultiScaleCombination
 from vlfau_jax.model.options import ModelOptions
@@ -30,7 +32,7 @@ def normalise(image: Array) -> Array:
 
 @struct.dataclass
 class Outputs:
-    """What one pass computes, by name. k = branches whose sentences were asked for.
+    """What the training pass returns, by name. k = branches whose sentences were asked for.
 
     au_logits float32 [b, n]; local_logits float32 [b, k, t-1, v]; global_logits [b, t-1, v];
     spatial_maps (DAIR's s) float32 [b, n, h, w]; local_attention [b, k, t-1, h, w];
@@ -48,12 +50,13 @@ class Outputs:
 
 @struct.dataclass
 class Description:
-    """Scores, sentences and maps, from the image alone. None for captions switched off.
+    """Logits, sentences and maps, from the image alone. None for captions switched off.
 
     au_logits float32 [b, n]; spatial_maps float32 [b, n, h, w]; local_tokens int32 [b, n, t] and
-    global_tokens int32 [b, t], without <start>, padded after <end>; local_attention
-    float32 [b, n, t, h, w] and global_attention [b, t, h, w], zero after <end>; local_scores
-    float32 [b, n] and global_scores [b], the mean log-probability of a sentence's words.
+    global_tokens int32 [b, t], without <start>, padded after <end>, with t the most words a
+    sentence may have, and one for <end>; local_attention float32 [b, n, t, h, w] and
+    global_attention [b, t, h, w], zero after <end>; local_scores float32 [b, n] and global_scores
+    [b], the mean log-probability of a sentence's words, <end> counted.
     """
 
     au_logits: Array
@@ -71,7 +74,7 @@ class Classifier(nn.Module):
 
     @nn.compact
     def __call__(self, refined: Array, context: Array | None = None) -> Array:
-        """[b, n, h, w, d] -> logits float32 [b, n]; context float32 [b, d] adds its own share."""
+        """Maps [b, n, h, w, d] -> logits float32 [b, n]; context float32 [b, d] adds a term."""
         _, n, _, _, d = refined.shape
         init = nn.initializers.variance_scaling(
             1.0, "fan_in", "truncated_normal", in_axis=1, out_axis=()
@@ -87,18 +90,18 @@ class Classifier(nn.Module):
 
 
 class VLFAU(nn.Module):
-    """The whole network, for `au_count` units and a vocabulary of `vocabulary_size` words.
+    """The whole network, for `au_count` units and a vocabulary of `vocabulary_size` tokens.
 
-    `own_words` is the most words that the global decoder says to itself for
-    `options.global_context`. It is fixed, so that the AU logits depend neither on the length of a
-    batch's captions nor on how long a sentence `describe` may write; the longest global sentence
-    of all fifteen units has 52.
+    `max_own_words` is the most words, without <end>, of the sentence that the global decoder
+    generates for `options.global_context`. It is fixed, so that the AU logits depend neither on the
+    length of a batch's captions nor on how long a sentence `describe` may write; the longest global
+    sentence of all fifteen units has 51.
     """
 
     options: ModelOptions
     au_count: int
     vocabulary_size: int
-    own_words: int = 64
+    max_own_words: int = 63
 
     def setup(self) -> None:
         """Builds the parts; names are the parameter tree's."""
@@ -154,17 +157,17 @@ class VLFAU(nn.Module):
     def _encode(
         self, image: Array, train: bool, rows: Array | None = None
     ) -> tuple[Array, Array, Array, Array]:
-        """Image -> stem F, refined F_i, spatial maps s, AU logits; no given words are seen here."""
+        """Image -> stem F, refined F_i, spatial maps s, AU logits; captions are no input here."""
         stem = self.fusion(self.backbone(image, train, rows))
         refined, maps = self.refinement(stem)
         context = self._own_context(stem) if self.options.global_context else None
         return stem, refined, maps, self.classifier(refined, context)
 
     def _own_context(self, stem: Array) -> Array:
-        """What the global decoder saw, on average over the words of its own greedy sentence.
+        """The global decoder's mean context over the words of its own greedy sentence.
 
         The true sentence names the active units: its contexts would leak the labels. The choice of
-        words has no gradient; where the decoder looks while it says them has.
+        words has no gradient; the attention over those words has one.
 
         Args:
             stem: F, float32 [b, h, w, d].
@@ -173,12 +176,12 @@ class VLFAU(nn.Module):
             mean_t z_t, float32 [b, d], <end> counted as a word, without dropout.
         """
         decoder = self.global_captioner.bind(_maps(stem[:, None]))
-        (own,) = search([jax.lax.stop_gradient(decoder)], [self.own_words])
+        (own,) = _generate([jax.lax.stop_gradient(decoder)], [self.max_own_words])
         start = jnp.full_like(own.tokens[..., :1], START)
         _, attention = decoder.unroll(jnp.concatenate([start, own.tokens[..., :-1]], -1))
-        said = (own.tokens != PAD)[..., None]
-        # z_t = attention_t . F is linear, so that its mean is the mean attention's.
-        attention = jnp.where(said, attention, 0.0).sum(2) / said.sum(2)
+        generated = (own.tokens != PAD)[..., None]
+        # z_t = attention_t . F is linear, so the mean context is that of the mean attention.
+        attention = jnp.where(generated, attention, 0.0).sum(2) / generated.sum(2)
         return jnp.einsum("bp,bpd->bd", attention[:, 0], _maps(stem))
 
     def __call__(
@@ -190,14 +193,14 @@ class VLFAU(nn.Module):
         branches: Array | None = None,
         rows: Array | None = None,
     ) -> Outputs:
-        """The training pass: AU logits from the image, sentences under teacher forcing.
+        """The training pass: AU logits from the image, captions under teacher forcing.
 
         Args:
             image: normalised float32 [b, h, w, 3].
             local_tokens: int32 [b, n, t].
             global_tokens: int32 [b, t'].
             train: whether dropout and drop path act (streams "dropout" and "drop_path").
-            branches: int32 [k], the AU branches whose sentences are scored; None for all.
+            branches: int32 [k], the AU branches whose sentences get logits; None for all.
             rows: int32 [b], the examples' places in the whole batch, to which their random draws
                 belong; None counts them from 0.
         """
@@ -222,43 +225,52 @@ class VLFAU(nn.Module):
         return outputs
 
     def score(self, image: Array, train: bool = False, rows: Array | None = None) -> Array:
-        """AU logits float32 [b, n] of normalised images [b, h, w, 3]; no sentence is returned.
+        """AU logits float32 [b, n] of normalised images [b, h, w, 3], without sentences.
 
-        `train` and `rows` as `__call__` takes them, whose logits these are.
+        They are those of `__call__`, which also documents `train` and `rows`.
         """
         return self._encode(image, train, rows)[3]
 
     def describe(
-        self, image: Array, local_length: int, global_length: int, beams: int = 1
+        self, image: Array, max_local_words: int, max_global_words: int, beams: int = 1
     ) -> Description:
-        """Scores and sentences of normalised images [b, h, w, 3].
+        """AU logits, sentences and maps of normalised images [b, h, w, 3].
 
-        The lengths are the most words a sentence may take, <end> included. `beams` is the width of
-        the search; 1 is greedy.
+        The sentences have at most so many words, without <end>. `beams` is the width of the search;
+        1 is greedy.
         """
         stem, refined, maps, au_logits = self._encode(image, train=False)
         b, n, h, w, _ = refined.shape
-        decoders, lengths = {}, []
+        decoders, max_words = {}, []
         if self.options.local_captions:
             decoders["local"] = self.local_captioner.bind(_maps(refined))
-            lengths.append(local_length)
+            max_words.append(max_local_words)
         if self.options.global_captions:
             decoders["global"] = self.global_captioner.bind(_maps(stem[:, None]))
-            lengths.append(global_length)
-        generated = dict(zip(decoders, search([*decoders.values()], lengths, beams), strict=True))
-        said: dict[str, Array] = {}
+            max_words.append(max_global_words)
+        generated = dict(
+            zip(decoders, _generate([*decoders.values()], max_words, beams), strict=True)
+        )
+        fields: dict[str, Array] = {}
         for name, rows in (("local", (b, n)), ("global", (b,))):
             if name in generated:
                 best: Generated = generated[name]
-                said |= {
+                fields |= {
                     f"{name}_tokens": best.tokens.reshape(*rows, -1),
                     f"{name}_attention": best.attention.reshape(*rows, -1, h, w),
                     f"{name}_scores": best.scores.reshape(rows),
                 }
-        return Description(au_logits=au_logits, spatial_maps=maps, **said)
+        return Description(au_logits=au_logits, spatial_maps=maps, **fields)
+
+
+def _generate(
+    decoders: Sequence[Decoder], max_words: Sequence[int], beams: int = 1
+) -> list[Generated]:
+    """Sentences of at most `max_words` words a decoder, which one more step ends with <end>."""
+    return search(decoders, [words + 1 for words in max_words], beams)
 
 
 def _maps(features: Array) -> Array:
-    """[..., h, w, d] -> [..., p, d], as the captioners take them."""
+    """Flattens positions for the captioners: [..., h, w, d] -> [..., p, d]."""
     *rows, h, w, d = features.shape
     return features.reshape(*rows, h * w, d)

@@ -1,4 +1,4 @@
-"""Windows of a feature map: cutting, joining, relative positions (Swin, arXiv 2103.14030)."""
+"""Windows of a feature map: partition, reverse, relative positions (Swin, arXiv 2103.14030)."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from jax import Array
 
 
 def partition(x: Array, window: int) -> Array:
-    """Cuts [b, h, w, c] into windows: [b * (h/window) * (w/window), window**2, c]."""
+    """Splits [b, h, w, c] into windows: [b * (h/window) * (w/window), window**2, c]."""
     b, h, w, c = x.shape
     x = x.reshape(b, h // window, window, w // window, window, c)
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(-1, window * window, c)
 
 
-def join(windows: Array, window: int, height: int, width: int) -> Array:
+def reverse(windows: Array, window: int, height: int, width: int) -> Array:
     """Undoes `partition`: [b * windows, window**2, c] -> [b, height, width, c]."""
     c = windows.shape[-1]
     x = windows.reshape(-1, height // window, width // window, window, window, c)

@@ -153,10 +153,10 @@ def _unspoken(experiment: Experiment) -> list[str]:
     silent = len(e.dataset.rows(e.split.train)) - len(rows)
     if silent:
         found.append(f"no known label of these units in {silent:,} training faces: left out")
-    if e.spoken < len(rows) / 2:
+    if e.global_sentences < len(rows) / 2:
         found.append(
-            f"a sentence about the face in {e.spoken:,} of {len(rows):,} training faces alone: "
-            "some unit is unknown in the others; choose data.aus that are known together"
+            f"a sentence about the face in {e.global_sentences:,} of {len(rows):,} training faces "
+            "alone: some unit is unknown in the others; choose data.aus that are known together"
         )
     return found
 

@@ -1,4 +1,4 @@
-"""Host arrays in, global arrays out."""
+"""Host arrays to global arrays, and back."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BATCH_AXES = ("data", "fsdp")
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Examples split over the 'data' and 'fsdp' axes, everything else whole."""
+    """Examples sharded over the 'data' and 'fsdp' axes, the other dimensions whole."""
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
 
@@ -25,7 +25,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def check_batch_size(batch_size: int, mesh: Mesh) -> None:
-    """Raises UserError where the global batch cannot be split evenly."""
+    """Raises UserError where the global batch does not divide evenly over the devices."""
     parts = mesh.shape["data"] * mesh.shape["fsdp"]
     if batch_size % parts:
         raise UserError(
@@ -44,7 +44,7 @@ def local_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
 
 
 def shard_batch(batch: Batch, mesh: Mesh, batch_size: int | None = None) -> dict[str, jax.Array]:
-    """This process's `local_rows` of a batch -> global arrays; the leading axis is the example.
+    """Makes global arrays of this process's `local_rows` of a batch; the leading axis is examples.
 
     `batch_size` is the global one; None where this process holds all rows.
     """
@@ -58,7 +58,7 @@ def shard_batch(batch: Batch, mesh: Mesh, batch_size: int | None = None) -> dict
 
 
 def fetch(arrays: Any) -> Any:
-    """The whole of a tree's arrays as NumPy on every process, wherever their parts lie.
+    """Gathers a tree's arrays whole, as NumPy, on every process, however they are sharded.
 
     Every process must call it. The arrays may be of several meshes.
     """
@@ -68,10 +68,10 @@ def fetch(arrays: Any) -> Any:
 def _fetch(array: Any) -> np.ndarray:
     if isinstance(array, jax.Array) and not array.is_fully_addressable:
         everywhere = NamedSharding(array.sharding.mesh, PartitionSpec())
-        array = jax.jit(_same, out_shardings=everywhere)(array)
+        array = jax.jit(_identity, out_shardings=everywhere)(array)
     return np.asarray(array)
 
 
-def _same(array: jax.Array) -> jax.Array:
-    """At the top level, so that a shape is compiled once."""
+def _identity(array: jax.Array) -> jax.Array:
+    """A module-level function, so that every shape is compiled once."""
     return array

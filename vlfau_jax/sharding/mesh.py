@@ -19,10 +19,15 @@ AXES = ("data", "fsdp", "tensor")
 
 @dataclass(frozen=True)
 class MeshOptions:
-    """Devices along each axis; -1, at most once, stands for all that the others leave.
+    """Devices along each axis; -1, at most once, takes all devices that the others leave.
 
-    `data` and `fsdp` split the batch, `fsdp` also splits parameters and optimizer state, `tensor`
-    splits attention heads, hidden layers and action-unit branches.
+    Attributes:
+        data: devices that split the batch. Where they lie on several slices, this axis spans the
+            slices and the other two stay inside one.
+        fsdp: devices that split the batch, and parameters and optimizer state, which are gathered
+            while they compute.
+        tensor: devices that split attention heads, hidden layers of a block, action-unit branches
+            and their sentences.
     """
 
     data: int = -1
@@ -31,16 +36,17 @@ class MeshOptions:
 
 
 def make_mesh(options: MeshOptions, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """Lays devices (all of JAX's when None) out as ('data', 'fsdp', 'tensor').
+    """Arranges devices (all of JAX's when None) as ('data', 'fsdp', 'tensor').
 
-    Where devices say that they are of several slices (`slice_index`: TPU pods, or GPU hosts, joined
-    by an ordinary network), 'data' counts the slices outermost, and 'fsdp' and 'tensor', which talk
-    in every layer, stay inside one: hybrid sharding (HSDP, arXiv 2304.11277). Elsewhere the order
-    is that of the devices, process after process, but for TPUs, where it follows their torus: a
+    Where devices belong to several slices (`slice_index`: TPU pods, or GPU hosts, connected by an
+    ordinary network), 'data' counts the slices outermost. 'fsdp' and 'tensor', which communicate in
+    every layer, stay inside one: hybrid sharding (HSDP, arXiv 2304.11277). Elsewhere the order is
+    that of the devices, process after process, except for TPUs, where it follows their torus: a
     process's rows of the batch need not be consecutive there.
 
-    Fewer devices than there are may be asked for, if their number divides what is there and one
-    process owns them all: the first ones are taken. Raises UserError where the sizes do not fit.
+    Fewer devices than available may be requested, if their number divides that of the available
+    ones and one process owns them all: the first ones are taken. Raises UserError where the sizes
+    do not fit.
     """
     devices = list(jax.devices() if devices is None else devices)
     shape = _sizes(options, len(devices))
@@ -51,9 +57,9 @@ def make_mesh(options: MeshOptions, devices: Sequence[jax.Device] | None = None)
 
 
 def _grid(shape: tuple[int, ...], devices: Sequence[jax.Device]) -> np.ndarray:
-    """Devices in the mesh's shape; neighbours along the last axes have the fastest links.
+    """Devices in the mesh's shape; neighbours along the last axes have the fastest connections.
 
-    A torus's own axes are split where no assignment of whole ones has the shape.
+    The axes of a torus are split where no assignment of whole ones has the shape.
     """
     slices = Counter(getattr(device, "slice_index", 0) for device in devices)
     if len(slices) == 1:

@@ -13,7 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vlfau_jax.model.axes import LOGICAL_AXES
 
-# What the names count is said in model/axes.py; here, why a name is split as it is.
+# model/axes.py documents what the names count; here is why each is sharded as it is.
 RULES: Mapping[str, str | None] = {
     "au": "tensor",
     "heads": "tensor",
@@ -22,7 +22,7 @@ RULES: Mapping[str, str | None] = {
     "vocab": None,  # a few hundred, of no particular divisibility
     "tap": None,
     "refine": None,
-    "hidden": None,  # an LSTM's devices would have to talk at every word; "au" splits its sentences
+    "hidden": None,  # an LSTM's devices would communicate at every word; "au" splits its sentences
     "layers": None,  # every device runs all of them
     "window": None,
     "conv": None,
@@ -32,9 +32,10 @@ RULES: Mapping[str, str | None] = {
 
 @dataclass(frozen=True)
 class Placement:
-    """Where one parameter lies; `uneven` names the logical axes that their mesh axis cannot divide.
+    """One parameter's sharding; `uneven` names logical axes that their mesh axis does not divide.
 
-    Uneven axes are replicated: at width 48 a mesh axis of 32 would otherwise forbid the whole run.
+    Uneven axes are replicated: at width 48 a mesh axis of 32 would otherwise rule out the whole
+    run.
     """
 
     path: str
@@ -51,10 +52,10 @@ def partition_spec(
     mesh: Mesh,
     rules: Mapping[str, str | None] = RULES,
 ) -> tuple[PartitionSpec, tuple[str, ...]]:
-    """The spec of one array and the logical axes left whole because they do not divide evenly.
+    """The spec of one array, and its logical axes that stay whole as they do not divide evenly.
 
-    Raises ValueError on a dimension without a name, a name without a rule, and two dimensions that
-    ask for the same mesh axis: all three are mistakes in the model, on every mesh.
+    Raises ValueError for a dimension without a name, a name without a rule, and two dimensions on
+    the same mesh axis: all three are mistakes in the model, on every mesh.
     """
     if len(names) != len(shape):
         raise ValueError(f"{len(names)} axis names {names} for shape {shape}")
@@ -80,8 +81,8 @@ def partition_spec(
 def check_rules(rules: Mapping[str, str | None], mesh: Mesh) -> None:
     """Raises ValueError unless there is one rule for every name the model may give, and no other.
 
-    A rule that no array can use is a mistake that would pass unseen: its author believes something
-    is split that is not.
+    A rule that no array can use would go unnoticed: its author believes that something is sharded
+    that is not.
     """
     for fault, names in (
         ("no sharding rule for the logical axes", LOGICAL_AXES.keys() - rules.keys()),
@@ -98,8 +99,8 @@ def check_rules(rules: Mapping[str, str | None], mesh: Mesh) -> None:
 def placements(boxed: Any, mesh: Mesh, rules: Mapping[str, str | None] = RULES) -> list[Placement]:
     """One row per parameter of an abstract tree boxed with logical names, in path order.
 
-    Raises ValueError where rules or names are mistaken (`check_rules`, `partition_spec`), naming
-    the parameter.
+    Raises ValueError, naming the parameter, where rules or names are wrong (`check_rules`,
+    `partition_spec`).
     """
     check_rules(rules, mesh)
     return [_place(path, leaf, mesh, rules) for path, leaf in _boxed_leaves(boxed)]
@@ -113,15 +114,16 @@ def parameter_shardings(boxed: Any, mesh: Mesh, rules: Mapping[str, str | None] 
 
 
 def gathered(shardings: Any) -> Any:
-    """Where parameters lie while they compute: as stored, but whole along 'fsdp'.
+    """Shardings of parameters while they are used: as stored, but whole along 'fsdp'.
 
-    Stored shards save memory, and the batch is split over 'fsdp' too. Left to choose, the
+    Stored shards save memory, and the batch is split over 'fsdp' too. Without this constraint the
     partitioner may split a matrix product over both at once: on a (2, 2, 2) mesh, jax 0.10's gave
     wrong gradients for the captioners' recurrence.
     """
     return jax.tree.map(
-        lambda at: NamedSharding(
-            at.mesh, PartitionSpec(*(None if axis == "fsdp" else axis for axis in at.spec))
+        lambda stored: NamedSharding(
+            stored.mesh,
+            PartitionSpec(*(None if axis == "fsdp" else axis for axis in stored.spec)),
         ),
         shardings,
     )

@@ -1,14 +1,14 @@
-"""Micro-batches: a batch in parts that a device holds one at a time.
+"""Micro-batches: a batch in parts, of which a device computes one at a time.
 
 With T_t the total of a loss term t and W_t its weight, both sums over the batch, the objective is
 
     L = sum_t lambda_t T_t / W_t,    T_t = sum_j T_tj over the parts j
 
 so that its gradient is the sum of the parts' gradients of sum_t lambda_t T_tj / W_t. W_t depends on
-labels and masks alone (`joint_weights`) and is known before the first part. Dice is a ratio
-of sums over the batch, no sum over rows: a first pass without gradients gathers the logits z [b, n]
-of the whole batch, and with g = d T_dice / d z there, T_dice,j stands for sum(g_j z_j), which has
-the same gradient.
+labels and masks alone (`joint_weights`) and is known before the first part. Dice is a ratio of sums
+over the batch, not a sum over rows: a first forward pass computes the logits z [b, n] of the whole
+batch. With g = d T_dice / d z there, T_dice,j is replaced by sum(g_j z_j), which has the same
+gradient.
 """
 
 from __future__ import annotations
@@ -29,34 +29,34 @@ def micro_batches(share: int, limit: int) -> int:
 
 
 def split_micro_batches(batch: Any, parts: int, mesh: Mesh) -> Any:
-    """[b, ...] -> [parts, b / parts, ...]: of every device's rows each part has as many.
+    """Splits [b, ...] into [parts, b / parts, ...]; each has an equal share of a device's rows.
 
-    So no row leaves its device. A part's rows are not neighbours in the batch.
+    No row leaves its device. A part's rows are not neighbours in the batch.
     """
     shards = mesh.shape["data"] * mesh.shape["fsdp"]
 
-    def cut(x: Array) -> Array:
-        x = _held(x.reshape(shards, parts, -1, *x.shape[1:]), 0, mesh)
-        x = _held(x.swapaxes(0, 1), 1, mesh)
-        return _held(x.reshape(parts, -1, *x.shape[3:]), 1, mesh)
+    def split(x: Array) -> Array:
+        x = _constrain(x.reshape(shards, parts, -1, *x.shape[1:]), 0, mesh)
+        x = _constrain(x.swapaxes(0, 1), 1, mesh)
+        return _constrain(x.reshape(parts, -1, *x.shape[3:]), 1, mesh)
 
-    return jax.tree.map(cut, batch)
+    return jax.tree.map(split, batch)
 
 
 def merge_micro_batches(parts: Any, mesh: Mesh) -> Any:
     """Undoes `split_micro_batches`: [parts, b / parts, ...] -> [b, ...]."""
     shards = mesh.shape["data"] * mesh.shape["fsdp"]
 
-    def join(x: Array) -> Array:
-        x = _held(x.reshape(len(x), shards, -1, *x.shape[2:]), 1, mesh)
-        x = _held(x.swapaxes(0, 1), 0, mesh)
-        return _held(x.reshape(-1, *x.shape[3:]), 0, mesh)
+    def merge(x: Array) -> Array:
+        x = _constrain(x.reshape(len(x), shards, -1, *x.shape[2:]), 1, mesh)
+        x = _constrain(x.swapaxes(0, 1), 0, mesh)
+        return _constrain(x.reshape(-1, *x.shape[3:]), 0, mesh)
 
-    return jax.tree.map(join, parts)
+    return jax.tree.map(merge, parts)
 
 
 def sum_over_micro_batches(function: Any, parts: Any) -> Any:
-    """sum_j function(part j), leaf by leaf, one part at a time; the sums are float32."""
+    """Computes sum_j function(part j), leaf by leaf, one part at a time; the sums are float32."""
     first = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), parts)
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), jax.eval_shape(function, first))
 
@@ -66,7 +66,7 @@ def sum_over_micro_batches(function: Any, parts: Any) -> Any:
     return jax.lax.scan(add, zeros, parts)[0]
 
 
-def _held(x: Array, axis: int, mesh: Mesh) -> Array:
-    """`x` split over the devices along `axis`, as the batch is."""
+def _constrain(x: Array, axis: int, mesh: Mesh) -> Array:
+    """Constrains `x` to be sharded over the devices along `axis`, as the batch is."""
     spec = PartitionSpec(*[None] * axis, BATCH_AXES)
     return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec))

@@ -2,9 +2,9 @@
 
 Every checkpoint holds two trees of arrays, `params` and `optimizer`, a third, `ema`, where the run
 averages its parameters, and in its manifest a JSON record with `progress` (next batch, seconds),
-`mean_f1` where its step was scored, and `inference` (all that turns parameters into answers: units,
-vocabulary, crop rule, sizes, config). Evaluation and export read the average, or `params` where
-there is none, and the record. They may do so while the run goes on.
+`mean_f1` where its step was scored, and `inference` (all that turns parameters into predictions:
+action units, vocabulary, crop rule, sizes, config). Evaluation and export read the average, or
+`params` where there is none, and the record. They may do so while the run goes on.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax.traverse_util import unflatten_dict
 from orbax.checkpoint import v1 as ocp
 
 from vlfau_jax.errors import DataError, RunError, UserError
@@ -31,25 +30,25 @@ from vlfau_jax.train.manifest import (
     DamagedError,
     Manifest,
     finished_steps,
-    last_good,
-    read_manifest,
     read_record,
     what_is_left,
     write_manifest,
 )
+from vlfau_jax.train.read_checkpoint import (
+    STORAGE_ERRORS,
+    Record,
+    abstract_item,
+    describe_arrays,
+    describe_error,
+    is_no_orbax_traceback,
+    read_checkpoint,
+    read_host_arrays,
+)
 from vlfau_jax.train.state import TrainState
 from vlfau_jax.train.workdir import CHECKPOINTS
 
-LAST, BEST = "last", "best"  # which checkpoint answers; a step's number is the third way to say it
+LAST, BEST = "last", "best"  # names of a checkpoint; a step's number is the third kind
 MEAN_F1 = "mean_f1"
-
-# What orbax and tensorstore raise on files that are missing, cut short or altered, and on those
-# that cannot be written.
-_FAILED = (OSError, ValueError, KeyError, TypeError, RuntimeError)
-
-_TREES = ("params", "ema", "optimizer")
-
-Record = dict[str, Any]
 
 
 class Checkpoints(AbstractContextManager):
@@ -66,7 +65,7 @@ class Checkpoints(AbstractContextManager):
         self._folder = (workdir / CHECKPOINTS).absolute()
         _check_writable(self._folder)
         self._draft: tuple[int, Record, dict[str, list[Any]]] = 0, {}, {}  # of the manifest
-        self._writing: Any = None  # orbax's handle of the checkpoint under way
+        self._writing: Any = None  # orbax's handle of the checkpoint being written
         context = ocp.Context()
         # Orbax calls it once all processes have written, in the first one alone, before it renames
         # the finished checkpoint into place. A function, not a bound method: orbax deep-copies its
@@ -80,7 +79,7 @@ class Checkpoints(AbstractContextManager):
             # A killed run may leave a removed checkpoint in part, without its score.
             by_score = {"get_metric_fn": itemgetter(MEAN_F1), "n": keep_best}
             kept.append(policies.BestN(**by_score, keep_checkpoints_without_metrics=False))
-        logging.getLogger("absl").addFilter(_not_told_again)  # its threads may outlive the run
+        logging.getLogger("absl").addFilter(is_no_orbax_traceback)  # its threads may outlive us
         self._checkpointer = ocp.training.Checkpointer(
             self._folder,
             context=context,
@@ -102,11 +101,11 @@ class Checkpoints(AbstractContextManager):
         `mean_f1` is the step's score, by which the best are kept; None or NaN where it has none.
         Raises RunError, as `check` and `wait` do, where this or the last one cannot be written.
         """
-        self.wait()  # for the checkpoint before, whose manifest `_draft` fills
+        self.wait()  # for the checkpoint before, whose manifest is still in `_draft`
         scored = mean_f1 is not None and math.isfinite(mean_f1)
         metrics = {MEAN_F1: mean_f1} if scored else None
         items = _items(state)
-        self._draft = step, dict(record) | (metrics or {}), _arrays(items)
+        self._draft = step, dict(record) | (metrics or {}), describe_arrays(items)
         with self._translate_os_errors(step):
             self._writing = self._checkpointer.save_checkpointables_async(
                 step, items, force=True, metrics=metrics
@@ -115,11 +114,11 @@ class Checkpoints(AbstractContextManager):
     def restore(
         self, abstract: TrainState, accept: Callable[[Record], None] = lambda record: None
     ) -> tuple[TrainState, Record]:
-        """The newest state, laid out as `abstract` says, and its record; what is saved counts.
+        """The newest state and its record. Values are those saved; the layout is `abstract`'s.
 
-        One of an earlier version, which skipped no step, gets `skipped` 0.
-        `accept` may raise, once it has seen the record, before any array is read. Raises UserError
-        where the newest checkpoint cannot be read, or holds other arrays than `abstract`.
+        A checkpoint of an earlier version, which skipped no step, gets `skipped` 0.
+        `accept` gets the record and may raise before any array is read. Raises UserError where the
+        newest checkpoint cannot be read, or holds other arrays than `abstract`.
         """
         self.wait()
 
@@ -130,14 +129,14 @@ class Checkpoints(AbstractContextManager):
                 del items["optimizer"]["skipped"]
             return items
 
-        items, record = _read(self._folder, self.latest, wanted)
+        items, record = read_checkpoint(self._folder, self.latest, wanted, ocp.load_checkpointables)
         optimizer = items.pop("optimizer")
         if "skipped" not in optimizer:
             optimizer["skipped"] = jax.device_put(np.int32(0), abstract.skipped.sharding)
         return TrainState(**items, **optimizer), record
 
     def check(self) -> None:
-        """Raises what went wrong in the background since: nobody trains on for nothing."""
+        """Raises what went wrong in the background since, so that no run goes on unsaved."""
         if self._writing is not None and not self._checkpointer.is_saving_in_progress():
             self.wait()
 
@@ -153,9 +152,9 @@ class Checkpoints(AbstractContextManager):
         """One line for what orbax raises while it writes."""
         try:
             yield
-        except _FAILED as error:
+        except STORAGE_ERRORS as error:
             raise RunError(
-                f"{self._folder / str(step)} cannot be written ({_reason(error)}); "
+                f"{self._folder / str(step)} cannot be written ({describe_error(error)}); "
                 f"{what_is_left(self._folder)}"
             ) from error
 
@@ -170,9 +169,9 @@ class Checkpoints(AbstractContextManager):
         except RunError as error:
             if kind is None:
                 raise
-            print(f"note: {error}", file=sys.stderr)  # what ends the run already goes on
+            print(f"warning: {error}", file=sys.stderr)  # beside the exception that ends the run
         finally:
-            with suppress(*_FAILED):  # told already
+            with suppress(*STORAGE_ERRORS):  # raised above already
                 self._checkpointer.close()
 
 
@@ -185,7 +184,7 @@ def translate_errors(workdir: Path) -> Iterator[None]:
         raise RunError(f"{error}; {what_is_left(workdir / CHECKPOINTS)}") from error
     except OSError as error:
         raise RunError(
-            f"{error.filename or workdir}: {error.strerror or _reason(error)}; "
+            f"{error.filename or workdir}: {error.strerror or describe_error(error)}; "
             f"{what_is_left(workdir / CHECKPOINTS)}"
         ) from error
 
@@ -198,7 +197,7 @@ def load_inference(
     """Parameters (NumPy), the `inference` record and the step of a run's checkpoint.
 
     The parameters are the averaged ones where the run averages them (`ema_decay` of the record).
-    Nothing is written or removed, so that the run may go on meanwhile; where it removes the
+    Nothing is written or removed, so the run may go on at the same time. Where it removes the
     checkpoint that is being read, the choice is made again.
 
     Args:
@@ -209,37 +208,30 @@ def load_inference(
 
     Raises:
         UserError: there is no such checkpoint, or it cannot be read, or it holds other parameters
-            than `shapes` says.
+            than `shapes` describes.
     """
     folder = (Path(workdir) / CHECKPOINTS).absolute()
     if not folder.is_dir():
         raise UserError(f"{folder} is missing; expected the workdir of `python -m vlfau_jax train`")
-    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     step = _choose(folder, checkpoint)
 
     def wanted(manifest: Manifest) -> dict[str, Any]:
-        # Not by what the folder holds: it may be on its way out.
-        answering = "ema" if "ema" in manifest.items else "params"
-        if shapes is not None:
-            tree = shapes(manifest.record["inference"])
-        else:
-            tree = _tree(manifest.arrays, answering)
-        return {
-            answering: jax.tree.map(
-                lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), tree
-            )
-        }
+        # By the manifest, not by what the folder holds: it may be about to be removed.
+        item = "ema" if "ema" in manifest.items else "params"
+        if shapes is None:
+            return {item: abstract_item(manifest.arrays, item)}
+        return {item: shapes(manifest.record["inference"])}
 
     while True:
         try:
-            items, record = _read(folder, step, wanted)
+            items, record = read_checkpoint(folder, step, wanted, read_host_arrays)
             break
         except UserError:
             before, step = step, _choose(folder, checkpoint)
             if step == before:  # else the run has gone on, and removed what was being read
                 raise
     (params,) = items.values()
-    return jax.tree.map(np.asarray, params), record["inference"], step
+    return params, record["inference"], step
 
 
 def params_digest(params: Any) -> str:
@@ -257,43 +249,6 @@ def _items(state: TrainState) -> dict[str, Any]:
     parts = {field.name: getattr(state, field.name) for field in fields(state)}
     params, ema = parts.pop("params"), parts.pop("ema")
     return {"params": params, "optimizer": parts} | ({} if ema is None else {"ema": ema})
-
-
-def _arrays(items: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """[dtype, shape] of every array by its path."""
-    leaves = jax.tree_util.tree_leaves_with_path(items)
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): [str(leaf.dtype), [*leaf.shape]]
-        for path, leaf in leaves
-    }
-
-
-def _tree(arrays: Mapping[str, list[Any]], item: str) -> Any:
-    """Shapes and dtypes of an item of nested dicts, as its manifest lists them."""
-    found = {
-        path.removeprefix(f"{item}/"): jax.ShapeDtypeStruct(tuple(shape), np.dtype(dtype))
-        for path, (dtype, shape) in arrays.items()
-        if path.startswith(f"{item}/")
-    }
-    return unflatten_dict(found, sep="/")
-
-
-def _difference(written: Mapping[str, list[Any]], wanted: Mapping[str, list[Any]]) -> str:
-    """The first array that is not as wanted, and how many are not; "" where all are."""
-    paths = sorted(
-        path for path in written.keys() | wanted.keys() if written.get(path) != wanted.get(path)
-    )
-    if not paths:
-        return ""
-
-    def said(arrays: Mapping[str, list[Any]]) -> str:
-        if paths[0] not in arrays:
-            return "absent"
-        dtype, shape = arrays[paths[0]]
-        return f"{dtype}{shape}"
-
-    more = f", and {len(paths) - 1} more differ" if len(paths) > 1 else ""
-    return f"{paths[0]} is {said(written)} there, {said(wanted)} here{more}"
 
 
 def _choose(folder: Path, checkpoint: str) -> int:
@@ -321,57 +276,8 @@ def _choose(folder: Path, checkpoint: str) -> int:
     return int(checkpoint)
 
 
-def _read(
-    folder: Path, step: int, wanted: Callable[[Manifest], dict[str, Any]]
-) -> tuple[dict[str, Any], Record]:
-    """A checkpoint's items, laid out as `wanted` says once it has seen the manifest; its record."""
-    path = folder / str(step)
-    try:
-        manifest = read_manifest(path)
-        if not manifest.arrays:  # of an earlier version
-            there = ocp.checkpointables_metadata(path).metadata
-            arrays = _arrays({name: there[name] for name in _TREES if name in there})
-            manifest = manifest._replace(arrays=arrays)
-        items = wanted(manifest)
-        stored = {name: of for name, of in manifest.arrays.items() if name.split("/")[0] in items}
-        if difference := _difference(stored, _arrays(items)):
-            raise UserError(
-                f"{path} does not fit this network: {difference}; use the config and the version "
-                "that wrote it, or train anew"
-            )
-        return ocp.load_checkpointables(path, items), manifest.record
-    except DamagedError as error:
-        raise UserError(f"{path} {error}; {_without(folder, step)}") from error
-    except _FAILED as error:
-        raise UserError(
-            f"{path} cannot be read ({_reason(error)}); {_without(folder, step)}"
-        ) from error
-
-
-def _without(folder: Path, step: int) -> str:
-    """What is left without a step, which another version, or a mended disk, may yet read."""
-    older = last_good(folder, before=step)
-    left = "to begin anew" if older is None else f"to go on from step {older}"
-    return f"move that folder away {left}"
-
-
 def _check_writable(folder: Path) -> None:
-    """Before hours of training, not after."""
+    """Refuses a folder before hours of training, not after."""
     if folder.exists() and not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
         reason = "may not be written to" if folder.is_dir() else "is not a folder"
         raise UserError(f"{folder} {reason}; {what_is_left(folder)}")
-
-
-def _reason(error: BaseException) -> str:
-    """The first line of the error that began a chain of them; a long one ends with the cause."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    line = str(error).strip().splitlines()[0]
-    return (
-        f"{type(error).__name__}: {line if len(line) <= 300 else f'{line[:100]} ... {line[-150:]}'}"
-    )
-
-
-def _not_told_again(record: logging.LogRecord) -> bool:
-    """Whether a line of the log is news: orbax logs the traceback of an error that it raises."""
-    return not (record.exc_info and "orbax" in Path(record.pathname).parts)

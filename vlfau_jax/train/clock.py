@@ -1,4 +1,4 @@
-"""Where the time of a run goes."""
+"""The wall-clock time of a run by activity."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ PARTS = ("train", "eval", "checkpoint", "compile", "data_wait")
 
 
 class Clock:
-    """Wall-clock seconds by part; parts do not nest. A resumed run goes on counting."""
+    """Wall-clock seconds by part; parts do not nest. A resumed run continues the counts."""
 
     def __init__(self, seconds: Mapping[str, float] | None = None) -> None:
         self.seconds = dict.fromkeys(PARTS, 0.0) | dict(seconds or {})
@@ -18,7 +18,7 @@ class Clock:
 
     @contextmanager
     def __call__(self, part: str) -> Iterator[None]:
-        """Counts what happens inside towards `part`."""
+        """Adds the time inside the context to `part`."""
         if part not in self.seconds or self._running:
             raise ValueError(f"clock part {part!r} is unknown, or {self._running!r} is running")
         self._running, start = part, time.perf_counter()
@@ -30,5 +30,5 @@ class Clock:
 
     @property
     def training(self) -> float:
-        """Seconds that buy progress: the steps, and the wait for their batches."""
+        """Seconds of the steps and of the waits for their batches."""
         return self.seconds["train"] + self.seconds["data_wait"]

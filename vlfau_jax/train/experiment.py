@@ -34,24 +34,24 @@ from vlfau_jax.train.workdir import config_digest
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """How long, how much at once, and how often to look.
+    """Length, batch sizes, and how often to save and score.
 
     Attributes:
         steps: steps in all, those before a resume included.
         batch_size: examples a step, over all devices and hosts.
-        device_batch: examples that a device works on at once, at most; 0 for its whole share of
-            the batch. A larger share is cut into equal micro-batches, as few as will do, whose
+        device_batch: examples that a device computes at once, at most; 0 for its whole share of the
+            batch. A larger share is split into equal micro-batches, as few as possible, whose
             gradients add up to the batch's own (`make_train_step`).
-        skip_steps: steps with a loss or gradient that is not finite which may be left out, counted
+        skip_steps: steps with a loss or gradient that is not finite that may be skipped, counted
             over the run, before one ends it.
         checkpoint_every: steps between checkpoints; the last step always has one.
         keep: newest checkpoints to keep.
-        keep_best: of the checkpoints of scored steps, also keep as many as this, by mean F1; then
-            every score gets a checkpoint.
+        keep_best: best checkpoints to keep as well, by mean F1; then every scored step gets a
+            checkpoint.
         log_every: steps between lines of metrics.jsonl.
         eval_every: steps between scores on the validation subjects (data.validation_subjects),
             or on the test subjects where there are none; 0 for never.
-        warm_start: safetensors file of parameters to begin from; empty for random ones.
+        warm_start: safetensors file of initial parameters; empty for random ones.
     """
 
     steps: int = 1000
@@ -85,7 +85,7 @@ class TrainOptions:
 
 
 class Settings(Protocol):
-    """What this floor needs to know of an experiment; `vlfau_jax.cli.settings` makes one."""
+    """The options of an experiment; `vlfau_jax.cli.settings.Settings` is one."""
 
     seed: int
     data: DataOptions
@@ -97,22 +97,16 @@ class Settings(Protocol):
 
 
 @dataclass(frozen=True)
-class Experiment:
-    """An experiment ready to run; nothing in it is random or has been computed yet.
+class ExperimentData:
+    """The data half of an experiment, which needs no model and no device.
 
     Attributes:
-        settings: what was asked for.
+        settings: its options.
         dataset: the prepared sets.
-        split: whose faces are trained on, and whose are kept back.
+        split: the subjects who are trained on, and those who are kept back.
         vocabulary: the words.
         captions: the token tables for `captions.aus`, the units of this experiment in order.
-        spec: the global batch.
-        mesh: the devices.
-        model: the network.
-        class_weights: float32 [n].
-        optimizer: what turns gradients into updates.
-        schedule: step to learning rate.
-        abstract: shapes, dtypes and shardings of the state.
+        class_weights: of the loss, from the training labels, float32 [n].
     """
 
     settings: Settings
@@ -120,29 +114,49 @@ class Experiment:
     split: Split
     vocabulary: Vocabulary
     captions: CaptionTables
+    class_weights: np.ndarray
+
+    @property
+    def training_rows(self) -> np.ndarray:
+        """The rows of `dataset` that are trained on, int [m]."""
+        return self.dataset.training_rows(self.split.train)
+
+    @property
+    def global_sentences(self) -> int:
+        """Training faces with a global sentence: all units that their set codes are known."""
+        rows, labels = self.training_rows, self.dataset.labels
+        uncoded = ~self.dataset.coded[labels.part[rows]]
+        return int((labels.known[rows] | uncoded).all(1).sum())
+
+
+@dataclass(frozen=True)
+class Experiment(ExperimentData):
+    """An experiment ready to run; nothing has been drawn or computed yet.
+
+    Attributes:
+        spec: the global batch.
+        mesh: the devices.
+        model: the network.
+        optimizer: from gradients to updates.
+        schedule: from step to learning rate.
+        abstract: shapes, dtypes and shardings of the state.
+    """
+
     spec: Spec
     mesh: Mesh
     model: VLFAU
-    class_weights: np.ndarray
     optimizer: optax.GradientTransformation
     schedule: optax.Schedule
     abstract: TrainState
 
     @property
     def scored(self) -> str:
-        """Which side of `split` the scores during training are of: "validation" or "test"."""
+        """The side of `split` that is scored during training: "validation" or "test"."""
         return "validation" if self.split.validation else "test"
 
     @property
-    def spoken(self) -> int:
-        """Training faces with a global sentence: all that their set codes is known."""
-        rows, labels = self.dataset.training_rows(self.split.train), self.dataset.labels
-        uncoded = ~self.dataset.coded[labels.part[rows]]
-        return int((labels.known[rows] | uncoded).all(1).sum())
-
-    @property
     def micro_batches(self) -> int:
-        """Into how many parts every device's share of a batch is cut."""
+        """The number of parts into which every device's share of a batch is split."""
         train, shards = self.settings.train, math.prod(self.mesh.shape[a] for a in BATCH_AXES)
         return micro_batches(train.batch_size // shards, train.device_batch)
 
@@ -164,7 +178,7 @@ class Experiment:
         )
 
     def initial_state(self, params: Mapping[str, Any] | None = None) -> TrainState:
-        """The state at step 0; `params`, whole or in parts, replace random ones."""
+        """The state at step 0; `params`, of the network or of some modules, replace random ones."""
         return initial_state(
             self.model,
             self.optimizer,
@@ -176,19 +190,21 @@ class Experiment:
         )
 
     def inference_record(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """All besides parameters that an answer of the model depends on, as JSON can hold it."""
+        """All besides parameters that a prediction depends on, as JSON values."""
         read_as = protocol(self.dataset, self.settings.data)
         return {
             "dataset": self.dataset.name,
             "synthetic": self.dataset.synthetic,
             "crop": self.dataset.crop,
             **{key: read_as[key] for key in ("layout", "camera", "frame_offset")},
-            "frames": {s: self.dataset.set_of(s).people[s]["frames"] for s in self.split.train},
+            "frames": {
+                s: self.dataset.set_of(s).subject_facts[s]["frames"] for s in self.split.train
+            },
             "image_size": self.settings.data.image_size,
             "normalisation": {"mean": IMAGE_MEAN, "std": IMAGE_STD},
             "aus": self.captions.aus,
             "vocabulary": self.vocabulary.words,
-            "lengths": [self.captions.local_length, self.captions.global_length],
+            "lengths": [self.captions.max_local_tokens, self.captions.max_global_tokens],
             "model": asdict(self.model.options),
             "fold": self.settings.data.fold,
             "train_subjects": self.split.train,
@@ -196,16 +212,39 @@ class Experiment:
             "test_subjects": self.split.test,
             "scored": self.scored,
             "ema_decay": self.settings.optimizer.ema_decay,
-            "warm_start": None,  # the loop says otherwise
+            "warm_start": None,  # filled in by the training loop
             "steps": self.settings.train.steps,
             "config": config,
             "config_digest": config_digest(config),
         }
 
 
+def open_data(settings: Settings) -> ExperimentData:
+    """Opens the data of an experiment: its `model` and `mesh` are not read.
+
+    Raises:
+        UserError: prepared sets, folds, subjects or sampling options do not allow training.
+    """
+    data = settings.data
+    dataset = open_dataset(data)
+    split = dataset.split(data.fold, data.validation_subjects, settings.seed)
+    rows = dataset.training_rows(split.train)
+    _check_subjects(settings, dataset, split)
+    row_weights(dataset.labels, rows, data, [one.name for one in dataset.sets])  # or UserError
+    vocabulary = Vocabulary.build()
+    return ExperimentData(
+        settings=settings,
+        dataset=dataset,
+        split=split,
+        vocabulary=vocabulary,
+        captions=CaptionTables(dataset.aus, vocabulary),
+        class_weights=class_weights(*dataset.label_counts(rows)),
+    )
+
+
 def build_experiment(settings: Settings) -> Experiment:
-    """Opens the data and fits everything together; UserError where something cannot fit."""
-    data, train = settings.data, settings.train
+    """Opens the data and builds all parts; UserError where they do not fit each other."""
+    train = settings.train
     if train.warm_start and settings.model.backbone_weights:
         raise UserError(
             f"train.warm_start={train.warm_start} holds a backbone, too; give it or "
@@ -214,38 +253,27 @@ def build_experiment(settings: Settings) -> Experiment:
     _check_fit(settings)
     mesh = make_mesh(settings.mesh)
     check_batch_size(train.batch_size, mesh)
-    dataset = open_dataset(data)
-    aus = dataset.aus
-    split = dataset.split(data.fold, data.validation_subjects, settings.seed)
-    rows = dataset.training_rows(split.train)
-    _check_people(settings, dataset, split)
-    row_weights(dataset.labels, rows, data, [one.name for one in dataset.sets])  # or UserError
-    vocabulary = Vocabulary.build()
-    captions = CaptionTables(aus, vocabulary)
+    data = open_data(settings)
+    captions = data.captions
     batch = spec(
         batch_size=train.batch_size,
-        image_size=data.image_size,
-        units=len(aus),
-        local_length=captions.local_length,
-        global_length=captions.global_length,
+        image_size=settings.data.image_size,
+        units=len(captions.aus),
+        max_local_tokens=captions.max_local_tokens,
+        max_global_tokens=captions.max_global_tokens,
     )
-    # A finished network does not depend on the file that it began from: exports know no paths.
+    # A trained network does not depend on its initial file: exports hold no paths.
     options = replace(settings.model, backbone_weights="")
-    if settings.optimizer.freeze_backbone:  # its drop path would only be noise to the rest
+    if settings.optimizer.freeze_backbone:  # its drop path would only add noise for the rest
         options = replace(options, drop_path=0.0)
-    model = VLFAU(options, len(aus), vocabulary.size)
+    model = VLFAU(options, len(captions.aus), data.vocabulary.size)
     schedule = make_schedule(settings.optimizer, train.steps)
     optimizer = make_optimizer(settings.optimizer, schedule)
     return Experiment(
-        settings=settings,
-        dataset=dataset,
-        split=split,
-        vocabulary=vocabulary,
-        captions=captions,
+        **vars(data),
         spec=batch,
         mesh=mesh,
         model=model,
-        class_weights=class_weights(*dataset.label_counts(rows)),
         optimizer=optimizer,
         schedule=schedule,
         abstract=abstract_state(
@@ -259,8 +287,8 @@ def build_experiment(settings: Settings) -> Experiment:
     )
 
 
-def _check_people(settings: Settings, dataset: Dataset, split: Split) -> None:
-    """Refuses a split that leaves nothing to train on, or nothing to score meanwhile."""
+def _check_subjects(settings: Settings, dataset: Dataset, split: Split) -> None:
+    """Refuses a split that leaves nothing to train on, or nothing to score during training."""
     data, every = settings.data, settings.train.eval_every
     if not len(dataset.training_rows(split.train)):
         reason = (
@@ -291,7 +319,7 @@ def _check_people(settings: Settings, dataset: Dataset, split: Split) -> None:
 
 
 def _check_fit(settings: Settings) -> None:
-    """Refuses options that are each possible, but not together; UserError names both."""
+    """Refuses options that are possible alone but not together; UserError names both."""
     size, model = settings.data.image_size, settings.model
     if size < model.patch:
         raise UserError(
@@ -326,8 +354,8 @@ def _check_fit(settings: Settings) -> None:
         )
     if model.global_context and not settings.objective.global_weight:
         raise UserError(
-            "model.global_context=True: objective.global_weight=0 never teaches its decoder to "
-            "speak; give it a weight, or global_context=False"
+            "model.global_context=True: objective.global_weight=0 never trains its decoder; "
+            "give it a weight, or global_context=False"
         )
     for name in settings.objective.ramped:
         ramp = getattr(settings.objective, f"{name}_ramp")

@@ -1,8 +1,7 @@
-"""The training loop, from a config to the last checkpoint."""
+"""The training loop, from an experiment to the last checkpoint."""
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -15,27 +14,36 @@ import jax
 
 from vlfau_jax.data.read.pipeline import train_iterator
 from vlfau_jax.distributed.agreement import barrier, check_shared, open_connections
+from vlfau_jax.distributed.heartbeat import RESTART_ALL
 from vlfau_jax.distributed.processes import (
-    AGAIN,
     check_same,
     is_first_process,
     run_on_first,
     set_status,
     stop_requested,
 )
-from vlfau_jax.errors import RunError, UserError
-from vlfau_jax.files import file_digest
+from vlfau_jax.errors import RunError
 from vlfau_jax.sharding.arrays import fetch, local_rows, shard_batch
 from vlfau_jax.train.checkpoint import Checkpoints, params_digest, translate_errors
 from vlfau_jax.train.clock import Clock
 from vlfau_jax.train.experiment import Experiment, Settings, TrainOptions, build_experiment
-from vlfau_jax.train.nonfinite import NONFINITE_FILE, NonFiniteError, advice, name_faces, shown
+from vlfau_jax.train.nonfinite import (
+    NONFINITE_FILE,
+    NonFiniteError,
+    advice,
+    describe_step,
+    first_faces,
+)
 from vlfau_jax.train.progress import Progress
-from vlfau_jax.train.provenance import check_provenance, seen_people
+from vlfau_jax.train.start import (
+    InitialParams,
+    changed_schedule,
+    check_resumable,
+    initial_params,
+)
 from vlfau_jax.train.state import TrainState
 from vlfau_jax.train.step import TrainStep, abstract_batch
 from vlfau_jax.train.stop import StopSignals
-from vlfau_jax.train.warm_start import load_warm_start
 from vlfau_jax.train.workdir import (
     FINAL_FILE,
     claimed,
@@ -46,8 +54,8 @@ from vlfau_jax.train.writer import MetricWriter
 
 __all__ = ["Evaluator", "TrainOptions", "train"]
 
-# (experiment, parameters on the devices, the average where one is kept) -> scores by name, on the
-# subjects of `experiment.scored`.
+# (experiment, parameters on the devices, averaged ones where an average is kept) -> scores by name,
+# on the subjects of `experiment.scored`.
 Evaluator = Callable[[Experiment, Any], Mapping[str, float]]
 
 
@@ -59,7 +67,7 @@ def train(
     overwrite: bool = False,
     evaluator: Evaluator | None = None,
 ) -> dict[str, Any]:
-    """Trains an experiment in `workdir` and returns what final.json says.
+    """Trains an experiment in `workdir` and returns the content of final.json.
 
     Args:
         settings: the experiment (a dataclass, see `vlfau_jax.cli.settings.Settings`).
@@ -68,13 +76,13 @@ def train(
             share; only the first of them writes anything but its part of the checkpoints.
         resume: goes on from the newest checkpoint, if there is one.
         overwrite: removes an earlier run first.
-        evaluator: scores people who are kept back every `train.eval_every` steps.
+        evaluator: scores subjects who are kept back, every `train.eval_every` steps.
 
     Raises:
         UserError: the experiment cannot run as asked, or the workdir is in use.
-        RunError: a value became infinite or NaN; what was good before is saved.
-        Interrupted: SIGTERM asked for an end; a checkpoint is saved, if a step was taken.
-        KeyboardInterrupt: Ctrl-C did; its text says what is saved.
+        RunError: a value became infinite or NaN; the last good state is saved.
+        Interrupted: SIGTERM was received; a checkpoint is saved, if a step was taken.
+        KeyboardInterrupt: Ctrl-C was received; the message states what is saved.
     """
     if settings.train.eval_every and evaluator is None:
         raise ValueError("train.eval_every asks for scores, but no evaluator was given")
@@ -92,7 +100,7 @@ def _train(
 ) -> dict[str, Any]:
     # What cannot run is refused before the workdir is touched.
     experiment = build_experiment(settings)
-    beginning = None if resume else _beginning(experiment)
+    initial = None if resume else initial_params(experiment)
     config = asdict(settings)
     check_same("--config", config)
     check_same("data", experiment.dataset.identity)
@@ -108,17 +116,19 @@ def _train(
     ):
         inference = experiment.inference_record(config)
         run = _Run(experiment, workdir, checkpoints, Clock(), evaluator, inference, stop)
-        run.tell_what_is_trained()
-        state, start = run.begin(beginning)
-        stop.end_before_steps()
+        run.report_task()
+        state, start = run.restore_or_initialise(initial)
+        stop.raise_before_steps()
         step = run.compile()
-        stop.end_before_steps()
-        state = run.steps(state, start, step)
+        stop.raise_before_steps()
+        state = run.take_steps(state, start, step)
         return run.finish(state)
 
 
 @dataclass
 class _Run:
+    """One call of `train`, from the claimed workdir on."""
+
     experiment: Experiment
     workdir: Path
     checkpoints: Checkpoints
@@ -126,119 +136,92 @@ class _Run:
     evaluator: Evaluator | None
     inference: dict[str, Any]
     stop: StopSignals
-    step: int = 0  # the one under way
+    step: int = 0  # the one in progress
 
-    def begin(self, beginning: Beginning | None) -> tuple[TrainState, int]:
-        """The state to start from, and the steps behind it."""
+    def restore_or_initialise(self, initial: InitialParams | None) -> tuple[TrainState, int]:
+        """The state to start from, and the steps taken before it."""
         e = self.experiment
-        set_status(self._how_far)
+        set_status(self._status)
         check_same("newest checkpoint", self.checkpoints.latest)
         if self.checkpoints.latest is not None:
-            state, record = self.checkpoints.restore(e.abstract, accept=self._check_goes_on)
+            state, record = self.checkpoints.restore(
+                e.abstract,
+                accept=lambda record: check_resumable(self.workdir, record, self.inference, e),
+            )
             config = asdict(e.settings)
             run_on_first("config", lambda: write_config(self.workdir, config))
-            self._tell(f"going on from step {record['progress']['next_batch']}")
+            done = record["progress"]["next_batch"]
+            self._report(f"going on from step {done}")
             self.inference["warm_start"] = record["inference"]["warm_start"]
             self.clock = Clock(record["progress"]["seconds"])
-            self._tell_of_the_schedule(record["inference"], record["progress"]["next_batch"])
-            return state, record["progress"]["next_batch"]
-        if beginning is None:
-            self._tell("--resume finds no checkpoint; training begins at step 0")
-            beginning = _beginning(e)
-        params, self.inference["warm_start"] = beginning
+            if warning := changed_schedule(e, record["inference"], done):
+                self._report(warning)
+            return state, done
+        if initial is None:
+            self._report("--resume finds no checkpoint; training begins at step 0")
+            initial = initial_params(e)
+        self.inference["warm_start"] = initial.source
         check_same("warm start", self.inference["warm_start"])
         with self.clock("compile"):
-            state = e.initial_state(params)
+            state = e.initial_state(initial.params)
         return state, 0
 
-    def _how_far(self) -> str:
-        """For the message of a lost process."""
+    def _status(self) -> str:
+        """How far the run came, for the line about a lost process."""
         saved = self.checkpoints.latest
         kept = "no checkpoint" if saved is None else f"the last checkpoint is of step {saved}"
-        return f"ended in step {self.step}, {kept}; {AGAIN}"
+        return f"ended in step {self.step}, {kept}; {RESTART_ALL}"
 
-    def tell_what_is_trained(self) -> None:
-        """One line before the minutes in which the step compiles."""
+    def report_task(self) -> None:
+        """Prints one line on what is trained, before the minutes in which the step compiles."""
         e = self.experiment
         size = sum(leaf.size for leaf in jax.tree.leaves(e.abstract.params))
         faces = len(e.dataset.training_rows(e.split.train))
         sides = ((len(people), side) for side, people in e.split._asdict().items())
-        self._tell(
+        self._report(
             f"{size:,} parameters, {faces:,} training faces of {e.dataset.name} fold "
             f"{e.settings.data.fold} ({', '.join(f'{n} {side}' for n, side in sides)} subjects); "
             "compiling"
         )
-        if "global" in e.model.options.captions and not e.spoken:
-            self._tell(
+        if "global" in e.model.options.captions and not e.global_sentences:
+            self._report(
                 "no training face has a sentence about the whole face, since a unit is unknown in "
                 "each: its captioner learns nothing; choose data.aus that are known together, or "
                 "model.global_captions=False"
             )
 
-    def _tell(self, what: str) -> None:
-        if is_first_process():
-            print(f"{self.workdir}: {what}", file=sys.stderr)
-
-    def _tell_of_the_schedule(self, before: Mapping[str, Any], done: int) -> None:
-        """The cosine ends at train.steps unless told otherwise: other steps bend what is left."""
-        settings = self.experiment.settings
-        options, steps = settings.optimizer, settings.train.steps
-        if before["steps"] != steps and not options.decay_steps and done > options.warmup_steps:
-            self._tell(
-                f"note: the learning rate now reaches its end at step {steps}, not "
-                f"{before['steps']}; optimizer.decay_steps={before['steps']} from the start would "
-                "have kept it"
-            )
-
-    def _tell_who_is_scored(self) -> None:
+    def _report_scored_subjects(self) -> None:
         e = self.experiment
-        people = f"{e.scored} subjects {', '.join(getattr(e.split, e.scored))}"
-        choice = (
+        subjects = f"{e.scored} subjects {', '.join(getattr(e.split, e.scored))}"
+        caution = (
             ""
             if e.scored == "validation"
             else "; choose nothing by them, or keep some training "
             "subjects back with data.validation_subjects"
         )
-        self._tell(f"train.eval_every={e.settings.train.eval_every} scores the {people}{choice}")
+        self._report(
+            f"train.eval_every={e.settings.train.eval_every} scores the {subjects}{caution}"
+        )
 
-    def _check_goes_on(self, record: Mapping[str, Any]) -> None:
-        """Whether a checkpoint of this record is one of this run, and not beyond its end."""
-        self._check_same_data(record["inference"])
-        done, steps = record["progress"]["next_batch"], self.experiment.settings.train.steps
-        if done > steps:
-            raise UserError(
-                f"--resume: {self.workdir} has {done} steps behind it, train.steps={steps} asks "
-                f"for fewer; give {done} or more, or take another folder"
-            )
-
-    def _check_same_data(self, before: Mapping[str, Any]) -> None:
-        """`data.data_dir` may move between machines; what it holds may not change."""
-        now = json.loads(json.dumps(self.inference))
-        same = ("dataset", "synthetic", "crop", "aus", "vocabulary", "train_subjects")
-        same += ("normalisation", "layout", "camera", "frame_offset", "frames")
-        for key in same:
-            if before.get(key, now[key]) != now[key]:  # an earlier version knew fewer
-                raise UserError(
-                    f"--resume: {self.workdir} was trained with {key} {_short(before[key])}, but "
-                    f"{self.experiment.dataset.folder} gives {_short(now[key])}"
-                )
+    def _report(self, message: str) -> None:
+        if is_first_process():
+            print(f"{self.workdir}: {message}", file=sys.stderr)
 
     def compile(self) -> TrainStep:
-        """The step, compiled ahead so that its time is not mistaken for training."""
+        """The step, compiled ahead so that its time does not count as training."""
         e = self.experiment
         with self.clock("compile"):
             step = e.train_step().lower(e.abstract, abstract_batch(e.spec, e.mesh)).compile()
-            barrier(
-                "compiled"
-            )  # it may talk in groups of devices that `open_connections` does not know
+            # Its collectives may have groups of devices that `open_connections` did not connect.
+            barrier("compiled")
         return step
 
-    def steps(self, state: TrainState, start: int, step: TrainStep) -> TrainState:
+    def take_steps(self, state: TrainState, start: int, step: TrainStep) -> TrainState:
         """Trains from step `start` to the last one; step k uses batch k - 1 of the stream."""
         e, o, clock = self.experiment, self.experiment.settings.train, self.clock
-        self.stop.answer = "saving after this step"
+        self.stop.response = "saving after this step"
         if o.eval_every:
-            self._tell_who_is_scored()
+            self._report_scored_subjects()
         batches = train_iterator(
             e.dataset,
             e.dataset.training_rows(e.split.train),
@@ -255,7 +238,7 @@ class _Run:
             Progress(
                 writer, clock, start=start, steps=o.steps, images=o.batch_size, every=o.log_every
             ) as progress,
-            self._last_good_saved(lambda: state),
+            self._save_last_good(lambda: state),
         ):
             for k in range(start + 1, o.steps + 1):
                 self.step = k
@@ -267,35 +250,35 @@ class _Run:
                 self.checkpoints.check()
                 scored = o.eval_every and k % o.eval_every == 0
                 mean_f1 = self.score(state, progress) if scored else None
-                ending = self.stop.heard() or (stop_requested(k) and signal.SIGTERM)
+                ending = self.stop.received() or (stop_requested(k) and signal.SIGTERM)
                 due = k % o.checkpoint_every == 0 or k == o.steps or (scored and o.keep_best)
                 if due or ending:
                     self.save(k, state, progress, mean_f1)
                 if ending and k < o.steps:  # after the last step, nothing is left to stop
                     self.checkpoints.wait()
-                    self.stop.end(ending, f"after step {k}, saved; go on with --resume")
+                    self.stop.raise_for(ending, f"after step {k}, saved; go on with --resume")
         return state
 
     def score(self, state: TrainState, progress: Progress) -> float | None:
-        """Scores people who are kept back, once the newest step is through; returns mean F1."""
+        """Scores subjects who are kept back, once the newest step is done; returns mean F1."""
         with self.clock("train"):
             jax.block_until_ready(state)
         with self.clock("eval"):
-            scores = self.evaluator(self.experiment, state.answering)
+            scores = self.evaluator(self.experiment, state.inference_params)
             progress.scored(self.experiment.scored, scores)
         return scores.get("mean_f1")
 
     def save(self, k: int, state: TrainState, progress: Progress, mean_f1: float | None) -> None:
-        """Starts a checkpoint of a state whose step is known to be finite."""
+        """Starts a checkpoint, once its step is known to be finite."""
         with self.clock("train"):
             progress.flush()
         self._save(k, state, mean_f1)
 
     @contextmanager
-    def _last_good_saved(self, newest: Callable[[], TrainState]) -> Iterator[None]:
-        """Turns the end by a value that is not finite into one line, once what is good is saved.
+    def _save_last_good(self, newest: Callable[[], TrainState]) -> Iterator[None]:
+        """Saves the last good state where a value is not finite, and ends the run with one line.
 
-        `newest` gives the state of any step from the one that failed on: none has changed it.
+        `newest` gives the state of any step from the failed one on: none has changed it.
         """
         try:
             yield
@@ -306,12 +289,12 @@ class _Run:
             if self.checkpoints.latest != step:
                 self._save(step, good, None)
                 self.checkpoints.wait()
-            faces = name_faces(error, fetch(error.keys), self.experiment.dataset.subjects)
+            content = describe_step(error, fetch(error.keys), self.experiment.dataset.subjects)
             path = self.workdir / NONFINITE_FILE
-            run_on_first("nonfinite", lambda: write_json(path, faces))
+            run_on_first("nonfinite", lambda: write_json(path, content))
             raise RunError(
-                f"{error}; it saw {shown(faces)}, all of them in {path}; step {step}, the last "
-                f"good one, is saved; {advice(error, int(good.skipped))}"
+                f"{error}; it saw {first_faces(content)}, all of them in {path}; step {step}, the "
+                f"last good one, is saved; {advice(error, int(good.skipped))}"
             ) from None
 
     def _save(self, k: int, state: TrainState, mean_f1: float | None) -> None:
@@ -321,8 +304,8 @@ class _Run:
             self.checkpoints.save(k, state, record, mean_f1)
 
     def finish(self, state: TrainState) -> dict[str, Any]:
-        """Waits for the last checkpoint, then says in final.json that the run is complete."""
-        self.stop.answer = "finishing, for all steps are taken"
+        """Waits for the last checkpoint, then writes final.json, which marks the run complete."""
+        self.stop.response = "finishing, for all steps are taken"
         with self.clock("checkpoint"):
             self.checkpoints.wait()
         steps, seconds, skipped = int(state.step), self.clock.training, int(state.skipped)
@@ -336,29 +319,5 @@ class _Run:
         }
         run_on_first("final", lambda: write_json(self.workdir / FINAL_FILE, final))
         left_out = f", {skipped} of them skipped" if skipped else ""
-        self._tell(f"trained to step {steps}{left_out}; {FINAL_FILE}, checkpoints, metrics.jsonl")
+        self._report(f"trained to step {steps}{left_out}; {FINAL_FILE}, checkpoints, metrics.jsonl")
         return final
-
-
-# Parameters to begin with, and what the record says of where they come from.
-Beginning = tuple[Any, dict[str, Any] | None]
-
-
-def _beginning(experiment: Experiment) -> Beginning:
-    """The whole warm start, the backbone's weights alone, or nothing (random parameters)."""
-    e, wanted = experiment, experiment.abstract.params
-    if path := e.settings.model.backbone_weights:
-        wanted = {"backbone": wanted["backbone"]}
-        params = load_warm_start(Path(path), wanted, "model.backbone_weights")
-        return params, {"file": path, "sha256": file_digest(Path(path))}
-    if path := e.settings.train.warm_start:
-        kept_back = seen_people(e.dataset, e.split.validation + e.split.test)
-        note = check_provenance(Path(path), kept_back, e.captions.aus, e.vocabulary.words)
-        params = load_warm_start(Path(path), wanted)
-        return params, {"file": path, "sha256": file_digest(Path(path)), **note}
-    return None, None
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 120 else f"{text[:117]}..."

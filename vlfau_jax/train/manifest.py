@@ -1,8 +1,8 @@
-"""A checkpoint's manifest: its record, and digests by which damage is found before it is read.
+"""A checkpoint's manifest: its record, and digests by which damage is found before reading.
 
 `{"body": {"record": ..., "arrays": {path: [dtype, shape]}, "files": {path: [bytes, sha256]}},
-"sha256": ...}`: the last is of the body as canonical JSON, so that the manifest vouches for itself,
-too.
+"sha256": ...}`: the last is of the body as canonical JSON, so that damage to the manifest itself is
+found, too.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ MANIFEST = "manifest.json"
 
 
 class DamagedError(Exception):
-    """A checkpoint is not what was written; the message goes on after its name."""
+    """A checkpoint is not what was written; the message continues a line after its path."""
 
 
 class Manifest(NamedTuple):
-    """What a manifest tells.
+    """The content of a manifest.
 
     Attributes:
         record: JSON values, strings for keys.
         arrays: [dtype, shape] of every array by its path; {} in checkpoints of earlier versions.
-        items: names of the trees of arrays, and of what else has a folder.
+        items: names of the trees of arrays, and of other subfolders.
     """
 
     record: dict[str, Any]
@@ -40,10 +40,10 @@ class Manifest(NamedTuple):
 def write_manifest(
     folder: Path, record: Mapping[str, Any], arrays: Mapping[str, list[Any]]
 ) -> None:
-    """Writes a `Manifest`, and size and sha256 of every array's file.
+    """Writes a `Manifest`, with size and sha256 of every array's file.
 
-    Those lie in the subfolders. The files beside them are orbax's own, which it may still touch
-    when it commits, and which hold nothing that is read.
+    Those are in the subfolders. The files beside them are orbax's own. It may still change them
+    when it commits, and nothing is read from them.
     """
     files = [path for path in sorted(folder.glob("*/**/*")) if path.is_file()]
     digests = {str(path.relative_to(folder)): _digest(path) for path in files}
@@ -54,7 +54,7 @@ def write_manifest(
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Of a checkpoint all of whose files are what was written; DamagedError if not."""
+    """Reads a checkpoint's manifest; DamagedError unless all files are as they were written."""
     body = _read_body(folder)
     for name, (size, digest) in body["files"].items():
         if found := _damage(folder / name, size, digest):
@@ -64,12 +64,12 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """The record of a checkpoint whose arrays need not be whole; DamagedError without one."""
+    """The record of a checkpoint, whose arrays are not checked; DamagedError without one."""
     return _read_body(folder)["record"]
 
 
 def finished_steps(checkpoints: Path) -> list[int]:
-    """Steps of a run's finished checkpoints, ascending; each got its name when it was whole."""
+    """Steps of a run's finished checkpoints, ascending; a folder gets its name when complete."""
     if not checkpoints.is_dir():
         return []
     names = (path.name for path in checkpoints.iterdir() if path.is_dir())
@@ -77,7 +77,7 @@ def finished_steps(checkpoints: Path) -> list[int]:
 
 
 def last_good(checkpoints: Path, before: int | None = None) -> int | None:
-    """The newest step (`before` another) whose checkpoint is what was written; None for none."""
+    """The newest step (`before` another) whose checkpoint is undamaged; None for none."""
     for step in reversed(finished_steps(checkpoints)):
         if before is None or step < before:
             with suppress(DamagedError):
@@ -87,7 +87,7 @@ def last_good(checkpoints: Path, before: int | None = None) -> int | None:
 
 
 def what_is_left(checkpoints: Path) -> str:
-    """How a run that must end can go on, as the end of a line that says why it must."""
+    """How a run that must end can go on, as the end of the line that states the reason."""
     good = last_good(checkpoints)
     if good is None:
         return "there is no good checkpoint to go on from"

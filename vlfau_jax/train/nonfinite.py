@@ -1,4 +1,4 @@
-"""A step whose loss or gradient is not finite: what is said of it, and which faces it saw."""
+"""A step whose loss or gradient is not finite: its description, and the faces of its batch."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from jax import Array
 from vlfau_jax.errors import RunError
 
 NONFINITE_FILE = "nonfinite.json"
-_SHOWN = 3  # faces named in the line itself
+_NAMED_FACES = 3  # faces named in the line itself
 
-_SAID = {"grad_norm": "the gradient's norm", "total": "the sum of all terms"}
+_AGGREGATES = {"grad_norm": "the gradient's norm", "total": "the sum of all terms"}
 _WEIGHT = "_weight"  # ends the name of a term's weight
 
 
@@ -31,22 +31,22 @@ class NonFiniteError(RunError):
         self.step, self.values, self.keys, self.again = step, dict(values), keys, again
 
 
-def broken(metrics: Mapping[str, float]) -> dict[str, float]:
+def nonfinite(metrics: Mapping[str, float]) -> dict[str, float]:
     """The metrics that are not finite."""
     return {name: value for name, value in metrics.items() if not math.isfinite(value)}
 
 
 def format_values(values: Mapping[str, float]) -> str:
-    """Which terms, weights and rates are not finite, or what else where all of them are.
+    """Describes which terms, weights and rates are not finite, or else which aggregates.
 
-    One that is not finite makes sum and gradient so, which is then not worth telling.
+    A term that is not finite makes sum and gradient not finite, too: those are then left out.
     """
-    causes = {_named(name): value for name, value in values.items() if name not in _SAID}
-    found = causes or {_SAID[name]: value for name, value in values.items()}
+    causes = {_describe(name): value for name, value in values.items() if name not in _AGGREGATES}
+    found = causes or {_AGGREGATES[name]: value for name, value in values.items()}
     return ", ".join(f"{name} is {value}" for name, value in found.items())
 
 
-def _named(metric: str) -> str:
+def _describe(metric: str) -> str:
     if metric == "learning_rate":
         return "the learning rate"
     if metric.endswith(_WEIGHT):
@@ -55,9 +55,9 @@ def _named(metric: str) -> str:
 
 
 def advice(error: NonFiniteError, skipped: int) -> str:
-    """How to go on, where `skipped` steps are left out so far: one more skip, or none.
+    """How to go on, after `skipped` skipped steps: with one more, or without.
 
-    Faces that break one step seldom break the next: then it is the parameters.
+    The faces of one batch seldom explain two failed steps in a row; the parameters do.
     """
     if error.again:
         return (
@@ -68,11 +68,13 @@ def advice(error: NonFiniteError, skipped: int) -> str:
     return f"--resume with train.skip_steps={skipped + 1} leaves this step out"
 
 
-def name_faces(error: NonFiniteError, keys: np.ndarray, subjects: Sequence[str]) -> dict[str, Any]:
-    """What a file can say of it: `step`, `values` (as text: JSON has no NaN) and `faces`.
+def describe_step(
+    error: NonFiniteError, keys: np.ndarray, subjects: Sequence[str]
+) -> dict[str, Any]:
+    """Content of nonfinite.json: `step`, `values` (as text: JSON has no NaN) and `faces`.
 
-    Each face has subject, task and frame. keys: int32 [b, 3] of the whole batch; subjects: what
-    their first column counts.
+    Each face has subject, task and frame. keys: int32 [b, 3] of the whole batch; subjects: those
+    that their first column indexes.
     """
     faces = [
         {"subject": subjects[subject], "task": task, "frame": frame}
@@ -82,8 +84,9 @@ def name_faces(error: NonFiniteError, keys: np.ndarray, subjects: Sequence[str])
     return {"step": error.step, "values": values, "faces": faces}
 
 
-def shown(content: Mapping[str, Any]) -> str:
-    """The first of the faces of `name_faces`, for a line."""
+def first_faces(content: Mapping[str, Any]) -> str:
+    """The first faces of `describe_step`, for a line."""
     faces = content["faces"]
-    first = ", ".join(f"{f['subject']} task {f['task']} frame {f['frame']}" for f in faces[:_SHOWN])
-    return first if len(faces) <= _SHOWN else f"{first} and {len(faces) - _SHOWN} more"
+    named = (f"{f['subject']} task {f['task']} frame {f['frame']}" for f in faces[:_NAMED_FACES])
+    more = len(faces) - _NAMED_FACES
+    return ", ".join(named) + (f" and {more} more" if more > 0 else "")

@@ -1,4 +1,4 @@
-"""AdamW with linear warm-up and cosine decay, and which parameters move how fast."""
+"""AdamW with linear warm-up and cosine decay, and each parameter's own learning rate."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ import optax
 from vlfau_jax.errors import UserError
 from vlfau_jax.model.swin import laid_out_like, looped_shapes
 
-# Biases, relative-position biases among them, and normalisation scales are not pulled towards zero
-# (arXiv 2103.14030, section A2); the ending of a name tells.
-UNDECAYED = ("bias", "scale")
-
+# Biases, relative-position biases among them, and normalisation scales have no weight decay
+# (arXiv 2103.14030, section A2); these endings of their names select them.
+NO_WEIGHT_DECAY = ("bias", "scale")
 
 _BLOCK = re.compile(r"stage(\d+)_block(\d+)")
 CAPTIONERS = ("local_captioner", "global_captioner")
@@ -25,26 +24,25 @@ CAPTIONERS = ("local_captioner", "global_captioner")
 
 @dataclass(frozen=True)
 class OptimizerOptions:
-    """AdamW, and what moves at another rate or not at all.
+    """AdamW, and which parameters have another learning rate or none.
 
     Attributes:
-        learning_rate: the peak.
-        warmup_steps: steps from 0 to the peak.
-        decay_steps: where the cosine ends; 0 at train.steps.
-        end_factor: the last rate over the peak.
-        weight_decay: decoupled; not of biases and norms.
-        clip_norm: largest global norm of the gradient of all that moves.
+        learning_rate: its peak.
+        warmup_steps: steps in which the rate rises from 0 to the peak.
+        decay_steps: the step where the cosine ends; 0 for train.steps.
+        end_factor: the final rate over the peak.
+        weight_decay: decoupled; biases and norms have none.
+        clip_norm: largest global norm of the gradient of all trainable parameters.
         b1: decay of the first moment.
         b2: decay of the second moment.
-        freeze_backbone: the backbone stays as it began, in train.warm_start or
+        freeze_backbone: the backbone keeps the values of train.warm_start or
             model.backbone_weights: no gradient is computed for it, it has no moments, and its drop
             path is off.
-        layer_decay: factor on the rate for every block of depth below the backbone's top
-            (`rate_factors`).
+        layer_decay: factor on the rate for every block below the backbone's top (`rate_factors`).
         captioner_learning_rate: the captioners' own peak, on the same schedule; 0 for the common
             one.
-        ema_decay: decay of the running average of the parameters, which then answers in evaluation
-            and export; 0 keeps none.
+        ema_decay: decay of the running average of the parameters, which evaluation and export then
+            use; 0 keeps none.
     """
 
     learning_rate: float = 1e-4
@@ -84,12 +82,12 @@ class OptimizerOptions:
         if self.freeze_backbone and self.layer_decay != 1:
             raise UserError(
                 f"optimizer.layer_decay={self.layer_decay}: optimizer.freeze_backbone=True leaves "
-                "nothing of the backbone to move; give 1.0, or freeze_backbone=False"
+                "nothing of the backbone trainable; give 1.0, or freeze_backbone=False"
             )
 
     @property
     def frozen(self) -> tuple[str, ...]:
-        """The parts of the network that do not move."""
+        """The modules of the network that are not trained."""
         return ("backbone",) if self.freeze_backbone else ()
 
 
@@ -107,25 +105,25 @@ def make_schedule(options: OptimizerOptions, steps: int) -> optax.Schedule:
 
 
 def decayed(params: Any) -> Any:
-    """True where weight decay applies, in the structure of params."""
+    """True where weight decay applies, in the structure of `params`."""
     return jax.tree_util.tree_map_with_path(
-        lambda path, _: not path[-1].key.endswith(UNDECAYED), params
+        lambda path, _: not path[-1].key.endswith(NO_WEIGHT_DECAY), params
     )
 
 
 def trainable(params: Any, frozen: tuple[str, ...]) -> Any:
-    """The parameters without the parts named in `frozen`: what the optimizer knows of."""
+    """The parameters without the modules named in `frozen`: those that the optimizer updates."""
     return {part: tree for part, tree in params.items() if part not in frozen}
 
 
 def rate_factors(params: Any, options: OptimizerOptions) -> Any:
-    """Every parameter's learning rate over the common one, float32, ready to multiply it.
+    """Every parameter's learning rate over the common one, float32, broadcastable to it.
 
     Captioners: captioner_learning_rate / learning_rate. Backbone: layer_decay ** (top - depth) with
-    depth 0 the embedding, 1 the first block, one more for each block through all stages, and the
-    top, at full rate, what follows the last block. So counts Swin's fine-tuning
-    (microsoft/SimMIM:optimizer.py, get_swin_layer), but a merge belongs to the stage it feeds: it
-    has the depth of that stage's first block. Everything else: 1.
+    depth 0 for the embedding, 1 for the first block, one more for each block through all stages;
+    the top, at full rate, is what follows the last block. Swin's fine-tuning counts depth in the
+    same way (microsoft/SimMIM:optimizer.py, get_swin_layer), except that here a merge has the depth
+    of the first block of the stage that follows it. Everything else: 1.
 
     `params` are arrays or their shapes, in either layout of the backbone.
     """
@@ -166,7 +164,7 @@ def backbone_depths(backbone: Any) -> dict[str, int]:
 def make_optimizer(
     options: OptimizerOptions, schedule: optax.Schedule
 ) -> optax.GradientTransformation:
-    """Gradient clipping by the global norm, then AdamW, then each parameter's own rate."""
+    """Gradient clipping by the global norm, then AdamW, then each parameter's own rate factor."""
     steps = [
         optax.clip_by_global_norm(options.clip_norm),
         optax.adamw(

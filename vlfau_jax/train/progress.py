@@ -1,4 +1,4 @@
-"""What a run tells while it goes on, one step late so that nobody waits for the running step."""
+"""Metrics and progress bar of a run, one step late so that the host never waits for a step."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from jax import Array
 from tqdm import tqdm
 
 from vlfau_jax.train.clock import Clock
-from vlfau_jax.train.nonfinite import NonFiniteError, broken, format_values
+from vlfau_jax.train.nonfinite import NonFiniteError, format_values, nonfinite
 from vlfau_jax.train.step import Metrics
 from vlfau_jax.train.writer import MetricWriter
 
 
 class Progress(AbstractContextManager):
-    """Holds the newest step's metrics on the devices until the next step has been started."""
+    """Keeps the newest step's metrics on the devices until the next step has been started."""
 
     def __init__(
         self, writer: MetricWriter, clock: Clock, *, start: int, steps: int, images: int, every: int
@@ -37,29 +37,27 @@ class Progress(AbstractContextManager):
         )
 
     def started(self, step: int, metrics: Metrics, keys: Array) -> None:
-        """Step `step` on the faces of `keys` is on its way; settles the one before.
+        """Registers step `step`, started on the faces of `keys`; reports the one before.
 
-        Raises NonFiniteError where that one was not finite, and was more than may be skipped.
+        Raises NonFiniteError where that one was not finite and may not be skipped.
         """
         previous, self._pending = self._pending, (step, metrics, keys, {})
         if previous:
-            self._settle(*previous)
+            self._report(*previous)
 
-    def scored(self, people: str, scores: Mapping[str, float]) -> None:
-        """Scores of `people`, "test" or "validation", for the line of the newest step."""
-        self._pending[-1].update(
-            {f"{people}_{name}": float(value) for name, value in scores.items()}
-        )
+    def scored(self, side: str, scores: Mapping[str, float]) -> None:
+        """Adds scores of the "test" or "validation" subjects to the line of the newest step."""
+        self._pending[-1].update({f"{side}_{name}": float(value) for name, value in scores.items()})
 
     def flush(self) -> None:
-        """Waits for the newest step and settles it; raises what `started` does."""
+        """Waits for the newest step and reports it; raises what `started` does."""
         previous, self._pending = self._pending, None
         if previous:
-            self._settle(*previous)
+            self._report(*previous)
 
-    def _settle(self, step: int, metrics: Metrics, keys: Array, scores: dict[str, float]) -> None:
+    def _report(self, step: int, metrics: Metrics, keys: Array, scores: dict[str, float]) -> None:
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        bad = broken(values)
+        bad = nonfinite(values)
         if values["skipped"] < 0:
             raise NonFiniteError(step, bad, keys, self._skipped_last)
         self._skipped_last = bool(bad)

@@ -1,4 +1,4 @@
-"""Whom parameters have seen: a warm start must not bring test people into training."""
+"""The subjects on whom parameters were trained: a warm start must not have seen test subjects."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from vlfau_jax.files import file_digest
 
 
 class Seen(NamedTuple):
-    """Somebody whom parameters were trained on.
+    """A subject on whom parameters were trained.
 
     Attributes:
-        dataset: the set's name; "bp4d+disfa" where an earlier version's note leaves open which.
-        id: what the set calls them.
-        rendered: digest of a rendered person's label totals, which tells people of one id apart;
-            "" in a real set, where the id names one person.
+        dataset: the set's name; "bp4d+disfa" where an earlier version's metadata leaves open which.
+        id: the subject's name in the set.
+        rendered: digest of a rendered subject's label totals, which distinguishes subjects of one
+            id; "" in a real set, where the id names one person.
     """
 
     dataset: str
@@ -30,14 +30,14 @@ class Seen(NamedTuple):
     rendered: str
 
     def is_one_of(self, others: Collection[Seen]) -> bool:
-        """Whether this person, of one set, is among `others`."""
+        """Whether this subject, of one set, is among `others`."""
         return any(
             self.dataset in other.dataset.split("+") and self[1:] == other[1:] for other in others
         )
 
 
 def seen_people(dataset: Dataset, subjects: Sequence[str]) -> tuple[Seen, ...]:
-    """Subjects of the sets that `dataset` joins, each rendered or real as their own set says."""
+    """Subjects of the sets that `dataset` combines, rendered or real as each set is."""
     found = []
     for person in subjects:
         one = dataset.set_of(person)
@@ -49,9 +49,9 @@ def seen_people(dataset: Dataset, subjects: Sequence[str]) -> tuple[Seen, ...]:
 def provenance(
     people: Collection[Seen], aus: Sequence[int], words: Sequence[str]
 ) -> dict[str, str]:
-    """What a later run must know of parameters trained on `people`, as safetensors keeps it.
+    """Metadata for a later run about parameters trained on `people`, as strings for safetensors.
 
-    The people are all of a chain: those of the run, and those whom its own warm start had seen.
+    The people are those of the whole chain: of the run, and of its own warm start.
     """
     people = sorted(set(people))
     kinds = {"rendered faces" if one.rendered else "faces not marked as rendered" for one in people}
@@ -67,39 +67,39 @@ def provenance(
 def check_provenance(
     path: Path, kept_back: Collection[Seen], aus: Sequence[int], words: Sequence[str]
 ) -> dict[str, Any]:
-    """A run's record of its warm start, once it is certain that it fits and saw none `kept_back`.
+    """Checks that a warm start fits and was trained on none of `kept_back`; returns its record.
 
-    Returns the file's note, with the number of `people` and, as `seen`, who they are.
+    The record is the file's metadata, with the number of `people` and, as `seen`, who they are.
     Raises UserError for other units, another vocabulary, or people who are kept back.
     """
-    note = _read_note(path)
+    metadata = _read_metadata(path)
     here = provenance((), aus, words)
-    missing = sorted(here.keys() - note.keys())
+    missing = sorted(here.keys() - metadata.keys())
     if missing:
         raise UserError(
             f"train.warm_start={path} does not say its {', '.join(missing)}, so it may have seen "
             "the people who are tested; make it with `python -m vlfau_jax warm_start`"
         )
     for key, what in (("aus", "action units"), ("vocabulary_sha256", "words")):
-        if note[key] != here[key]:
+        if metadata[key] != here[key]:
             raise UserError(
-                f"train.warm_start={path} was trained for other {what} ({note[key]}, here "
-                f"{here[key]}); begin without it: train.warm_start= (the demo's way is "
+                f"train.warm_start={path} was trained for other {what} ({metadata[key]}, here "
+                f"{here[key]}); start without it: train.warm_start= (for the demo, "
                 "configs/demo.py:scratch)"
             )
-    seen = _people_of(note, path)
+    seen = _people_of(metadata, path)
     known = [one.id for one in kept_back if one.is_one_of(seen)]
     if known:
         raise UserError(
             f"train.warm_start={path} was trained on {', '.join(known)}, who would be tested"
         )
-    return note | {"people": str(len(seen)), "seen": seen}
+    return metadata | {"people": str(len(seen)), "seen": seen}
 
 
 def seen_before(record: Mapping[str, Any] | None) -> tuple[Seen, ...]:
-    """Whom the parameters had seen that a run began from, by its record of them.
+    """The subjects on whom a run's initial parameters were trained, by its record of them.
 
-    An earlier version recorded their number alone: then the file must still be there.
+    An earlier version recorded only their number: then the file must still be there.
     Raises UserError where it is not, or has changed.
     """
     if record is None or "people" not in record:  # random, or a backbone's weights
@@ -112,10 +112,10 @@ def seen_before(record: Mapping[str, Any] | None) -> tuple[Seen, ...]:
             f"{path}: the run began from this file and recorded only how many people it had seen; "
             f"put it back (sha256 {record['sha256'][:12]}), or train the run again"
         )
-    return _people_of(_read_note(path), path)
+    return _people_of(_read_metadata(path), path)
 
 
-def _read_note(path: Path) -> dict[str, str]:
+def _read_metadata(path: Path) -> dict[str, str]:
     try:
         with safe_open(path, framework="numpy") as file:
             return file.metadata() or {}
@@ -125,18 +125,18 @@ def _read_note(path: Path) -> dict[str, str]:
         ) from error
 
 
-def _people_of(note: Mapping[str, str], path: Path) -> tuple[Seen, ...]:
-    """Everybody whom a note names."""
+def _people_of(metadata: Mapping[str, str], path: Path) -> tuple[Seen, ...]:
+    """All subjects named by a file's metadata."""
     try:
-        people = json.loads(note["people"])
+        people = json.loads(metadata["people"])
         if isinstance(people, list):
             return tuple(Seen(*map(str, one)) for one in people)
         # Of an earlier version: id -> digest, and for all of them together which sets, and whether
         # any face was rendered. Of a mixture both may hold, so both are forbidden.
-        mixture = "+" in note["dataset"]
-        real = [Seen(note["dataset"], one, "") for one in people]
-        rendered = [Seen(note["dataset"], one, digest) for one, digest in people.items()]
-        if note["trained_on"] != "rendered faces":
+        mixture = "+" in metadata["dataset"]
+        real = [Seen(metadata["dataset"], one, "") for one in people]
+        rendered = [Seen(metadata["dataset"], one, digest) for one, digest in people.items()]
+        if metadata["trained_on"] != "rendered faces":
             return tuple(real)
         return tuple(rendered + real * mixture)
     except (AttributeError, TypeError, ValueError) as error:

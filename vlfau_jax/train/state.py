@@ -1,4 +1,4 @@
-"""What training carries from step to step, born on the devices where it will live."""
+"""The training state, created on the devices where it is used."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class TrainState:
     """step int32 [] (steps taken), params float32, opt_state of the optimizer.
 
     `ema` is the running average of params, in their structure; None where none is kept. `skipped`
-    int32 [] counts the steps whose update was not finite and so left out; the first of them that
-    `train.skip_steps` does not allow makes it -1 - that count, and from then on nothing changes.
-    Nothing random is stored: the keys of step k follow from the seed and k (`stream`).
+    int32 [] counts the steps that were skipped because their update was not finite; the first of
+    them that `train.skip_steps` does not allow makes it -1 - that count, and from then on nothing
+    changes. No random state is stored: the keys of step k follow from the seed and k (`stream`).
     """
 
     step: Array
@@ -43,12 +43,12 @@ class TrainState:
 
     @property
     def last_good(self) -> TrainState:
-        """A state that nothing changes any more, as it was before, fit to go on."""
+        """The state from before the step that ended all change, fit to be resumed."""
         return self.replace(skipped=jnp.where(self.skipped < 0, -1 - self.skipped, self.skipped))
 
     @property
-    def answering(self) -> Any:
-        """The parameters that evaluation and export use: the average where one is kept."""
+    def inference_params(self) -> Any:
+        """The parameters for evaluation and export: the average where one is kept."""
         return self.params if self.ema is None else self.ema
 
 
@@ -59,7 +59,7 @@ def stream(seed: int, name: str, step: int | Array) -> Array:
 
 
 def initial_params(model: VLFAU, spec: Spec, key: Array) -> Any:
-    """Parameters boxed with their logical axis names, for batches as `spec` says."""
+    """Random parameters boxed with their logical axis names, for batches of `spec`."""
     inputs = {
         name: jnp.zeros((1, *spec[name][0][1:]), dtype)
         for name, dtype in (
@@ -87,18 +87,18 @@ def abstract_state(
 ) -> TrainState:
     """Shapes, dtypes and shardings of the whole state.
 
-    The optimizer's moments lie where their parameters lie, the average too; counters are
-    replicated. The optimizer does not know the parts named in `frozen`; `averaged` keeps `ema`.
+    The optimizer's moments and the average are sharded as their parameters; counters are
+    replicated. The optimizer excludes the modules named in `frozen`; `averaged` keeps `ema`.
     """
     boxed = abstract_params(model, spec)
     everywhere = replicated(mesh)
-    params = jax.tree.map(_on, nn.meta.unbox(boxed), parameter_shardings(boxed, mesh))
+    params = jax.tree.map(_with_sharding, nn.meta.unbox(boxed), parameter_shardings(boxed, mesh))
     opt_state = optax.tree.map_params(
         optimizer,
-        lambda moment, param: _on(moment, param.sharding),
+        lambda moment, param: _with_sharding(moment, param.sharding),
         jax.eval_shape(optimizer.init, trainable(params, frozen)),
         trainable(params, frozen),
-        transform_non_params=lambda counter: _on(counter, everywhere),
+        transform_non_params=lambda counter: _with_sharding(counter, everywhere),
     )
     count = jax.ShapeDtypeStruct((), jnp.int32, sharding=everywhere)
     return TrainState(count, params, opt_state, params if averaged else None, count)
@@ -116,20 +116,20 @@ def initial_state(
 ) -> TrainState:
     """The state at step 0, computed shard by shard, laid out as `abstract` says.
 
-    `params` (host arrays), the whole tree or parts such as "backbone", replace random ones;
-    `frozen` is what `abstract_state` was given.
+    `params` (host arrays), the whole tree or modules such as "backbone", replace random ones;
+    `frozen` is as for `abstract_state`.
     """
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
     given = params or {}
     params = {part: jax.device_put(given[part], shardings.params[part]) for part in given}
     if given.keys() != abstract.params.keys():
-        born = jax.jit(
+        draw = jax.jit(
             lambda: nn.meta.unbox(initial_params(model, spec, stream(seed, "params", 0))),
             out_shardings=shardings.params,
             # It runs once: LLVM's optimisation of a hundred random draws costs ten times the run.
             compiler_options=_UNOPTIMISED if jax.default_backend() == "cpu" else None,
         )
-        params = born() | params
+        params = draw() | params
     opt_state = jax.jit(optimizer.init, out_shardings=shardings.opt_state)(
         trainable(params, frozen)
     )
@@ -141,5 +141,7 @@ def initial_state(
     return TrainState(step, params, opt_state, ema, skipped)
 
 
-def _on(leaf: jax.ShapeDtypeStruct, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
+def _with_sharding(
+    leaf: jax.ShapeDtypeStruct, sharding: jax.sharding.Sharding
+) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)

@@ -1,4 +1,4 @@
-"""One training step: a single jitted function of state and batch, sharded, state donated."""
+"""One training step: a single jitted function of sharded state and batch; the state is donated."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 
 from vlfau_jax.losses.joint import (
     BatchTotals,
+    LossTerms,
     ObjectiveOptions,
     Term,
     joint_dice,
@@ -35,7 +36,6 @@ from vlfau_jax.train.state import TrainState, stream
 
 Batch = dict[str, Array]
 Metrics = dict[str, Array]
-Terms = dict[str, Term]
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
 
@@ -54,20 +54,20 @@ def make_train_step(
     parts: int = 1,
     skip_steps: int = 0,
 ) -> TrainStep:
-    """Builds step(state, batch) -> (state, metrics); the state given is consumed.
+    """Builds step(state, batch) -> (state, metrics); the state passed in is donated.
 
     Step k draws the action units whose sentences it trains (`objective.local_branches`) from
     (seed, k) alone, and for row r of the batch its dropout and drop path from (seed, k, r). Metrics
     are float32 scalars on the devices: the mean of every loss term, the weight of each that follows
     a ramp ('local_weight'), 'total', 'grad_norm' (before clipping), 'learning_rate', and 'skipped',
-    which is the new state's.
+    that of the new state.
 
-    The parts named in `frozen` are no argument of the gradient, so nothing is computed backwards
-    through them. `ema_decay` is that of the state's average, if it has one. `parts` is the number
-    of micro-batches (`accumulate`).
+    The modules named in `frozen` are not differentiated, so there is no backward pass through them.
+    `ema_decay` is that of the state's average, if it has one. `parts` is the number of
+    micro-batches (`accumulate`).
 
-    A step whose terms or gradient are not finite updates nothing: it counts in `state.skipped`, or,
-    once that has reached `skip_steps`, ends all change of the state.
+    A step whose terms or gradient are not finite updates nothing. It counts in `state.skipped`;
+    once that has reached `skip_steps`, the state never changes again.
     """
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
     gradient = _Gradient(
@@ -78,7 +78,7 @@ def make_train_step(
         trainable_params = trainable(state.params, frozen)
         frozen_params = {part: state.params[part] for part in frozen}
         terms, grads = gradient(trainable_params, frozen_params, batch, state.step)
-        updated = state.step - state.skipped  # times, until now
+        updated = state.step - state.skipped  # number of updates so far
         updates, opt_state = optimizer.update(grads, state.opt_state, trainable_params)
         params = optax.apply_updates(trainable_params, updates) | frozen_params
         ema = None if state.ema is None else averaged(state.ema, params, ema_decay, updated)
@@ -106,9 +106,9 @@ def make_train_step(
 
 @dataclass(frozen=True)
 class _Gradient:
-    """(trainable, frozen, batch, step) -> the loss terms, and their gradient by `trainable`.
+    """(trainable, frozen, batch, step) -> loss terms, and the gradient with respect to `trainable`.
 
-    `at` says where parameters lie while they compute.
+    `compute_shardings` are those of the parameters while they are used.
     """
 
     model: VLFAU
@@ -116,12 +116,12 @@ class _Gradient:
     class_weights: Array
     seed: int
     mesh: Mesh
-    at: Any
+    compute_shardings: Any
     parts: int
 
     def __call__(
         self, trainable_params: Any, frozen_params: Any, batch: Batch, step: Array
-    ) -> tuple[Terms, Any]:
+    ) -> tuple[LossTerms, Any]:
         n, k = len(self.class_weights), self.objective.local_branches
         branches = None
         if 0 < k < n:
@@ -140,7 +140,7 @@ class _Gradient:
         batch: Batch,
         step: Array,
         branches: Array | None,
-    ) -> tuple[Terms, Any]:
+    ) -> tuple[LossTerms, Any]:
         weights, rows = (
             joint_weights(batch, branches),
             split_micro_batches(batch, self.parts, self.mesh),
@@ -151,19 +151,21 @@ class _Gradient:
                 trainable_params | frozen_params, batch, rows, step
             )
 
-        def part(of: tuple[Batch, Array | None]) -> tuple[dict[str, Array], Any]:
+        def gradient(part: tuple[Batch, Array | None]) -> tuple[dict[str, Array], Any]:
+            part_rows, dice_gradient = part
+            batch_totals = BatchTotals(weights, dice_gradient)
             loss = jax.value_and_grad(self._loss, has_aux=True)
             (_, terms), grads = loss(
-                trainable_params, frozen_params, of[0], step, branches, BatchTotals(weights, of[1])
+                trainable_params, frozen_params, part_rows, step, branches, batch_totals
             )
             return {name: term.total for name, term in terms.items()}, grads
 
-        totals, grads = sum_over_micro_batches(part, (rows, dice_gradients))
+        totals, grads = sum_over_micro_batches(gradient, (rows, dice_gradients))
         return {name: Term(totals[name], weights[name]) for name in totals} | known, grads
 
     def _dice(self, params: Any, batch: Batch, rows: Batch, step: Array) -> tuple[Term, Array]:
-        """Dice of the whole batch, and the slopes of its total by each part's AU logits."""
-        logits = jax.lax.map(lambda of: self._apply(params, of, step, method=VLFAU.score), rows)
+        """Dice of the whole batch, and the gradient of its total by every part's AU logits."""
+        logits = jax.lax.map(lambda part: self._apply(params, part, step, method=VLFAU.score), rows)
         logits = merge_micro_batches(logits, self.mesh)
 
         def dice(logits: Array) -> tuple[Array, Term]:
@@ -181,7 +183,7 @@ class _Gradient:
         step: Array,
         branches: Array | None,
         batch_totals: BatchTotals | None = None,
-    ) -> tuple[Array, Terms]:
+    ) -> tuple[Array, LossTerms]:
         sentences = rows["local_tokens"], rows["global_tokens"]
         outputs = self._apply(
             trainable_params | frozen_params, rows, step, *sentences, branches=branches
@@ -196,30 +198,30 @@ class _Gradient:
         )
         return total(terms, self.objective, step), terms
 
-    def _apply(self, params: Any, rows: Batch, step: Array, *inputs: Array, **how: Any) -> Any:
-        """The network in training on some rows of a batch; `how` may name another method."""
+    def _apply(self, params: Any, rows: Batch, step: Array, *inputs: Array, **options: Any) -> Any:
+        """The network in training mode on some rows of a batch; `options` are of `Module.apply`."""
         return self.model.apply(
-            {"params": jax.lax.with_sharding_constraint(params, self.at)},
+            {"params": jax.lax.with_sharding_constraint(params, self.compute_shardings)},
             normalise(rows["image"]),
             *inputs,
             train=True,
             rows=rows["row"],
             rngs={name: stream(self.seed, name, step) for name in ("dropout", "drop_path")},
-            **how,
+            **options,
         )
 
 
 def advanced(state: TrainState, new: TrainState, finite: Array, skip_steps: int) -> TrainState:
-    """`new` where all is `finite`; else `state`, one step on if that may be skipped.
+    """`new` where all is `finite`; else `state`, one step further if that step may be skipped.
 
-    Selected on the devices: the host learns what happened when later steps are on their way.
+    Selected on the devices: the host reads what happened after it has started later steps.
     """
-    going = state.skipped >= 0
-    skips = going & ~finite & (state.skipped < skip_steps)
-    ends = going & ~finite & ~skips
-    kept = jax.tree.map(lambda x, y: jnp.where(going & finite, x, y), new, state)
+    active = state.skipped >= 0
+    skips = active & ~finite & (state.skipped < skip_steps)
+    ends = active & ~finite & ~skips
+    kept = jax.tree.map(lambda x, y: jnp.where(active & finite, x, y), new, state)
     return kept.replace(
-        step=jnp.where(ends | ~going, state.step, new.step),
+        step=jnp.where(ends | ~active, state.step, new.step),
         skipped=jnp.where(ends, -1 - state.skipped, state.skipped + skips),
     )
 
@@ -227,18 +229,18 @@ def advanced(state: TrainState, new: TrainState, finite: Array, skip_steps: int)
 def averaged(ema: Any, params: Any, decay: float, taken: Array) -> Any:
     """The average after one more update: d * ema + (1 - d) * params, `taken` updates before it.
 
-    d = min(decay, (1 + taken) / (10 + taken)), the bound of TensorFlow's
-    ExponentialMovingAverage, soon forgets where the parameters began. Written as a difference,
-    what does not move stays as it is to the bit.
+    d = min(decay, (1 + taken) / (10 + taken)), the bound of TensorFlow's ExponentialMovingAverage,
+    soon forgets the initial parameters. Written as a difference, a parameter that does not change
+    stays the same to the bit.
     """
     kept = jnp.minimum(decay, (1 + taken) / (10 + taken))
     return jax.tree.map(lambda old, new: old + (1 - kept) * (new - old), ema, params)
 
 
-def abstract_batch(of: dict[str, tuple], mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
-    """A global batch without its values, as `data.read.batch.spec` describes it."""
+def abstract_batch(spec: dict[str, tuple], mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes, dtypes and sharding of a global batch, from its `data.read.batch.spec`."""
     sharding = batch_sharding(mesh)
     return {
         key: jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
-        for key, (shape, dtype) in of.items()
+        for key, (shape, dtype) in spec.items()
     }

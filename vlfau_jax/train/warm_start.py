@@ -1,4 +1,4 @@
-"""Parameters from a safetensors file, to begin training from."""
+"""Initial parameters from a safetensors file, and the file itself."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from vlfau_jax.model.swin import laid_out_like, looped_shapes
 def save_warm_start(
     params: Any, path: Path, metadata: Mapping[str, str], dtype: str = "float16"
 ) -> None:
-    """Writes parameters as tensors named by their path ("backbone/norm/scale"), with a note.
+    """Writes parameters as tensors named by their path ("backbone/norm/scale"), with metadata.
 
     float16 halves the file; the values are rounded to 11 bits, and one beyond 65504 raises.
     """
-    with np.errstate(over="ignore"):  # caught below, by name
+    with np.errstate(over="ignore"):  # refused below, by name
         tensors = {
             name: np.asarray(jax.device_get(value)).astype(dtype)
             for name, value in flatten_dict(params, sep="/").items()
@@ -43,10 +43,10 @@ def save_warm_start(
 
 
 def load_warm_start(path: Path, abstract: Any, key: str = "train.warm_start") -> Any:
-    """Parameters in the structure and dtypes of `abstract` (shapes and dtypes), as NumPy arrays.
+    """Loads parameters in the structure and dtypes of `abstract` (shapes, dtypes), as NumPy arrays.
 
-    Files hold one block by one (`model.swin`); for a scanned backbone they are stacked here. Tables
-    of relative positions for windows of another size are interpolated, which is printed.
+    Files hold the blocks one by one (`model.swin`); for a scanned backbone they are stacked here.
+    Relative position tables for windows of another size are interpolated, and a line is printed.
     Raises UserError, which names the config's `key` and lists the tensors, where some are missing,
     unknown, of another shape, not floating point or not finite.
     """
@@ -55,7 +55,7 @@ def load_warm_start(path: Path, abstract: Any, key: str = "train.warm_start") ->
     except (OSError, SafetensorError) as error:
         raise UserError(f"{key}={path} cannot be read as safetensors: {error}") from error
     wanted = flatten_dict(looped_shapes(abstract), sep="/")
-    worthless = _worthless({name: found[name] for name in sorted(wanted.keys() & found.keys())})
+    bad_values = _bad_values({name: found[name] for name in sorted(wanted.keys() & found.keys())})
     resized = _fit_tables(found, {name: leaf.shape for name, leaf in wanted.items()})
     faults = [f"{name} is missing" for name in sorted(wanted.keys() - found.keys())]
     faults += [f"{name} is unknown" for name in sorted(found.keys() - wanted.keys())]
@@ -64,10 +64,10 @@ def load_warm_start(path: Path, abstract: Any, key: str = "train.warm_start") ->
         for name in sorted(wanted.keys() & found.keys())
         if found[name].shape != wanted[name].shape
     ]
-    faults += worthless
+    faults += bad_values
     if faults:
         raise UserError(
-            f"{key}={path} does not fit this model (--config.{key}= begins from random "
+            f"{key}={path} does not fit this model (--config.{key}= starts from random "
             f"parameters): {'; '.join(faults)}"
         )
     if resized and is_first_process():
@@ -77,14 +77,14 @@ def load_warm_start(path: Path, abstract: Any, key: str = "train.warm_start") ->
     return laid_out_like(unflatten_dict(params, sep="/"), abstract)
 
 
-def _worthless(tensors: Mapping[str, np.ndarray]) -> list[str]:
-    """What is wrong with values, whatever their shape."""
+def _bad_values(tensors: Mapping[str, np.ndarray]) -> list[str]:
+    """Faults of the values, whatever their shape."""
     faults = []
     for name, values in tensors.items():
         if not jnp.issubdtype(values.dtype, jnp.floating):
             faults.append(f"{name} is {values.dtype}, not floating point")
             continue
-        with np.errstate(over="ignore"):  # beyond float32, what parameters are, is infinite, too
+        with np.errstate(over="ignore"):  # what exceeds float32, as parameters are, is infinite
             finite = np.isfinite(values.astype(np.float32)).all()
         if not finite:
             faults.append(f"{name} is not finite")
@@ -104,7 +104,7 @@ def _fit_tables(found: dict[str, np.ndarray], shapes: Mapping[str, tuple[int, ..
             continue
         old, new = math.isqrt(len(table)), math.isqrt(shape[0])
         if old == new or table.shape != (old * old, shape[1]) or old % 2 == 0:
-            continue  # it fits, or is no table, which the caller tells
+            continue  # it fits, or is no such table, which the caller reports
         grid = table.astype(np.float32).reshape(old, old, -1)
         grid = cv2.resize(grid, (new, new), interpolation=cv2.INTER_CUBIC)
         found[name] = grid.reshape(shape)

@@ -1,7 +1,7 @@
-"""The folder of a run: who may use it, and what it says about itself.
+"""The folder of a run: its lock, its config, and what is removed when a run is replaced.
 
-While a run goes on its process holds a lock on run.lock, which is left behind and means nothing
-then: the system takes the lock from a process that ends, however it does.
+During a run its process holds a lock on run.lock. The file stays behind and means nothing then: the
+system releases the lock of a process that ends, however it ends.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ FINAL_FILE = "final.json"
 CHECKPOINTS = "checkpoints"
 LOCK_FILE = "run.lock"
 
-_ENDS = (FINAL_FILE, NONFINITE_FILE)  # how a run ended: stale once it goes on
+_ENDS = (FINAL_FILE, NONFINITE_FILE)  # how a run ended: stale once it is resumed
 _RUN = (CONFIG_FILE, METRICS_FILE, EVENTS_FOLDER, CHECKPOINTS, *_ENDS)
 _RESULTS = ("scores.json", "predictions.jsonl", "report.html")  # stale once the run is replaced
 
-# What may differ when a run goes on: how long, how often it reports, and on what machine.
+# What may differ when a run is resumed: its length, how often it reports, and the machine.
 FREE_KEYS = (
     "train.steps",
     "train.log_every",
@@ -53,13 +53,13 @@ FREE_KEYS = (
 
 
 def config_digest(config: Mapping[str, Any]) -> str:
-    """sha256 hex over a config's values, whatever their order in the file."""
+    """sha256 hex over a config's values, independent of their order in the file."""
     canonical = json.dumps(config, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def read_config(workdir: Path) -> dict[str, Any]:
-    """The config that a run was started with; UserError where there is none."""
+    """The config with which a run was started; UserError where there is none."""
     path = workdir / CONFIG_FILE
     if not path.is_file():
         raise UserError(f"{path} is missing; expected the workdir of `python -m vlfau_jax train`")
@@ -76,24 +76,24 @@ def read_config(workdir: Path) -> dict[str, Any]:
 def claimed(
     workdir: Path, config: Mapping[str, Any], *, resume: bool, overwrite: bool
 ) -> Iterator[None]:
-    """Keeps the folder for a run of `config`, and makes it ready.
+    """Locks the folder for a run of `config` and prepares it.
 
-    Writes the config, unless there is a checkpoint to go on from: that must be found to fit first.
-    `overwrite` removes what an earlier run and its evaluation left, and nothing else. `resume` goes
-    on with an earlier run if there is one. Raises UserError where a run goes on here, or is in the
-    way, or where the one to be resumed has another config.
+    Writes the config, unless there is a checkpoint to resume: that must be found to fit first.
+    `overwrite` removes what an earlier run and its evaluation left, and nothing else. `resume`
+    continues an earlier run if there is one. Raises UserError where another run uses the folder or
+    has left files there, or where the one to be resumed has another config.
     """
     if resume and overwrite:
         raise UserError("--resume and --overwrite exclude each other; give one")
     if workdir.exists() and not workdir.is_dir():
         raise UserError(f"--workdir={workdir} is a file; give a folder")
-    with _alone(workdir):
-        _make_ready(workdir, config, resume=resume, overwrite=overwrite)
+    with _locked(workdir):
+        _set_up(workdir, config, resume=resume, overwrite=overwrite)
         yield
 
 
 @contextmanager
-def _alone(workdir: Path) -> Iterator[None]:
+def _locked(workdir: Path) -> Iterator[None]:
     with _translate_os_errors(workdir):
         workdir.mkdir(parents=True, exist_ok=True)
         handle = os.open(workdir / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o666)
@@ -101,7 +101,7 @@ def _alone(workdir: Path) -> Iterator[None]:
         other = os.pread(handle, 200, 0).decode(errors="replace")
         taken = f"a run is going on here ({other}); wait for it or take another folder"
         lock(handle, workdir, f"--workdir={workdir}: {taken}")
-        with suppress(OSError):  # on a full disk: it serves that message alone
+        with suppress(OSError):  # on a full disk: only that message needs it
             os.truncate(handle, 0)
             os.write(handle, f"process {os.getpid()} on {socket.gethostname()}".encode())
         yield
@@ -109,7 +109,7 @@ def _alone(workdir: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _make_ready(workdir: Path, config: Mapping[str, Any], *, resume: bool, overwrite: bool) -> None:
+def _set_up(workdir: Path, config: Mapping[str, Any], *, resume: bool, overwrite: bool) -> None:
     found = [name for name in _RUN if (workdir / name).exists()]
     if found and not (resume or overwrite):
         raise UserError(
@@ -127,7 +127,7 @@ def _make_ready(workdir: Path, config: Mapping[str, Any], *, resume: bool, overw
 def write_config(
     workdir: Path, config: Mapping[str, Any], instead_of: tuple[str, ...] = ()
 ) -> None:
-    """Writes down what is run from now on, removing how it ended before and the files named.
+    """Writes config.json and removes the files named and those of how the run ended before.
 
     A resumed run does so once its checkpoint is found to fit. Raises UserError where it cannot.
     """
@@ -150,7 +150,7 @@ def _translate_os_errors(workdir: Path) -> Iterator[None]:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes a JSON file whole or not at all."""
+    """Writes a JSON file, whole or not at all."""
     with written_whole(path) as partial:
         partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 

@@ -25,7 +25,7 @@ EVENTS_FOLDER = "tensorboard"
 class MetricWriter(AbstractContextManager):
     """Appends one line per step to metrics.jsonl and the same values to TensorBoard.
 
-    A run resumed at `start_step` first cuts the lines beyond it, so that each step stands once.
+    A run resumed at `start_step` first cuts the lines beyond it, so that each step appears once.
     Where `writes` is false, as in all processes but the first, it does nothing.
     """
 
@@ -36,52 +36,52 @@ class MetricWriter(AbstractContextManager):
         self._path, folder = workdir / METRICS_FILE, workdir / EVENTS_FOLDER
         _cut(self._path, start_step)
         self._lines = self._path.open("a", encoding="utf-8")
-        # Not its SummaryWriter: that one writes in a thread, which dies silently where the disk is
-        # full, and then waits for it for ever.
+        # Not its SummaryWriter: that one writes in a thread, which ends without an error where the
+        # disk is full, and then waits for it forever.
         folder.mkdir(exist_ok=True)
         name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}"
         self._events, self._flushed = RecordWriter(str(folder / name)), time.monotonic()
-        self._tell(event_pb2.Event(wall_time=time.time(), file_version="brain.Event:2"))
+        self._write_event(event_pb2.Event(wall_time=time.time(), file_version="brain.Event:2"))
         if start_step:
             restart = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-            self._tell(event_pb2.Event(step=start_step + 1, session_log=restart))
+            self._write_event(event_pb2.Event(step=start_step + 1, session_log=restart))
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Writes plain numbers by name for a step; OSError names the file that cannot take them."""
         if not self.writes:
             return
         # JSON has no NaN: an undefined score (no unit had a positive) is null.
-        told = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        with _named(self._path):
-            self._lines.write(json.dumps({"step": step, **told}) + "\n")
+        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        with _name_file(self._path):
+            self._lines.write(json.dumps({"step": step, **finite}) + "\n")
             self._lines.flush()
-        with _named(self._path.parent / EVENTS_FOLDER):
-            for name, value in told.items():
-                if value is None:  # TensorBoard could only count it
+        with _name_file(self._path.parent / EVENTS_FOLDER):
+            for name, value in finite.items():
+                if value is None:  # TensorBoard has no place for it
                     continue
                 event = event_pb2.Event(wall_time=time.time(), step=step)
                 event.summary.CopyFrom(scalar(name, value))
-                self._tell(event)
+                self._write_event(event)
             if time.monotonic() - self._flushed > 30:  # it waits for the disk
                 self._events.flush()
                 self._flushed = time.monotonic()
 
-    def _tell(self, event: event_pb2.Event) -> None:
+    def _write_event(self, event: event_pb2.Event) -> None:
         self._events.write(event.SerializeToString())
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if not self.writes:
             return
-        told = () if kind is None else (OSError,)  # what ended the run already goes on
-        with suppress(*told), _named(self._path):
+        ignored = () if kind is None else (OSError,)  # the exception that ended the run is raised
+        with suppress(*ignored), _name_file(self._path):
             self._lines.close()
-        with suppress(*told), _named(self._path.parent / EVENTS_FOLDER):
+        with suppress(*ignored), _name_file(self._path.parent / EVENTS_FOLDER):
             self._events.close()
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Says which file it was, which Python's own error of a write does not."""
+def _name_file(path: Path) -> Iterator[None]:
+    """Adds the file's name, which Python's own error of a failed write lacks."""
     try:
         yield
     except OSError as error:
@@ -92,7 +92,7 @@ def _cut(path: Path, last_step: int) -> None:
     if not path.exists():
         return
     lines = path.read_bytes().split(b"\n")
-    # A killed run may have left the last line unfinished; it has no newline and is cut too.
+    # A killed run may have left the last line unfinished: it has no newline and is cut, too.
     kept = [
         line for number, line in enumerate(lines[:-1], 1) if _step(path, number, line) <= last_step
     ]

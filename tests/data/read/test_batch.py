@@ -4,7 +4,7 @@ import pytest
 from vlfau_jax.data.read import batch as batches
 from vlfau_jax.data.text.vocabulary import END, PAD, START
 
-SPEC = batches.spec(batch_size=32, image_size=16, units=3, local_length=9, global_length=7)
+SPEC = batches.spec(batch_size=32, image_size=16, units=3, max_local_tokens=9, max_global_tokens=7)
 
 
 def fake() -> batches.Batch:

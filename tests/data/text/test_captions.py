@@ -54,17 +54,17 @@ def test_table_rows_spell_the_descriptions(aus, rng):
     for states in (np.zeros(len(aus)), np.ones(len(aus)), rng.integers(0, 2, len(aus))):
         au = states.astype(np.float32)
         local = tables.local_tokens(au, np.ones(len(aus), bool))
-        assert local.shape == (len(aus), tables.local_length) and local.dtype == np.int32
+        assert local.shape == (len(aus), tables.max_local_tokens) and local.dtype == np.int32
         for row, unit, on in zip(local, aus, states, strict=True):
             assert vocabulary.decode(row) == local_description(unit, bool(on))
         for noun in ("man", "woman", "person"):
             row = tables.global_tokens(au, np.ones(len(aus), bool), noun)
-            assert row.shape == (tables.global_length,) and row.dtype == np.int32
+            assert row.shape == (tables.max_global_tokens,) and row.dtype == np.int32
             assert vocabulary.decode(row) == global_description(aus, states, noun)
             longest_global = max(longest_global, np.count_nonzero(row))
         longest_local = max(longest_local, np.count_nonzero(local, axis=1).max())
-    assert longest_local == tables.local_length
-    assert longest_global == tables.global_length
+    assert longest_local == tables.max_local_tokens
+    assert longest_global == tables.max_global_tokens
 
 
 def test_unknown_units_are_not_spoken_of():

@@ -1,4 +1,4 @@
-"""Labels to token rows, fast enough for a data pipeline."""
+"""Translates labels to token rows, fast enough for a data pipeline."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from vlfau_jax.data.text.vocabulary import Vocabulary
 
 
 class CaptionTables:
-    """Token rows for label vectors over `aus` (n units): local ones looked up, global ones cached.
+    """Token rows for label vectors over `aus` (n units): local rows in a table, global ones cached.
 
     Attributes:
-        local_length: t, tokens of the longest local row, <start> and <end> included.
-        global_length: tg, the same for the global row.
+        max_local_tokens: t, tokens of the longest local row, <start> and <end> included.
+        max_global_tokens: tg, the same for the global row.
     """
 
     def __init__(self, aus: Sequence[int], vocabulary: Vocabulary) -> None:
         self.aus = tuple(aus)
         n = len(self.aus)
         rows = [[vocabulary.encode(local_description(au, on)) for on in (0, 1)] for au in self.aus]
-        self.local_length = max(len(row) for pair in rows for row in pair)
+        self.max_local_tokens = max(len(row) for pair in rows for row in pair)
         all_on = [global_description(self.aus, [True] * n, noun) for noun in NOUNS]
         all_off = [global_description(self.aus, [False] * n, noun) for noun in NOUNS]
-        self.global_length = max(len(vocabulary.encode(text)) for text in all_on + all_off)
+        self.max_global_tokens = max(len(vocabulary.encode(text)) for text in all_on + all_off)
 
         # State 2 is "unknown": a row of pads, which no loss reads.
-        self._local = np.zeros((n, 3, self.local_length), np.int32)
+        self._local = np.zeros((n, 3, self.max_local_tokens), np.int32)
         for i, pair in enumerate(rows):
             for state, row in enumerate(pair):
                 self._local[i, state, : len(row)] = row
 
         self._vocabulary = vocabulary
         # At most 12,288 sentences for twelve units and three nouns. A plain dict, because the
-        # tables travel to worker processes.
+        # tables are pickled for worker processes.
         self._global: dict[tuple[bytes, str], np.ndarray] = {}
 
     def local_tokens(self, au: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -48,16 +48,16 @@ class CaptionTables:
     ) -> np.ndarray:
         """Global row int32 [tg] about the units that the face's data set codes (None: all).
 
-        All pad if one of them is unknown, which the sentence would state as absent, or if there is
-        none. au in {0, 1}, known bool and coded bool are all [n].
+        All pad if one of them is unknown, because the sentence would state it as absent, or if
+        there is none. au in {0, 1}, known bool and coded bool are all [n].
         """
         coded = np.ones(len(self.aus), bool) if coded is None else coded
         if not coded.any() or not known[coded].all():
-            return np.zeros(self.global_length, np.int32)
+            return np.zeros(self.max_global_tokens, np.int32)
         active = au.astype(bool) & coded
-        # Units that are not coded are silent, as inactive ones are: one sentence, one key.
+        # Neither units that are not coded nor inactive ones are mentioned: one sentence, one key.
         key = (np.packbits(active).tobytes(), noun)
         if key not in self._global:
             text = global_description(self.aus, active, noun)
-            self._global[key] = self._vocabulary.encode(text, self.global_length)
+            self._global[key] = self._vocabulary.encode(text, self.max_global_tokens)
         return self._global[key].copy()

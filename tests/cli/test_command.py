@@ -1,0 +1,103 @@
+"""`python -m vlfau_jax` and the command `vlfau_jax` that pip installs, as processes."""
+
+import os
+import signal
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+from tests.processes import ROOT, TIMEOUT
+
+
+@pytest.fixture(params=["python -m", "command"])
+def command(request, tmp_path):
+    """The beginning of a command line, in either form; pip's script as pip writes it."""
+    if request.param == "python -m":
+        return [sys.executable, "-m", "vlfau_jax"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    module, _, function = project["scripts"]["vlfau_jax"].partition(":")
+    script = tmp_path / "bin" / "vlfau_jax"
+    script.parent.mkdir()
+    script.write_text(
+        f"import sys\nfrom {module} import {function}\n"
+        f"if __name__ == '__main__':\n    sys.exit({function}())\n"
+    )
+    return [sys.executable, script]
+
+
+def run(argv, cwd, **kwargs):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        argv, cwd=cwd, env=environment, capture_output=True, text=True, timeout=TIMEOUT, **kwargs
+    )
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "message"),
+    [
+        (signal.SIGINT, 130, "interrupted"),
+        (signal.SIGTERM, 75, "failed: ended by SIGTERM before anything was begun; start it again"),
+    ],
+)
+def test_no_import_can_swallow_a_signal(command, tmp_path, number, code, message):
+    config = tmp_path / "config.py"
+    config.write_text(
+        "import os\n"
+        f"try: os.kill(os.getpid(), {int(number)})\n"
+        "except BaseException: pass\n"
+        "def get_config(): raise ValueError('went on')"
+    )
+    argv = ["train", f"--config={config}", f"--workdir={tmp_path / 'run'}"]
+    done = run([*command, *argv], tmp_path)
+    assert (done.returncode, done.stderr.strip()) == (code, message)
+
+
+def test_an_experiment_imports_its_neighbour_in_the_current_folder(command, tmp_path):
+    folder = tmp_path / "experiments"
+    folder.mkdir()
+    (folder / "first.py").write_text(
+        "from vlfau_jax.cli.settings import default_config as get_config\n"
+    )
+    (folder / "second.py").write_text(
+        "from experiments import first\n"
+        "def get_config():\n"
+        "    config = first.get_config()\n"
+        "    config.seed = -5\n"
+        "    return config\n"
+    )
+    argv = ["train", "--config=experiments/second.py", "--workdir=run"]
+    done = run([*command, *argv], tmp_path)
+    assert (done.returncode, done.stderr) == (2, "error: seed=-5: give 0 to 2**31 - 1\n")
+
+
+def test_a_reader_that_has_read_enough_ends_it_without_a_traceback(command, tmp_path):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as closed:
+        done = subprocess.run(
+            [*command, "--help"],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=closed,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=TIMEOUT,
+        )
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.parametrize(
+    ("statement", "absent"),
+    [
+        ("import vlfau_jax.__main__", ("absl", "ml_collections", "numpy", "jax")),
+        ("from vlfau_jax.cli.main import main; main(['--help'])", ("numpy", "jax")),
+        ("from vlfau_jax.cli.main import main; main(['export', '--out='])", ("numpy", "jax")),
+        ("from vlfau_jax.cli.main import main; main(['prepare'])", ("jax",)),
+    ],
+)
+def test_what_can_be_answered_at_once_does_not_wait_for_imports(tmp_path, statement, absent):
+    code = f"import sys\n{statement}\nassert not {{*sys.modules}} & {{*{absent}}}"
+    done = run([sys.executable, "-c", code], tmp_path)
+    assert done.returncode == 0, done.stderr

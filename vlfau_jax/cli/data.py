@@ -1,0 +1,174 @@
+"""Verbs of data sets: synthesize, prepare, inspect and benchmark."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from absl import flags, logging
+
+from vlfau_jax.cli.verb import CONFIG, Flag, verb
+from vlfau_jax.errors import UserError
+
+
+def _layouts() -> Iterable[str]:
+    from vlfau_jax.data.sets import layouts
+
+    return layouts()
+
+
+def _help_on_frames() -> str:
+    from vlfau_jax.data.sets import frames_help
+
+    return frames_help()
+
+
+def _help_on_coded_runs() -> str:
+    from vlfau_jax.data.sets import coded_runs_help
+
+    return coded_runs_help()
+
+
+def _help_on_camera() -> str:
+    from vlfau_jax.data.sets import camera_help
+
+    return camera_help()
+
+
+def _data_sets() -> Iterable[str]:
+    from vlfau_jax.data.sets import SETS
+
+    return SETS
+
+
+def _crop_rules() -> Iterable[str]:
+    from vlfau_jax.data.crop.registry import RULES
+
+    return RULES
+
+
+def _help_on_crop() -> str:
+    from vlfau_jax.data.crop.registry import crop_help
+
+    return crop_help()
+
+
+def _help_on_crop_file() -> str:
+    from vlfau_jax.data.crop.registry import crop_file_help
+
+    return crop_file_help()
+
+
+@verb(
+    Flag("layout", str, "raw layout to write", required=True, choices=_layouts),
+    Flag("out", str, "folder to create", required=True),
+    Flag("subjects", int, "number of subjects; 4 or more for all traps", 27),
+    Flag("frames", int, _help_on_frames, 16),
+    Flag("coded_runs", bool, _help_on_coded_runs, False),
+    Flag("seed", int, "of the subjects and their movements", 0),
+    Flag("size", int, "frame height and width in pixels", 160),
+    Flag("workers", int, "processes", os.cpu_count() or 1),
+    imports=("vlfau_jax.data.sets", "vlfau_jax.data.synthetic.trees"),
+)
+def synthesize(fv: flags.FlagValues, _: list[str]) -> None:
+    """Write rendered faces as a raw tree, in the layout of a data set."""
+    from vlfau_jax.data.sets import layouts, with_coded_runs
+    from vlfau_jax.data.synthetic.trees import write_tree
+
+    layout = layouts()[fv.layout]
+    if fv.coded_runs and not layout.coded_runs:
+        raise UserError(
+            f"--coded_runs: {fv.layout} has no such runs; give --layout={with_coded_runs()}"
+        )
+    if fv.coded_runs and fv["frames"].present:
+        raise UserError("--coded_runs and --frames exclude each other; give one")
+    write_tree(
+        layout,
+        Path(fv.out),
+        subjects=fv.subjects,
+        frames=None if fv.coded_runs else fv.frames,
+        seed=fv.seed,
+        size=fv.size,
+        workers=fv.workers,
+    )
+    print(
+        f"{fv.out}: rendered faces in the raw layout of {fv.layout}; SYNTHETIC.json lists the traps"
+    )
+
+
+@verb(
+    Flag("dataset", str, "which raw layout to read", required=True, choices=_data_sets),
+    Flag("raw_dir", str, "the raw tree", required=True),
+    Flag("data_dir", str, "where the prepared set goes", required=True),
+    Flag("crop", str, _help_on_crop, "cascade", choices=_crop_rules),
+    Flag("crop_size", int, "height and width of a crop in pixels", 256),
+    Flag("crop_file", str, _help_on_crop_file),
+    Flag("camera", str, _help_on_camera),
+    Flag("frame_offset", int, "label frame n shows picture n + this, -9999 to 9999", 0),
+    Flag("overwrite", bool, "replace a set that is already there", False),
+    Flag("workers", int, "processes; one per core when absent"),
+    Flag(
+        "beam_runner",
+        str,
+        "Apache Beam runner instead of processes: DirectRunner, DataflowRunner, ...; its workers "
+        "must see raw_dir and data_dir on a shared file system",
+    ),
+    Flag("beam_options", str, "one of Beam's own options, name=value", repeated=True),
+    imports=("vlfau_jax.data.prepare.prepare",),
+)
+def prepare(fv: flags.FlagValues, _: list[str]) -> None:
+    """Turn a raw tree into a data set for training, with an integrity report."""
+    from vlfau_jax.data.prepare.prepare import prepare
+
+    logging.set_verbosity(logging.ERROR)  # tfds warns about every crop rule that it does not list
+    prepare(
+        fv.dataset,
+        fv.raw_dir,
+        fv.data_dir,
+        crop=fv.crop,
+        crop_size=fv.crop_size,
+        crop_file=fv.crop_file or "",
+        camera=fv.camera or "",
+        frame_offset=fv.frame_offset,
+        workers=fv.workers,
+        beam_runner=fv.beam_runner or "",
+        beam_options=fv.beam_options or (),
+        overwrite=fv.overwrite,
+    )
+
+
+@verb(
+    CONFIG,
+    Flag("data", bool, "show the training faces, labels and captions", False),
+    Flag("out", str, "folder for pictures, index.html, labels.json", required=True),
+    Flag("faces", int, "how many of the first training faces", 12),
+    Flag("overwrite", bool, "replace the files of an earlier call", False),
+    imports=("vlfau_jax.report.training_data",),
+)
+def inspect(fv: flags.FlagValues, _: list[str]) -> None:
+    """Show what training would see: faces with labels and captions, label statistics."""
+    from vlfau_jax.cli.settings import resolve
+    from vlfau_jax.report.training_data import inspect_data
+
+    if not fv.data:
+        raise UserError("inspect: --data must be given; it shows nothing else yet")
+    inspect_data(resolve(fv.config), fv.out, faces=fv.faces, overwrite=fv.overwrite)
+
+
+@verb(
+    CONFIG,
+    Flag("data", bool, "measure the data pipeline: images/s, time of each stage", False),
+    Flag("seconds", float, "how long to measure", 10.0),
+    Flag("out", str, "JSON file for the numbers"),
+    Flag("overwrite", bool, "replace that file", False),
+    imports=("vlfau_jax.account.data_benchmark",),
+)
+def benchmark(fv: flags.FlagValues, _: list[str]) -> None:
+    """Measure how fast the data pipeline feeds training."""
+    from vlfau_jax.account.data_benchmark import benchmark_data
+    from vlfau_jax.cli.settings import resolve
+
+    if not fv.data:
+        raise UserError("benchmark: --data must be given; it measures nothing else yet")
+    benchmark_data(resolve(fv.config), seconds=fv.seconds, out=fv.out, overwrite=fv.overwrite)

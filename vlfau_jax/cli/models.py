@@ -1,0 +1,59 @@
+"""Verbs of models: export, warm_start, import_backbone and predict."""
+
+from __future__ import annotations
+
+from absl import flags
+
+from vlfau_jax.cli.verb import BEAMS, CHECKPOINT, WORKDIR, Flag, verb
+
+WEIGHTS = Flag("out", str, "safetensors file to create", required=True)
+
+
+@verb(
+    WORKDIR,
+    CHECKPOINT,
+    Flag("out", str, "model folder to create", required=True),
+    Flag("overwrite", bool, "replace an older model there", False),
+    BEAMS,
+    imports=("vlfau_jax.inference.export",),
+)
+def export(fv: flags.FlagValues, _: list[str]) -> None:
+    """Write a run's network as a self-contained model folder."""
+    from vlfau_jax.inference.export import export
+
+    export(fv.workdir, fv.out, overwrite=fv.overwrite, beams=fv.beams, checkpoint=fv.checkpoint)
+
+
+@verb(WORKDIR, CHECKPOINT, WEIGHTS, imports=("vlfau_jax.inference.warm_start",))
+def warm_start(fv: flags.FlagValues, _: list[str]) -> None:
+    """Write a run's parameters as a small file for train.warm_start."""
+    from vlfau_jax.inference.warm_start import write_warm_start
+
+    write_warm_start(fv.workdir, fv.out, checkpoint=fv.checkpoint)
+
+
+@verb(
+    Flag("source", str, "folder with config.json and model.safetensors", required=True),
+    WEIGHTS,
+    imports=("vlfau_jax.train.huggingface",),
+)
+def import_backbone(fv: flags.FlagValues, _: list[str]) -> None:
+    """Write a Hugging Face Swin's parameters as a file for model.backbone_weights."""
+    from vlfau_jax.train.huggingface import import_backbone
+
+    import_backbone(fv.source, fv.out)
+
+
+@verb(
+    Flag("model", str, "a model folder that export wrote", required=True),
+    Flag("out", str, "folder for predictions.csv and .jsonl", required=True),
+    Flag("overwrite", bool, "replace predictions that are there", False),
+    Flag("crop_file", str, "the model or table that the model's crop rule reads", ""),
+    imports=("vlfau_jax.inference.predict",),
+    inputs=" INPUT...",
+)
+def predict(fv: flags.FlagValues, inputs: list[str]) -> None:
+    """Label pictures and folders of pictures with an exported model."""
+    from vlfau_jax.inference.predict import predict
+
+    predict(fv.model, inputs, fv.out, overwrite=fv.overwrite, crop_file=fv.crop_file)

@@ -1,0 +1,131 @@
+"""The declaration of a verb, and the flags that several verbs share.
+
+The modules of verbs (`data`, `training`, `models`) import what a verb runs only when it runs, so
+that --help and a mistake do not wait for JAX.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from absl import flags
+from ml_collections import config_flags
+
+Run = Callable[[flags.FlagValues, list[str]], None]
+
+_DEFINE = {
+    str: flags.DEFINE_string,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    bool: flags.DEFINE_boolean,
+}
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One flag of a verb.
+
+    Attributes:
+        name: without the dashes.
+        kind: str, int, float or bool.
+        help: what it sets, for --help; a function, like `choices`, where a table states it.
+        default: its value when it is absent.
+        required: whether the verb refuses to run without it.
+        choices: returns the values that it takes, where they are few; called when the verb's flags
+            are read, because the table of the choices may take a while to import.
+        repeated: whether it may be given several times; its value is then a list (of str).
+    """
+
+    name: str
+    kind: type
+    help: str | Callable[[], str]
+    default: Any = None
+    required: bool = False
+    choices: Callable[[], Iterable[str]] | None = None
+    repeated: bool = False
+
+    def define(self, fv: flags.FlagValues, argv: list[str]) -> None:
+        """Adds the flag to `fv`; `argv` is what the verb was given."""
+        del argv
+        text = self.help if isinstance(self.help, str) else self.help()
+        if self.choices is not None:
+            choices = list(self.choices())
+            flags.DEFINE_enum(self.name, self.default, choices, text, flag_values=fv)
+        elif self.repeated:
+            flags.DEFINE_multi_string(self.name, self.default, text, flag_values=fv)
+        else:
+            _DEFINE[self.kind](self.name, self.default, text, flag_values=fv)
+
+
+@dataclass(frozen=True)
+class ConfigFlag:
+    """A flag that names a config file; `--NAME.key=value` changes one of its keys.
+
+    The attributes are those of `Flag`.
+    """
+
+    name: str
+    help: str
+    required: bool = False
+
+    def define(self, fv: flags.FlagValues, argv: list[str]) -> None:
+        """Adds the flag to `fv`, and one for each `--NAME.key` in `argv`."""
+        config_flags.DEFINE_config_file(self.name, None, self.help, flag_values=fv, sys_argv=argv)
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One verb of the command line, made by the decorator `verb`.
+
+    Attributes:
+        name: the word on the command line.
+        summary: what it does, in one line.
+        flags: its flags, in the order of --help.
+        run: called with the flags' values and the remaining arguments.
+        imports: the modules that `run` imports, which takes seconds; named, so that they can be
+            imported before Ctrl-C raises KeyboardInterrupt.
+        inputs: how --help writes the arguments that are not flags; empty where none are taken.
+    """
+
+    name: str
+    summary: str
+    flags: tuple[Flag | ConfigFlag, ...]
+    run: Run
+    imports: tuple[str, ...]
+    inputs: str = ""
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """Names of the flags without which the verb does not run."""
+        return tuple(flag.name for flag in self.flags if flag.required)
+
+    def define(self, argv: list[str]) -> flags.FlagValues:
+        """The verb's flags, to be read from `argv`."""
+        fv = flags.FlagValues()
+        for flag in self.flags:
+            flag.define(fv, argv)
+        return fv
+
+
+def verb(
+    *flags: Flag | ConfigFlag, imports: tuple[str, ...], inputs: str = ""
+) -> Callable[[Run], Verb]:
+    """Declares a verb: its name is the function's, its summary the function's docstring."""
+
+    def declare(run: Run) -> Verb:
+        text = (run.__doc__ or "").strip().removesuffix(".")
+        return Verb(run.__name__, text[:1].lower() + text[1:], flags, run, imports, inputs)
+
+    return declare
+
+
+CONFIG = ConfigFlag(
+    "config",
+    "experiment file, configs/X.py[:args]; --config.key=value changes a key",
+    required=True,
+)
+WORKDIR = Flag("workdir", str, "a training run's folder", required=True)
+CHECKPOINT = Flag("checkpoint", str, "last, best (by the scores during training) or a step", "last")
+BEAMS = Flag("beams", int, "width of the beam search for sentences, 1 (greedy) to 16", 1)
