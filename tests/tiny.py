@@ -61,8 +61,8 @@ def tiny_settings(mesh: MeshOptions = ONE_DEVICE, **train: Any) -> Settings:
 
 
 def get_config() -> ConfigDict:
-    """The same experiment for the command line: all action units of the set, and fold 1."""
-    config = ConfigDict(asdict(tiny_settings()))
+    """The same experiment for the command line: all units of the set, fold 1, any devices."""
+    config = ConfigDict(asdict(tiny_settings(MeshOptions())))
     config.data.aus = ()
     config.data.fold = 1
     return config
