@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from vlfau_jax.report.canvas import Heading, shorten, width, wrap
+from vlfau_jax.report.style import STYLE
 
 from vlfau_jax.data.read.statistics import count, phi
 from vlfau_jax.data.text.descriptions import global_description, local_description
 from vlfau_jax.facs import ACTION_UNITS, DISFA_AUS
 from vlfau_jax.report import canvas, label_pictures
-from vlfau_jax.report.canvas import Heading, shorten, width, wrap
 from vlfau_jax.report.contact_sheet import FACE, NO_SENTENCE, UNKNOWN, Shown, contact_sheet
 from vlfau_jax.report.label_pictures import (
     Person,
@@ -21,7 +22,6 @@ from vlfau_jax.report.label_pictures import (
     signed,
     strongest,
 )
-from vlfau_jax.report.style import STYLE
 
 EVERY_AU = tuple(ACTION_UNITS)
 LONG = "W" * 400

@@ -35,7 +35,7 @@ SHEET = 2 * MARGIN + COLUMNS * CARD + (COLUMNS - 1) * 2 * GAP
 
 # Label -> the word on its chip, the chip's colour, the word's, and that of the text beside it.
 STATES = {
-    1: ("on", LIGHT.right, LIGHT.card, LIGHT.ink),
+    1: ("on", LIGHT.accent, LIGHT.card, LIGHT.ink),
     0: ("off", LIGHT.line, LIGHT.soft, LIGHT.soft),
     -1: ("?", LIGHT.warn, LIGHT.warn_ink, LIGHT.warn_ink),
 }
@@ -46,9 +46,9 @@ def contact_sheet(
 ) -> np.ndarray:
     """A card per face, two beside each other, in the order of the stream; uint8 [h, w, 3] RGB."""
     rows = [faces[i : i + COLUMNS] for i in range(0, len(faces), COLUMNS)]
-    heights = [round(heading.height(SHEET)), *(round(max(map(_height, row))) for row in rows)]
-    sheet = np.empty((sum(heights), SHEET, 3), np.uint8)
     with drawing():
+        heights = [round(heading.height(SHEET)), *(round(max(map(_height, row))) for row in rows)]
+        sheet = np.empty((sum(heights), SHEET, 3), np.uint8)
         y = 0
         for row, height in zip([(), *rows], heights, strict=True):
             figure = new_figure(SHEET, height)  # one a row: all in one would be huge

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from vlfau_jax.evaluation.faces import CHOICE, DescribedFace
+from vlfau_jax.evaluation.scores import read_thresholds
 from vlfau_jax.report.curves import charts
 from vlfau_jax.report.faces import MAPS, face_view
 from vlfau_jax.report.scores import headlines, protocol, table
@@ -28,7 +29,7 @@ def render(
         from vlfau_jax.report.plots import line_plot  # imports matplotlib
 
         plots = [line_plot(chart) for chart in found]
-    thresholds = [scores["threshold"]] * len(scores["aus"])
+    thresholds = read_thresholds(scores)
     return render_page(
         "report.html.j2",
         scores=scores,

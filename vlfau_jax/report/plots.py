@@ -15,7 +15,7 @@ from warnings import catch_warnings, filterwarnings
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from vlfau_jax.report.curves import Chart
 from vlfau_jax.report.pictures import data_uri
@@ -98,6 +98,7 @@ def bare_axes(figure: Figure, theme: Theme, box: Sequence[float]) -> Axes:
     axes.grid(axis="y", color=theme.line, linewidth=0.8)
     axes.tick_params(length=0, labelsize=8.5, labelcolor=theme.soft, pad=5)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=STEPS))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))  # 100000 would be cut off: 100k
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=STEPS))
     axes.yaxis.get_major_formatter().set_powerlimits((-2, 4))
     axes.yaxis.get_offset_text().set(color=theme.soft, size=8.5)

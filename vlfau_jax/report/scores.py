@@ -6,28 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vlfau_jax.metrics.table import AU_METRICS, EXPLANATION_METRICS
+from vlfau_jax.metrics.table import AU_FLOORS, AU_METRICS, EXPLANATION_METRICS
 from vlfau_jax.report.formats import people, protocol_field, share
 
-# The metric whose floors scores.json holds, and which is averaged over the units.
-FLOORED = "f1"
-FLOORS = {
-    "all_on": ("all on", "F1 of the answer that every unit is always active"),
-    "best_constant": (
-        "best constant",
-        "F1 of the answer that each unit always has its more frequent state of training; 0 where "
-        "that is inactive",
-    ),
-}
 SENTENCES = {"local": "single units", "global": "the whole face"}
 
 
 @dataclass(frozen=True)
 class Headline:
-    """One figure at the top of the page, with what it is and what stands beside it."""
+    """One figure at the top of the page: its value, what it is, its floor or "", its meaning."""
 
-    value: float
+    value: float | None
     heading: str
+    floor: str
     description: str
 
 
@@ -59,34 +50,37 @@ class Table:
 
 
 def headlines(scores: Mapping[str, Any]) -> list[Headline]:
-    """The mean F1 and every explanation metric that has a value."""
-    floors = ", ".join(f"{FLOORS[name][0]} {share(v)}" for name, v in scores["floors"].items())
-    units = f"mean F1 over {len(scores['aus'])} units"
-    found = [Headline(scores["mean_f1"], units, f"floors: {floors}")]
+    """The mean of the first metric, and every explanation metric that has a value."""
+    heading = f"mean {AU_METRICS[0].heading} over {len(scores['aus'])} units"
+    found = [Headline(scores["mean_f1"], heading, f"Floors: {_floors(scores['floors'])}", "")]
     values = scores["explanations"]
-    return found + [
-        Headline(values[metric.name], metric.heading, metric.description)
-        for metric in EXPLANATION_METRICS
-        if values.get(metric.name) is not None
-    ]
+    for metric in EXPLANATION_METRICS:
+        if values.get(metric.name) is not None:
+            floor = metric.floor
+            beside = f"Floor: {floor.heading} {share(values.get(floor.name))}" if floor else ""
+            value = values[metric.name]
+            found.append(Headline(value, metric.heading, beside, metric.description))
+    return found
+
+
+def _floors(values: Mapping[str, float | None]) -> str:
+    return ", ".join(f"{floor.heading} {share(values.get(floor.name))}" for floor in AU_FLOORS)
 
 
 def table(scores: Mapping[str, Any]) -> Table:
-    """The table of units: the metric that has floors, these, then the other metrics."""
-    floors = scores["floors_per_au"]
-    first = [metric for metric in AU_METRICS if metric.name == FLOORED]
-    rest = [metric for metric in AU_METRICS if metric.name != FLOORED]
-    columns = [Column(m.heading, m.description) for m in first]
-    columns += [Column(*FLOORS[name]) for name in floors]
-    columns += [Column(m.heading, m.description) for m in rest]
+    """The table of units: the first metric, its floors, then the other metrics."""
+    first, *others = AU_METRICS
     rows = []
     for au in scores["aus"]:
         unit = scores["per_au"][str(au)]
-        marks = tuple(values[str(au)] for values in floors.values())
-        cells = (unit[FLOORED], *marks, *(unit[metric.name] for metric in rest))
-        rows.append(Row(au, unit[FLOORED], marks, cells))
-    marks = tuple(scores["floors"][name] for name in floors)
+        floors = scores["floors_per_au"]
+        marks = tuple(floors.get(floor.name, {}).get(str(au)) for floor in AU_FLOORS)
+        value = unit.get(first.name)
+        cells = (value, *marks, *(unit.get(metric.name) for metric in others))
+        rows.append(Row(au, value, marks, cells))
+    marks = tuple(scores["floors"].get(floor.name) for floor in AU_FLOORS)
     mean = Row(None, scores["mean_f1"], marks, (scores["mean_f1"], *marks))
+    columns = [Column(c.heading, c.description) for c in (first, *AU_FLOORS, *others)]
     return Table(tuple(columns), tuple(rows), mean)
 
 
@@ -99,9 +93,9 @@ def protocol(scores: Mapping[str, Any]) -> dict[str, str]:
         "Data set": f"{scores['dataset']}, fold {scores['fold']}",
         "Tested on": f"{people(scores['test_subjects'])}: {', '.join(scores['test_subjects'])}",
         "Kept back for validation": ", ".join(kept_back) or "nobody",
-        "Checkpoint": f"{scores['epoch']}, step {scores['step']:,}",
+        "Checkpoint": f"{scores['checkpoint']}, step {scores['step']:,}",
         "Initial parameters": scores["beginning"],
-        "Threshold": f"{scores['threshold']:g}",
+        "Threshold": protocol_field(scores["threshold"]),
         "Averaging": scores["average"],
         "Labels": protocol_field(scores["label_rule"]),
         "Excluded stretches": protocol_field(scores["excluded_stretches"]),
@@ -114,9 +108,9 @@ def protocol(scores: Mapping[str, Any]) -> dict[str, str]:
         "Config": scores["config_digest"][:12],
     }
     for name, one in scores["per_dataset"].items():
-        floors = ", ".join(f"{FLOORS[key][0]} {share(v)}" for key, v in one["floors"].items())
         found[f"{name} alone"] = (
-            f"mean F1 {share(one['mean_f1'])} ({floors}) over the {one['units_scored']} units with "
-            f"positives of AU {', '.join(map(str, one['aus']))}, {one['frames']:,} frames"
+            f"mean {AU_METRICS[0].heading} {share(one['mean_f1'])} ({_floors(one['floors'])}) "
+            f"over the {one['units_scored']} units with positives of AU "
+            f"{', '.join(map(str, one['aus']))}, {one['frames']:,} frames"
         )
     return found
