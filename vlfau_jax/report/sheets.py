@@ -5,6 +5,7 @@ Lengths are in pixels; y counts from the top. Importing this module imports matp
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -173,6 +174,6 @@ def shorten(text: str, room: float, size: float = TEXT) -> str:
     """The text, or as much of its beginning as leaves room for three dots."""
     if text_width(text, size) <= room:
         return text
-    while text and text_width(text + DOTS, size) > room:
-        text = text[:-1]
-    return text + DOTS
+    lengths = range(len(text))
+    fits = bisect_right(lengths, room, key=lambda k: text_width(text[:k] + DOTS, size))
+    return text[: max(fits - 1, 0)] + DOTS
