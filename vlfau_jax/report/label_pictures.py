@@ -52,11 +52,11 @@ def label_picture(
         subjects: their labels one by one, in the order of the rows.
         heading: the text above.
     """
-    shown = subjects[:MOST_SUBJECTS]
+    listed = subjects[:MOST_SUBJECTS]
     heights = (
         len(aus) * (BAR * len(sets) + 14),
         COLUMNS + 50,
-        30 + ROW * len(shown),
+        30 + ROW * len(listed),
     )
     with drawing():
         y = heading.height()
@@ -65,7 +65,7 @@ def label_picture(
         for draw, height in zip((_rates, _together), heights, strict=False):
             draw(figure, y, height, aus, sets)
             y += TITLE + height + GAP
-        _by_subject(figure, y, heights[-1], aus, shown, len(subjects))
+        _by_subject(figure, y, heights[-1], aus, listed, len(subjects))
         return pixels(figure)
 
 

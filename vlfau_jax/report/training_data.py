@@ -67,18 +67,18 @@ def _write(
     from vlfau_jax.report.label_pictures import label_picture
     from vlfau_jax.report.sheets import Heading, save
 
-    aus, name, note = record["aus"], record["dataset"], record["note"]
+    aus, name, warning = record["aus"], record["dataset"], record["note"]
     about = provenance(record)
     stream = augmentation(data.settings.data, data.settings.seed)
-    seen = f"{stream} {LEGEND}"
+    views = f"{stream} {LEGEND}"
     frames = f"Over the {record['phi_frames']:,} frames of all sets. {about}"
     pictures = {
-        FACES: contact_sheet(faces, aus, Heading(f"Training faces: {name}", seen, note)),
+        FACES: contact_sheet(faces, aus, Heading(f"Training faces: {name}", views, warning)),
         LABELS: label_picture(
-            aus, set_counts(data), subject_counts(data), Heading(f"Labels: {name}", about, note)
+            aus, set_counts(data), subject_counts(data), Heading(f"Labels: {name}", about, warning)
         ),
         COOCCURRENCE: cooccurrence_picture(
-            record["phi"], aus, Heading(f"Co-occurrence: {name}", frames, note)
+            record["phi"], aus, Heading(f"Co-occurrence: {name}", frames, warning)
         ),
     }
     folder.mkdir(parents=True, exist_ok=True)
