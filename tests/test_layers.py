@@ -14,7 +14,8 @@ FLOORS = (
     ("losses", "metrics"),
     ("sharding", "distributed"),
     ("train",),
-    ("inference", "evaluation", "account", "report"),
+    ("inference", "evaluation", "account"),
+    ("report",),
     ("cli", "__main__"),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

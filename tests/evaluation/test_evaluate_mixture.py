@@ -6,22 +6,25 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-import vlfau_jax.evaluation.evaluate as evaluating
 from tests.conftest import untrained
 from tests.data.sets import coded, write_set
 from vlfau_jax.data.text.descriptions import global_description
 from vlfau_jax.errors import UserError
+from vlfau_jax.evaluation import evaluate as evaluating
+from vlfau_jax.evaluation.scores import Scores
+from vlfau_jax.evaluation.screen import format_scores
 from vlfau_jax.facs import BP4D_AUS, DISFA_AUS
 from vlfau_jax.inference.export import export
 from vlfau_jax.inference.pretrained import write_warm_start
 from vlfau_jax.inference.trained import load_trained
+from vlfau_jax.report import render
 
 AUS = [1, 2, 4, 6, 7, 9, 10, 12, 14, 15, 17, 23, 24, 25, 26]
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """An untrained model of both sets: (workdir, what `evaluate` returned, the lines)."""
+    """An untrained model of both sets: (workdir, what scores.json holds, the lines)."""
     root = tmp_path_factory.mktemp("mixture")
     rng = np.random.default_rng(4)
     people = coded(rng, "bp4d", ("F001", "F004", "M002"), 5)
@@ -30,7 +33,7 @@ def run(tmp_path_factory):
     write_set(root, "disfa", coded(rng, "disfa", ("SN001", "SN002", "SN003"), 4, sex="female"))
     data = {"name": "bp4d+disfa", "validation_subjects": 1, "threshold": 3}
     workdir = untrained(root, root / "run", data, local_captions=False)
-    scores = evaluating.evaluate(workdir, batch_size=8)
+    scores = evaluating.evaluate(workdir, batch_size=8, render=render).to_json()
     text = (workdir / "predictions.jsonl").read_text()
     return workdir, scores, [json.loads(line) for line in text.splitlines()]
 
@@ -39,8 +42,8 @@ def f1(lines, au):
     """F1 of one unit from the lines; None without positives."""
     units = [line["per_au"][str(au)] for line in lines]
     pairs = [(unit["active"], unit["label"]) for unit in units if unit["label"] is not None]
-    hits = sum(said and label for said, label in pairs)
-    wrong = sum(said != bool(label) for said, label in pairs)
+    hits = sum(active and label for active, label in pairs)
+    wrong = sum(active != bool(label) for active, label in pairs)
     return 2 * hits / (2 * hits + wrong) if any(label for _, label in pairs) else None
 
 
@@ -84,7 +87,7 @@ def test_each_set_has_floors_of_its_own(run):
             values = [f1([x for x in constant if str(au) in x["per_au"]], au) for au in one.aus]
             mean = np.mean([value for value in values if value is not None])
             assert alone["floors"][floor] == pytest.approx(mean)
-    screen, page = evaluating.table(scores), (workdir / "report.html").read_text()
+    screen, page = format_scores(Scores.from_json(scores)), (workdir / "report.html").read_text()
     for name, alone in scores["per_dataset"].items():
         (line,) = [row for row in screen.splitlines() if row.startswith(f"{name} alone")]
         values = (alone["mean_f1"], *alone["floors"].values())
@@ -93,7 +96,7 @@ def test_each_set_has_floors_of_its_own(run):
         assert f"over the {alone['units_scored']} units with positives of AU 1, 2," in page
 
 
-def test_true_sentences_speak_of_what_the_set_codes(run):
+def test_true_sentences_are_of_the_units_that_the_set_codes(run):
     _, _, lines = run
     for line in lines:
         labels = {int(au): unit["label"] for au, unit in line["per_au"].items()}
@@ -120,7 +123,7 @@ def test_the_protocol_is_that_of_each_set(run):
     assert "disfa alone: mean F1" in page and "camera: bp4d: the only one; disfa: left;" in page
     assert "disfa: active where the intensity is 3 or more;" in page
     assert f"Kept back for validation: {scores['validation_subjects'][0]}." in page
-    screen = evaluating.table(scores)
+    screen = format_scores(Scores.from_json(scores))
     assert "bp4d alone" in screen and "of AU 1, 2, 4, 6, 9, 12, 25, 26; 4 frames" in screen
     assert json.loads((workdir / "scores.json").read_text()) == scores
 
@@ -132,7 +135,7 @@ def test_a_mixtures_model_leaves_the_run_like_any_other(run, tmp_path):
     assert [unit["number"] for unit in config["aus"]] == AUS
 
 
-def test_test_people_without_a_frame_are_one_line(run, monkeypatch):
+def test_test_subjects_without_a_frame_are_refused(run, monkeypatch):
     workdir, _, _ = run
     opened = evaluating.open_dataset(load_trained(workdir).data)
     empty = replace(opened, kept=np.zeros_like(opened.kept))

@@ -11,7 +11,8 @@ import pytest
 import vlfau_jax.inference.export as exporting
 import vlfau_jax.inference.trained as trained
 from vlfau_jax.__main__ import main
-from vlfau_jax.data.crop.rules import crop_rule, find_and_crop
+from vlfau_jax.data.crop.cropping import find_and_crop
+from vlfau_jax.data.crop.registry import crop_rule
 from vlfau_jax.data.raw.frames import read_image
 from vlfau_jax.data.read.transforms import resize
 from vlfau_jax.errors import RunError, UserError

@@ -38,7 +38,7 @@ def test_the_average_is_evaluated_and_exported(averaged, tmp_path):
     assert found.step == expected.step + 1
 
     scores = evaluating.evaluate(folder)
-    assert (scores["ema_decay"], scores["step"]) == (0.9, found.step)
+    assert (scores.ema_decay, scores.step) == (0.9, found.step)
     model = export(folder, tmp_path / "model")
     assert '"ema_decay": 0.9' in (model / "config.json").read_text()
 
@@ -123,6 +123,6 @@ def test_which_checkpoint_answers_is_said(workdir, tmp_path):
         assert (found.step, found.chosen) == (step, words)
         assert np.all(found.params["classifier"]["bias"] == np.float32(step / 10))
     scores = evaluating.evaluate(tmp_path, checkpoint="best")
-    assert (scores["epoch"], scores["step"]) == ("best by mean F1 of the test subjects", 4)
+    assert (scores.checkpoint, scores.step) == ("best by mean F1 of the test subjects", 4)
     with pytest.raises(UserError, match=r"checkpoint=3: .* holds step 2, 4, 6, 8; give one of"):
         load_trained(tmp_path, 1, "3")

@@ -1,4 +1,5 @@
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -7,7 +8,8 @@ from hypothesis import strategies as st
 
 from vlfau_jax.data.text.descriptions import global_description, local_description
 from vlfau_jax.facs import ACTION_UNITS, BP4D_AUS
-from vlfau_jax.metrics.statements import explain, named, stated, states
+from vlfau_jax.metrics.statements import ExplainedFaces, named, stated, states
+from vlfau_jax.metrics.table import explain
 
 FACTS = [(au, active) for au in ACTION_UNITS for active in (False, True)]
 AUS = (1, 12)
@@ -20,14 +22,14 @@ def test_every_description_states_itself(au, active):
 
 @settings(max_examples=120, deadline=None)
 @given(st.sampled_from(FACTS), st.data())
-def test_a_slip_or_two_of_the_captioner_keeps_the_fact(fact, data):
+def test_one_or_two_wrong_words_keep_the_fact(fact, data):
     sentence = local_description(*fact).split()
     for _ in range(2):
         place = data.draw(st.integers(3, len(sentence) - 1))
-        slip = data.draw(st.sampled_from(["drop", "double", "swap for <unk>"]))
-        if slip == "drop":
+        edit = data.draw(st.sampled_from(["drop", "double", "swap for <unk>"]))
+        if edit == "drop":
             del sentence[place]
-        elif slip == "double":
+        elif edit == "double":
             sentence.insert(place, sentence[place])
         else:
             sentence[place] = "<unk>"
@@ -56,18 +58,23 @@ def test_states_needs_the_right_unit():
     assert states(AUS, [[right, off], [wrong, off]]).tolist() == [[1, 0], [-1, 0]]
 
 
-def spoken(labels):
+def sentences_of(labels):
     local = [
         [local_description(a, bool(on)) for a, on in zip(AUS, row, strict=True)] for row in labels
     ]
     return local, [global_description(AUS, row, "man") for row in labels]
 
 
+def explained(*fields):
+    """`explain` with the scores as attributes."""
+    return SimpleNamespace(**explain(ExplainedFaces(AUS, *fields)))
+
+
 def test_perfect_sentences_score_one():
     labels = np.array([[1, 0], [0, 1], [1, 1]])
     known = np.ones((3, 2), bool)
-    result = explain(
-        AUS, *spoken(labels), labels, known, labels > 0, ["man"] * 3, np.array([True, False])
+    result = explained(
+        *sentences_of(labels), labels, known, labels > 0, ["man"] * 3, np.array([True, False])
     )
     assert (result.polarity_accuracy, result.agreement) == (1.0, 1.0)
     assert (result.global_f1, result.noun_accuracy) == (1.0, 1.0)
@@ -76,22 +83,21 @@ def test_perfect_sentences_score_one():
 
 def test_a_model_that_writes_no_such_sentence_has_no_such_score():
     labels, known = np.array([[1, 0]]), np.ones((1, 2), bool)
-    local, global_ = spoken(labels)
+    local, global_ = sentences_of(labels)
     rest = (labels, known, labels > 0, ["man"], np.array([True, False]))
-    quiet = explain(AUS, None, global_, *rest)
-    assert math.isnan(quiet.polarity_accuracy) and math.isnan(quiet.agreement)
-    assert (quiet.polarity_constant, quiet.global_f1, quiet.noun_accuracy) == (1.0, 1.0, 1.0)
-    quiet = explain(AUS, local, None, *rest)
-    assert math.isnan(quiet.global_f1) and math.isnan(quiet.noun_accuracy)
-    assert (quiet.polarity_accuracy, quiet.agreement) == (1.0, 1.0)
+    partial = explained(None, global_, *rest)
+    assert math.isnan(partial.polarity_accuracy) and math.isnan(partial.agreement)
+    assert (partial.polarity_constant, partial.global_f1, partial.noun_accuracy) == (1.0, 1.0, 1.0)
+    partial = explained(local, None, *rest)
+    assert math.isnan(partial.global_f1) and math.isnan(partial.noun_accuracy)
+    assert (partial.polarity_accuracy, partial.agreement) == (1.0, 1.0)
 
 
 def test_truth_and_agreement_are_two_questions():
     labels = np.array([[1, 0]])
     scored = np.array([[False, False]])
-    result = explain(
-        AUS,
-        *spoken(labels),
+    result = explained(
+        *sentences_of(labels),
         labels,
         np.ones((1, 2), bool),
         scored,
@@ -105,20 +111,17 @@ def test_truth_and_agreement_are_two_questions():
 
 def test_unknown_labels_are_not_judged_but_agreement_is():
     labels, known = np.array([[1, 0]]), np.array([[False, True]])
-    local, global_ = spoken(np.array([[0, 0]]))
-    result = explain(
-        AUS, local, global_, labels, known, labels > 0, ["man"], np.array([True, True])
-    )
+    local, global_ = sentences_of(np.array([[0, 0]]))
+    result = explained(local, global_, labels, known, labels > 0, ["man"], np.array([True, True]))
     assert result.polarity_accuracy == 1.0
     assert result.agreement == 0.5
-    assert math.isnan(result.global_f1)  # nothing true, nothing said
+    assert math.isnan(result.global_f1)  # nothing true, nothing named
 
 
 def test_global_f1_counts_a_unit_the_data_set_does_not_have():
     labels = np.array([[1, 0]])
-    local, _ = spoken(labels)
-    result = explain(
-        AUS,
+    local, _ = sentences_of(labels)
+    result = explained(
         local,
         ["a man raises inner brow and drops jaw."],
         labels,

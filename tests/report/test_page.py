@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.evaluation.example_scores import example
 from tests.report.examples import HOSTILE, RECORDS, face, scores
 from tests.report.html_tree import addresses, check_table, parse
 from vlfau_jax.evaluation.faces import DescribedFace
@@ -290,3 +291,11 @@ def test_a_map_that_a_model_lacks_is_left_out():
     assert "unit's branch" not in words.text and "averaged over the words" in words.text
     assert "Maps:" not in neither.text
     check_table(neither.one("article").one("table"))
+
+
+def test_scores_of_an_evaluation_make_a_page():
+    page = parse(render(example().to_json(), [], []))
+    assert "bp4d alone" in page.text and "polarity_accuracy and agreement are null" in page.text
+    rows = units_table(page).one("tbody").all("tr")
+    assert [row.one("th")["data-value"] for row in rows] == ["1", "12"]
+    assert "no positives" in rows[1].text

@@ -114,7 +114,7 @@ def first_said(monkeypatch):
     def say(**values):
         company = SimpleNamespace(client=FirstsWord(values))
         monkeypatch.setattr(processes, "_company", company)
-        monkeypatch.setattr(processes, "is_first", lambda: False)
+        monkeypatch.setattr(processes, "is_first_process", lambda: False)
 
     return say
 

@@ -82,17 +82,15 @@ def _synthesize(fv: flags.FlagValues, _: list[str]) -> None:
 
 
 def _define_prepare(fv: flags.FlagValues, argv: list[str]) -> None:
-    from vlfau_jax.data.crop.rules import RULES
+    from vlfau_jax.data.crop.registry import RULES, crop_file_help, crop_help
     from vlfau_jax.data.prepare.prepare import BUILDERS
 
     flags.DEFINE_enum("dataset", None, list(BUILDERS), "which raw layout to read", flag_values=fv)
     flags.DEFINE_string("raw_dir", None, "the raw tree", flag_values=fv)
     flags.DEFINE_string("data_dir", None, "where the prepared set goes", flag_values=fv)
-    flags.DEFINE_enum("crop", "cascade", list(RULES), "how faces are cropped", flag_values=fv)
+    flags.DEFINE_enum("crop", "cascade", list(RULES), crop_help(), flag_values=fv)
     flags.DEFINE_integer("crop_size", 256, "height and width of a crop in pixels", flag_values=fv)
-    flags.DEFINE_string(
-        "crop_file", None, "the model or table that some crop rules read", flag_values=fv
-    )
+    flags.DEFINE_string("crop_file", None, crop_file_help(), flag_values=fv)
     flags.DEFINE_string("camera", None, "disfa: left (the default) or right", flag_values=fv)
     flags.DEFINE_integer(
         "frame_offset", 0, "label frame n shows picture n + this, -9999 to 9999", flag_values=fv
@@ -191,7 +189,7 @@ def _define_train(fv: flags.FlagValues, argv: list[str]) -> None:
 
 def _train(fv: flags.FlagValues, _: list[str]) -> None:
     from vlfau_jax.cli.settings import resolve
-    from vlfau_jax.evaluation.evaluate import score_during_training
+    from vlfau_jax.evaluation.during_training import score_during_training
     from vlfau_jax.train.loop import train
 
     with _together(fv, preemptible=True):
@@ -283,9 +281,10 @@ def _define_evaluate(fv: flags.FlagValues, argv: list[str]) -> None:
 
 def _evaluate(fv: flags.FlagValues, _: list[str]) -> None:
     from vlfau_jax.evaluation.evaluate import evaluate
+    from vlfau_jax.report import render
 
     with _together(fv, preemptible=False):
-        evaluate(fv.workdir, fold=fv.fold, beams=fv.beams, checkpoint=fv.checkpoint)
+        evaluate(fv.workdir, fold=fv.fold, beams=fv.beams, checkpoint=fv.checkpoint, render=render)
 
 
 def _define_export(fv: flags.FlagValues, argv: list[str]) -> None:
@@ -373,7 +372,7 @@ VERBS = {
         "train an experiment",
         _define_train,
         _train,
-        "vlfau_jax.evaluation.evaluate",
+        "vlfau_jax.evaluation.during_training",
         ("config", "workdir"),
     ),
     "evaluate": Verb(

@@ -24,7 +24,7 @@ from jax import export as jax_export
 from safetensors.numpy import load_file, save
 
 from vlfau_jax import __version__
-from vlfau_jax.data.crop.rules import FILES
+from vlfau_jax.data.crop.registry import reads_file
 from vlfau_jax.errors import RunError, UserError
 from vlfau_jax.facs import ACTION_UNITS
 from vlfau_jax.files import absolute_folder, file_digest
@@ -274,7 +274,7 @@ def _card(trained: Trained) -> str:
         f"{trained.beginning}.",
         warning=warning,
         table=table,
-        crop_file=" --crop_file=FILE" * (trained.crop_rule["name"] in FILES),
+        crop_file=" --crop_file=FILE" * reads_file(trained.crop_rule["name"]),
         weights=WEIGHTS,
         program=PROGRAM,
         config=CONFIG,

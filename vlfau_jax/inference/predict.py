@@ -24,7 +24,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 from tqdm import tqdm
 
-from vlfau_jax.data.crop.rules import MODEL_FILES, RULES, CropRule, crop_rule, find_and_crop
+from vlfau_jax.data.crop.cropping import find_and_crop
+from vlfau_jax.data.crop.registry import rule_from_record
+from vlfau_jax.data.crop.rule import CropRule
 from vlfau_jax.data.crop.tables import NotInTable
 from vlfau_jax.data.raw.frames import read_image
 from vlfau_jax.data.read.transforms import resize
@@ -176,27 +178,7 @@ def _checked_config(folder: Path) -> dict[str, Any]:
 
 def _crop_rule(folder: Path, written: dict[str, Any], file: str) -> CropRule:
     """The rule that cropped the training faces, with the file that it reads."""
-    name = written["name"]
-    known = name in RULES and RULES[name][0] == written["version"]
-    digest = written.get("parameters", {}).get("file_sha256")
-    if known and name in MODEL_FILES and not file:
-        raise UserError(
-            f"{folder / CONFIG}: faces were cropped by the rule {name} with {MODEL_FILES[name]} of "
-            f"SHA-256 {digest}; give that file as --crop_file"
-        )
-    rule = crop_rule(name, written["size"], file) if known else None
-    if rule is not None and rule.parameters.get("file_sha256") != digest:
-        raise UserError(
-            f"--crop_file={file} is not the file that {folder / CONFIG} names: its SHA-256 is "
-            f"{rule.parameters.get('file_sha256')}, expected {digest}"
-        )
-    if rule is None or rule.digest != written["digest"]:
-        raise UserError(
-            f"{folder / CONFIG}: this version does not know crop rule {name} version "
-            f"{written['version']} ({written['digest']}), and faces cropped another way would be "
-            "scored wrongly; use the version of vlfau_jax that exported the model"
-        )
-    return rule
+    return rule_from_record(written, file, folder / CONFIG)
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
@@ -300,7 +282,7 @@ def predict(
         out: folder for predictions.csv, predictions.jsonl and predictions.columns.json.
         overwrite: replace these files where they exist.
         batch_size: faces a pass.
-        crop_file: the file that the model's crop rule reads, see faces.crop_rule.
+        crop_file: the file that the model's crop rule reads, see registry.crop_rule.
 
     Raises:
         UserError: a model folder that is not whole, a crop file that is not the model's, inputs

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from vlfau_jax.data.crop.registry import table_rules
 from vlfau_jax.data.raw.frames import MOST_PIXELS
 from vlfau_jax.data.text.vocabulary import Vocabulary
 from vlfau_jax.facs import ACTION_UNITS
@@ -18,7 +19,8 @@ DROP_REASONS = {
     "no face": "the crop rule finds no face in the picture",
     "unreadable": "the file cannot be read, or is no whole JPEG, PNG, BMP, TIFF, WebP or PPM of at "
     f"most {MOST_PIXELS // 10**6} megapixels",
-    "not in the table": "the table of the crop rule (box, landmarks) has no row for the picture",
+    "not in the table": f"the table of the crop rule ({', '.join(table_rules())}) has no row for "
+    "the picture",
 }
 
 # The arrays that a prediction is read from; a model without a captioner lacks its two.

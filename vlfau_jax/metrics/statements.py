@@ -1,17 +1,17 @@
-"""Whether the sentences say what is so: which unit and state each one states, checked as facts.
+"""Metrics of generated sentences: the unit and state that each one states, checked as facts.
 
-Word-overlap scores (BLEU, METEOR, CIDEr) call "the brows are raised" and "the brows are not raised"
-near twins, and some need Java. A reader's question is another one: does this sentence state the
-right unit, in the right state, and does it agree with the score beside it?
+Word-overlap scores (BLEU, METEOR, CIDEr) rate "the brows are raised" and "the brows are not raised"
+as near twins, and some need Java. A reader asks something else: does this sentence state the right
+unit, in the right state, and does it agree with the score beside it?
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -19,9 +19,9 @@ import numpy as np
 from vlfau_jax import facs
 from vlfau_jax.data.text.descriptions import NOUNS
 
-# Below this overlap a sentence states nothing. Of the descriptions themselves, the nearest two
+# Below this overlap a sentence states nothing. Of the descriptions themselves, the most similar two
 # (those of AU 9) reach 0.71, two of different units at most 0.51.
-NEAR_ENOUGH = 0.6
+MIN_SIMILARITY = 0.6
 
 _WORD = re.compile(r"[a-z]+")
 
@@ -32,7 +32,7 @@ def words(text: str) -> tuple[str, ...]:
 
 
 def _grams(text: str) -> Counter[tuple[str, ...]]:
-    """Multiset of words and word pairs; pairs tell "are not raised" from "are raised ... not"."""
+    """Multiset of words and word pairs; pairs know "are not raised" from "are raised ... not"."""
     single = words(text)
     return Counter([(word,) for word in single] + list(pairwise(single)))
 
@@ -47,10 +47,11 @@ _GRAMS = [(_grams(" ".join(text)), fact) for text, fact in _DESCRIPTIONS.items()
 
 @lru_cache(maxsize=65536)
 def stated(sentence: str) -> tuple[int, bool] | None:
-    """The (unit, active) whose description in facs.py a sentence is, or is nearest to.
+    """The (unit, active) whose description in facs.py a sentence equals, or is most similar to.
 
-    Nearness is the Dice coefficient of the multisets of words and word pairs (0-1). None when no
-    description reaches `NEAR_ENOUGH`, or two are equally near: such a sentence states nothing.
+    Similarity is the Dice coefficient of the multisets of words and word pairs (0-1). None when no
+    description reaches `MIN_SIMILARITY`, or two are equally similar: such a sentence states
+    nothing.
     """
     exact = _DESCRIPTIONS.get(words(sentence))
     if exact is not None:
@@ -59,11 +60,11 @@ def stated(sentence: str) -> tuple[int, bool] | None:
     size = grams.total()
     if not size:
         return None
-    nearness = [
+    similarities = [
         (2 * (grams & other).total() / (size + other.total()), fact) for other, fact in _GRAMS
     ]
-    (best, fact), (second, _) = sorted(nearness, reverse=True)[:2]
-    return fact if best >= NEAR_ENOUGH and best > second else None
+    (best, fact), (second, _) = sorted(similarities, reverse=True)[:2]
+    return fact if best >= MIN_SIMILARITY and best > second else None
 
 
 _PHRASES = sorted(
@@ -88,31 +89,83 @@ def named(sentence: str) -> frozenset[int]:
     return frozenset(found)
 
 
-@dataclass(frozen=True)
-class Explanations:
-    """Scores of the sentences, as shares of 1; NaN where there was nothing to count.
+@dataclass(frozen=True, eq=False)
+class ExplainedFaces:
+    """The sentences of m faces, and the labels and scores that they are compared with.
 
     Attributes:
-        polarity_accuracy: of all (face, unit) with a known label, how many local sentences state
-            the right unit in the right state.
-        polarity_constant: the floor beside it: the same share for sentences that always state
-            each unit's more frequent state in training.
-        agreement: of all (face, unit), how many local sentences state the very state that the
-            score beside them gives.
-        global_f1: F1 of the units named by the global sentences, pooled over the faces and units
-            whose labels are known.
-        noun_accuracy: how many global sentences begin with the right noun.
+        aus: the units' numbers, n of them.
+        local: [m][n] sentences about single units; None from a model that writes none.
+        global_: [m] sentences about the whole face; None from a model that writes none.
+        labels: [m, n] in {0, 1}.
+        known: bool [m, n].
+        active: bool [m, n], whether each score exceeds its threshold.
+        nouns: [m], the true ones as `noun_of` gives them.
+        constant: bool [n], each unit's more frequent state in training.
     """
 
-    polarity_accuracy: float
-    polarity_constant: float
-    agreement: float
-    global_f1: float
-    noun_accuracy: float
+    aus: Sequence[int]
+    local: Sequence[Sequence[str]] | None
+    global_: Sequence[str] | None
+    labels: np.ndarray
+    known: np.ndarray
+    active: np.ndarray
+    nouns: Sequence[str]
+    constant: np.ndarray
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Which sentences there are: "local", "global", both or neither."""
+        kinds = {"local": self.local, "global": self.global_}
+        return tuple(kind for kind, sentences in kinds.items() if sentences is not None)
+
+    @property
+    def positive(self) -> np.ndarray:
+        """Whether each label is on, bool [m, n]; meaningless where it is unknown."""
+        return self.labels > 0
+
+    @cached_property
+    def states(self) -> np.ndarray:
+        """`states` of the local sentences, int8 [m, n]."""
+        return states(self.aus, self.local)
 
 
-def _mean(values: np.ndarray) -> float:
-    return float(values.mean()) if values.size else float("nan")
+def polarity_accuracy(faces: ExplainedFaces) -> float:
+    """Share of all (face, unit) with a known label whose local sentence states unit and state."""
+    return _mean((faces.states == faces.positive)[faces.known])
+
+
+def polarity_constant(faces: ExplainedFaces) -> float:
+    """`polarity_accuracy` of sentences that always state a unit's more frequent state in training.
+
+    The floor beside it; it needs no sentence.
+    """
+    return _mean((faces.constant[None, :] == faces.positive)[faces.known])
+
+
+def agreement(faces: ExplainedFaces) -> float:
+    """Share of all (face, unit) whose local sentence states the state that the score gives."""
+    return _mean(faces.states == faces.active)
+
+
+def global_f1(faces: ExplainedFaces) -> float:
+    """F1 of the units that the global sentences name, pooled over faces and units with labels."""
+    units = [named(sentence) for sentence in faces.global_]
+    predicted = np.array([[au in face for au in faces.aus] for face in units], bool)
+    predicted = predicted.reshape(faces.known.shape)
+    positive = faces.positive & faces.known
+    # A unit that the data set does not have is wrong wherever it is named.
+    foreign = sum(len(face - set(faces.aus)) for face in units)
+    hits = int((predicted & positive).sum())
+    false = int((predicted & ~positive & faces.known).sum()) + foreign
+    wrong = false + int((positive & ~predicted).sum())
+    return 2 * hits / (2 * hits + wrong) if hits + wrong else float("nan")
+
+
+def noun_accuracy(faces: ExplainedFaces) -> float:
+    """Share of the global sentences whose first noun is the face's."""
+    first = [next((w for w in words(text) if w in NOUNS), None) for text in faces.global_]
+    return _mean(np.array([a == b for a, b in zip(first, faces.nouns, strict=True)], bool))
 
 
 def states(aus: Sequence[int], sentences: Iterable[Sequence[str]]) -> np.ndarray:
@@ -129,50 +182,5 @@ def states(aus: Sequence[int], sentences: Iterable[Sequence[str]]) -> np.ndarray
     return np.array(rows, np.int8).reshape(-1, len(aus))
 
 
-def _global_f1(
-    aus: Sequence[int], spoken: Sequence[Collection[int]], labels: np.ndarray, known: np.ndarray
-) -> float:
-    said = np.array([[au in face for au in aus] for face in spoken], bool).reshape(known.shape)
-    true = (labels > 0) & known
-    # A unit outside the data set's own is false wherever it is named.
-    strange = sum(len(set(face) - set(aus)) for face in spoken)
-    hits = int((said & true).sum())
-    wrong = int((said & ~true & known).sum()) + strange + int((true & ~said).sum())
-    return 2 * hits / (2 * hits + wrong) if hits + wrong else float("nan")
-
-
-def explain(
-    aus: Sequence[int],
-    local: Sequence[Sequence[str]] | None,
-    global_: Sequence[str] | None,
-    labels: np.ndarray,
-    known: np.ndarray,
-    active: np.ndarray,
-    nouns: Sequence[str],
-    constant: np.ndarray,
-) -> Explanations:
-    """Score the sentences of m faces.
-
-    local [m][n] and global_ [m] sentences, None from a model that writes none; labels [m, n] in
-    {0, 1}; known bool [m, n]; active bool [m, n], the scores above their threshold; nouns [m], the
-    true ones as `noun_of` gives them; constant bool [n], each unit's more frequent state in
-    training.
-    """
-    true = labels > 0
-    polarity_accuracy = agreement = global_f1 = noun_accuracy = float("nan")
-    if local is not None:
-        state = states(aus, local)
-        polarity_accuracy = _mean((state == true)[known])
-        agreement = _mean(state == active)
-    if global_ is not None:
-        spoken = [next((word for word in words(text) if word in NOUNS), None) for text in global_]
-        noun_right = [said == noun for said, noun in zip(spoken, nouns, strict=True)]
-        global_f1 = _global_f1(aus, [named(s) for s in global_], labels, known)
-        noun_accuracy = _mean(np.array(noun_right, bool))
-    return Explanations(
-        polarity_accuracy=polarity_accuracy,
-        polarity_constant=_mean((constant[None, :] == true)[known]),
-        agreement=agreement,
-        global_f1=global_f1,
-        noun_accuracy=noun_accuracy,
-    )
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if values.size else float("nan")

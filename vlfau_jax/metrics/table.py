@@ -6,10 +6,13 @@ screen and on the page, and its description in their legends.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from vlfau_jax.metrics import au, statements
+from vlfau_jax.metrics.statements import ExplainedFaces
 
 NAN = float("nan")
 
@@ -69,32 +72,32 @@ AU_METRICS = (
         "f1",
         "F1",
         "Harmonic mean of precision and recall, 0 to 1; undefined without positives.",
-        None,
+        au.f1,
     ),
     Metric(
         "precision",
         "precision",
         "Share of the frames predicted on that are on, 0 to 1; undefined without positives or "
         "predictions.",
-        None,
+        au.precision,
     ),
     Metric(
         "recall",
         "recall",
         "Share of the frames that are on that are predicted on, 0 to 1; undefined without "
         "positives.",
-        None,
+        au.recall,
     ),
-    Metric("accuracy", "accuracy", "Share of the frames predicted right, 0 to 1.", None),
+    Metric("accuracy", "accuracy", "Share of the frames predicted right, 0 to 1.", au.accuracy),
     Metric(
         "auc",
         "AUC",
         "Area under the ROC curve, 0 to 1, 0.5 by chance: how often a positive frame has a higher "
         "score than a negative one; undefined unless both occur.",
-        None,
+        au.roc_auc,
     ),
-    Metric("positives", "positives", "Number of frames whose label is on.", None),
-    Metric("frames", "frames", "Number of frames whose label is known.", None),
+    Metric("positives", "positives", "Number of frames whose label is on.", au.positives),
+    Metric("frames", "frames", "Number of frames whose label is known.", au.frames),
 )
 
 AU_FLOORS = (
@@ -120,14 +123,14 @@ EXPLANATION_METRICS = (
         "polarity accuracy",
         "Share of the local sentences that state the right unit in the right state, 0 to 1, over "
         "all (face, unit) with a known label.",
-        None,
+        statements.polarity_accuracy,
         sentences="local",
         floor=Metric(
             "polarity_constant",
             "constant",
             "Polarity accuracy of sentences that always state each unit's more frequent state in "
             "training, 0 to 1.",
-            None,
+            statements.polarity_constant,
         ),
     ),
     ExplanationMetric(
@@ -135,7 +138,7 @@ EXPLANATION_METRICS = (
         "agreement with the score",
         "Share of the local sentences that state the state that the score beside them gives, 0 to "
         "1, over all (face, unit), whether that is right or wrong.",
-        None,
+        statements.agreement,
         sentences="local",
     ),
     ExplanationMetric(
@@ -143,14 +146,75 @@ EXPLANATION_METRICS = (
         "F1 of named units",
         "F1 of the units that the global sentences name, 0 to 1, pooled over the faces and units "
         "with a known label.",
-        None,
+        statements.global_f1,
         sentences="global",
     ),
     ExplanationMetric(
         "noun_accuracy",
         "noun accuracy",
         "Share of the global sentences that begin with the right noun, 0 to 1.",
-        None,
+        statements.noun_accuracy,
         sentences="global",
     ),
 )
+
+UnitScores = Mapping[str, float]
+
+
+def score(
+    aus: Sequence[int],
+    probabilities: np.ndarray,
+    active: np.ndarray,
+    labels: np.ndarray,
+    known: np.ndarray,
+) -> dict[int, UnitScores]:
+    """Compute `AU_METRICS` of every unit, by its number, then by the metric's name.
+
+    A frame whose label is unknown counts nowhere.
+
+    Args:
+        aus: the units' numbers, n of them.
+        probabilities: float [m, n] in 0-1.
+        active: bool [m, n], whether each probability exceeds its threshold.
+        labels: [m, n] in {0, 1}.
+        known: bool [m, n].
+    """
+    shapes = {
+        "probabilities": probabilities.shape,
+        "active": active.shape,
+        "labels": labels.shape,
+        "known": known.shape,
+    }
+    if set(shapes.values()) != {(len(labels), len(aus))}:
+        found = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        raise ValueError(f"{len(aus)} units, but {found}")
+    scores = {}
+    for column, unit in enumerate(aus):
+        rows = known[:, column]
+        arrays = (probabilities[rows, column], active[rows, column], labels[rows, column] > 0)
+        scores[unit] = {metric.name: metric.compute(*arrays) for metric in AU_METRICS}
+    return scores
+
+
+def mean_f1(scores: Mapping[int, UnitScores]) -> float:
+    """Mean F1 over the units that have one; NaN when none has."""
+    defined = [unit["f1"] for unit in scores.values() if not np.isnan(unit["f1"])]
+    return float(np.mean(defined)) if defined else NAN
+
+
+def constant_scores(
+    aus: Sequence[int], states: Sequence[bool] | np.ndarray, labels: np.ndarray, known: np.ndarray
+) -> dict[int, UnitScores]:
+    """`score` of an answer that does not depend on the picture: unit i is always `states[i]`."""
+    active = np.broadcast_to(np.asarray(states, bool), labels.shape)
+    return score(aus, active.astype(np.float32), active, labels, known)
+
+
+def explain(faces: ExplainedFaces) -> dict[str, float]:
+    """Compute `EXPLANATION_METRICS` and their floors, by name; NaN without the sentences needed."""
+    scores = {}
+    for metric in EXPLANATION_METRICS:
+        scores[metric.name] = metric.compute(faces) if metric.sentences in faces.kinds else NAN
+        if metric.floor is not None:
+            scores[metric.floor.name] = metric.floor.compute(faces)
+    return scores

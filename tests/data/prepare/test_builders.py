@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 
 from tests.data.builds import build, contents
 from tests.data.tree_writers import DISFA_CODED, write_disfa, write_table, write_video
-from vlfau_jax.data.crop.rules import crop_rule
+from vlfau_jax.data.crop.registry import crop_rule
 from vlfau_jax.data.prepare import builder as module
 from vlfau_jax.data.prepare import shards
 from vlfau_jax.data.prepare.bp4d import Bp4d

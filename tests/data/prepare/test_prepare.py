@@ -147,10 +147,10 @@ def test_killed_prepares_go_on_and_end_with_the_same_bytes(write_tree, tmp_path,
 def finish(raw: Path, folder: Path, capsys, line: str) -> None:
     """Goes on, says `line`, and ends with what an uninterrupted prepare writes."""
     capsys.readouterr()
-    assert build(raw, folder.parents[3]) == folder
+    assert build(raw, folder.parents[2]) == folder
     said = [text for text in capsys.readouterr().err.splitlines() if "going on" in text]
     assert len(said) == 1 and said[0].endswith(line), said
-    assert contents(folder) == contents(build(raw, folder.parents[3].with_name("whole")))
+    assert contents(folder) == contents(build(raw, folder.parents[2].with_name("whole")))
 
 
 def test_a_damaged_shard_is_made_again(interrupted, capsys):

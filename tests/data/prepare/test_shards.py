@@ -10,7 +10,7 @@ import pytest
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 
 from tests.data.tree_writers import write_images
-from vlfau_jax.data.crop.rules import crop_rule
+from vlfau_jax.data.crop.registry import crop_rule
 from vlfau_jax.data.prepare import shards
 from vlfau_jax.data.prepare.shards import ShardJob, features, finished, stored, write_shard
 from vlfau_jax.data.raw.tree import ImageFiles, RawSequence

@@ -27,8 +27,10 @@ import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 
-from vlfau_jax.data.crop.rules import RULES, CropRule, check_table, crop_rule, table_digest
+from vlfau_jax.data.crop.registry import RULES, crop_rule
+from vlfau_jax.data.crop.rule import CropRule
 from vlfau_jax.data.prepare.shards import ShardFacts, ShardJob, features, write_shard
+from vlfau_jax.data.raw.frames import place_of
 from vlfau_jax.data.raw.integrity import LabelCounts
 from vlfau_jax.data.raw.tree import RawTree
 from vlfau_jax.errors import UserError
@@ -182,7 +184,8 @@ class AuBuilder(tfds.core.DatasetBuilder, skip_registration=True):
             self._write(self.tree or self.index(dl_manager.manual_dir, self.builder_config))
 
     def _write(self, tree: RawTree) -> None:
-        check_table(tree.sequences, self.builder_config.crop, tree.root)
+        places = (place_of(s.pictures, i) for s in tree.sequences for i in range(len(s.frames)))
+        self.builder_config.crop.check_table(places, str(tree.root))
         folder = self.data_path
         work = self.work or Path(folder) / "shards"
         work.mkdir(parents=True, exist_ok=True)
@@ -250,7 +253,7 @@ class AuBuilder(tfds.core.DatasetBuilder, skip_registration=True):
             "benchmark": list(tree.benchmark),
             "crop": report.crop,
             # What the digest of the rule leaves out, and what may alter pixels all the same.
-            "crop_table_sha256": table_digest(config.crop),
+            "crop_table_sha256": config.crop.table_digest(),
             "opencv": cv2.__version__,
             "synthetic": report.synthetic,
             "layout": report.layout,

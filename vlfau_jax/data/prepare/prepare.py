@@ -23,7 +23,7 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
-from vlfau_jax.data.crop.rules import crop_rule
+from vlfau_jax.data.crop.registry import crop_rule
 from vlfau_jax.data.prepare import beam
 from vlfau_jax.data.prepare.bp4d import Bp4d
 from vlfau_jax.data.prepare.builder import AuBuilder, AuConfig, au_config
@@ -74,9 +74,9 @@ def prepare(
         dataset: a key of `BUILDERS`.
         raw_dir: the raw tree; it is only read.
         data_dir: where prepared sets live.
-        crop: name of the crop rule, see crop/rules.py.
+        crop: name of the crop rule, see crop/registry.py.
         crop_size: pixels of the crops' side.
-        crop_file: the file that some crop rules need, see faces.crop_rule.
+        crop_file: the file that some crop rules need, see registry.crop_rule.
         camera: "left" or "right", where the data set has two; "" is its first.
         frame_offset: label frame n shows picture n + frame_offset.
         workers: processes; None takes one per core.

@@ -27,8 +27,8 @@ import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
 from tensorflow_datasets.proto import tf_example_pb2
 
-from vlfau_jax.data.crop.rules import Crop, CropRule, crop_sequence
-from vlfau_jax.data.crop.tables import table_beside
+from vlfau_jax.data.crop.cropping import Crop, crop_sequence
+from vlfau_jax.data.crop.rule import CropRule
 from vlfau_jax.data.raw.frames import place_of, source_of
 from vlfau_jax.data.raw.tree import ImageFiles, RawSequence, Video
 from vlfau_jax.data.workers import advance
@@ -71,7 +71,7 @@ class ShardFacts:
         size: bytes of the shard.
         kept: positions within the sequence of the frames that are in the shard.
         losses: kind (a key of integrity.DROP_REASONS) and source of the others.
-        aligned_by: how many crops were aligned by what, see faces.Crop.
+        aligned_by: how many crops were aligned by what, see cropping.Crop.
     """
 
     fingerprint: str
@@ -126,7 +126,7 @@ def write_shard(job: ShardJob) -> ShardFacts:
                 advance()
                 source = source_of(job.root, sequence.pictures, i)
                 if crop.image is None:
-                    losses.append((crop.loss, source))
+                    losses.append((crop.drop_reason, source))
                     continue
                 write(_record(sequence, i, crop, source, job.rule.size))
                 kept.append(i)
@@ -249,14 +249,8 @@ def _pictures(pictures: ImageFiles | Video, root: str) -> list[Any]:
 
 
 def _tables(job: ShardJob) -> list[str]:
-    """The tables that the rule reads; a model's SHA-256 is in the rule."""
     pictures = job.sequence.pictures
-    if job.rule.name == "box":
-        return [job.rule.file]
-    if job.rule.name != "landmarks":
-        return []
-    places = (place_of(pictures, i) for i in range(len(job.sequence.frames)))
-    return sorted({str(table_beside(place)) for place in places})
+    return job.rule.tables(place_of(pictures, i) for i in range(len(job.sequence.frames)))
 
 
 def _state(path: str, root: str) -> list[Any]:

@@ -1,0 +1,54 @@
+"""A detected face.
+
+Positions count from the picture's top left corner: the first pixel's centre is at (0.5, 0.5).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Face(NamedTuple):
+    """A face in source pixels; at least one of the two attributes is known.
+
+    Attributes:
+        box: left, top, width, height, or None.
+        eyes: float64 [2, 2], x and y of the eye at the picture's left, then of the other, or None.
+    """
+
+    box: tuple[float, float, float, float] | None
+    eyes: np.ndarray | None
+
+
+def face_from_keypoints(box: Sequence[float], eyes: np.ndarray) -> Face | None:
+    """The face of a detector that names the person's eyes; None if the two eyes coincide.
+
+    Rules with keypoints turn heads by less than a right angle, so that the eye with the smaller x
+    is the picture's left one.
+
+    Args:
+        box: left, top, width, height.
+        eyes: [2, 2], x and y of each eye, in any order.
+    """
+    eyes = np.asarray(eyes, np.float64)
+    eyes = eyes[np.argsort(eyes[:, 0], kind="stable")]
+    if not np.isfinite(eyes).all() or math.dist(*eyes) < 1:
+        return None
+    return Face(tuple(float(v) for v in box), eyes)
+
+
+def face_from_table(
+    image: np.ndarray,
+    box: tuple[float, float, float, float] | None = None,
+    eyes: np.ndarray | None = None,
+) -> Face | None:
+    """The face that a table lists; None if it lists none, or one outside the picture."""
+    if box is None and eyes is None:
+        return None
+    x, y = (box[0] + box[2] / 2, box[1] + box[3] / 2) if box else eyes.mean(0)
+    height, width = image.shape[:2]
+    return Face(box, eyes) if 0 <= x <= width and 0 <= y <= height else None

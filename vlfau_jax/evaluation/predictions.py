@@ -1,0 +1,39 @@
+"""The lines of predictions.jsonl: a test frame's labels, scores and sentences."""
+
+from __future__ import annotations
+
+import json
+from typing import TextIO
+
+from vlfau_jax.data.read.dataset import Dataset
+from vlfau_jax.data.text.descriptions import global_description
+from vlfau_jax.evaluation.answers import Answers
+
+
+def write_predictions(file: TextIO, dataset: Dataset, answers: Answers) -> None:
+    """Write a line per frame: who, the labels, and what `Prediction.to_json` gives."""
+    for row, prediction in enumerate(answers.predictions):
+        subject, task, frame = (int(k) for k in answers.keys[row])
+        record = {
+            "subject": dataset.subjects[subject],
+            "task": task,
+            "frame": frame,
+            "true_sentence": true_sentence(dataset, answers, row),
+            **prediction.to_json(),
+        }
+        for column, unit in enumerate(record["per_au"].values()):
+            known = answers.known[row, column]
+            unit["label"] = int(answers.labels[row, column]) if known else None
+        file.write(json.dumps(record) + "\n")
+
+
+def true_sentence(dataset: Dataset, answers: Answers, row: int) -> str | None:
+    """The global description that a frame's labels give; None where one of them is unknown.
+
+    It leaves out units that the frame's own data set does not code.
+    """
+    subject = answers.keys[row, 0]
+    coded = dataset.coded[dataset.parts[subject]]
+    if not coded.any() or not answers.known[row, coded].all():
+        return None
+    return global_description(dataset.aus, answers.labels[row] > 0, dataset.nouns[subject])

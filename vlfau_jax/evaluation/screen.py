@@ -1,0 +1,66 @@
+"""Scores as a table on the screen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from vlfau_jax.evaluation.scores import DatasetScores, Scores
+from vlfau_jax.facs import ACTION_UNITS
+from vlfau_jax.metrics.table import AU_FLOORS, AU_METRICS, EXPLANATION_METRICS, ExplanationMetric
+
+# The floors are floors of F1, the first metric: they stand beside it.
+_F1, *_OTHERS = AU_METRICS
+_HEADINGS = [column.heading for column in (_F1, *AU_FLOORS, *_OTHERS)]
+_WIDTHS = [max(len(heading), 6) + 2 for heading in _HEADINGS]
+
+
+def format_scores(scores: Scores) -> str:
+    """A line per unit with its floors, the means, the protocol, and the scores of the sentences."""
+    lines = [_row("unit", _HEADINGS)]
+    for au in scores.aus:
+        unit = scores.per_au[au]
+        floors = [scores.floors_per_au[floor.name][au] for floor in AU_FLOORS]
+        values = [unit[_F1.name], *floors, *(unit[metric.name] for metric in _OTHERS)]
+        lines.append(_row(f"AU{au:02d} {ACTION_UNITS[au].name}", map(_cell, values)))
+    lines += [
+        _row("mean", _means(scores)),
+        *(
+            _row(f"{name} alone", _means(one))
+            + f"  {one.units_scored} units scored of AU {', '.join(map(str, one.aus))}; "
+            f"{one.frames} frames"
+            for name, one in scores.per_dataset.items()
+        ),
+        "",
+        f"{scores.dataset} fold {scores.fold}, step {scores.step}, {scores.frames} frames of "
+        f"{', '.join(scores.test_subjects)}; none of them trained on",
+        f"began from {scores.beginning}",
+    ]
+    for kind in scores.captions:
+        metrics = [metric for metric in EXPLANATION_METRICS if metric.sentences == kind]
+        values = ", ".join(_explanation(scores, metric) for metric in metrics)
+        lines.append(f"{kind} sentences: {values}")
+    return "\n".join([*lines, *filter(None, (scores.explanations_note, scores.note))])
+
+
+def _row(name: str, cells: Iterable[str]) -> str:
+    """A line of the table, as far as there are cells."""
+    columns = zip(cells, _WIDTHS, strict=False)
+    return f"{name:27}" + "".join(f"{cell:>{width}}" for cell, width in columns)
+
+
+def _cell(value: float) -> str:
+    if isinstance(value, int):
+        return str(value)
+    return "-" if math.isnan(value) else f"{value:.3f}"
+
+
+def _means(scores: Scores | DatasetScores) -> list[str]:
+    return [_cell(scores.mean_f1), *(_cell(scores.floors[floor.name]) for floor in AU_FLOORS)]
+
+
+def _explanation(scores: Scores, metric: ExplanationMetric) -> str:
+    text = f"{metric.heading} {_cell(scores.explanations[metric.name])}"
+    if metric.floor is None:
+        return text
+    return f"{text} ({metric.floor.heading}: {_cell(scores.explanations[metric.floor.name])})"
