@@ -278,7 +278,7 @@ def test_what_the_model_does_not_write_is_not_shown(captions, kept):
     assert len(card.all(class_="sentence")) == (8 if "local" in captions else 0)
     assert ("averaged over the words" in page.text) == ("local" in captions)
     assert "attention of the unit's branch" in page.text
-    assert "none about" in page.text
+    assert "This model writes no sentences about" in page.text
     check_table(card.one("table"))
 
 

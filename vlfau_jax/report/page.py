@@ -9,7 +9,7 @@ from vlfau_jax.evaluation.faces import CHOICE, DescribedFace
 from vlfau_jax.evaluation.scores import read_thresholds
 from vlfau_jax.report.curves import charts
 from vlfau_jax.report.faces import MAPS, face_view
-from vlfau_jax.report.scores import headlines, protocol, table
+from vlfau_jax.report.scores import headlines, missing_sentences, protocol, table
 from vlfau_jax.report.templating import render_page
 
 
@@ -36,6 +36,7 @@ def render(
         headlines=headlines(scores),
         table=table(scores),
         protocol=protocol(scores),
+        missing=missing_sentences(scores),
         charts=list(zip(found, plots, strict=True)),
         faces=[face_view(face, thresholds) for face in faces],
         maps={name: MAPS[name] for name in (faces[0].maps if faces else ())},

@@ -84,11 +84,17 @@ def table(scores: Mapping[str, Any]) -> Table:
     return Table(tuple(columns), tuple(rows), mean)
 
 
+def missing_sentences(scores: Mapping[str, Any]) -> str:
+    """What the model writes no sentences about; "" for one that writes all."""
+    kinds = (about for kind, about in SENTENCES.items() if kind not in scores["captions"])
+    return " or ".join(kinds)
+
+
 def protocol(scores: Mapping[str, Any]) -> dict[str, str]:
     """What besides the model decides the scores, as pairs of a term and its text."""
     rule = scores["crop_rule"]
     kept_back = scores["validation_subjects"]
-    missing = [about for kind, about in SENTENCES.items() if kind not in scores["captions"]]
+    missing = missing_sentences(scores)
     found = {
         "Data set": f"{scores['dataset']}, fold {scores['fold']}",
         "Tested on": f"{people(scores['test_subjects'])}: {', '.join(scores['test_subjects'])}",
@@ -103,7 +109,7 @@ def protocol(scores: Mapping[str, Any]) -> dict[str, str]:
         "Camera": protocol_field(scores["camera"], "the only one"),
         "Frame offset": protocol_field(scores["frame_offset"]),
         "Crop rule": f"{rule['name']} ({rule['digest']}), {scores['image_size']} px",
-        "Sentences": f"none about {' or '.join(missing)}" if missing else "units and whole face",
+        "Sentences": f"none about {missing}" if missing else "units and whole face",
         "Sentence search": f"{scores['beams']} beams" if scores["beams"] > 1 else "greedy",
         "Config": scores["config_digest"][:12],
     }
