@@ -36,10 +36,11 @@ def rng() -> np.random.Generator:
 @pytest.fixture(scope="session")
 def raw_faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A raw BP4D tree of three rendered people; the cascade finds them."""
-    from vlfau_jax.data.synthetic.writers import write_bp4d
+    from vlfau_jax.data.synthetic.bp4d import BP4D_LAYOUT
+    from vlfau_jax.data.synthetic.trees import write_tree
 
     folder = tmp_path_factory.mktemp("faces") / "raw"
-    write_bp4d(folder, subjects=3, frames=4, seed=0, size=96, workers=1)
+    write_tree(BP4D_LAYOUT, folder, subjects=3, frames=4, seed=0, size=96, workers=1)
     return folder
 
 

@@ -1,9 +1,9 @@
-"""The Facial Action Coding System as one table: the fifteen action units that BP4D and DISFA code.
+"""The Facial Action Coding System as a table: the fifteen action units that BP4D and DISFA code.
 
 Numbers, names and muscles follow Ekman, Friesen and Hager, "Facial Action Coding System" (2002).
 The descriptions are our own words for the cues an observer looks for; no published list is copied.
-They keep to a small vocabulary and to nearly one length, because every caption row is padded to
-the longest and a word-level captioner pays for both.
+They use a small vocabulary and have nearly the same length, because every caption row is padded to
+the longest, and both cost time in a word-level captioner.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ REGIONS = ("brow", "eye", "nose", "cheek", "mouth", "chin")
 
 @dataclass(frozen=True)
 class ActionUnit:
-    """One action unit: what it is called, what moves, and how either state reads in a sentence.
+    """One action unit: its name, its muscles, and the sentences for its two states.
 
     Attributes:
         number: the FACS number.
@@ -206,6 +206,6 @@ _TABLE = (
 
 ACTION_UNITS: dict[int, ActionUnit] = {unit.number: unit for unit in _TABLE}
 
-# The units each data set's benchmark scores, in the order its label vectors have.
+# The units that the benchmark of a data set scores, in the order of its label vectors.
 BP4D_AUS = (1, 2, 4, 6, 7, 10, 12, 14, 15, 17, 23, 24)
 DISFA_AUS = (1, 2, 4, 6, 9, 12, 25, 26)

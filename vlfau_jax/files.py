@@ -99,6 +99,18 @@ def file_digest(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def new_file(flag: str, path: str | Path) -> Path:
+    """`path` of a file that is to be created, if nothing is there yet.
+
+    Raises:
+        UserError: it exists; `flag` is the option that named it.
+    """
+    path = Path(path)
+    if path.exists():
+        raise UserError(f"{flag}={path} exists; name a new file")
+    return path
+
+
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """Gives another name to write under; the file gets its own once all of it is there."""

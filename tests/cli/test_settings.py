@@ -11,8 +11,7 @@ from ml_collections import ConfigDict
 from configs import bp4d, hardware
 from vlfau_jax.__main__ import main
 from vlfau_jax.cli.settings import Settings, check_key, default_config, for_device, resolve
-from vlfau_jax.data.raw.published import DISFA_EXCLUDED, PUBLISHED
-from vlfau_jax.data.read.folds import PARTS
+from vlfau_jax.data.sets import SETS
 from vlfau_jax.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,11 +38,12 @@ def test_every_experiment_resolves_and_says_what_it_is(name):
 
 
 def test_the_papers_configs_share_a_network_and_take_20_epochs_of_fold_1():
-    def trained(name, excluded):
-        stretches = ((s, run) for s, runs in excluded.items() for run in runs)
+    def trained(name):
+        published = SETS[name].published
+        stretches = ((s, run) for s, runs in published.excluded.items() for run in runs)
         lost = [(s, first, last) for s, (first, last) in stretches]
-        runs = [(s, first, last) for (s, _), (first, last) in PUBLISHED[name].runs.items()]
-        people = {s for part in PARTS[name][:2] for s in part}
+        runs = [(s, first, last) for (s, _), (first, last) in published.runs.items()]
+        people = {s for part in published.parts[:2] for s in part}
         return sum(
             sign * (last - first + 1)
             for sign, some in ((1, runs), (-1, lost))
@@ -51,7 +51,7 @@ def test_the_papers_configs_share_a_network_and_take_20_epochs_of_fold_1():
             if s in people
         )
 
-    frames = {"bp4d": trained("bp4d", {}), "disfa": trained("disfa", DISFA_EXCLUDED)}
+    frames = {"bp4d": trained("bp4d"), "disfa": trained("disfa")}
     frames["bp4d_disfa"] = frames["bp4d"] + frames["disfa"]
     networks = set()
     for file, count in frames.items():

@@ -135,7 +135,7 @@ def write_set(
             )
         )
     folder = Path(str(builder.data_path))
-    told = {
+    values = {
         "aus": aus,
         "benchmark": benchmark,
         "crop": crop,
@@ -148,7 +148,7 @@ def write_set(
             p.name: {"frames": len(p.frames), "sex": p.sex, "fold": p.fold} for p in people
         },
     }
-    (folder / "metadata.json").write_text(json.dumps(told | metadata))
+    (folder / "metadata.json").write_text(json.dumps(values | metadata))
     types = {"occurrence": np.int8, "intensity": np.int8}
     arrays = {
         key: np.array(values, types.get(key, np.int32)).reshape(-1, *(n,) * (key in types))

@@ -1,4 +1,4 @@
-"""Worker processes: results in order, steps heard, and an end to all of them when it must be."""
+"""Worker processes: ordered results, reported steps, and no process left behind."""
 
 import os
 import signal
@@ -26,12 +26,12 @@ def steps(count):
 
 @pytest.mark.parametrize("count", [0, 2])
 def test_steps_are_heard_from_every_process(count):
-    heard = []
-    with Workers(count, heard.append) as workers:
+    reported = []
+    with Workers(count, reported.append) as workers:
         assert list(workers.starmap(steps, [(k,) for k in range(9)])) == list(range(9))
-    assert sum(heard) == 36
-    advance()  # nobody listens any more
-    assert sum(heard) == 36
+    assert sum(reported) == 36
+    advance()  # outside the context it does nothing
+    assert sum(reported) == 36
 
 
 def test_a_killed_process_ends_the_wait():
@@ -65,7 +65,7 @@ def is_deaf():
     return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
-def test_a_worker_is_born_deaf_to_ctrl_c():
+def test_a_worker_is_born_ctrl_c_blocked():
     """It inherits that: what it did itself would come after a second of imports."""
     with Workers(1) as workers:
         assert list(workers.starmap(is_deaf, [()])) == [True]
@@ -75,10 +75,12 @@ def test_a_worker_is_born_deaf_to_ctrl_c():
 def test_deafness_outlives_the_start_of_the_resource_tracker():
     """Which unblocks SIGINT, in a process that had none yet."""
     code = (
-        "import multiprocessing, signal; from vlfau_jax.data.workers import deaf_to_ctrl_c\n"
-        "with deaf_to_ctrl_c():\n"
+        "import multiprocessing, signal; from vlfau_jax.data.workers import ctrl_c_blocked\n"
+        "with ctrl_c_blocked():\n"
         "    multiprocessing.get_context('spawn').Semaphore()\n"
         "    print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))"
     )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert said.stdout == "True\n"
+    finished = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert finished.stdout == "True\n"

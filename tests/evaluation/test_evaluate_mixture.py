@@ -16,8 +16,8 @@ from vlfau_jax.evaluation.scores import Scores
 from vlfau_jax.evaluation.screen import format_scores
 from vlfau_jax.facs import BP4D_AUS, DISFA_AUS
 from vlfau_jax.inference.export import export
-from vlfau_jax.inference.pretrained import write_warm_start
 from vlfau_jax.inference.trained import load_trained
+from vlfau_jax.inference.warm_start import write_warm_start
 from vlfau_jax.report import render
 
 AUS = [1, 2, 4, 6, 7, 9, 10, 12, 14, 15, 17, 23, 24, 25, 26]

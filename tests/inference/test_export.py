@@ -13,7 +13,9 @@ import vlfau_jax.inference.export as exporting
 from vlfau_jax.data.text.vocabulary import PAD
 from vlfau_jax.errors import RunError, UserError
 from vlfau_jax.facs import BP4D_AUS
-from vlfau_jax.inference.trained import OUTPUTS, load_trained
+from vlfau_jax.inference.model_card import model_card
+from vlfau_jax.inference.outputs import OUTPUTS
+from vlfau_jax.inference.trained import load_trained
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +24,8 @@ def images():
 
 
 @pytest.fixture(scope="module")
-def answers(model_folder, images):
-    """What the folder answers by nothing but jax and safetensors."""
+def outputs(model_folder, images):
+    """What the folder gives with no library but jax and safetensors."""
     weights = load_file(model_folder / "model.safetensors")
     program = jax_export.deserialize(bytearray((model_folder / "model.stablehlo").read_bytes()))
     return jax.device_get(jax.jit(program.call)(weights, images))
@@ -51,36 +53,36 @@ def test_the_folder_is_self_contained(model_folder):
 def test_the_card_asks_for_the_file_that_the_crop_rule_reads(workdir, model_folder):
     trained = load_trained(workdir)
     cards = {
-        name: exporting._card(dataclasses.replace(trained, crop_rule={"name": name}))
+        name: model_card(dataclasses.replace(trained, crop_rule={"name": name}))
         for name in ("cascade", "yunet")
     }
     assert cards["cascade"] == (model_folder / "README.md").read_text()
     assert "--out=DIR --crop_file=FILE\n" in cards["yunet"]
 
 
-def test_the_files_give_the_live_models_answers(workdir, images, answers):
+def test_the_files_give_the_live_models_outputs(workdir, images, outputs):
     trained = load_trained(workdir)
     live = jax.jit(trained.describe)
     expected = jax.device_get(live(trained.params, images))
-    assert set(answers) == set(OUTPUTS)
-    assert answers["au_probabilities"].shape == (5, 12)
+    assert set(outputs) == set(OUTPUTS)
+    assert outputs["au_probabilities"].shape == (5, 12)
     for name, values in expected.items():
-        np.testing.assert_allclose(answers[name], values, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(outputs[name], values, atol=1e-5, err_msg=name)
 
 
-def test_attention_is_a_distribution_over_places_until_the_sentence_ends(answers):
-    total = answers["local_attention"].sum((-1, -2))
-    said = answers["local_tokens"] != PAD
-    np.testing.assert_allclose(total[said], 1, atol=1e-5)
-    assert np.isclose(total, 0, atol=1e-5)[np.cumsum(~said, -1) > 1].all()
+def test_attention_is_a_distribution_over_places_until_the_sentence_ends(outputs):
+    total = outputs["local_attention"].sum((-1, -2))
+    words = outputs["local_tokens"] != PAD
+    np.testing.assert_allclose(total[words], 1, atol=1e-5)
+    assert np.isclose(total, 0, atol=1e-5)[np.cumsum(~words, -1) > 1].all()
 
 
-def test_a_model_that_says_nothing_exports_what_there_is(silent_folder, images):
+def test_a_model_without_sentences_and_maps_exports_its_probabilities(silent_folder, images):
     config = json.loads((silent_folder / "config.json").read_text())
     weights = load_file(silent_folder / "model.safetensors")
     program = jax_export.deserialize(bytearray((silent_folder / "model.stablehlo").read_bytes()))
-    answer = jax.jit(program.call)(weights, images)
-    assert set(answer) == set(config["program"]["outputs"]) == {"au_probabilities"}
+    found = jax.jit(program.call)(weights, images)
+    assert set(found) == set(config["program"]["outputs"]) == {"au_probabilities"}
     assert config["captions"] == []
     assert not [name for name in weights if "captioner" in name or "spatial" in name]
     card = (silent_folder / "README.md").read_text()
@@ -88,10 +90,10 @@ def test_a_model_that_says_nothing_exports_what_there_is(silent_folder, images):
     assert "the probability of each of 12 facial action units" in card
 
 
-def test_beams_are_in_the_program_and_in_what_is_told_of_it(
+def test_beams_are_in_the_program_and_stated_in_config_and_card(
     half_workdir, images, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(exporting, "_compare", lambda *_: None)  # this test's own, and slow
+    monkeypatch.setattr(exporting, "_compare", lambda *_: None)  # compared below, and slow
     folder = exporting.export(half_workdir, tmp_path / "model", beams=3)
     config = json.loads((folder / "config.json").read_text())
     assert (config["beams"], config["captions"]) == (3, ["global"])
@@ -110,7 +112,7 @@ def test_beams_are_in_the_program_and_in_what_is_told_of_it(
     assert np.any(np.asarray(greedy) != searched)
 
 
-def test_beams_that_cannot_be_leave_nothing(workdir, tmp_path):
+def test_too_many_beams_leave_nothing(workdir, tmp_path):
     with pytest.raises(UserError, match="--beams=17: give 1"):
         exporting.export(workdir, tmp_path / "model", beams=17)
     assert list(tmp_path.iterdir()) == []
@@ -152,12 +154,12 @@ def test_no_checkpoint_no_folder(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_an_export_that_answers_otherwise_is_not_left_behind(workdir, tmp_path, monkeypatch):
-    def bent(path):
+def test_an_export_with_other_outputs_is_not_left_behind(workdir, tmp_path, monkeypatch):
+    def altered(path):
         weights = load_file(path)
         return {**weights, "classifier/bias": weights["classifier/bias"] + np.float32(0.01)}
 
-    monkeypatch.setattr(exporting, "load_file", bent)
+    monkeypatch.setattr(exporting, "load_file", altered)
     with pytest.raises(RunError, match="au_probabilities"):
         exporting.export(workdir, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

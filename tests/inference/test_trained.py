@@ -1,4 +1,4 @@
-"""What answers for a run that keeps a running average of its parameters: the average."""
+"""Loading a checkpoint: running averages, records of earlier versions, which checkpoint."""
 
 import dataclasses
 import json
@@ -84,7 +84,7 @@ def broken(key, value):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (broken("aus", [1, 2, 4, 6, 7, 10, 12, 14, 15, 17, 23, 3]), "AU 1, .*not units of this"),
         (broken("aus", [1, 1, 4, 6, 7, 10, 12, 14, 15, 17, 23, 24]), "AU 1, 1.*each once"),
@@ -96,17 +96,17 @@ def broken(key, value):
         (lambda r: r["model"].update(rotary=1), "'rotary', which this version does not know"),
     ],
 )
-def test_a_record_that_does_not_fit_is_told_before_any_array_is_read(
-    workdir, tmp_path, change, said, monkeypatch
+def test_a_record_that_does_not_fit_is_refused_before_any_array_is_read(
+    workdir, tmp_path, change, message, monkeypatch
 ):
     run = rewritten(workdir, tmp_path, change)
     monkeypatch.setattr(checkpointing.ocp, "load_checkpointables", lambda *_: pytest.fail("read"))
-    with pytest.raises(UserError, match=said) as error:
+    with pytest.raises(UserError, match=message) as error:
         load_trained(run)
     assert "\n" not in str(error.value)
 
 
-def test_which_checkpoint_answers_is_said(workdir, tmp_path):
+def test_the_loaded_checkpoint_is_stated(workdir, tmp_path):
     params, record, _ = load_inference(workdir)
     with Checkpoints(tmp_path, 9) as checkpoints:
         for step, mean_f1 in ((2, 0.2), (4, 0.6), (6, float("nan")), (8, 0.5)):
@@ -120,7 +120,7 @@ def test_which_checkpoint_answers_is_said(workdir, tmp_path):
         ("2", 2, "step 2"),
     ):
         found = load_trained(tmp_path, 1, choice)
-        assert (found.step, found.chosen) == (step, words)
+        assert (found.step, found.checkpoint) == (step, words)
         assert np.all(found.params["classifier"]["bias"] == np.float32(step / 10))
     scores = evaluating.evaluate(tmp_path, checkpoint="best")
     assert (scores.checkpoint, scores.step) == ("best by mean F1 of the test subjects", 4)

@@ -12,9 +12,9 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors.numpy import load_file
 from transformers import SwinConfig, SwinModel
 
-from vlfau_jax.inference.pretrained import backbone, hugging_face_name, import_backbone
 from vlfau_jax.model.options import SIZES, scanned
 from vlfau_jax.model.swin import stack_blocks, unstack_blocks
+from vlfau_jax.train.huggingface import backbone, hugging_face_name, import_backbone
 
 SMALL = {"embed_dim": 8, "depths": (2, 4, 1, 2), "num_heads": (1, 2, 4, 2)}
 OUTPUTS = ("embedding", "stage 1", "stage 2", "stage 3", "stage 4", "norm")
@@ -131,7 +131,7 @@ def gradient_errors(model, found):
 
 
 def on_disk(name):
-    """The name in a file of a parameter in memory, spelt out independently of `pretrained`."""
+    """The name in a file of a parameter in memory, spelt out independently of `huggingface`."""
     for memory, disk in (
         ("attention.q_proj", "attention.self.query"),
         ("attention.k_proj", "attention.self.key"),

@@ -11,7 +11,7 @@ from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from tests.reference.network import END, PAD, START, UNK
-from vlfau_jax.inference.pretrained import hugging_face_name
+from vlfau_jax.train.huggingface import hugging_face_name
 
 # Hugging Face's name in a file -> in memory.
 _IN_MEMORY = (

@@ -51,7 +51,7 @@ def noise_set(name: str = "bp4d", subjects: Sequence[str] = SUBJECTS, seed: int 
         aus=aus,
         benchmark=benchmark,
         subjects=tuple(subjects),
-        people=dict.fromkeys(subjects, person),
+        subject_facts=dict.fromkeys(subjects, person),
         crop={"name": "none", "digest": "0" * 16},
         synthetic=True,
         layout="raw",

@@ -7,7 +7,7 @@ import pytest
 
 from tests.train.conftest import noise_set
 from vlfau_jax.data.read import dataset
-from vlfau_jax.data.read.dataset import join
+from vlfau_jax.data.read.dataset import combine
 from vlfau_jax.errors import UserError
 from vlfau_jax.train.experiment import build_experiment
 
@@ -147,7 +147,7 @@ def test_a_split_without_a_frame_is_refused(tiny, monkeypatch):
     found = set()
     for seed in range(8):
         one = replace(settings, seed=seed)
-        train = join((disfa,), one.data).split(0, 1, seed).train
+        train = combine((disfa,), one.data).split(0, 1, seed).train
         found.add(train)
         with pytest.raises(UserError, match=said[train]):
             build_experiment(one)

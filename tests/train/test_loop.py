@@ -311,7 +311,7 @@ def test_weights_that_cannot_be_leave_the_earlier_run_alone(tiny, tmp_path):
 
 def test_a_resume_onto_data_read_otherwise_is_refused(tiny, tmp_path, monkeypatch):
     train(tiny(steps=1), tmp_path / "run")
-    person, others = noise_set().people["F001"], (*SUBJECTS[1:], "M009")
+    person, others = noise_set().subject_facts["F001"], (*SUBJECTS[1:], "M009")
     for changes, said in (
         ({"frame_offset": 1}, "with frame_offset 0, but noise_bp4d gives 1"),
         ({"camera": "right"}, 'with camera null, but noise_bp4d gives "right"'),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.train.conftest import noise_set
-from vlfau_jax.data.read.dataset import join
+from vlfau_jax.data.read.dataset import combine
 from vlfau_jax.data.read.options import DataOptions
 from vlfau_jax.errors import UserError
 from vlfau_jax.facs import BP4D_AUS
@@ -28,7 +28,7 @@ def faces(offset, synthetic=True, name="bp4d"):
         occurrence[np.flatnonzero(noise.codes["subject"] == k)[: k + offset], 0] = 1
     codes = dict(noise.codes) | {"occurrence": occurrence}
     changed = replace(noise, codes=codes, synthetic=synthetic)
-    return join((changed,), DataOptions(name=name, aus=(12,)))
+    return combine((changed,), DataOptions(name=name, aus=(12,)))
 
 
 @pytest.fixture
@@ -107,13 +107,13 @@ def mixture(**synthetic):
     """BP4D and DISFA joined, each rendered or real."""
     bp4d, disfa = noise_set(), noise_set("disfa", ("SN001", "SN002"))
     sets = tuple(replace(one, synthetic=synthetic[one.name]) for one in (bp4d, disfa))
-    return join(sets, DataOptions(name="bp4d+disfa", aus=(12,)))
+    return combine(sets, DataOptions(name="bp4d+disfa", aus=(12,)))
 
 
 def alone(name, synthetic, seed=3):
     subjects = {"bp4d": ("F001", "F003", "M001", "M003"), "disfa": ("SN001", "SN002")}
     one = replace(noise_set(name, subjects[name], seed), synthetic=synthetic)
-    return join((one,), DataOptions(name=name, aus=(12,)))
+    return combine((one,), DataOptions(name=name, aus=(12,)))
 
 
 def test_a_mixture_knows_the_people_of_its_sets(warm):

@@ -34,41 +34,31 @@ class Verb:
 
 
 def _define_synthesize(fv: flags.FlagValues, argv: list[str]) -> None:
-    layouts = ["bp4d", "disfa", "folder"]
-    flags.DEFINE_enum("layout", None, layouts, "raw layout to write", flag_values=fv)
+    from vlfau_jax.data.sets import coded_runs_help, frames_help, layouts
+
+    flags.DEFINE_enum("layout", None, list(layouts()), "raw layout to write", flag_values=fv)
     flags.DEFINE_string("out", None, "folder to create", flag_values=fv)
     flags.DEFINE_integer("subjects", 27, "how many people; all traps from 4 on", flag_values=fv)
-    flags.DEFINE_integer(
-        "frames",
-        16,
-        "coded frames per sequence (bp4d: 8 sequences a subject, folder: 2) or per video (disfa)",
-        flag_values=fv,
-    )
-    flags.DEFINE_boolean(
-        "coded_runs",
-        False,
-        "instead of --frames: the frame numbers of BP4D's published coded runs, 146,847 in all "
-        "with --subjects=41",
-        flag_values=fv,
-    )
+    flags.DEFINE_integer("frames", 16, frames_help(), flag_values=fv)
+    flags.DEFINE_boolean("coded_runs", False, coded_runs_help(), flag_values=fv)
     flags.DEFINE_integer("seed", 0, "which people and which movements", flag_values=fv)
     flags.DEFINE_integer("size", 160, "frame height and width in pixels", flag_values=fv)
     flags.DEFINE_integer("workers", os.cpu_count() or 1, "processes", flag_values=fv)
 
 
 def _synthesize(fv: flags.FlagValues, _: list[str]) -> None:
-    from vlfau_jax.data.synthetic import writers
+    from vlfau_jax.data.sets import layouts, with_coded_runs
+    from vlfau_jax.data.synthetic.trees import write_tree
 
-    if fv.coded_runs and fv.layout != "bp4d":
-        raise UserError(f"--coded_runs: {fv.layout} has no such runs; give --layout=bp4d")
+    layout = layouts()[fv.layout]
+    if fv.coded_runs and not layout.coded_runs:
+        raise UserError(
+            f"--coded_runs: {fv.layout} has no such runs; give --layout={with_coded_runs()}"
+        )
     if fv.coded_runs and fv["frames"].present:
         raise UserError("--coded_runs and --frames exclude each other; give one")
-    write = {
-        "bp4d": writers.write_bp4d,
-        "disfa": writers.write_disfa,
-        "folder": writers.write_folder,
-    }[fv.layout]
-    write(
+    write_tree(
+        layout,
         Path(fv.out),
         subjects=fv.subjects,
         frames=None if fv.coded_runs else fv.frames,
@@ -83,15 +73,15 @@ def _synthesize(fv: flags.FlagValues, _: list[str]) -> None:
 
 def _define_prepare(fv: flags.FlagValues, argv: list[str]) -> None:
     from vlfau_jax.data.crop.registry import RULES, crop_file_help, crop_help
-    from vlfau_jax.data.prepare.prepare import BUILDERS
+    from vlfau_jax.data.sets import SETS, camera_help
 
-    flags.DEFINE_enum("dataset", None, list(BUILDERS), "which raw layout to read", flag_values=fv)
+    flags.DEFINE_enum("dataset", None, list(SETS), "which raw layout to read", flag_values=fv)
     flags.DEFINE_string("raw_dir", None, "the raw tree", flag_values=fv)
     flags.DEFINE_string("data_dir", None, "where the prepared set goes", flag_values=fv)
     flags.DEFINE_enum("crop", "cascade", list(RULES), crop_help(), flag_values=fv)
     flags.DEFINE_integer("crop_size", 256, "height and width of a crop in pixels", flag_values=fv)
     flags.DEFINE_string("crop_file", None, crop_file_help(), flag_values=fv)
-    flags.DEFINE_string("camera", None, "disfa: left (the default) or right", flag_values=fv)
+    flags.DEFINE_string("camera", None, camera_help(), flag_values=fv)
     flags.DEFINE_integer(
         "frame_offset", 0, "label frame n shows picture n + this, -9999 to 9999", flag_values=fv
     )
@@ -306,7 +296,7 @@ def _define_warm_start(fv: flags.FlagValues, argv: list[str]) -> None:
 
 
 def _warm_start(fv: flags.FlagValues, _: list[str]) -> None:
-    from vlfau_jax.inference.pretrained import write_warm_start
+    from vlfau_jax.inference.warm_start import write_warm_start
 
     write_warm_start(fv.workdir, fv.out, checkpoint=fv.checkpoint)
 
@@ -319,7 +309,7 @@ def _define_import_backbone(fv: flags.FlagValues, argv: list[str]) -> None:
 
 
 def _import_backbone(fv: flags.FlagValues, _: list[str]) -> None:
-    from vlfau_jax.inference.pretrained import import_backbone
+    from vlfau_jax.train.huggingface import import_backbone
 
     import_backbone(fv.source, fv.out)
 
@@ -341,10 +331,10 @@ def _predict(fv: flags.FlagValues, inputs: list[str]) -> None:
 
 VERBS = {
     "synthesize": Verb(
-        "write rendered faces as a raw tree: BP4D's layout, DISFA's, or a folder of one's own",
+        "write rendered faces as a raw tree, in the layout of a data set",
         _define_synthesize,
         _synthesize,
-        "vlfau_jax.data.synthetic.writers",
+        "vlfau_jax.data.sets",
         ("layout", "out"),
     ),
     "prepare": Verb(
@@ -393,14 +383,14 @@ VERBS = {
         "write a run's parameters as a small file for train.warm_start",
         _define_warm_start,
         _warm_start,
-        "vlfau_jax.inference.pretrained",
+        "vlfau_jax.inference.warm_start",
         ("workdir", "out"),
     ),
     "import_backbone": Verb(
         "write a Hugging Face Swin's parameters as a file for model.backbone_weights",
         _define_import_backbone,
         _import_backbone,
-        "vlfau_jax.inference.pretrained",
+        "vlfau_jax.train.huggingface",
         ("source", "out"),
     ),
     "predict": Verb(

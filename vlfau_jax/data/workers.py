@@ -1,4 +1,4 @@
-"""Worker processes for preparing data: results in order, bounded look-ahead, none left behind."""
+"""Worker processes for preparing data: ordered results, bounded look-ahead, no orphans."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _LISTENER: ContextVar[Listener] = ContextVar("listener", default=lambda steps: N
 
 
 def advance(steps: int = 1) -> None:
-    """Says that the call that is running is `steps` further; `Workers` hears it from any process.
+    """Reports progress of the running call by `steps`, to the `Workers` that runs it.
 
-    A video takes minutes: a progress bar that waited for whole results would stand still.
+    A video takes minutes, in which a progress bar over whole results would not move.
     """
     _LISTENER.get()(steps)
 
@@ -41,16 +41,16 @@ class Workers:
     """
 
     def __init__(self, count: int, on_advance: Listener = lambda steps: None) -> None:
-        """Starts nothing yet.
+        """Stores the arguments; entering the context starts the processes.
 
         Args:
             count: processes.
-            on_advance: told, in this process, what the calls say by `advance`.
+            on_advance: called in this process with the steps that the calls report by `advance`.
         """
         self.count = count
         self._on_advance = on_advance
         self._executor: ProcessPoolExecutor | None = None
-        self._heard = 0
+        self._reported = 0
 
     def __enter__(self) -> Self:
         if self.count:
@@ -64,7 +64,7 @@ class Workers:
                 initargs=(self._steps, self._stop),
             )
         else:
-            self._silence = _LISTENER.set(self._on_advance)
+            self._token = _LISTENER.set(self._on_advance)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -72,12 +72,12 @@ class Workers:
             self._stop.value = kind is KeyboardInterrupt
             self._executor.shutdown(cancel_futures=True)
         else:
-            _LISTENER.reset(self._silence)
+            _LISTENER.reset(self._token)
 
     def starmap(
         self, function: Callable[..., R], arguments: Iterable[tuple[Any, ...]]
     ) -> Iterator[R]:
-        """Yields `function(*these)` in the order of `arguments`, two calls ahead per process.
+        """Yields `function(*these)` in the order of `arguments`, up to two calls ahead per process.
 
         Raises:
             RunError: a process was killed.
@@ -88,7 +88,7 @@ class Workers:
         pending: deque[Future[R]] = deque()
         try:
             for these in arguments:
-                with deaf_to_ctrl_c():
+                with ctrl_c_blocked():
                     pending.append(self._executor.submit(function, *these))
                 if len(pending) > 2 * self.count:
                     yield self._result(pending.popleft())
@@ -96,7 +96,7 @@ class Workers:
                 yield self._result(pending.popleft())
         except BrokenProcessPool as error:
             raise RunError(
-                f"one of {self.count} worker processes was killed, perhaps for want of memory; "
+                f"one of {self.count} worker processes was killed, perhaps because memory ran out; "
                 "try again with fewer --workers"
             ) from error
 
@@ -105,15 +105,15 @@ class Workers:
         while not done:
             done = bool(wait([future], timeout=0.2).done)
             steps = self._steps.get_obj().value  # without the lock: its holder may be killed
-            self._on_advance(steps - self._heard)
-            self._heard = steps
+            self._on_advance(steps - self._reported)
+            self._reported = steps
         return future.result()
 
 
 @contextmanager
-def deaf_to_ctrl_c() -> Iterator[None]:
-    """Processes that start meanwhile never hear Ctrl-C: their parent does, and ends them."""
-    resource_tracker.ensure_running()  # its start, which comes with theirs, would undo the mask
+def ctrl_c_blocked() -> Iterator[None]:
+    """A context whose child processes ignore Ctrl-C; their parent receives it and ends them."""
+    resource_tracker.ensure_running()  # starting it together with them would undo the mask
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -122,7 +122,7 @@ def deaf_to_ctrl_c() -> Iterator[None]:
 
 
 def _start(steps: Synchronized, stop: c_byte) -> None:
-    """A worker process: counts its steps where the parent sees them, and ends when told to."""
+    """Initialises a worker: it counts steps in shared memory, and ends when `stop` is set."""
 
     def count(more: int) -> None:
         with steps.get_lock():
@@ -133,9 +133,9 @@ def _start(steps: Synchronized, stop: c_byte) -> None:
 
 
 def end_with_parent(or_when: Callable[[], bool] = lambda: False) -> None:
-    """Ends this process with the one that started it, `or_when` that is true.
+    """Ends this process when its parent ends, or when `or_when()` is true.
 
-    A killed parent closes no pipe that its workers read, so each watches it.
+    A killed parent closes no pipe that its workers read, so each of them watches it.
     """
     parent = multiprocessing.parent_process()
 

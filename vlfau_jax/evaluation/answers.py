@@ -15,7 +15,7 @@ from vlfau_jax.data.read.dataset import Dataset
 from vlfau_jax.data.read.pipeline import eval_iterator
 from vlfau_jax.data.text.captions import CaptionTables
 from vlfau_jax.distributed.processes import is_first_process
-from vlfau_jax.inference.prediction import READ, Prediction, Reader
+from vlfau_jax.inference.prediction import DECODED_ARRAYS, Prediction, PredictionDecoder
 from vlfau_jax.inference.trained import Trained
 from vlfau_jax.sharding.arrays import batch_sharding, fetch, local_rows, replicated, shard_batch
 
@@ -76,7 +76,7 @@ def answer_fold(
     `batch_size` is the global one, a multiple of the devices of `mesh`.
     """
     captions = CaptionTables(trained.aus, trained.vocabulary)
-    reader = Reader(trained.aus, trained.thresholds, trained.vocabulary)
+    decoder = PredictionDecoder(trained.aus, trained.thresholds, trained.vocabulary)
     examples = dataset.rows(subjects)
     own = local_rows(mesh, batch_size)
     batches = eval_iterator(
@@ -90,10 +90,10 @@ def answer_fold(
         for batch in batches:
             split = shard_batch(batch, mesh, batch_size)
             outputs = describe(split["image"])
-            outputs = {name: outputs[name] for name in READ if name in outputs}
+            outputs = {name: outputs[name] for name in DECODED_ARRAYS if name in outputs}
             outputs, rows = fetch((outputs, {name: split[name] for name in ("valid", *kept)}))
             valid = rows.pop("valid")
-            predictions += reader.read({name: values[valid] for name, values in outputs.items()})
+            predictions += decoder.decode({name: values[valid] for name, values in outputs.items()})
             for name, values in kept.items():
                 values.append(rows[name][valid])
             bar.update(int(valid.sum()))

@@ -1,11 +1,11 @@
-"""A trained model as a workdir keeps it, ready to be evaluated or exported."""
+"""Load a trained model from the checkpoint of a workdir, to evaluate or export it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 from flax import linen as nn
@@ -15,6 +15,8 @@ from vlfau_jax.data.read.options import DataOptions
 from vlfau_jax.data.text.vocabulary import Vocabulary
 from vlfau_jax.errors import UserError
 from vlfau_jax.facs import ACTION_UNITS
+from vlfau_jax.inference.outputs import outputs_of
+from vlfau_jax.inference.stored_options import read_options
 from vlfau_jax.model.options import ModelOptions
 from vlfau_jax.model.swin import unstack_blocks
 from vlfau_jax.model.vlfau import IMAGE_MEAN, IMAGE_STD, VLFAU, normalise
@@ -26,37 +28,10 @@ from vlfau_jax.train.workdir import CONFIG_FILE, config_digest, read_config
 THRESHOLD = 0.5
 MOST_BEAMS = 16
 
-OUTPUTS = {
-    "au_probabilities": "float32 [b, n], 0-1: probability that each unit of `aus` is present",
-    "local_tokens": "int32 [b, n, t]: one sentence a unit, <end> kept, then <pad>",
-    "local_scores": "float32 [b, n]: mean log-probability of each sentence's words, <end> counted",
-    "global_tokens": "int32 [b, t']: the sentence about the whole face",
-    "global_scores": "float32 [b]: mean log-probability of its words",
-    "spatial_maps": "float32 [b, n, h, w]: where each unit's branch looks",
-    "local_attention": "float32 [b, n, t, h, w]: where each word of each sentence looks",
-    "global_attention": "float32 [b, t', h, w]",
-}
-
-Options = TypeVar("Options")
-
-
-def outputs_of(options: ModelOptions) -> dict[str, str]:
-    """The part of `OUTPUTS` that a network of these options gives.
-
-    Without spatial attention there are no spatial maps: the network's are then 1 everywhere, which
-    would look like an answer.
-    """
-    there = {
-        "local": "local" in options.captions,
-        "global": "global" in options.captions,
-        "spatial": options.refinement in ("both", "spatial"),
-    }
-    return {name: note for name, note in OUTPUTS.items() if there.get(name.split("_")[0], True)}
-
 
 @dataclass(frozen=True)
 class Trained:
-    """The model, its parameters, and all that its answers depend on.
+    """The model, its parameters, and everything else that its predictions depend on.
 
     Attributes:
         model: the network.
@@ -65,18 +40,19 @@ class Trained:
         aus: the units' numbers, in the order of every array.
         thresholds: a probability above it counts as present, per unit.
         lengths: the most words of a local and of the global sentence, <end> included.
-        crop_rule: how its faces were cropped (faces.CropRule.describe).
+        crop_rule: how its faces were cropped, as `CropRule.describe` gives it.
         data: where and how its data set is read.
         read_as: the prepared set's `camera` and `frame_offset` (see data.protocol); {} in runs of
             earlier versions.
-        train_subjects: the people it was trained on.
-        validation_subjects: those who were scored meanwhile, kept back from training.
+        train_subjects: the subjects it was trained on.
+        validation_subjects: those kept back from training and scored during it.
         synthetic: whether their faces were rendered.
-        begun_from: the run's record of its first parameters, with the people whom they had seen;
-            None for random ones.
+        initial_parameters: the run's record of the file that its parameters were initialised
+            from, with the subjects that those had been trained on; None for random ones.
         ema_decay: of the running average that `params` are; 0 where they are the newest themselves.
         step: steps of training.
-        chosen: how the checkpoint was: "last", "step N", or the best by whose scores.
+        checkpoint: which checkpoint it is: "last", "step N", or "best by mean F1 of the ...
+            subjects".
         config_digest: sha256 of the experiment.
         beams: width of the search for its sentences; 1 is greedy.
     """
@@ -93,57 +69,63 @@ class Trained:
     train_subjects: tuple[str, ...]
     validation_subjects: tuple[str, ...]
     synthetic: bool
-    begun_from: Mapping[str, Any] | None
+    initial_parameters: Mapping[str, Any] | None
     ema_decay: float
     step: int
-    chosen: str
+    checkpoint: str
     config_digest: str
     beams: int = 1
 
     @property
     def captions(self) -> tuple[str, ...]:
-        """Which sentences it writes: "local", "global", both or neither."""
+        """Which sentences the model generates: "local", "global", both or neither."""
         return self.model.options.captions
 
     def describe(self, params: Any, image: jax.Array) -> dict[str, jax.Array]:
-        """The `outputs_of` its options, by name, of uint8 RGB images [b, h, w, 3].
+        """The arrays that `outputs_of` lists, by name, for uint8 RGB images [b, h, w, 3].
 
-        Parameters are an argument, so that a program need not hold them.
+        Parameters are an argument so that a compiled program does not hold them as constants.
         """
-        said = self.model.apply(
+        generated = self.model.apply(
             {"params": params}, normalise(image), *self.lengths, self.beams, method=VLFAU.describe
         )
         names = outputs_of(self.model.options).keys() - {"au_probabilities"}
-        outputs = {name: getattr(said, name) for name in sorted(names)}
-        return {"au_probabilities": jax.nn.sigmoid(said.au_logits), **outputs}
+        outputs = {name: getattr(generated, name) for name in sorted(names)}
+        return {"au_probabilities": jax.nn.sigmoid(generated.au_logits), **outputs}
 
     @property
     def warm_start(self) -> dict[str, str] | None:
-        """`begun_from` for readers: how many people, not who."""
-        if self.begun_from is None:
+        """`initial_parameters` for readers: with the number of subjects, without their names."""
+        if self.initial_parameters is None:
             return None
-        return {key: value for key, value in self.begun_from.items() if key != "seen"}
+        return {key: value for key, value in self.initial_parameters.items() if key != "seen"}
 
     @property
-    def beginning(self) -> str:
-        """Where the first parameters came from, in words."""
-        if self.begun_from is None:
+    def initialisation(self) -> str:
+        """Where the initial parameters came from, in words."""
+        if self.initial_parameters is None:
             return "random parameters"
-        told = self.begun_from
-        people = told.get("people")
-        seen = f", trained on {people} people, {told['trained_on']}" if people else ""
-        return f"{told['file']} (sha256 {told['sha256'][:12]}{seen})"
+        record = self.initial_parameters
+        people = record.get("people")
+        trained = f", trained on {people} people, {record['trained_on']}" if people else ""
+        return f"{record['file']} (sha256 {record['sha256'][:12]}{trained})"
 
 
 def load_trained(workdir: str | Path, beams: int = 1, checkpoint: str = LAST) -> Trained:
-    """A run's checkpoint, "last", "best" or a step's, to write sentences with a search of `beams`.
+    """Loads a run's checkpoint.
 
-    Nothing but the checkpoint is needed; where the run's config.json is there, too, the place of
-    the data set is read from it, since sets may move.
+    Only the checkpoint is needed. Where the run's config.json exists, the place of the data set is
+    read from that, since sets may move.
 
-    Raises UserError where there is no such checkpoint, where it has another normalisation,
-    vocabulary or network than this version can have, or other arrays than that network, or where
-    `beams` is impossible or would do nothing.
+    Args:
+        workdir: the run.
+        beams: width of the search for sentences; 1 is greedy.
+        checkpoint: "last", "best" or a step.
+
+    Raises:
+        UserError: there is no such checkpoint; its normalisation, vocabulary or network is not
+            one that this version has; its arrays are not those of that network; or `beams` is out
+            of range or would have no effect.
     """
     if not 1 <= beams <= MOST_BEAMS:
         raise UserError(f"--beams={beams}: give 1 (greedy) to {MOST_BEAMS}")
@@ -152,7 +134,7 @@ def load_trained(workdir: str | Path, beams: int = 1, checkpoint: str = LAST) ->
         workdir, checkpoint, lambda record: _parameters(record, workdir)
     )
     model = _network(record, workdir)
-    # Scanning serves training; what leaves a run is always in the looped layout.
+    # Scanning shortens compilation for training; outside a run the layout is always looped.
     model = model.clone(options=replace(model.options, scan_blocks=False))
     local_length, global_length = record["lengths"]
     trained = Trained(
@@ -166,12 +148,12 @@ def load_trained(workdir: str | Path, beams: int = 1, checkpoint: str = LAST) ->
         data=_data_options(record, workdir),
         read_as={key: record[key] for key in ("camera", "frame_offset") if key in record},
         train_subjects=tuple(record["train_subjects"]),
-        validation_subjects=tuple(record.get("validation_subjects", ())),  # earlier: none
+        validation_subjects=tuple(record.get("validation_subjects", ())),  # absent in early runs
         synthetic=record["synthetic"],
-        begun_from=record["warm_start"],
+        initial_parameters=record["warm_start"],
         ema_decay=record["ema_decay"],
         step=step,
-        chosen=_chosen(checkpoint, record),
+        checkpoint=_describe_checkpoint(checkpoint, record),
         config_digest=record["config_digest"],
         beams=beams,
     )
@@ -181,7 +163,7 @@ def load_trained(workdir: str | Path, beams: int = 1, checkpoint: str = LAST) ->
 
 
 def _network(record: Mapping[str, Any], workdir: Path) -> VLFAU:
-    """The network that a record describes; UserError where this version has none like it."""
+    """The network that a record describes; UserError where this version cannot build it."""
     wanted = {"mean": list(IMAGE_MEAN), "std": list(IMAGE_STD)}
     if record["normalisation"] != wanted:
         raise UserError(
@@ -223,35 +205,16 @@ def _parameters(record: Mapping[str, Any], workdir: Path) -> Any:
 
 
 def _data_options(record: Mapping[str, Any], workdir: Path) -> DataOptions:
-    """As trained on, at the place that the workdir now names."""
-    there = (workdir / CONFIG_FILE).exists()
-    if "config" not in record:  # of an earlier version
+    """The options of the training data, with the places that the workdir's config.json gives."""
+    if "config" not in record:  # written by an earlier version
         return read_options(DataOptions, read_config(workdir)["data"], workdir)
-    now = read_config(workdir).get("data", {}) if there else {}
-    places = {key: now[key] for key in ("data_dir", "threads", "workers") if key in now}
+    has_config = (workdir / CONFIG_FILE).exists()
+    current = read_config(workdir).get("data", {}) if has_config else {}
+    places = {key: current[key] for key in ("data_dir", "threads", "workers") if key in current}
     return read_options(DataOptions, record["config"]["data"] | places, workdir)
 
 
-def _chosen(checkpoint: str, record: Mapping[str, Any]) -> str:
-    """How a checkpoint was chosen, in words."""
-    ways = {LAST: "last", BEST: f"best by mean F1 of the {record.get('scored')} subjects"}
-    return ways.get(checkpoint, f"step {checkpoint}")
-
-
-def read_options(kind: type[Options], written: Mapping[str, Any], source: Path) -> Options:
-    """Options as JSON gives them back: lists made tuples, fields not yet known then at defaults.
-
-    Raises UserError, naming `source`, for a field that this version does not know, or a value that
-    it refuses.
-    """
-    try:
-        strange = written.keys() - {field.name for field in fields(kind)}
-        if not strange:
-            values = {k: tuple(v) if isinstance(v, list) else v for k, v in written.items()}
-            return kind(**values)
-    except (AttributeError, TypeError, UserError) as error:
-        raise UserError(f"{source}: holds no {kind.__name__} that can be ({error})") from error
-    raise UserError(
-        f"{source}: {kind.__name__} holds {', '.join(map(repr, sorted(strange)))}, which this "
-        "version does not know; use the version of vlfau_jax that wrote it"
-    )
+def _describe_checkpoint(checkpoint: str, record: Mapping[str, Any]) -> str:
+    """Which checkpoint was loaded, in words."""
+    texts = {LAST: "last", BEST: f"best by mean F1 of the {record.get('scored')} subjects"}
+    return texts.get(checkpoint, f"step {checkpoint}")

@@ -197,7 +197,9 @@ class Experiment(ExperimentData):
             "synthetic": self.dataset.synthetic,
             "crop": self.dataset.crop,
             **{key: read_as[key] for key in ("layout", "camera", "frame_offset")},
-            "frames": {s: self.dataset.set_of(s).people[s]["frames"] for s in self.split.train},
+            "frames": {
+                s: self.dataset.set_of(s).subject_facts[s]["frames"] for s in self.split.train
+            },
             "image_size": self.settings.data.image_size,
             "normalisation": {"mean": IMAGE_MEAN, "std": IMAGE_STD},
             "aus": self.captions.aus,

@@ -19,8 +19,8 @@ def test_the_direct_runner_writes_the_same_bytes(write_tree, tmp_path, capsys):
     for image in (raw / IMAGES / "F002").rglob("*.jpg"):
         image.write_bytes(b"no picture")
     by_beam = contents(build(raw, tmp_path / "beam", **DIRECT))
-    said = capsys.readouterr().err
-    assert "30/30" in said and "WARNING" not in said
+    message = capsys.readouterr().err
+    assert "30/30" in message and "WARNING" not in message
     for workers in (0, 2):
         assert by_beam == contents(build(raw, tmp_path / str(workers), workers=workers))
 

@@ -91,7 +91,7 @@ def test_every_trap_is_found_and_every_label_equals_its_cell(trapped, tmp_path):
         assert place in table
 
 
-def test_metadata_says_what_was_written(trapped, tmp_path):
+def test_metadata_describes_what_was_written(trapped, tmp_path):
     (trapped / "SYNTHETIC.json").write_text("{}")
     folder = build(trapped, tmp_path / "set")
     metadata = json.loads((folder / "metadata.json").read_text())

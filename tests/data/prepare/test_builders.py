@@ -15,11 +15,10 @@ from tests.data.tree_writers import DISFA_CODED, write_disfa, write_table, write
 from vlfau_jax.data.crop.registry import crop_rule
 from vlfau_jax.data.prepare import builder as module
 from vlfau_jax.data.prepare import shards
-from vlfau_jax.data.prepare.bp4d import Bp4d
 from vlfau_jax.data.prepare.builder import au_config, config_named
-from vlfau_jax.data.prepare.disfa import CAMERAS, Disfa
-from vlfau_jax.data.prepare.folder import Folder
+from vlfau_jax.data.prepare.builders import BUILDERS
 from vlfau_jax.data.prepare.prepare import prepare
+from vlfau_jax.data.raw.disfa import CAMERAS
 from vlfau_jax.errors import UserError
 from vlfau_jax.facs import BP4D_AUS, DISFA_AUS
 
@@ -101,7 +100,7 @@ def test_a_folder_is_written_and_read_through_tfds(tmp_path):
     )
 
 
-def test_a_set_tells_which_boxes_and_which_opencv_made_it(tmp_path):
+def test_a_set_names_the_boxes_and_the_opencv_that_made_it(tmp_path):
     rows = ["image,subject,AU04", "a.jpg,ann,1", "b.jpg,ann,0"]
     raw, table = write_table(tmp_path / "raw", rows), tmp_path / "boxes.csv"
     rule = {"dataset": "folder", "crop": "box", "crop_file": str(table), "crop_size": 32}
@@ -133,8 +132,8 @@ def test_tfds_leaves_nothing_elsewhere(write_tree, tmp_path, monkeypatch):
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
-def test_prepare_keeps_off_a_set_that_tfds_makes(write_tree, tmp_path, monkeypatch):
-    """It would sweep the other's work away."""
+def test_prepare_refuses_a_set_that_tfds_is_making(write_tree, tmp_path, monkeypatch):
+    """It would delete the other's work."""
     raw, others = write_tree(("F001",)), []
 
     def write_shard(job):
@@ -175,8 +174,8 @@ def test_every_name_is_a_config(name, camera, offset):
     assert (config.name, config.camera, config.frame_offset) == (name, camera, offset)
     rule, size = name.split("_")[:2]
     assert config.crop == crop_rule(rule, int(size))
-    assert au_config(config.crop, camera, offset).name == name
-    assert Disfa.get_builder_config(name) is Disfa.get_builder_config(name)
+    assert au_config(config.crop, camera, offset, cameras=CAMERAS).name == name
+    assert BUILDERS["disfa"].get_builder_config(name) is BUILDERS["disfa"].get_builder_config(name)
 
 
 @pytest.mark.parametrize("offset", [9999, -9999])
@@ -187,18 +186,27 @@ def test_the_widest_frame_offsets_are_names_still(offset):
 
 @pytest.mark.parametrize(
     "name",
-    ["", "cascade", "cascade_8", "mtcnn_256", "yunet_256", "none_64_right_", "none_64_offset0"],
+    [
+        "",
+        "cascade",
+        "cascade_8",
+        "mtcnn_256",
+        "yunet_256",
+        "none_64_right_",
+        "none_64_left",
+        "none_64_offset0",
+    ],
 )
 def test_other_names_are_none(name):
     assert config_named(name, CAMERAS) is None
 
 
 def test_only_disfa_has_a_right_camera():
-    assert Bp4d.get_builder_config("cascade_256_right") is None
-    assert Disfa.get_builder_config("cascade_256_right").camera == "right"
+    assert BUILDERS["bp4d"].get_builder_config("cascade_256_right") is None
+    assert BUILDERS["disfa"].get_builder_config("cascade_256_right").camera == "right"
 
 
-@pytest.mark.parametrize("builder", [Bp4d, Disfa, Folder])
+@pytest.mark.parametrize("builder", BUILDERS.values())
 def test_the_listed_configs_are_documented(builder, tmp_path):
     for config in builder.BUILDER_CONFIGS:
         info = builder(config=config.name, data_dir=tmp_path).info

@@ -87,7 +87,7 @@ class Process:
             try:
                 self.handle = os.open(self.picture, os.O_WRONLY | os.O_NONBLOCK)
             except OSError as error:
-                assert error.errno == errno.ENXIO  # nobody reads it yet
+                assert error.errno == errno.ENXIO  # not read yet
                 time.sleep(0.02)
                 continue
             pid = self.popen.pid
@@ -101,14 +101,14 @@ class Process:
         raise AssertionError(self.popen.stderr.read())
 
     def end(self) -> str:
-        said = self.popen.communicate(timeout=60)[1]
+        message = self.popen.communicate(timeout=60)[1]
         os.close(self.handle)
         self.picture.unlink()
         self.picture.write_bytes(self.whole)
-        return said
+        return message
 
 
-def test_killed_prepares_go_on_and_end_with_the_same_bytes(write_tree, tmp_path, capsys):
+def test_killed_prepares_continue_and_write_the_same_bytes(write_tree, tmp_path, capsys):
     raw = write_tree(("F001", "F002", "M003", "M004"))
     folder = tmp_path / "set/bp4d/none_32/2.0.0"
 
@@ -119,7 +119,7 @@ def test_killed_prepares_go_on_and_end_with_the_same_bytes(write_tree, tmp_path,
     assert list(first.tmp.iterdir()) == []
     kept = staged(folder)
     assert sorted(kept) == ["F001_T1", "F001_T2"]
-    for _ in range(100):  # nobody goes on writing
+    for _ in range(100):  # no process is still writing
         if not Path(f"/proc/{worker}").exists():
             break
         time.sleep(0.05)
@@ -127,17 +127,21 @@ def test_killed_prepares_go_on_and_end_with_the_same_bytes(write_tree, tmp_path,
 
     second = Process(raw, tmp_path / "set", raw / IMAGES / "M003/T2/0009.jpg")
     os.kill(second.worker(), signal.SIGKILL)
-    said = second.end().strip().splitlines()
+    message = second.end().strip().splitlines()
     assert second.popen.returncode == 1
-    assert re.search("going on with the 2 of 8 shards that an earlier prepare finished$", said[0])
-    assert said[-1].startswith("failed: one of 1 worker processes was killed")
-    assert said[-1].endswith("; 5 finished shards kept, and the same command goes on from there")
+    assert re.search(
+        "continuing with the 2 of 8 shards that an earlier prepare finished$", message[0]
+    )
+    assert message[-1].startswith("failed: one of 1 worker processes was killed")
+    assert message[-1].endswith(
+        "; 5 finished shards kept, and the same command continues with them"
+    )
     assert not folder.exists() and len(staged(folder)) == 5
     assert kept.items() <= staged(folder).items()
     kept = staged(folder)
 
     build(raw, tmp_path / "set")
-    assert "going on with the 5 of 8 shards" in capsys.readouterr().err
+    assert "continuing with the 5 of 8 shards" in capsys.readouterr().err
     assert [path.name for path in folder.parent.iterdir()] == ["2.0.0"]
     times = [path.stat().st_mtime_ns for path in sorted(folder.glob("*.array_record-*"))]
     assert times[:5] == [kept[name] for name in sorted(kept)]
@@ -145,11 +149,11 @@ def test_killed_prepares_go_on_and_end_with_the_same_bytes(write_tree, tmp_path,
 
 
 def finish(raw: Path, folder: Path, capsys, line: str) -> None:
-    """Goes on, says `line`, and ends with what an uninterrupted prepare writes."""
+    """Continues, prints `line`, and writes what an uninterrupted prepare writes."""
     capsys.readouterr()
     assert build(raw, folder.parents[2]) == folder
-    said = [text for text in capsys.readouterr().err.splitlines() if "going on" in text]
-    assert len(said) == 1 and said[0].endswith(line), said
+    message = [text for text in capsys.readouterr().err.splitlines() if "continuing" in text]
+    assert len(message) == 1 and message[0].endswith(line), message
     assert contents(folder) == contents(build(raw, folder.parents[2].with_name("whole")))
 
 
@@ -166,7 +170,7 @@ def test_a_damaged_shard_is_made_again(interrupted, capsys):
         raw,
         folder,
         capsys,
-        "going on with the 1 of 4 shards that an earlier prepare finished; removed 2 that are "
+        "continuing with the 1 of 4 shards that an earlier prepare finished; removed 2 that are "
         "damaged or made from something else",
     )
 
@@ -186,7 +190,7 @@ def test_what_is_left_of_another_tree_is_removed(interrupted, capsys, write_tree
         write_tree(("F005",), "other"),
         folder,
         capsys,
-        "going on with the 0 of 2 shards that an earlier prepare finished; removed 3 that are "
+        "continuing with the 0 of 2 shards that an earlier prepare finished; removed 3 that are "
         "damaged or made from something else",
     )
 
@@ -195,7 +199,7 @@ def test_a_full_disk_is_one_line_and_finished_shards_stay(write_tree, tmp_path, 
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     stop_after(monkeypatch, 1, RunError("the limit comes in its place"))
     raw = write_tree()
-    with pytest.raises(RunError, match="1 finished shard kept, and the same command goes on"):
+    with pytest.raises(RunError, match="1 finished shard kept, and the same command continues"):
         build(raw, tmp_path / "set")
     monkeypatch.undo()
     resource.setrlimit(resource.RLIMIT_FSIZE, (40000, hard))
@@ -324,8 +328,8 @@ def test_a_stop_between_the_two_renames_costs_no_set(write_tree, tmp_path, monke
     monkeypatch.setattr(os, "replace", replace)
     if not links:
         monkeypatch.setattr(os, "link", lambda source, target: os.stat("/nowhere"))
-    told = "; 2 finished shards kept, and the same command goes on from there" if links else ""
-    with pytest.raises(RunError, match=f"No space left on device{told}$"):
+    kept = "; 2 finished shards kept, and the same command continues with them" if links else ""
+    with pytest.raises(RunError, match=f"No space left on device{kept}$"):
         build(write_tree(("F005",), "other"), tmp_path / "set", overwrite=True)
     assert contents(folder) == before
     assert len(staged(folder)) == (2 if links else 0)
@@ -358,7 +362,7 @@ def test_a_file_system_without_links_gets_the_same_bytes(write_tree, tmp_path, m
     assert contents(build(raw, tmp_path / "none")) == expected
 
 
-def test_a_failure_that_keeps_nothing_says_and_leaves_nothing(write_tree, tmp_path, monkeypatch):
+def test_a_failure_without_a_finished_shard_leaves_nothing(write_tree, tmp_path, monkeypatch):
     raw = write_tree(("F001",))
     stop_after(monkeypatch, 0, RunError("the disk is full"))
     with pytest.raises(RunError, match=r"^the disk is full$"):
@@ -370,7 +374,7 @@ def test_a_failure_that_keeps_nothing_says_and_leaves_nothing(write_tree, tmp_pa
     assert list((tmp_path / "set").rglob("*")) == [tmp_path / "set/bp4d"]
 
 
-def test_ctrl_c_is_one_line_that_says_what_is_kept(write_tree, tmp_path):
+def test_ctrl_c_is_one_line_that_states_what_is_kept(write_tree, tmp_path):
     """The terminal sends it to the workers, too."""
     raw = write_tree()
     process = Process(raw, tmp_path / "set", raw / IMAGES / "M003/T1/8.jpg")
@@ -378,11 +382,11 @@ def test_ctrl_c_is_one_line_that_says_what_is_kept(write_tree, tmp_path):
     began = time.monotonic()
     for pid in (worker, process.popen.pid):
         os.kill(pid, signal.SIGINT)
-    said = process.end()
+    message = process.end()
     assert process.popen.returncode == 130 and time.monotonic() - began < 20
-    assert "Traceback" not in said
-    assert said.splitlines()[-1] == (
-        "interrupted: 2 finished shards kept, and the same command goes on from there"
+    assert "Traceback" not in message
+    assert message.splitlines()[-1] == (
+        "interrupted: 2 finished shards kept, and the same command continues with them"
     )
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from tests.data.tree_writers import HEADER, facts_of, write_labels
 from vlfau_jax.data.raw.bp4d import index_bp4d
+from vlfau_jax.data.raw.integrity_text import format_report, format_summary
 from vlfau_jax.data.raw.tree import ImageFiles
 from vlfau_jax.errors import UserError
 from vlfau_jax.facs import BP4D_AUS
@@ -57,9 +58,9 @@ def test_labels_equal_the_files_cell_by_cell_and_pictures_are_the_frames(write_t
             assert int(Path(path).stem) == frame and Path(path).is_file()
     assert tree.sequences[2].occurrence[1].tolist().count(-1) == 1
     assert facts_of(tree.report, "M003", 1).unknown_labels == 1
-    said = tree.report.remarks["label_unknown"]
-    assert said == [f"{LABELS}/M003_T1.csv: AU14 in 1 frame"]
-    assert "padding of picture numbers: 4 in 2 sequences, none in 2" in tree.report.as_text()
+    message = tree.report.remarks["label_unknown"]
+    assert message == [f"{LABELS}/M003_T1.csv: AU14 in 1 frame"]
+    assert "padding of picture numbers: 4 in 2 sequences, none in 2" in format_report(tree.report)
 
 
 def test_columns_are_found_by_name_in_any_order(write_tree):
@@ -237,16 +238,16 @@ def test_a_sequence_with_pictures_or_labels_alone_is_counted(write_tree):
     assert (facts.images, facts.labelled, facts.unlabelled_images) == (5, 0, 5)
     assert (facts_of(report, "F002", 1).labelled, facts_of(report, "F002", 1).images) == (5, 0)
     assert sum(s.labelled for s in report.sequences) == len(lost) + 3
-    said = "lost 15 (labelled frames without an image: 15); 7 images without a label"
-    assert said in report.summary()
+    message = "lost 15 (labelled frames without an image: 15); 7 images without a label"
+    assert message in format_summary(report)
     assert report.remarks["subject_unusable"] == ["F001", "F002"]
     assert report.remarks["sequence_missing"][:2] == ["F001_T3", "F001_T4"]
-    assert not any("no file" in said for said in report.remarks["intensity_missing"])
+    assert not any("no file" in message for message in report.remarks["intensity_missing"])
     assert [s.name for s in tree.sequences] == ["M001_T1"]
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "5 of 5 frames; an empty file"),
         ("8,0\n9,0\n", "3 of 5 frames; 3 have no row, 0 are coded as unknown"),
@@ -256,19 +257,19 @@ def test_a_sequence_with_pictures_or_labels_alone_is_counted(write_tree):
         ),
     ],
 )
-def test_damaged_intensity_files_are_named_with_what_they_cost(write_tree, text, said):
+def test_damaged_intensity_files_are_named_with_what_they_cost(write_tree, text, message):
     raw = write_tree(("F001",))
     write_intensity(raw, NEW, "F001_T1", 6, text)
     write_intensity(raw, NEW, "F001_T2", 6, "".join(f"{n},1\n" for n in range(8, 13)))
     remarks = index_bp4d(raw).report.remarks
-    assert remarks["intensity_unknown"] == [f"{NEW}/AU06/F001_T1_AU06.csv: {said}"]
+    assert remarks["intensity_unknown"] == [f"{NEW}/AU06/F001_T1_AU06.csv: {message}"]
 
 
 def test_intensities_of_a_sequence_that_nothing_else_knows_are_named(write_tree):
     raw = write_tree(("F001",))
     write_intensity(raw, NEW, "F009_T1", 6, "8,0\n")
-    said = index_bp4d(raw).report.remarks["intensity_frame_unlabelled"]
-    assert said == [f"{NEW}/AU06/F009_T1_AU06.csv: AU6, a sequence without a label file"]
+    message = index_bp4d(raw).report.remarks["intensity_frame_unlabelled"]
+    assert message == [f"{NEW}/AU06/F009_T1_AU06.csv: AU6, a sequence without a label file"]
 
 
 def test_contradictions_are_counted_and_the_worst_comes_first(write_tree):

@@ -72,12 +72,12 @@ def test_a_video_of_another_length_is_paired_from_the_start(raw, rng, frames, lo
     place = f"{LEFT}/LeftVideoSN001_comp.avi"
     write_video(raw / place, frames, rng)
     tree = index_disfa(raw)
-    shown = min(frames, 5)
-    assert tree.sequences[0].frames == tuple(range(1, shown + 1))
-    assert tree.sequences[0].pictures.positions == tuple(range(shown))
-    assert len(tree.sequences[0].intensity) == len(tree.sequences[0].occurrence) == shown
-    said = tree.report.remarks["video_length_differs"]
-    assert said == [f"{place}: {frames} frames, 5 labelled"]
+    read = min(frames, 5)
+    assert tree.sequences[0].frames == tuple(range(1, read + 1))
+    assert tree.sequences[0].pictures.positions == tuple(range(read))
+    assert len(tree.sequences[0].intensity) == len(tree.sequences[0].occurrence) == read
+    message = tree.report.remarks["video_length_differs"]
+    assert message == [f"{place}: {frames} frames, 5 labelled"]
     assert tree.report.losses["image_missing"] == [f"{place}#{position}" for position in lost]
     assert facts_of(tree.report, "SN001", 1).unlabelled_images == max(frames - 5, 0)
 

@@ -8,6 +8,7 @@ import pytest
 
 from tests.data.tree_writers import facts_of, write_table
 from vlfau_jax.data.raw.folder import index_folder
+from vlfau_jax.data.raw.integrity_text import format_report
 from vlfau_jax.errors import UserError
 
 ROWS = [
@@ -179,7 +180,7 @@ def test_what_pandas_makes_of_whole_numbers_and_blanks_is_understood(tmp_path):
 
 
 @pytest.mark.parametrize("separator", [";", "\t"])
-def test_the_header_tells_the_separator(tmp_path, separator):
+def test_the_header_decides_the_separator(tmp_path, separator):
     raw = write_table(tmp_path, ROWS)
     expected = index_folder(raw)
     table = raw / "labels.csv"
@@ -215,7 +216,7 @@ def test_a_picture_under_another_spelling_is_lost_and_explained(tmp_path):
         "jörg/1.jpg: its file has the same letters in another Unicode form (NFC, NFD)",
         "Anna/2.JPG: its file is anna/2.JPG",
     ]
-    assert "    Anna/2.JPG: its file is anna/2.JPG\n" in report.as_text()
+    assert "    Anna/2.JPG: its file is anna/2.JPG\n" in format_report(report)
     (raw / "there.jpg").unlink()
     with pytest.raises(UserError, match=r"image jörg/1\.jpg and .*in another Unicode form"):
         index_folder(raw)

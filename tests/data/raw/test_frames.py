@@ -227,7 +227,7 @@ def test_a_video_that_ends_early_loses_its_end_only(film, tmp_path):
 @pytest.mark.parametrize(
     "data", [b"", b"RIFF", b"text", b"#EXTM3U\n/etc/passwd\n", b"\xff\xd8\xff"], ids=repr
 )
-def test_what_is_no_video_is_told_in_one_quiet_line(data, tmp_path, capfd):
+def test_what_is_no_video_is_reported_in_one_line(data, tmp_path, capfd):
     path = written(tmp_path, data, "5.avi")
     for read in (video_length, lambda path: greys(path, 0)):
         with pytest.raises(UserError, match=r"5\.avi: .*expected") as error:

@@ -33,6 +33,7 @@ from vlfau_jax.data.raw.bp4d import index_bp4d
 from vlfau_jax.data.raw.disfa import index_disfa
 from vlfau_jax.data.raw.folder import index_folder
 from vlfau_jax.data.raw.frames import read_frames
+from vlfau_jax.data.raw.integrity_text import format_report
 from vlfau_jax.data.raw.tree import ImageFiles, RawTree
 from vlfau_jax.errors import UserError
 from vlfau_jax.facs import BP4D_AUS, DISFA_AUS
@@ -59,7 +60,7 @@ def read(index, root: Path, **options) -> RawTree | None:
         str(error).encode()
         return None
     event("read")
-    text = found.report.as_text().encode("utf-8", "backslashreplace")
+    text = format_report(found.report).encode("utf-8", "backslashreplace")
     assert text and found.report.as_json()
     for sequence in found.sequences:
         frames = len(sequence.frames)
@@ -231,7 +232,7 @@ ANY = st.sampled_from(["a\nb", "\u202etxt", "x" * 200, "\u00e9\u0301", "\udcff",
 KINDS = ("file", "file", "folder", "folder", "loop", "dangling", "parent", "copy")
 
 
-def strangers_in(*pools: list[str]) -> st.SearchStrategy[list[tuple[int, str, str]]]:
+def other_names_in(*pools: list[str]) -> st.SearchStrategy[list[tuple[int, str, str]]]:
     """Up to six things to plant: number of the place, name (often of that place's kind), kind."""
     one = st.integers(0, len(pools) - 1).flatmap(
         lambda i: st.tuples(
@@ -261,8 +262,8 @@ def plant(folder: Path, name: str, kind: str, content: bytes) -> Path:
 
 
 @fuzz(250)
-@given(strangers=strangers_in(SUBJECTS, TASKS, PICTURES, FILES, ROOTS))
-def test_names_in_a_bp4d_tree(strangers):
+@given(others=other_names_in(SUBJECTS, TASKS, PICTURES, FILES, ROOTS))
+def test_names_in_a_bp4d_tree(others):
     with tree() as root:
         labels = occurrence_text().encode()
         write_sequence(root, labels)
@@ -271,7 +272,7 @@ def test_names_in_a_bp4d_tree(strangers):
             root / "AUCoding/AU_OCC",
             root,
         ]
-        for where, name, kind in strangers:
+        for where, name, kind in others:
             places.append(plant(places[where % len(places)], name, kind, labels))
         found = read(index_bp4d, root)
         if found is None:
@@ -325,13 +326,13 @@ def test_disfa_label_files(content):
 
 
 @fuzz(120)
-@given(strangers=strangers_in(ROOTS, VIDEOS, FOLDERS, UNITS))
-def test_names_in_a_disfa_tree(strangers):
+@given(others=other_names_in(ROOTS, VIDEOS, FOLDERS, UNITS))
+def test_names_in_a_disfa_tree(others):
     with tree() as root:
         write_subject(root, video_bytes())
         labels = root / "ActionUnit_Labels"
         places = [root, root / "Videos_LeftCamera", labels, labels / "SN001"]
-        for where, name, kind in strangers:
+        for where, name, kind in others:
             places.append(plant(places[where % len(places)], name, kind, b"1,3\n"))
         found = read(index_disfa, root)
         if found is None:
@@ -367,8 +368,8 @@ def test_video_bytes(changes, end):
             for picture in pictures:
                 assert picture is None or (picture.dtype == np.uint8 and picture.shape[2] == 3)
         facts = facts_of(found.report, "SN001", 1)
-        shown = sum(len(s.frames) for s in found.sequences if s.subject == "SN001")
-        assert facts.labelled == 7 == shown + found.report.lost
+        with_image = sum(len(s.frames) for s in found.sequences if s.subject == "SN001")
+        assert facts.labelled == 7 == with_image + found.report.lost
 
 
 @cache

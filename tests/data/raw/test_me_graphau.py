@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from tests.data.tree_writers import DISFA_CODED, facts_of, write_images, write_lists
-from vlfau_jax.data.raw.bp4d import index_bp4d
+from vlfau_jax.data.raw.bp4d import ME_GRAPHAU, index_bp4d
 from vlfau_jax.data.raw.disfa import index_disfa
+from vlfau_jax.data.raw.integrity_text import format_report, format_summary
 from vlfau_jax.data.raw.me_graphau import index_prepared, is_prepared_tree
 from vlfau_jax.errors import UserError
 from vlfau_jax.facs import BP4D_AUS, DISFA_AUS
@@ -85,8 +86,8 @@ def test_disfa_pictures_are_named_from_0_and_four_units_are_unknown(disfa):
         assert sequence.occurrence[:, i].tolist() == column
     assert (sequence.intensity == -1).all()
     assert facts_of(tree.report, "SN001", 1).unknown_labels == 3 * 4
-    assert "12 unknown labels, kept" in tree.report.summary()
-    assert "unknown in every frame: AU5, AU15, AU17, AU20" in tree.report.as_text()
+    assert "12 unknown labels, kept" in format_summary(tree.report)
+    assert "unknown in every frame: AU5, AU15, AU17, AU20" in format_report(tree.report)
 
 
 def test_missing_pictures_and_strangers_are_named(bp4d, disfa):
@@ -142,7 +143,7 @@ ZEROS = " ".join("0" * 12)
 def test_a_line_that_cannot_be_trusted_stops(bp4d, path, row, message):
     write_lists(bp4d, "BP4D_train_{}_fold3", [(path, row)])
     with pytest.raises(UserError, match=message) as error:
-        index_prepared(bp4d, "bp4d")
+        index_prepared(bp4d, ME_GRAPHAU)
     assert "\n" not in str(error.value)
 
 

@@ -25,7 +25,7 @@ def opened(folder: Path, name: str = "bp4d", **options) -> Dataset:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Sets of all three kinds: 7 people of BP4D, 4 of DISFA, 5 in a folder of one's own."""
+    """Sets of all three kinds: 7 subjects of BP4D, 4 of DISFA, 5 of a folder."""
     root = tmp_path_factory.mktemp("sets")
     rng = np.random.default_rng(1)
     write_set(root, "bp4d", coded(rng, "bp4d", WOMEN_AND_MEN, 3))
@@ -65,7 +65,7 @@ def test_units_are_chosen_in_the_sets_order(folder):
 
 
 @pytest.mark.parametrize(
-    ("name", "aus", "said"),
+    ("name", "aus", "message"),
     [
         ("bp4d", (12, 26), r"data\.aus=\(12, 26\) has AU26; of the units that bp4d .* 1, 2, 4"),
         ("bp4d", (12, 12), "has a unit twice"),
@@ -73,8 +73,8 @@ def test_units_are_chosen_in_the_sets_order(folder):
         ("bp4d+disfa", (99,), r"bp4d\+disfa codes, .* sentences: 1, 2, 4, 6, 7, 9, 10"),
     ],
 )
-def test_units_that_cannot_be_learned(folder, name, aus, said):
-    with pytest.raises(UserError, match=said) as error:
+def test_units_that_cannot_be_learned(folder, name, aus, message):
+    with pytest.raises(UserError, match=message) as error:
         opened(folder, name, aus=aus)
     assert "\n" not in str(error.value)
 
@@ -166,19 +166,19 @@ def test_sets_join_in_any_order_and_number(folder):
     assert len(mixture.labels) == 21 + 16 + 10
 
 
-def test_sets_that_cannot_be_joined(folder, tmp_path):
+def test_sets_that_cannot_be_combined(folder, tmp_path):
     rng = np.random.default_rng(1)
     write_set(tmp_path, "bp4d", coded(rng, "bp4d", ("F001",), 2))
     write_set(tmp_path, "folder", coded(rng, "folder", ("F001",), 2))
     other = CROP | {"name": "cascade", "digest": "1" * 16}
     write_set(tmp_path, "disfa", coded(rng, "disfa", ("SN001",), 2), crop=other)
-    for name, said in (
+    for name, message in (
         ("bp4d+folder", "F001 is in another set"),
         ("bp4d+disfa", "cropped by cascade .1{16}.* by none .0{16}.*one rule"),
-        ("bp4d+bp4d", "'bp4d.bp4d' is not a data set"),
-        ("bp4d+", "is not a data set"),
+        ("bp4d+bp4d", "'bp4d.bp4d' names a set twice"),
+        ("bp4d+", "data.name='' is not a data set"),
     ):
-        with pytest.raises(UserError, match=said) as error:
+        with pytest.raises(UserError, match=message) as error:
             opened(tmp_path, name)
         assert "\n" not in str(error.value)
 
@@ -202,7 +202,7 @@ def test_each_set_of_a_mixture_may_have_its_own_variant(tmp_path):
     count=st.integers(0, 6),
     seed=st.integers(0, 2**31 - 1),
 )
-def test_nobody_is_on_two_sides(folder, name, fold, count, seed):
+def test_the_sides_of_a_split_are_disjoint(folder, name, fold, count, seed):
     dataset = cached(folder, name)
     try:
         split = dataset.split(fold, count, seed)
@@ -213,7 +213,7 @@ def test_nobody_is_on_two_sides(folder, name, fold, count, seed):
     assert len(train) + len(validation) + len(test) == len(train | validation | test)
     assert (len(validation), bool(test)) == (count, fold > 0)
     assert split == dataset.split(fold, count, seed)
-    assert split.test == dataset.split(fold, 0, 0).test  # validation takes nobody from the test
+    assert split.test == dataset.split(fold, 0, 0).test  # validation takes no test subject
     for one in dataset.sets:
         assert train & set(one.subjects)
         assert not fold or test & set(one.subjects)
@@ -225,23 +225,25 @@ def cached(folder, name, known={}):  # noqa: B006
     return known.setdefault((folder, name), opened(folder, name))
 
 
-def test_protocol_says_what_two_numbers_may_differ_in(folder, excluding):
-    def told(folder, **options):
+def test_protocol_states_what_two_scores_may_differ_in(folder, excluding):
+    def described(folder, **options):
         options = DataOptions(data_dir=str(folder), **options)
         return protocol(open_dataset(options), options)
 
-    bp4d = told(folder)
+    bp4d = described(folder)
     assert (bp4d["layout"], bp4d["camera"], bp4d["frame_offset"]) == ("raw", None, 0)
     assert bp4d["label_rule"] == (
         "active where the occurrence code is 1; unknown codes are left out"
     )
     assert (bp4d["label_threshold"], bp4d["excluded_stretches"]) == (None, "none")
-    disfa = told(excluding, name="disfa", threshold=1)
+    disfa = described(excluding, name="disfa", threshold=1)
     assert disfa["label_rule"].startswith("active where the intensity is 1 or more;")
     assert (disfa["label_threshold"], disfa["camera"]) == (1, "left")
     assert disfa["excluded_stretches"] == "JAA-Net's list: 17 frames"
-    assert told(excluding, name="disfa", exclude_stretches=False)["excluded_stretches"] == "none"
-    both = told(folder, name="bp4d+disfa")
+    assert (
+        described(excluding, name="disfa", exclude_stretches=False)["excluded_stretches"] == "none"
+    )
+    both = described(folder, name="bp4d+disfa")
     assert both["label_threshold"] == {"bp4d": None, "disfa": 2}
     assert both["excluded_stretches"]["disfa"] == "JAA-Net's list: 0 frames"
     assert both["crop_rule"] == CROP
@@ -251,27 +253,32 @@ def test_a_rule_of_both_kinds_names_both_if_both_are_chosen(tmp_path):
     codes = {"occurrence": [[1, -1, -1]], "intensity": [[-1, 1, -1]]}  # of AU4, AU12, AU26
     write_set(tmp_path, "folder", [Person("a", (1,), **codes)])
 
-    def told(*aus):
+    def described(*aus):
         options = DataOptions(name="folder", data_dir=str(tmp_path), aus=aus)
-        said = protocol(open_dataset(options), options)
-        return said["label_rule"], said["label_threshold"]
+        message = protocol(open_dataset(options), options)
+        return message["label_rule"], message["label_threshold"]
 
-    both, threshold = told()
+    both, threshold = described()
     assert "code is 1 or, of units without occurrence codes, the intensity is 2 or more" in both
     assert threshold == 2
-    assert told(4) == ("active where the occurrence code is 1; unknown codes are left out", None)
-    alone, threshold = told(12)
+    assert described(4) == (
+        "active where the occurrence code is 1; unknown codes are left out",
+        None,
+    )
+    alone, threshold = described(12)
     assert alone.startswith("active where the intensity is 2 or more;") and threshold == 2
 
 
-def test_a_missing_set_says_how_to_prepare_one(tmp_path):
+def test_a_missing_set_names_the_command_that_prepares_one(tmp_path):
     with pytest.raises(UserError, match="prepare --dataset=bp4d --raw_dir=DIR") as error:
         opened(tmp_path)
     assert "\n" not in str(error.value)
 
 
 def test_a_name_that_prepare_refuses_is_not_advised(tmp_path):
-    with pytest.raises(UserError, match=r"data\.name='disfaa' .* knows bp4d") as error:
+    with pytest.raises(
+        UserError, match=r"data\.name='disfaa' is not .* one of bp4d, .*bp4d\+disfa$"
+    ) as error:
         opened(tmp_path, "disfaa")
     assert "--dataset" not in str(error.value)
 
@@ -313,7 +320,7 @@ def cast(codes, key, dtype):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda m, c: m.pop("benchmark"), "no 'benchmark' in metadata.json, as sets of an earlier"),
         (lambda m, c: m["subjects"]["F001"].pop("fold"), "damaged: 'fold' of F001 is missing"),
@@ -355,9 +362,9 @@ def cast(codes, key, dtype):
         ),
     ],
 )
-def test_a_damaged_set_is_one_line(damaged, tmp_path, change, said):
+def test_a_damaged_set_is_one_line(damaged, tmp_path, change, message):
     damaged(change)
-    with pytest.raises(UserError, match=f"{said}.*; prepare it again") as error:
+    with pytest.raises(UserError, match=f"{message}.*; prepare it again") as error:
         opened(tmp_path)
     assert "\n" not in str(error.value)
 

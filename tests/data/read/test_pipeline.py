@@ -78,7 +78,7 @@ def test_evaluation_shows_every_example_once_in_order_and_fills_up(dataset):
     assert not any(stream[-1][key][-1].any() for key in stream[-1])
 
 
-def test_rows_say_what_the_set_says(dataset):
+def test_rows_hold_what_the_set_holds(dataset):
     stream = take(evaluate(dataset), 4)
     codes = dataset.sets[0].codes["occurrence"]
     valid = np.concatenate([batch["valid"] for batch in stream])
@@ -107,7 +107,7 @@ def test_an_unknown_label_is_masked_and_unspoken(dataset):
     assert batch["local_tokens"][i, unit - 1].any()
 
 
-def test_training_runs_over_everybody_each_epoch_in_new_order(dataset):
+def test_training_reads_every_face_each_epoch_in_new_order(dataset):
     stream = take(train(dataset, batch_size=5), 6)
     first, second = stream[:3], stream[3:]
     assert len(rows(first)) == len(rows(second)) == 15
@@ -187,7 +187,7 @@ def test_worker_processes_leave_the_rows_of_a_process_alone(mixed):
 
 
 @shared
-def test_processes_evaluate_everybody_in_equal_numbers_of_batches(dataset, shares):
+def test_processes_evaluate_every_face_in_equal_numbers_of_batches(dataset, shares):
     whole = take(evaluate(dataset), 99)
     assert len(whole) == 4 and sum(batch["valid"].sum() for batch in whole) == 15
     for own in shares:
@@ -287,14 +287,14 @@ def test_a_subset_of_units_takes_their_columns(dataset):
 
 def test_augmentation_options_reach_the_pictures(dataset):
     still = replace(OPTIONS, min_area=1.0, flip=False, jitter=0.0)
-    shown = {
+    read = {
         tuple(key): image
         for batch in take(evaluate(dataset), 4)
         for key, image in zip(batch["key"], batch["image"], strict=True)
     }
     batch = take(train(dataset, still), 1)[0]
     for key, image in zip(batch["key"], batch["image"], strict=True):
-        assert np.array_equal(image, shown[tuple(key)])
+        assert np.array_equal(image, read[tuple(key)])
     for change in ({"min_area": 0.5}, {"jitter": 0.3}, {"flip": True}, {"erasing": 1.0}):
         changed = take(train(dataset, replace(still, **change)), 1)[0]
         assert np.array_equal(changed["key"], batch["key"])

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from vlfau_jax.data.raw.codes import Labels
+from vlfau_jax.data.read.labels import Labels
 from vlfau_jax.data.read.options import DataOptions
 from vlfau_jax.data.read.sampling import Draws, class_weights, row_weights
 from vlfau_jax.errors import UserError
@@ -136,7 +136,7 @@ def test_shares_that_do_not_fit_are_refused(labels, given_shares, sets, message)
     assert "\n" not in str(error.value)
 
 
-def test_a_set_with_nobody_to_train_on_is_refused(labels):
+def test_a_set_without_a_training_face_is_refused(labels):
     with pytest.raises(UserError, match="no face of disfa"):
         row_weights(labels, np.flatnonzero(labels.part == 0), MIXED, SETS)
 

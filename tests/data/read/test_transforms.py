@@ -76,7 +76,7 @@ def test_same_numbers_same_view(picture):
     assert np.array_equal(*views)
 
 
-def test_no_caption_says_left_or_right():
+def test_no_caption_contains_left_or_right():
     """A mirrored face keeps its captions only because none of them has a side."""
     sided = [text for text in vocabulary_texts() if re.search(r"\b(left|right)\b", text.lower())]
     assert not sided, f"augment mirrors faces: swap the sides of {sided} with the flip, or say both"

@@ -1,4 +1,4 @@
-"""The same work on a cluster: Apache Beam runs the jobs, shared folders carry pictures and results.
+"""Runs jobs on a cluster with Apache Beam; shared folders hold pictures and results.
 
 Beam is not among the requirements: `pip install --no-deps -r requirements-beam.txt`.
 """
@@ -17,7 +17,7 @@ from vlfau_jax.errors import RunError, UserError
 
 
 def check(runner: str, options: Sequence[str]) -> None:
-    """Raises UserError where Beam is not installed or refuses the runner or an option."""
+    """Raises UserError if Beam is not installed or refuses the runner or an option."""
     _pipeline(_beam(), runner, options)
 
 
@@ -30,14 +30,14 @@ def run(
 ) -> None:
     """Calls `function` with each of `jobs`, in any order, on a runner's workers, and waits.
 
-    What the calls return is dropped: they write files to a folder that all workers see.
+    The calls' return values are ignored: they write files to a folder that all workers see.
 
     Args:
         jobs: pickled for the workers.
-        function: of an importable module; this package is installed on the workers.
+        function: from an importable module; this package must be installed on the workers.
         runner: DirectRunner, DataflowRunner, FlinkRunner, or another that Beam knows.
         options: Beam's own, each "name=value", such as "direct_num_workers=4".
-        on_poll: called once a second meanwhile.
+        on_poll: called once a second until the runner ends.
 
     Raises:
         UserError: see `check`.
@@ -53,7 +53,7 @@ def run(
         with _polled(on_poll):
             pipeline.run().wait_until_finish()
     except (RunError, UserError) as error:
-        # Beam appends where in the pipeline it was.
+        # Beam appends the place in the pipeline.
         raise type(error)(str(error).partition(" [while running")[0]) from error
     except Exception as error:  # each runner has its own, with the worker's traceback as text
         raise RunError(f"Beam's {runner} failed: {_reason(error)}") from error
@@ -63,7 +63,7 @@ def run(
 
 def _beam() -> Any:
     try:
-        with _quiet(logging.WARNING):  # it misses Google's libraries, even without Dataflow
+        with _quiet(logging.WARNING):  # it warns about Google's libraries, even without Dataflow
             return importlib.import_module("apache_beam")
     except ImportError as error:
         raise UserError(
@@ -77,14 +77,14 @@ def _pipeline(beam: Any, runner: str, options: Sequence[str]) -> Any:
     try:
         with _quiet(logging.WARNING):
             return beam.Pipeline(known, options=parsed)
-    except ValueError as error:  # a list of all that the runner misses
+    except ValueError as error:  # a list of all options that the runner lacks
         reason = "; ".join(line.strip(" .") for line in str(error).splitlines()[1:])
         raise UserError(f"--beam_runner={runner}: {reason or error}; see --beam_options") from error
 
 
 def _runner(beam: Any, name: str) -> Any:
     if name == "DirectRunner":
-        # Beam's switch of that name first tries Prism, a program that it downloads.
+        # Beam's own runner of that name first tries Prism, a program that it downloads.
         return importlib.import_module(
             "apache_beam.runners.portability.fn_api_runner"
         ).FnApiRunner()
@@ -98,13 +98,13 @@ def _pipeline_options(beam: Any, options: Sequence[str]) -> Any:
     parsed = beam.options.pipeline_options.PipelineOptions(
         [f"--{option.removeprefix('--')}" for option in options]
     )
-    said = io.StringIO()
+    printed = io.StringIO()
     try:
-        with redirect_stderr(said), _quiet(logging.WARNING):
+        with redirect_stderr(printed), _quiet(logging.WARNING):
             known = parsed.get_all_options()
             unknown = parsed.get_all_options(retain_unknown_options=True).keys() - known.keys()
-    except SystemExit as error:  # argparse, which ends with the reason
-        reason = said.getvalue().strip().rpartition(": error: ")[2]
+    except SystemExit as error:  # from argparse, which prints the reason
+        reason = printed.getvalue().strip().rpartition(": error: ")[2]
         raise UserError(f"--beam_options={' '.join(options)}: {reason}") from error
     if unknown:
         raise UserError(f"--beam_options={min(unknown)}: Beam has no such option")
@@ -122,17 +122,17 @@ def _quiet(level: int) -> Iterator[None]:
 
 
 def _is_not_ours(record: logging.LogRecord) -> bool:
-    """Beam logs a job's error with its traceback; ours come back in one line."""
+    """Whether a log record is not of our own errors, which are reported in one line."""
     error = record.exc_info[1] if record.exc_info else None
     return not isinstance(error, (RunError, UserError))
 
 
 @contextmanager
 def _polled(on_poll: Callable[[], object]) -> Iterator[None]:
-    over = threading.Event()
+    ended = threading.Event()
 
     def poll() -> None:
-        while not over.wait(1):
+        while not ended.wait(1):
             on_poll()
 
     thread = threading.Thread(target=poll, daemon=True)
@@ -140,11 +140,11 @@ def _polled(on_poll: Callable[[], object]) -> Iterator[None]:
     try:
         yield
     finally:
-        over.set()
+        ended.set()
         thread.join()
 
 
 def _reason(error: Exception) -> str:
-    """The last line that says something of a message that may hold tracebacks."""
+    """The last non-blank line of a message that may hold tracebacks."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

@@ -1,21 +1,19 @@
-"""What the tensorflow-datasets builders of all data sets share; none of it needs TensorFlow.
+"""The tensorflow-datasets builder of a data set, made from its record; it needs no TensorFlow.
 
-One split per subject, so that folds are chosen when reading, and one shard per raw sequence. Codes
-are stored as the raw files have them, unknown as -1: thresholds and exclusions come when reading.
-Beside the shards lie
+A set has one split per subject, because folds are chosen when reading, and one shard per raw
+sequence. Codes are stored as the raw files have them, unknown ones as -1: thresholds and exclusions
+are applied when reading. The set's folder also holds
 
     metadata.json     what a reader must know: units, crop rule, camera, subjects
     labels.npz        every example's subject, task, frame and codes, in the order of
                       as_data_source("+".join(sorted subjects)): labels are counted without images
-    integrity.json    what the raw tree held and what was lost; integrity.txt to read
+    integrity.json    what the raw tree held and what was dropped; integrity.txt as tables
 """
 
 from __future__ import annotations
 
-import inspect
 import os
 import re
-from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -31,24 +29,26 @@ from vlfau_jax.data.crop.registry import RULES, crop_rule
 from vlfau_jax.data.crop.rule import CropRule
 from vlfau_jax.data.prepare.shards import ShardFacts, ShardJob, features, write_shard
 from vlfau_jax.data.raw.frames import place_of
-from vlfau_jax.data.raw.integrity import LabelCounts
+from vlfau_jax.data.raw.integrity_text import save_report
+from vlfau_jax.data.raw.label_counts import LabelCounts
 from vlfau_jax.data.raw.tree import RawTree
+from vlfau_jax.data.sets import DataSet
 from vlfau_jax.errors import UserError
 from vlfau_jax.files import locked
 
 Written = tuple[ShardJob, ShardFacts]
 
-_NAME = re.compile(r"([a-z]+)_(\d{1,4})(?:_(right))?(?:_offset(-?[1-9]\d{0,3}))?")
+_NAME = re.compile(r"([a-z]+)_(\d{1,4})(?:_([a-z]+))?(?:_offset(-?[1-9]\d{0,3}))?")
 MOST_OFFSET = 9999  # the digits that _NAME reads
 
 
 @dataclass(eq=False)
 class AuConfig(tfds.core.BuilderConfig):
-    """One way to make pictures of a data set.
+    """One variant of a data set's pictures.
 
     Attributes:
         crop: how faces are cropped.
-        camera: whose pictures, where the data set has several; else "".
+        camera: the camera, if the data set has several; else "".
         frame_offset: label frame n shows picture n + frame_offset.
     """
 
@@ -57,8 +57,12 @@ class AuConfig(tfds.core.BuilderConfig):
     frame_offset: int = 0
 
 
-def au_config(crop: CropRule, camera: str = "", frame_offset: int = 0) -> AuConfig:
-    """The config named as `cascade_256`, `cascade_256_right` or `cascade_256_right_offset-1`.
+def au_config(
+    crop: CropRule, camera: str = "", frame_offset: int = 0, *, cameras: Sequence[str] = ()
+) -> AuConfig:
+    """Makes a config, named as `cascade_256`, `cascade_256_right` or `cascade_256_right_offset-1`.
+
+    `cameras` are those of the data set; the name has any camera but the first.
 
     Raises:
         UserError: a frame offset out of range.
@@ -69,15 +73,15 @@ def au_config(crop: CropRule, camera: str = "", frame_offset: int = 0) -> AuConf
             f"{MOST_OFFSET}"
         )
     name = f"{crop.name}_{crop.size}"
-    if camera == "right":
-        name += "_right"
+    if camera in cameras[1:]:
+        name += f"_{camera}"
     if frame_offset:
         name += f"_offset{frame_offset}"
-    shown = f", {camera} camera" if camera else ""
-    moved = f", label frame n shows picture n{frame_offset:+d}" if frame_offset else ""
+    side = f", {camera} camera" if camera else ""
+    offset = f", label frame n shows picture n{frame_offset:+d}" if frame_offset else ""
     return AuConfig(
         name=name,
-        description=f"crop rule {crop.name}, {crop.size} pixels{shown}{moved}",
+        description=f"crop rule {crop.name}, {crop.size} pixels{side}{offset}",
         crop=crop,
         camera=camera,
         frame_offset=frame_offset,
@@ -88,25 +92,21 @@ def au_config(crop: CropRule, camera: str = "", frame_offset: int = 0) -> AuConf
 def config_named(name: str, cameras: tuple[str, ...]) -> AuConfig | None:
     """The config of that name, or None: no such rule, or one that needs a file to be named."""
     match = _NAME.fullmatch(name)
-    if match is None or match[1] not in RULES or (match[3] and match[3] not in cameras):
+    if match is None or match[1] not in RULES or (match[3] and match[3] not in cameras[1:]):
         return None
     try:
         rule = crop_rule(match[1], int(match[2]))
     except UserError:
         return None
-    return au_config(rule, match[3] or (cameras[0] if cameras else ""), int(match[4] or 0))
-
-
-def listed_configs(*names: str, cameras: tuple[str, ...] = ()) -> list[AuConfig]:
-    """The configs of some names, the default first; every other name is understood as well."""
-    return [config_named(name, cameras) for name in names]
+    camera = match[3] or next(iter(cameras), "")
+    return au_config(rule, camera, int(match[4] or 0), cameras=cameras)
 
 
 class _Info(tfds.core.DatasetInfo):
-    """Of sets that each one prepares: tfds would ask Google whether it holds a copy."""
+    """Dataset information that is never looked up in Google's bucket of public data sets."""
 
     def initialize_from_bucket(self) -> None:
-        """Asks nobody, and leaves no folder in /tmp."""
+        """Does nothing: no request is made, and no folder is left in /tmp."""
 
 
 def _write_one_by_one(jobs: Sequence[ShardJob]) -> list[ShardFacts]:
@@ -114,19 +114,15 @@ def _write_one_by_one(jobs: Sequence[ShardJob]) -> list[ShardFacts]:
 
 
 class AuBuilder(tfds.core.DatasetBuilder, skip_registration=True):
-    """A data set with faces and codes of action units; a subclass says how its raw tree is read.
+    """Faces and codes of action units; builders.py makes a subclass for each data set.
 
-    `python -m vlfau_jax prepare` runs it in parallel and goes on where it was killed;
+    `python -m vlfau_jax prepare` runs it in parallel and continues after a kill;
     `builder.download_and_prepare` with a `manual_dir` writes the same bytes in one process.
 
     Attributes:
-        AUS: the n units of every label vector; None where the raw tree says it.
-        CAMERAS: the default first; none where there is only one.
-        HOMEPAGE: where the data set is described.
-        CITATION: what to cite.
-        LICENSE: on what terms it may be used.
-        tree: the indexed raw tree, if the caller has indexed it already.
-        work: a folder on the file system of the set, for shards on their way into it.
+        DATA_SET: the data set's record.
+        tree: the raw tree, if the caller has read it already.
+        work: a folder on the file system of the set, for shards before they are moved into it.
         make: makes shards, in any order; returns their facts in the order of the jobs.
     """
 
@@ -134,11 +130,7 @@ class AuBuilder(tfds.core.DatasetBuilder, skip_registration=True):
     RELEASE_NOTES: ClassVar[dict[str, str]] = {
         "2.0.0": "one shard a sequence; sex, box and alignment of every face; labels.npz",
     }
-    AUS: ClassVar[tuple[int, ...] | None] = None
-    CAMERAS: ClassVar[tuple[str, ...]] = ()
-    HOMEPAGE: ClassVar[str] = ""
-    CITATION: ClassVar[str] = ""
-    LICENSE: ClassVar[str] = ""
+    DATA_SET: ClassVar[DataSet]
 
     tree: RawTree | None = None
     work: Path | None = None
@@ -150,23 +142,24 @@ class AuBuilder(tfds.core.DatasetBuilder, skip_registration=True):
         self.info.set_file_format(file_format)
 
     @classmethod
-    @abstractmethod
-    def index(cls, raw_dir: str | Path, config: AuConfig) -> RawTree:
+    def read(cls, raw_dir: str | Path, config: AuConfig) -> RawTree:
         """Reads a raw tree's labels and finds its pictures. Raises UserError."""
+        return cls.DATA_SET.read(raw_dir, camera=config.camera, frame_offset=config.frame_offset)
 
     @classmethod
     def get_builder_config(cls, name: str, version: Any = None) -> AuConfig | None:
         """The config of any name that `au_config` gives, listed or not."""
-        return super().get_builder_config(name, version) or config_named(name, cls.CAMERAS)
+        return super().get_builder_config(name, version) or config_named(name, cls.DATA_SET.cameras)
 
     def _info(self) -> tfds.core.DatasetInfo:
+        of = self.DATA_SET
         return _Info(
             builder=self,
-            description=inspect.getdoc(type(self)),
-            homepage=self.HOMEPAGE,
-            citation=self.CITATION,
-            license=self.LICENSE,
-            features=features(self.AUS and len(self.AUS), self.builder_config.crop.size),
+            description=of.description,
+            homepage=of.homepage,
+            citation=of.citation,
+            license=of.licence,
+            features=features(of.aus and len(of.aus), self.builder_config.crop.size),
             metadata=tfds.core.MetadataDict(),
             disable_shuffling=True,  # the order is that of subject, task and frame
         )
@@ -181,7 +174,7 @@ class AuBuilder(tfds.core.DatasetBuilder, skip_registration=True):
     ) -> None:
         self._refuse(download_config or tfds.download.DownloadConfig())
         with locked(Path(self.data_path).parent):  # tfds has put `incomplete...` into the path
-            self._write(self.tree or self.index(dl_manager.manual_dir, self.builder_config))
+            self._write(self.tree or self.read(dl_manager.manual_dir, self.builder_config))
 
     def _write(self, tree: RawTree) -> None:
         places = (place_of(s.pictures, i) for s in tree.sequences for i in range(len(s.frames)))
@@ -200,7 +193,7 @@ class AuBuilder(tfds.core.DatasetBuilder, skip_registration=True):
         )
         self.info.metadata.update(self._metadata(tree, subjects))
         np.savez(Path(folder) / "labels.npz", **_label_arrays(subjects))
-        tree.report.save(folder)
+        save_report(tree.report, folder)
         self._place_shards(subjects)
         if self.work is None:
             for left in work.iterdir():
@@ -236,7 +229,7 @@ class AuBuilder(tfds.core.DatasetBuilder, skip_registration=True):
         )
 
     def _place_shards(self, subjects: dict[str, list[Written]]) -> None:
-        """Gives every shard its name in the set; the last step, so that a kill costs none."""
+        """Gives every shard its name in the set; the last step, so that a kill loses no shard."""
         for subject, written in subjects.items():
             template = self._template(subject)
             for k, (job, _) in enumerate(written):
@@ -252,7 +245,7 @@ class AuBuilder(tfds.core.DatasetBuilder, skip_registration=True):
             "aus": list(tree.aus),
             "benchmark": list(tree.benchmark),
             "crop": report.crop,
-            # What the digest of the rule leaves out, and what may alter pixels all the same.
+            # Not part of the rule's digest, although they may change pixels.
             "crop_table_sha256": config.crop.table_digest(),
             "opencv": cv2.__version__,
             "synthetic": report.synthetic,
@@ -276,7 +269,7 @@ class AuBuilder(tfds.core.DatasetBuilder, skip_registration=True):
 def _complete_report(
     tree: RawTree, made: Iterable[Written], crop: CropRule
 ) -> dict[str, list[Written]]:
-    """Adds what was written and lost to the tree's report; returns subject -> its shards."""
+    """Adds what was written and dropped to the tree's report; returns subject -> its shards."""
     report = tree.report
     report.crop = crop.describe()
     of_sequence = {(found.subject, found.task): found for found in report.sequences}

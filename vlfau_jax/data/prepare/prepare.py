@@ -1,12 +1,12 @@
-"""From a raw tree to a prepared set on disk: what the verb `prepare` does.
+"""Turns a raw tree into a prepared set on disk: what the verb `prepare` does.
 
 A set is made in a folder beside its place, `incomplete.<version>`:
 
-    shards/      finished shards and their sidecars (shards.py): what a killed prepare leaves behind
-                 and the next one goes on with
+    shards/      finished shards and their sidecars (shards.py): a killed prepare leaves them, and
+                 the next one continues with them
     bp4d/...     the set, when all shards are finished
-    downloads/   nothing, but tfds insists on it
-    replaced     the old set, for the moment in which the new one takes its place
+    downloads/   empty, but required by tfds
+    replaced     the old set, while the new one is renamed to its place
 """
 
 from __future__ import annotations
@@ -25,10 +25,8 @@ from tqdm import tqdm
 
 from vlfau_jax.data.crop.registry import crop_rule
 from vlfau_jax.data.prepare import beam
-from vlfau_jax.data.prepare.bp4d import Bp4d
 from vlfau_jax.data.prepare.builder import AuBuilder, AuConfig, au_config
-from vlfau_jax.data.prepare.disfa import Disfa
-from vlfau_jax.data.prepare.folder import Folder
+from vlfau_jax.data.prepare.builders import BUILDERS
 from vlfau_jax.data.prepare.shards import (
     SUFFIX,
     ShardFacts,
@@ -38,12 +36,13 @@ from vlfau_jax.data.prepare.shards import (
     write_shard,
 )
 from vlfau_jax.data.raw.integrity import IntegrityReport
-from vlfau_jax.data.raw.places import counted
+from vlfau_jax.data.raw.integrity_text import format_summary
+from vlfau_jax.data.raw.places import format_count
+from vlfau_jax.data.sets import DataSet, data_set
 from vlfau_jax.data.workers import Workers
 from vlfau_jax.errors import RunError, UserError
 from vlfau_jax.files import absolute_folder, created, locked
 
-BUILDERS: dict[str, type[AuBuilder]] = {"bp4d": Bp4d, "disfa": Disfa, "folder": Folder}
 SHARDS, REPLACED = "shards", "replaced"
 
 
@@ -65,19 +64,19 @@ def prepare(
     """Builds `data_dir`/<dataset>/<config>/<version> from a raw tree.
 
     The labels are read and checked before anything is written. The set is built beside its place
-    and takes its name when it is whole, integrity.json and integrity.txt in it; a set that it
-    replaces stays until then. What was found and lost, and where the set lies, is printed. A
-    prepare that is killed leaves its finished shards, and the next one with the same arguments goes
-    on with them. The bytes written depend neither on that nor on who does the work.
+    and renamed when it is complete, with integrity.json and integrity.txt in it; a set that it
+    replaces stays until then. A summary and the place of the set are printed. A prepare that is
+    killed leaves its finished shards, and the next one with the same arguments continues with them.
+    The bytes written depend neither on that nor on the number and kind of workers.
 
     Args:
-        dataset: a key of `BUILDERS`.
+        dataset: the name of a data set, see data/sets.py.
         raw_dir: the raw tree; it is only read.
         data_dir: where prepared sets live.
         crop: name of the crop rule, see crop/registry.py.
         crop_size: pixels of the crops' side.
-        crop_file: the file that some crop rules need, see registry.crop_rule.
-        camera: "left" or "right", where the data set has two; "" is its first.
+        crop_file: the file that some crop rules need, see `crop_rule`.
+        camera: one of the data set's cameras; "" is the first.
         frame_offset: label frame n shows picture n + frame_offset.
         workers: processes; None takes one per core.
         beam_runner: an Apache Beam runner instead of processes; its workers must see `raw_dir` and
@@ -86,24 +85,23 @@ def prepare(
         overwrite: replace a set of the same name.
 
     Raises:
-        UserError: an option that is out of range or would do nothing, a raw tree that cannot be
-            trusted or has no usable frame, a set that is there already or that another process
+        UserError: an option that is out of range or would have no effect, a raw tree that cannot
+            be trusted or has no usable frame, a set that exists already or that another process
             prepares, a place that cannot be written to.
         RunError: a worker process was killed, the disk is full, a Beam runner failed.
-        KeyboardInterrupt: with what is kept as its text.
+        KeyboardInterrupt: its text states what is kept.
     """
-    if dataset not in BUILDERS:
-        raise UserError(f"--dataset={dataset!r} is unknown; expected one of {', '.join(BUILDERS)}")
+    of = data_set(dataset, "--dataset")
     builder_class = BUILDERS[dataset]
-    # Absolute paths: Beam's workers stand elsewhere.
+    # Absolute paths, because Beam's workers have other working folders.
     raw_dir = os.path.abspath(raw_dir)
     rule = crop_rule(crop, crop_size, crop_file and os.path.abspath(crop_file))
-    config = au_config(rule, _checked_camera(builder_class, camera), frame_offset)
+    config = au_config(rule, _checked_camera(of, camera), frame_offset, cameras=of.cameras)
     _check_workers(workers, beam_runner, beam_options)
     data_dir = absolute_folder("--data_dir", data_dir)
     target = data_dir / dataset / config.name / str(builder_class.VERSION)
     _refuse_existing(target, overwrite)
-    tree = builder_class.index(raw_dir, config)
+    tree = builder_class.read(raw_dir, config)
     with created("--data_dir", target.parent), locked(target.parent):
         _sweep(target)
         _refuse_existing(target, overwrite)
@@ -116,14 +114,14 @@ def prepare(
                 _make, processes=processes, runner=beam_runner, options=beam_options
             )
             _run(builder, raw_dir, staging / "downloads")
-    print(f"{tree.report.summary()}\n{target}: the set, its integrity.txt and integrity.json")
+    print(f"{format_summary(tree.report)}\n{target}: the set, its integrity.txt and integrity.json")
     return tree.report
 
 
-def _checked_camera(builder_class: type[AuBuilder], camera: str) -> str:
-    cameras = builder_class.CAMERAS
+def _checked_camera(of: DataSet, camera: str) -> str:
+    cameras = of.cameras
     if camera and not cameras:
-        raise UserError(f"--camera={camera}: {builder_class.name} has one camera; leave it out")
+        raise UserError(f"--camera={camera}: {of.name} has one camera; leave it out")
     if camera and camera not in cameras:
         raise UserError(f"--camera={camera!r} is unknown; expected one of {', '.join(cameras)}")
     return camera or next(iter(cameras), "")
@@ -141,7 +139,7 @@ def _check_workers(workers: int | None, runner: str, options: Sequence[str]) -> 
 
 
 def _builder(builder_class: type[AuBuilder], config: AuConfig, data_dir: Path) -> AuBuilder:
-    # tfds wants the name of a config that it knows, and takes others as they are.
+    # tfds expects the name of a config that it knows, and any other config itself.
     known = builder_class.get_builder_config(config.name) is not None
     return builder_class(config=config.name if known else config, data_dir=str(data_dir))
 
@@ -156,11 +154,11 @@ def _staging(target: Path) -> Path:
 
 
 def _sweep(target: Path) -> None:
-    """Removes what a killed prepare left behind, except for its finished shards."""
+    """Removes what a killed prepare left, except for its finished shards."""
     staging = _staging(target)
     _put_back(staging, target)
     for left in sorted(target.parent.glob(f"incomplete.*{target.name}")):
-        if left != staging:  # of tfds alone
+        if left != staging:  # of tfds without our verb
             shutil.rmtree(left)
             print(f"removed {left}, which a killed prepare left behind", file=sys.stderr)
     if staging.exists():
@@ -168,7 +166,7 @@ def _sweep(target: Path) -> None:
 
 
 def _clear(staging: Path, *, ignore_errors: bool = False) -> int:
-    """Removes all but finished shards; returns how many these are."""
+    """Removes all but finished shards; returns their number."""
     kept = len(list((staging / SHARDS).glob("*" + SUFFIX)))
     rest = [path for path in staging.iterdir() if path.name != SHARDS] if kept else [staging]
     for left in rest:
@@ -177,16 +175,16 @@ def _clear(staging: Path, *, ignore_errors: bool = False) -> int:
 
 
 def _put_back(staging: Path, target: Path) -> None:
-    """The old set, if it was stopped between the two renames of `_built_beside`."""
+    """Restores the old set after a stop between the two renames of `_built_beside`."""
     if (staging / REPLACED).exists() and not target.exists():
         os.replace(staging / REPLACED, target)
 
 
 @contextmanager
 def _built_beside(target: Path, data_dir: Path) -> Iterator[Path]:
-    """A stand-in for `data_dir`; `target` is moved out of it when all is well.
+    """Yields a folder in place of `data_dir`; on success `target` is moved out of it.
 
-    Otherwise finished shards stay, and without one nothing does.
+    On failure only finished shards are kept.
     """
     staging = _staging(target)
     try:
@@ -195,26 +193,27 @@ def _built_beside(target: Path, data_dir: Path) -> Iterator[Path]:
         if target.exists():
             os.replace(target, staging / REPLACED)
         os.replace(staging / target.relative_to(data_dir), target)
-        # Beside the configs tfds notes the default one, always the same.
-        note = target.parent.parent.relative_to(data_dir) / ".config"
-        (data_dir / note).mkdir(exist_ok=True)
-        for file in (staging / note).iterdir():
-            os.replace(file, data_dir / note / file.name)
+        # Beside the configs tfds writes the default one, always the same.
+        defaults = target.parent.parent.relative_to(data_dir) / ".config"
+        (data_dir / defaults).mkdir(exist_ok=True)
+        for file in (staging / defaults).iterdir():
+            os.replace(file, data_dir / defaults / file.name)
         shutil.rmtree(staging)
     except BaseException as error:
         _put_back(staging, target)
-        told = _told_of(_clear(staging, ignore_errors=True))  # what went wrong comes first
+        # A second error would hide the first one.
+        kept = _format_kept(_clear(staging, ignore_errors=True))
         if isinstance(error, KeyboardInterrupt):
-            raise KeyboardInterrupt(told) from error
+            raise KeyboardInterrupt(kept) from error
         if isinstance(error, RunError | OSError):
-            raise RunError("; ".join(filter(None, (_reason(error, target), told)))) from error
+            raise RunError("; ".join(filter(None, (_reason(error, target), kept)))) from error
         raise
 
 
-def _told_of(kept: int) -> str:
+def _format_kept(kept: int) -> str:
     if not kept:
         return ""
-    return f"{counted(kept, 'finished shard')} kept, and the same command goes on from there"
+    return f"{format_count(kept, 'finished shard')} kept, and the same command continues with them"
 
 
 def _reason(error: RunError | OSError, target: Path) -> str:
@@ -224,7 +223,7 @@ def _reason(error: RunError | OSError, target: Path) -> str:
 
 
 def _run(builder: AuBuilder, raw_dir: str, downloads: Path) -> None:
-    tfds.disable_progress_bar()  # one bar over all frames says more than one per split
+    tfds.disable_progress_bar()  # it has one bar per split; ours is over all frames
     with redirect_stdout(io.StringIO()):  # tfds announces a download of 0 bytes
         builder.download_and_prepare(
             download_dir=downloads,
@@ -237,8 +236,8 @@ def _run(builder: AuBuilder, raw_dir: str, downloads: Path) -> None:
 def _make(
     jobs: Sequence[ShardJob], *, processes: int, runner: str, options: Sequence[str]
 ) -> list[ShardFacts]:
-    """The facts of all jobs: of shards that are there already, and of those that it makes."""
-    facts = _left_from_earlier(jobs, processes)
+    """The facts of all jobs: of shards that exist already, and of those that it makes."""
+    facts = _finished_earlier(jobs, processes)
     todo = [job for job in jobs if job.path not in facts]
     done = _frames(jobs) - _frames(todo)
     with tqdm(total=_frames(jobs), initial=done, desc="prepare", unit="frame") as bar:
@@ -255,8 +254,8 @@ def _frames(jobs: Sequence[ShardJob]) -> int:
     return sum(len(job.sequence.frames) for job in jobs)
 
 
-def _left_from_earlier(jobs: Sequence[ShardJob], processes: int) -> dict[Path, ShardFacts]:
-    """Path -> facts of the finished shards that are what was asked for; removes all others."""
+def _finished_earlier(jobs: Sequence[ShardJob], processes: int) -> dict[Path, ShardFacts]:
+    """Path -> facts of the finished shards of these jobs; removes all other shards."""
     folder = Path(jobs[0].folder)
     found = set(folder.iterdir())
     if not found:
@@ -271,7 +270,7 @@ def _left_from_earlier(jobs: Sequence[ShardJob], processes: int) -> dict[Path, S
     removed = sum(path.suffix == SUFFIX for path in found - of_use)
     others = f"; removed {removed} that are damaged or made from something else" if removed else ""
     print(
-        f"{folder.parent}: going on with the {len(facts)} of {len(jobs)} shards that an earlier "
+        f"{folder.parent}: continuing with the {len(facts)} of {len(jobs)} shards that an earlier "
         f"prepare finished{others}",
         file=sys.stderr,
     )
@@ -281,15 +280,15 @@ def _left_from_earlier(jobs: Sequence[ShardJob], processes: int) -> dict[Path, S
 def _make_by_beam(
     jobs: Sequence[ShardJob], runner: str, options: Sequence[str], bar: tqdm
 ) -> dict[Path, ShardFacts]:
-    """Beam's workers may be on other machines: what they did is read from the shared folder."""
+    """Makes shards with Beam; its workers may be remote, so results are read from the folder."""
     waiting = {job.sidecar: job for job in jobs}
 
-    def look() -> None:
+    def poll() -> None:
         done = [sidecar for sidecar in waiting if sidecar.exists()]
         bar.update(_frames([waiting.pop(sidecar) for sidecar in done]))
 
-    beam.run(jobs, write_shard, runner, options, look)
-    look()
+    beam.run(jobs, write_shard, runner, options, poll)
+    poll()
     facts = {job.path: stored(job) for job in jobs}
     missing = [path for path, one in facts.items() if one is None]
     if missing:

@@ -1,7 +1,7 @@
-"""One raw sequence becomes one shard: the unit of work of a process, of Beam and of a restart.
+"""Turns one raw sequence into one shard: the unit of work of a process, of Beam and of a restart.
 
-A shard is written under another name and renamed when it is whole. Beside it then comes a sidecar:
-what is in the shard, and a fingerprint of all that it was made from.
+A shard is written under another name and renamed when it is complete. Then a sidecar is written
+beside it: facts about the shard, and a fingerprint of all that it was made from.
 
     F001_T1.array_record    examples, as tfds reads them
     F001_T1.json            ShardFacts
@@ -43,7 +43,7 @@ SUFFIX = ".array_record"
 
 @dataclass(frozen=True)
 class ShardJob:
-    """What to crop, how, and the folder to write to, which all processes must see."""
+    """A sequence to crop, the rule, and the folder to write to, which all processes must see."""
 
     sequence: RawSequence
     root: str
@@ -63,15 +63,15 @@ class ShardJob:
 
 @dataclass(frozen=True)
 class ShardFacts:
-    """What became of a sequence.
+    """What was written of a sequence, and what was dropped.
 
     Attributes:
         fingerprint: of all that the shard was made from.
-        sha256: of the shard; "" for a sequence whose frames are all lost: it has none.
+        sha256: of the shard; "" for a sequence whose frames are all dropped: it has no shard.
         size: bytes of the shard.
         kept: positions within the sequence of the frames that are in the shard.
-        losses: kind (a key of integrity.DROP_REASONS) and source of the others.
-        aligned_by: how many crops were aligned by what, see cropping.Crop.
+        losses: drop reason (a key of integrity.DROP_REASONS) and source of the others.
+        aligned_by: number of crops by what they were aligned by, see `Crop`.
     """
 
     fingerprint: str
@@ -83,7 +83,7 @@ class ShardFacts:
 
 
 def features(units: int | None, size: int) -> tfds.features.FeaturesDict:
-    """The features of every prepared set: n `units` (None where it is not known yet)."""
+    """The features of every prepared set, for n `units` (None if n is not known yet)."""
     codes = tfds.features.Tensor(shape=(units,), dtype=np.int8)
     return tfds.features.FeaturesDict(
         {
@@ -114,7 +114,7 @@ def write_shard(job: ShardJob) -> ShardFacts:
         UserError: what the crop rule needs is missing or malformed.
         RunError: the shard cannot be written.
     """
-    fingerprint = _fingerprint(job)  # before the first picture is read: it may change meanwhile
+    fingerprint = _fingerprint(job)  # first, because pictures may change while they are read
     sequence = job.sequence
     kept: list[int] = []
     losses: list[tuple[str, str]] = []
@@ -146,7 +146,7 @@ def write_shard(job: ShardJob) -> ShardFacts:
 
 @contextmanager
 def _own_name(path: Path) -> Iterator[Path]:
-    """A name that no other process writes to: Beam may run one job twice at once."""
+    """Yields a name that no other process uses: Beam may run one job twice at once."""
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
     try:
         yield partial
@@ -156,20 +156,20 @@ def _own_name(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Callable[[bytes], None]]:
-    """Appends records to a new array_record file; RunError if it cannot be written."""
-    # One record a group, as tfds writes them: random access reads no neighbour.
+    """Yields a function that appends records to a new file. Raises RunError on failure."""
+    # One record a group, as tfds writes them, so that random access reads no other record.
     writer = _tried(ArrayRecordWriter, path)(str(path), "group_size:1")
     try:
         yield _tried(writer.write, path)
     except BaseException:
         with suppress(RunError):
-            _tried(writer.close, path)()  # ends its threads; what failed comes first
+            _tried(writer.close, path)()  # ends its threads; the first error is raised
         raise
     _tried(writer.close, path)()
 
 
 def _tried(call: Callable[..., R], path: Path) -> Callable[..., R]:
-    """The C++ writer knows only RuntimeError, whose first line has the reason in front."""
+    """Translates the C++ writer's RuntimeError, which begins with the reason, to RunError."""
 
     def tried(*arguments: object) -> R:
         try:
@@ -196,12 +196,12 @@ def _record(sequence: RawSequence, i: int, crop: Crop, source: str, size: int) -
         "aligned_by": crop.aligned_by,
     }
     record = _features(len(example["occurrence"]), size).serialize_example(example)
-    # Protocol buffers write a map's keys in random order: sort them, for equal bytes each time.
+    # Protocol buffers write a map's keys in random order; sorted ones give reproducible bytes.
     return tf_example_pb2.Example.FromString(record).SerializeToString(deterministic=True)
 
 
 def stored(job: ShardJob) -> ShardFacts | None:
-    """The facts of a shard that is there, or None."""
+    """The facts of a shard that exists, or None."""
     try:
         text = job.sidecar.read_text(encoding="utf-8")
         facts = ShardFacts(**json.loads(text))
@@ -213,7 +213,7 @@ def stored(job: ShardJob) -> ShardFacts | None:
 
 
 def finished(job: ShardJob) -> ShardFacts | None:
-    """The facts of a shard that is there, whole, and made from what the job names now, or None."""
+    """The facts of a shard that is complete and made from what the job names now, or None."""
     facts = stored(job)
     if facts is None or facts.fingerprint != _fingerprint(job):
         return None
@@ -257,6 +257,6 @@ def _state(path: str, root: str) -> list[Any]:
     name = os.path.relpath(path, root)
     try:
         state = os.stat(path)
-    except OSError:  # such as a dangling link; it is lost until that changes
+    except OSError:  # such as a dangling link; the frame is dropped until that changes
         return [name]
     return [name, state.st_size, state.st_mtime_ns]

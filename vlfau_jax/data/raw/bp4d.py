@@ -1,4 +1,6 @@
-"""Finds what a raw BP4D tree holds: lists folders, parses numbers, formats no name.
+"""Reads a raw BP4D tree: lists its folders and parses the numbers in their names.
+
+No name is formatted, because trees differ in how they pad numbers.
 
 Layout: `Sequences(2D+3D)/F001/T1/2440.jpg`, `AUCoding/AU_OCC/F001_T1.csv`, and intensities in
 `AU Intensity Codes3.0/AU06/F001_T1_AU06.csv` or `AUCoding/AU_INT/AU06/F001_T1_AU06.csv`.
@@ -14,15 +16,21 @@ from pathlib import Path
 import numpy as np
 
 from vlfau_jax.data.raw.bp4d_labels import read_intensity, read_occurrence
+from vlfau_jax.data.raw.bp4d_published import BP4D_PUBLISHED
 from vlfau_jax.data.raw.integrity import IntegrityReport
-from vlfau_jax.data.raw.listing import SYNTHETIC_MARK, entries, once, raw_folder, relative
-from vlfau_jax.data.raw.me_graphau import index_prepared, is_prepared_tree, refuse_options
-from vlfau_jax.data.raw.places import counted
-from vlfau_jax.data.raw.published import PUBLISHED
+from vlfau_jax.data.raw.listing import SYNTHETIC_MARK, add_once, entries, raw_folder, relative
+from vlfau_jax.data.raw.me_graphau import (
+    ListLayout,
+    index_prepared,
+    is_prepared_tree,
+    refuse_options,
+)
+from vlfau_jax.data.raw.places import format_count
 from vlfau_jax.data.raw.tree import ImageFiles, RawSequence, RawTree, finished_tree
 from vlfau_jax.errors import UserError
 from vlfau_jax.facs import BP4D_AUS
 
+NAME = "bp4d"
 SEQUENCES = "Sequences(2D+3D)"
 OCCURRENCE = "AUCoding/AU_OCC"
 INTENSITY = ("AU Intensity Codes3.0", "AUCoding/AU_INT")
@@ -38,12 +46,29 @@ _IMAGE = re.compile(r"(\d{1,9})\.jpe?g", re.ASCII | re.IGNORECASE)
 
 Key = tuple[str, int]  # subject and task
 
+ME_GRAPHAU = ListLayout(
+    dataset=NAME,
+    prefix="BP4D",
+    aus=BP4D_AUS,
+    benchmark=BP4D_AUS,
+    path=re.compile(
+        r"(?:img/)?(?P<subject>[FM]\d{3})/T(?P<task>\d{1,3})/(?P<number>\d{1,9})"
+        r"\.(?:jpe?g|png|bmp)",
+        re.ASCII,
+    ),
+    example="F001/T1/2440.jpg",
+    first_frame=0,
+    published=BP4D_PUBLISHED,
+    sexes=SEXES,
+)
 
-def index_bp4d(raw_dir: str | Path, *, frame_offset: int = 0) -> RawTree:
+
+def index_bp4d(raw_dir: str | Path, *, camera: str = "", frame_offset: int = 0) -> RawTree:
     """Lists a raw BP4D tree and reads all its labels; no image is opened.
 
     Args:
         raw_dir: the raw tree, or one prepared for ME-GraphAU (see raw/me_graphau.py).
+        camera: "", because BP4D has one only.
         frame_offset: label frame n is shown by image n + frame_offset.
 
     Raises:
@@ -53,15 +78,16 @@ def index_bp4d(raw_dir: str | Path, *, frame_offset: int = 0) -> RawTree:
     root = raw_folder(raw_dir, "a raw BP4D tree")
     if is_prepared_tree(root):
         refuse_options(frame_offset=frame_offset)
-        return index_prepared(root, "bp4d")
+        return index_prepared(root, ME_GRAPHAU)
     for part in (SEQUENCES, OCCURRENCE):
         if not (root / part).is_dir():
             raise UserError(f"--raw_dir={raw_dir} holds no {part}/; expected a raw BP4D tree")
     report = IntegrityReport(
-        dataset="bp4d",
+        dataset=NAME,
         raw_dir=str(root),
         synthetic=(root / SYNTHETIC_MARK).is_file(),
         aus=BP4D_AUS,
+        published=BP4D_PUBLISHED,
     )
     folders = _sequence_folders(root, report)
     label_files = _label_files(root, report)
@@ -96,7 +122,7 @@ def _sequence_folders(root: Path, report: IntegrityReport) -> dict[Key, Path]:
             if match is None or not task.is_dir():
                 report.remarks["name_ignored"].append(relative(task, root))
             else:
-                once(folders, (subject.name, int(match[1])), task)
+                add_once(folders, (subject.name, int(match[1])), task)
     return folders
 
 
@@ -107,7 +133,7 @@ def _label_files(root: Path, report: IntegrityReport) -> dict[Key, Path]:
         if match is None:
             report.remarks["name_ignored"].append(relative(path, root))
         else:
-            once(files, (match[1], int(match[2])), path)
+            add_once(files, (match[1], int(match[2])), path)
     return files
 
 
@@ -118,7 +144,7 @@ def _images(folder: Path, root: Path, report: IntegrityReport) -> dict[int, Path
         if match is None:
             report.remarks["name_ignored"].append(relative(path, root))
         else:
-            once(images, int(match[1]), path)
+            add_once(images, int(match[1]), path)
     return images
 
 
@@ -131,17 +157,17 @@ def _read_sequence(
     offset: int,
     report: IntegrityReport,
 ) -> RawSequence:
-    """One sequence, noted in the report; all its frames are lost where it has no picture folder."""
+    """Reads one sequence and adds it to the report; without a picture folder it has no frame."""
     subject, task = key
     images = _images(folder, root, report) if folder else {}
     codes = _occurrence(labels, root, report) if labels else {}
     coded = sorted(codes)
     occurrence = np.array([codes[n] for n in coded], np.int8).reshape(-1, len(BP4D_AUS))
     intensity = _intensities(root, key, coded, levels, report)
-    shown = [n + offset in images for n in coded]
+    has_image = [n + offset in images for n in coded]
     place = relative(folder, root) if folder else f"{SEQUENCES}/{subject}/T{task}"
     report.losses["image_missing"] += [
-        f"{place}/{n + offset}.jpg" for n, there in zip(coded, shown, strict=True) if not there
+        f"{place}/{n + offset}.jpg" for n, ok in zip(coded, has_image, strict=True) if not ok
     ]
     report.add_sequence(
         subject,
@@ -150,48 +176,48 @@ def _read_sequence(
         occurrence,
         intensity,
         images=len(images),
-        unlabelled_images=len(images) - sum(shown),
+        unlabelled_images=len(images) - sum(has_image),
         padding=_padding([path.stem for path in images.values()]) if images else "",
         labels=relative(labels, root) if labels else "",
     )
-    usable = [n for n, there in zip(coded, shown, strict=True) if there]
+    usable = [n for n, ok in zip(coded, has_image, strict=True) if ok]
     return RawSequence(
         subject=subject,
         task=task,
         frames=tuple(usable),
         pictures=ImageFiles(tuple(str(images[n + offset]) for n in usable)),
-        occurrence=occurrence[shown],
-        intensity=intensity[shown],
+        occurrence=occurrence[has_image],
+        intensity=intensity[has_image],
         sex=SEXES[subject[0]],
     )
 
 
 def _occurrence(labels: Path, root: Path, report: IntegrityReport) -> dict[int, np.ndarray]:
-    """Frame -> int8 [n] of one label file; its header and what it codes as unknown are noted."""
+    """Reads one label file, frame -> int8 [n]; remarks on its header and its unknown codes."""
     columns, codes = read_occurrence(labels, BP4D_AUS)
-    _note_columns(columns, labels, root, report)
+    _count_columns(columns, labels, root, report)
     unknown = sum((row < 0 for row in codes.values()), np.zeros(len(BP4D_AUS), int))
     report.remarks["label_unknown"] += [
-        f"{relative(labels, root)}: AU{au} in {counted(int(count), 'frame')}"
+        f"{relative(labels, root)}: AU{au} in {format_count(int(count), 'frame')}"
         for au, count in zip(BP4D_AUS, unknown, strict=True)
         if count
     ]
     return codes
 
 
-def _note_columns(
+def _count_columns(
     columns: Iterable[int], labels: Path, root: Path, report: IntegrityReport
 ) -> None:
-    """Counts how often each header occurs, and names the first file with an unpublished one."""
+    """Counts each header; the first file with an unpublished one becomes a remark."""
     header = _ranges(sorted(columns))
-    if header not in report.columns and header != PUBLISHED["bp4d"].columns:
+    if header not in report.columns and header != BP4D_PUBLISHED.columns:
         where = f"{relative(labels, root)} and others like it: columns {header}"
         report.remarks["columns_unexpected"].append(where)
     report.columns[header] = report.columns.get(header, 0) + 1
 
 
 def _ranges(numbers: list[int]) -> str:
-    """Ascending numbers as "0-24,27"."""
+    """Formats ascending numbers as "0-24,27"."""
     starts = [numbers[0], *(b for a, b in pairwise(numbers) if b != a + 1)]
     ends = [*(a for a, b in pairwise(numbers) if b != a + 1), numbers[-1]]
     pairs = zip(starts, ends, strict=True)
@@ -199,7 +225,7 @@ def _ranges(numbers: list[int]) -> str:
 
 
 def _intensity_files(root: Path, report: IntegrityReport) -> dict[int, dict[Key, list[Path]]]:
-    """Unit -> sequence -> its files, one per place; a unit without a folder is remarked on once."""
+    """Unit -> sequence -> its files, one per place; a unit without a folder becomes one remark."""
     found: dict[int, dict[Key, list[Path]]] = {}
     for place in INTENSITY:
         units: dict[int, Path] = {}
@@ -208,7 +234,7 @@ def _intensity_files(root: Path, report: IntegrityReport) -> dict[int, dict[Key,
             if match is None or int(match[1]) not in INTENSITY_AUS or not folder.is_dir():
                 report.remarks["name_ignored"].append(relative(folder, root))
             else:
-                once(units, int(match[1]), folder)
+                add_once(units, int(match[1]), folder)
         for au, folder in units.items():
             for key, path in _level_files(au, folder, root, report).items():
                 found.setdefault(au, {}).setdefault(key, []).append(path)
@@ -227,7 +253,7 @@ def _level_files(au: int, folder: Path, root: Path, report: IntegrityReport) -> 
         if match is None or int(match[3]) != au:
             report.remarks["name_ignored"].append(relative(path, root))
         else:
-            once(files, (match[1], int(match[2])), path)
+            add_once(files, (match[1], int(match[2])), path)
     return files
 
 
@@ -238,7 +264,7 @@ def _intensities(
     files: dict[int, dict[Key, list[Path]]],
     report: IntegrityReport,
 ) -> np.ndarray:
-    """Levels int8 [f, n] of the `coded` frames, -1 where no file or no row says any."""
+    """Levels int8 [f, n] of the `coded` frames, -1 without a file or a row."""
     levels = np.full((len(coded), len(BP4D_AUS)), -1, np.int8)
     rows = {frame: i for i, frame in enumerate(coded)}
     for au in (au for au in INTENSITY_AUS if au in files and coded):
@@ -251,10 +277,11 @@ def _intensities(
         for frame in found.keys() & rows.keys():
             levels[rows[frame], BP4D_AUS.index(au)] = found[frame]
         place = relative(paths[0], root)
-        stray = found.keys() - rows.keys()
-        if stray:
+        others = found.keys() - rows.keys()
+        if others:
             report.remarks["intensity_frame_unlabelled"].append(
-                f"{place}: {counted(len(stray), 'frame')}, first {min(stray)}, last {max(stray)}"
+                f"{place}: {format_count(len(others), 'frame')}, first {min(others)}, "
+                f"last {max(others)}"
             )
         unknown = int((levels[:, BP4D_AUS.index(au)] < 0).sum())
         if unknown:
@@ -267,7 +294,7 @@ def _intensities(
 
 
 def _agreeing_levels(paths: list[Path]) -> dict[int, int]:
-    """The levels of one sequence and unit, which a tree may hold at both places."""
+    """Reads the levels of one sequence and unit, which a tree may hold at both places."""
     levels = read_intensity(paths[0])
     for other in paths[1:]:
         found = read_intensity(other)

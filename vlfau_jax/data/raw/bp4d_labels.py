@@ -1,4 +1,4 @@
-"""BP4D's label files, read by header name, checked cell by cell."""
+"""Reads BP4D's label files by the names in their header, and checks every cell."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ INTENSITY_CODES = {"0": 0, "1": 1, "2": 2, "3": 3, "4": 4, "5": 5, "9": -1}
 
 
 class Occurrence(NamedTuple):
-    """One AU_OCC file.
+    """The content of one AU_OCC file.
 
     Attributes:
         columns: all column numbers of the header; 0 is the frame number, k is AU k.
-        codes: frame number -> int8 [n], 1, 0 or -1 where unknown, of the units asked for.
+        codes: frame number -> int8 [n] of the requested units: 1, 0, or -1 where unknown.
     """
 
     columns: tuple[int, ...]
@@ -31,8 +31,8 @@ def read_occurrence(path: Path, aus: Sequence[int]) -> Occurrence:
     """Reads the codes of `aus` from one AU_OCC file.
 
     Raises:
-        UserError: no header, a missing unit, a ragged row, a code besides 0, 1 and 9, a frame that
-            is no number or comes twice.
+        UserError: no header, a missing unit, a row of another length than the header, a code
+            other than 0, 1 and 9, a frame that is no number or occurs twice.
     """
     rows = read_rows(path)
     if not rows:
@@ -66,10 +66,14 @@ def read_occurrence(path: Path, aus: Sequence[int]) -> Occurrence:
 
 
 def read_intensity(path: Path) -> dict[int, int]:
-    """Reads one AU_INT file, two columns without a header: frame number -> 0 to 5, or -1 unknown.
+    """Reads one AU_INT file, two columns without a header.
+
+    Returns:
+        Frame number -> level, 0 to 5, or -1 where unknown.
 
     Raises:
-        UserError: a row without two cells, a code besides 0-5 and 9, a frame as above.
+        UserError: a row without two cells, a code other than 0 to 5 and 9, a frame that is no
+            number or occurs twice.
     """
     levels: dict[int, int] = {}
     for line, row in read_rows(path):

@@ -1,4 +1,4 @@
-"""Finds what a raw DISFA tree holds: one video and twelve label files a subject, in one task, 1.
+"""Reads a raw DISFA tree: one video and twelve label files a subject, all in task 1.
 
 Layout: `Videos_LeftCamera/LeftVideoSN001_comp.avi` or `Video_RightCamera/RightVideoSN001_comp.avi`,
 and `ActionUnit_Labels/SN001/SN001_au1.txt`, whatever the upper and lower case. Label frame 1 is the
@@ -14,22 +14,29 @@ from pathlib import Path
 import numpy as np
 
 from vlfau_jax.data.raw.disfa_labels import CODED_AUS, read_levels
+from vlfau_jax.data.raw.disfa_published import DISFA_PUBLISHED
 from vlfau_jax.data.raw.frames import video_length
 from vlfau_jax.data.raw.integrity import IntegrityReport
 from vlfau_jax.data.raw.listing import (
     SYNTHETIC_MARK,
+    add_once,
     entries,
     folder_named,
-    once,
     raw_folder,
     relative,
 )
-from vlfau_jax.data.raw.me_graphau import index_prepared, is_prepared_tree, refuse_options
-from vlfau_jax.data.raw.places import counted
+from vlfau_jax.data.raw.me_graphau import (
+    ListLayout,
+    index_prepared,
+    is_prepared_tree,
+    refuse_options,
+)
+from vlfau_jax.data.raw.places import format_count
 from vlfau_jax.data.raw.tree import RawSequence, RawTree, Video, finished_tree
 from vlfau_jax.errors import UserError
 from vlfau_jax.facs import DISFA_AUS
 
+NAME = "disfa"
 CAMERAS = ("left", "right")
 LABELS = "ActionUnit_Labels"
 TASK = 1
@@ -37,6 +44,20 @@ TASK = 1
 _SUBJECT = re.compile(r"SN(\d{3})", re.ASCII | re.IGNORECASE)
 _LABEL_FILE = re.compile(r"SN(\d{3})_AU(\d{1,2})\.txt", re.ASCII | re.IGNORECASE)
 _VIDEO = re.compile(r"(left|right)VideoSN(\d{3})_comp\.avi", re.ASCII | re.IGNORECASE)
+
+ME_GRAPHAU = ListLayout(
+    dataset=NAME,
+    prefix="DISFA",
+    aus=CODED_AUS,
+    benchmark=DISFA_AUS,
+    path=re.compile(
+        r"(?:img/)?(?P<subject>SN\d{3})(?P<task>)/(?P<number>\d{1,9})\.(?:jpe?g|png|bmp)",
+        re.ASCII,
+    ),
+    example="SN001/0.png",
+    first_frame=1,
+    published=DISFA_PUBLISHED,
+)
 
 
 def index_disfa(raw_dir: str | Path, *, camera: str = "left", frame_offset: int = 0) -> RawTree:
@@ -55,16 +76,17 @@ def index_disfa(raw_dir: str | Path, *, camera: str = "left", frame_offset: int 
         raise UserError(f"--camera={camera!r} is unknown; expected one of {', '.join(CAMERAS)}")
     root = raw_folder(raw_dir, "a raw DISFA tree")
     if is_prepared_tree(root):
-        refuse_options(frame_offset=frame_offset, camera=camera)
-        return index_prepared(root, "disfa")
+        refuse_options(frame_offset=frame_offset, camera=camera, default_camera=CAMERAS[0])
+        return index_prepared(root, ME_GRAPHAU)
     labels = folder_named(root, LABELS)
     if labels is None:
         raise UserError(f"--raw_dir={raw_dir} holds no {LABELS}/; expected a raw DISFA tree")
     report = IntegrityReport(
-        dataset="disfa",
+        dataset=NAME,
         raw_dir=str(root),
         synthetic=(root / SYNTHETIC_MARK).is_file(),
         aus=CODED_AUS,
+        published=DISFA_PUBLISHED,
     )
     videos = _videos(root, camera, report)
     files = _label_files(labels, root, report)
@@ -96,7 +118,7 @@ def _video_place(subject: str, camera: str) -> str:
 
 
 def _videos(root: Path, camera: str, report: IntegrityReport) -> dict[str, Path]:
-    """Subject -> video. Both cameras' folders occur as `Video_` and as `Videos_`."""
+    """Subject -> video. The folder of either camera may be called `Video_` or `Videos_`."""
     side = camera.capitalize()
     names = (f"Videos_{side}Camera", f"Video_{side}Camera")
     folders = [folder for folder in (folder_named(root, name) for name in names) if folder]
@@ -108,7 +130,7 @@ def _videos(root: Path, camera: str, report: IntegrityReport) -> dict[str, Path]
         if match is None or match[1].lower() != camera:
             report.remarks["name_ignored"].append(relative(path, root))
         else:
-            once(videos, f"SN{match[2]}", path)
+            add_once(videos, f"SN{match[2]}", path)
     return videos
 
 
@@ -120,7 +142,7 @@ def _label_files(labels: Path, root: Path, report: IntegrityReport) -> dict[str,
         if match is None or not folder.is_dir():
             report.remarks["name_ignored"].append(relative(folder, root))
         else:
-            once(folders, f"SN{match[1]}", folder)
+            add_once(folders, f"SN{match[1]}", folder)
     found: dict[str, dict[int, Path]] = {}
     for subject, folder in folders.items():
         for path in entries(folder):
@@ -128,7 +150,7 @@ def _label_files(labels: Path, root: Path, report: IntegrityReport) -> dict[str,
             if match is None or f"SN{match[1]}" != subject or int(match[2]) not in CODED_AUS:
                 report.remarks["name_ignored"].append(relative(path, root))
             else:
-                once(found.setdefault(subject, {}), int(match[2]), path)
+                add_once(found.setdefault(subject, {}), int(match[2]), path)
     return found
 
 
@@ -140,25 +162,25 @@ def _read_sequence(
     offset: int,
     report: IntegrityReport,
 ) -> RawSequence:
-    """One sequence, noted in the report; all its frames are lost where its video is not there."""
+    """Reads one sequence and adds it to the report; without its video it has no frame."""
     intensity = _intensities(root, files, report)
     labelled = len(intensity)
     occurrence = np.full_like(intensity, -1)
     place = relative(video, root)
     there = os.path.lexists(video)
-    length, loss = 0, "image_missing"
+    length, reason = 0, "image_missing"
     try:
         length = video_length(video) if there else 0
-    except UserError:  # one damaged video must not keep the others from being prepared
-        loss = "image_unreadable"
+    except UserError:  # one damaged video must not stop the preparation of the others
+        reason = "image_unreadable"
     if there and files and length != labelled:
         report.remarks["video_length_differs"].append(
-            f"{place}: {counted(length, 'frame')}, {labelled} labelled"
+            f"{place}: {format_count(length, 'frame')}, {labelled} labelled"
         )
     positions = [i + offset for i in range(labelled)]
-    shown = [0 <= position < length for position in positions]
-    report.losses[loss] += [
-        f"{place}#{p}" for p, seen in zip(positions, shown, strict=True) if not seen
+    has_image = [0 <= position < length for position in positions]
+    report.losses[reason] += [
+        f"{place}#{p}" for p, ok in zip(positions, has_image, strict=True) if not ok
     ]
     report.add_sequence(
         subject,
@@ -167,9 +189,9 @@ def _read_sequence(
         occurrence,
         intensity,
         images=length,
-        unlabelled_images=length - sum(shown),
+        unlabelled_images=length - sum(has_image),
     )
-    usable = [i for i, there in enumerate(shown) if there]
+    usable = [i for i, ok in enumerate(has_image) if ok]
     return RawSequence(
         subject=subject,
         task=TASK,
@@ -193,7 +215,7 @@ def _intensities(root: Path, files: dict[int, Path], report: IntegrityReport) ->
         levels[: len(columns[au]), i] = columns[au]
         if len(columns[au]) < longest:
             report.remarks["label_length_differs"].append(
-                f"{relative(files[au], root)}: {counted(len(columns[au]), 'line')}; others have "
-                f"{longest}"
+                f"{relative(files[au], root)}: {format_count(len(columns[au]), 'line')}; others "
+                f"have {longest}"
             )
     return levels

@@ -1,4 +1,4 @@
-"""DISFA's label files: lines `frame,intensity`, frames counted from 1 without a gap."""
+"""Reads DISFA's label files: lines `frame,intensity`, frames counted from 1 without a gap."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def read_levels(path: Path) -> np.ndarray:
 
     Raises:
         UserError: a line without two cells, a frame that is not the line's own number, an
-            intensity besides 0 to 5.
+            intensity other than 0 to 5.
     """
     levels = []
     for line, row in read_rows(path):

@@ -1,10 +1,10 @@
-"""A data set of one's own: a folder with pictures and one table, `labels.csv`.
+"""Reads a user's own data set: a folder with pictures and one table, `labels.csv`.
 
 The table is UTF-8 with commas, or with semicolons or tabs throughout; its first row names the
 columns, in any order:
 
-    image     path of the picture below the folder, with `/`; each picture once. Needed.
-    subject   whose face: letters, digits and `_`. Needed.
+    image     path of the picture below the folder, with `/`; each picture once. Required.
+    subject   whose face: letters, digits and `_`. Required.
     task      number of the recording within the subject; 1 without this column.
     frame     number of the frame within subject and task. With this column the pictures are a
               recording, and the crop is smoothed along it; without it they are unrelated stills,
@@ -12,17 +12,17 @@ columns, in any order:
     sex       female or male, or f or m, in any case; may be blank. The same in all rows of a
               subject.
     fold      1, 2 or 3: the fold that tests this subject. The same in all rows of a subject.
-    AU1 ...   (or AU01) 1 where the unit is active, 0 where it is not, blank where nobody knows.
+    AU1 ...   (or AU01) 1 where the unit is active, 0 where it is not, blank where unknown.
     AU12_intensity ...   0 to 5, or blank.
 
-A unit may have either column or both. What pandas makes of a column with blanks is understood: 1.0
-is 1, and nan or NA is blank. For example:
+A unit may have either column or both. Cells are also read as pandas writes a column with blanks:
+1.0 is 1, and nan or NA is blank. For example:
 
     image,subject,sex,AU1,AU12,AU12_intensity
     anna/001.jpg,anna,F,0,1,3
     anna/002.jpg,anna,F,,1,
 
-The table names no path outside the folder; a symbolic link in the folder may lead out of it.
+No path in the table may lead out of the folder; a symbolic link in the folder may.
 """
 
 from __future__ import annotations
@@ -44,9 +44,10 @@ from vlfau_jax.data.raw.tree import ImageFiles, RawSequence, RawTree, finished_t
 from vlfau_jax.errors import UserError
 from vlfau_jax.facs import ACTION_UNITS
 
+NAME = "folder"
 TABLE = "labels.csv"
 COLUMNS = ("image", "subject", "task", "frame", "sex", "fold")
-NEEDED = ("image", "subject")
+REQUIRED = ("image", "subject")
 OCCURRENCE_CODES = {"0": 0, "1": 1, "": -1}
 INTENSITY_CODES = {"0": 0, "1": 1, "2": 2, "3": 3, "4": 4, "5": 5, "": -1}
 SEXES = {"female": "female", "male": "male", "f": "female", "m": "male", "": ""}
@@ -56,7 +57,7 @@ UNKNOWN = ("", "nan", "na")
 
 _UNIT = re.compile(r"AU(\d{1,2})(_intensity)?", re.ASCII)
 _SUBJECT = re.compile(r"\w{1,40}", re.ASCII)
-_WHOLE = re.compile(r"(\d+)\.0", re.ASCII)  # not 1.000, which may mean a thousand
+_INTEGER = re.compile(r"(\d+)\.0", re.ASCII)  # not 1.000, which may mean a thousand
 
 
 @dataclass
@@ -70,43 +71,64 @@ class _Rows:
 
 @dataclass
 class _Table:
-    """The whole table, while it is read."""
+    """The table, filled row by row.
+
+    Attributes:
+        path: its file.
+        columns: name -> column, of `COLUMNS`.
+        units: (unit, whether its intensity) -> column.
+        sequences: (subject, task) -> rows.
+        sexes: subject -> "female", "male" or "".
+        folds: subject -> the fold that tests them.
+        lines: picture -> line of the file.
+    """
 
     path: Path
     columns: dict[str, int]
-    units: dict[tuple[int, bool], int]  # unit, and whether its intensity -> column
+    units: dict[tuple[int, bool], int]
     sequences: dict[tuple[str, int], _Rows]
     sexes: dict[str, str]
     folds: dict[str, int]
-    lines: dict[str, int]  # picture -> line
+    lines: dict[str, int]
 
     @property
     def aus(self) -> tuple[int, ...]:
+        """All units of the table, ascending."""
         return tuple(sorted({au for au, _ in self.units}))
 
 
-def index_folder(raw_dir: str | Path) -> RawTree:
-    """Reads `labels.csv` and looks which of its pictures are there; none is opened.
+def index_folder(raw_dir: str | Path, *, camera: str = "", frame_offset: int = 0) -> RawTree:
+    """Reads `labels.csv` and checks which of its pictures exist; none is opened.
 
     All units of the table are the benchmark: what an experiment learns by default.
 
+    Args:
+        raw_dir: the folder.
+        camera: "", because a folder has none.
+        frame_offset: 0, because the table names each label's picture.
+
     Raises:
-        UserError: no folder, no table, a column or a cell that cannot be trusted, a picture or a
-            frame that comes twice, or no picture there at all.
+        UserError: a frame offset, no folder, no table, a column or a cell that cannot be trusted,
+            a picture or a frame that occurs twice, or none of the pictures exists.
     """
+    if frame_offset:
+        raise UserError(
+            f"--frame_offset={frame_offset} has no place in a folder, whose {TABLE} names each "
+            "label's picture; expected 0"
+        )
     root = raw_folder(raw_dir, f"a folder with pictures and {TABLE}")
     if not (root / TABLE).is_file():
         raise UserError(f"--raw_dir={raw_dir} holds no {TABLE}; expected pictures and {TABLE}")
     table = _read_table(root / TABLE)
     report = IntegrityReport(
-        dataset="folder",
+        dataset=NAME,
         raw_dir=str(root),
         synthetic=(root / SYNTHETIC_MARK).is_file(),
         aus=table.aus,
-        layout="folder",
+        layout=NAME,
     )
     sequences = [_sequence(root, table, key, report) for key in sorted(table.sequences)]
-    report.remarks["name_differs"] += _spelt_otherwise(root, report.losses["image_missing"])
+    report.remarks["name_differs"] += _spelt_differently(root, report.losses["image_missing"])
     return finished_tree(
         root,
         sequences,
@@ -145,22 +167,22 @@ def _columns(path: Path, header: list[str]) -> tuple[dict[str, int], dict[tuple[
                 f"{', '.join(map(str, ACTION_UNITS))}"
             )
         if not match and name not in COLUMNS:
-            raise UserError(f"{path}:1: unknown column {name[:40]!r}; {_instead_of(name)}")
+            raise UserError(f"{path}:1: unknown column {name[:40]!r}; {_suggestion(name)}")
         key = (int(match[1]), bool(match[2])) if match else name
         found = units if match else columns
         if key in found:
             raise UserError(f"{path}:1: column {name} comes twice; expected each once")
         found[key] = i
-    for name in NEEDED:
+    for name in REQUIRED:
         if name not in columns:
-            raise UserError(f"{path}:1: no column {name}; expected {' and '.join(NEEDED)}")
+            raise UserError(f"{path}:1: no column {name}; expected {' and '.join(REQUIRED)}")
     if not units:
         raise UserError(f"{path}:1: no action unit; expected columns such as AU1 and AU12")
     return columns, units
 
 
-def _instead_of(name: str) -> str:
-    """A misspelt column would lose its unit in silence, so it is refused with a suggestion."""
+def _suggestion(name: str) -> str:
+    """The likely column for a misspelt one, which is refused: ignored, it would lose its unit."""
     units = [f"AU{au}{suffix}" for au in ACTION_UNITS for suffix in ("", "_intensity")]
     known = {column.casefold(): column for column in (*COLUMNS, *units)}
     near = get_close_matches(name.casefold(), known, n=1, cutoff=0.7)
@@ -180,30 +202,30 @@ def _read_row(table: _Table, line: int, row: list[str]) -> None:
             f"{path}:{line}: subject {subject[:40]!r}; expected up to 40 of the letters A-Z and "
             "a-z, digits and _, and not all"
         )
-    task = read_number(path, line, "task", _whole(cells["task"])) if "task" in cells else 1
+    task = read_number(path, line, "task", _as_integer(cells["task"])) if "task" in cells else 1
     rows = table.sequences.setdefault((subject, task), _Rows({}, {}, {}))
     frame = len(rows.images) + 1
     if "frame" in cells:
-        frame = read_new_frame(path, line, _whole(cells["frame"]), rows.images)
+        frame = read_new_frame(path, line, _as_integer(cells["frame"]), rows.images)
     if "sex" in cells:
-        sex = read_code(path, line, "sex", _blank(cells["sex"].casefold()), SEXES)
+        sex = read_code(path, line, "sex", _blank_if_unknown(cells["sex"].casefold()), SEXES)
         _constant(table, line, "sex", subject, sex, table.sexes)
     if "fold" in cells:
-        fold = read_code(path, line, "fold", _whole(cells["fold"]), FOLDS)
+        fold = read_code(path, line, "fold", _as_integer(cells["fold"]), FOLDS)
         _constant(table, line, "fold", subject, fold, table.folds)
     rows.images[frame] = image
     rows.occurrence[frame] = _unit_codes(table, line, row, False)
     rows.intensity[frame] = _unit_codes(table, line, row, True)
 
 
-def _whole(cell: str) -> str:
-    """A whole number without the ".0" that pandas gives it in a column with blanks."""
-    match = _WHOLE.fullmatch(cell)
+def _as_integer(cell: str) -> str:
+    """Removes the ".0" that pandas writes after integers in a column with blanks."""
+    match = _INTEGER.fullmatch(cell)
     return match[1] if match else cell
 
 
-def _blank(cell: str) -> str:
-    """A cell, or "" where it stands for nothing known."""
+def _blank_if_unknown(cell: str) -> str:
+    """The cell, or "" if it is one of `UNKNOWN`."""
     return "" if cell.casefold() in UNKNOWN else cell
 
 
@@ -232,13 +254,13 @@ def _constant(
 
 
 def _unit_codes(table: _Table, line: int, row: list[str], intensity: bool) -> list[int]:
-    """One row's codes of all units; -1 for a unit without such a column."""
+    """Reads one row's codes of all units; -1 for a unit without such a column."""
     codes = INTENSITY_CODES if intensity else OCCURRENCE_CODES
     found = []
     for au in table.aus:
         column = table.units.get((au, intensity))
         what = f"AU{au}_intensity" if intensity else f"AU{au}"
-        cell = "" if column is None else _blank(_whole(row[column]))
+        cell = "" if column is None else _blank_if_unknown(_as_integer(row[column]))
         found.append(read_code(table.path, line, what, cell, codes))
     return found
 
@@ -251,9 +273,9 @@ def _sequence(
     frames = sorted(rows.images)
     occurrence = _matrix(rows.occurrence[n] for n in frames)
     intensity = _matrix(rows.intensity[n] for n in frames)
-    shown = [os.path.isfile(root / rows.images[n]) for n in frames]
+    has_image = [os.path.isfile(root / rows.images[n]) for n in frames]
     report.losses["image_missing"] += [
-        rows.images[n] for n, there in zip(frames, shown, strict=True) if not there
+        rows.images[n] for n, ok in zip(frames, has_image, strict=True) if not ok
     ]
     report.add_sequence(
         subject,
@@ -261,24 +283,24 @@ def _sequence(
         frames,
         occurrence,
         intensity,
-        images=sum(shown),
+        images=sum(has_image),
         unlabelled_images=0,
     )
-    usable = [n for n, there in zip(frames, shown, strict=True) if there]
+    usable = [n for n, ok in zip(frames, has_image, strict=True) if ok]
     return RawSequence(
         subject=subject,
         task=task,
         frames=tuple(usable),
         pictures=ImageFiles(tuple(str(root / rows.images[n]) for n in usable)),
-        occurrence=occurrence[shown],
-        intensity=intensity[shown],
+        occurrence=occurrence[has_image],
+        intensity=intensity[has_image],
         sex=table.sexes.get(subject, ""),
         recording="frame" in table.columns,
     )
 
 
-def _spelt_otherwise(root: Path, missing: Iterable[str]) -> Iterator[str]:
-    """Those of the missing pictures that are there, but for upper case or the form of a letter."""
+def _spelt_differently(root: Path, missing: Iterable[str]) -> Iterator[str]:
+    """Yields a remark for each missing picture whose file differs in case or Unicode form only."""
     there: dict[str, str] = {}
     for folder, _, names in os.walk(root) if missing else ():
         for path in (relative(Path(folder, name), root) for name in names):

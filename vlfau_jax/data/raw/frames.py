@@ -1,9 +1,9 @@
-"""Reading pictures and videos, one frame at a time, always as RGB uint8.
+"""Reads pictures and videos, one frame at a time, always as RGB uint8.
 
 Pictures are JPEG, PNG, BMP, TIFF, WebP or PPM files of at most `MOST_PIXELS`; others count as
-unreadable.
-Grey, 16-bit, RGBA and CMYK pictures are converted (16 bits lose the lower eight, transparency is
-dropped), and a picture that says how the camera was held (EXIF) is turned upright.
+unreadable. Grey, 16-bit, RGBA and CMYK pictures are converted (16 bits lose the lower eight,
+transparency is dropped). A picture whose EXIF data state the camera's orientation is turned
+upright.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from PIL import Image
 from vlfau_jax.data.raw.tree import ImageFiles, Video
 from vlfau_jax.errors import UserError
 
-# What cannot be read is counted by the caller; remarks on it would only fill the screen.
+# The caller counts what cannot be read; messages about it would only fill the screen.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
@@ -30,8 +30,8 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 _FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM")
 MOST_PIXELS = 64_000_000  # a header of 600 bytes may claim pixels for many gigabytes of memory
 
-# How AVI, Matroska, MPEG, ASF and Ogg files begin, and the second word of MP4 and MOV. FFmpeg would
-# follow a playlist in a file called .avi to any other file.
+# The first bytes of AVI, Matroska, MPEG, ASF and Ogg files, and the second word of MP4 and MOV.
+# FFmpeg would follow a playlist in a file called .avi to any other file.
 _BEGINNINGS = (b"RIFF", b"\x1aE\xdf\xa3", b"\0\0\1\xba", b"0&\xb2u", b"OggS")
 _ATOMS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 
@@ -51,7 +51,7 @@ def place_of(pictures: ImageFiles | Video, i: int) -> Place:
 
 
 def source_of(root: str | Path, pictures: ImageFiles | Video, i: int) -> str:
-    """Picture `i` as prepared sets name it: its path below `root`, `path#position` in a video.
+    """The name of picture `i` in prepared sets: its path below `root`, `path#position` in a video.
 
     Raises:
         ValueError: the picture is not below `root`.
@@ -62,7 +62,7 @@ def source_of(root: str | Path, pictures: ImageFiles | Video, i: int) -> str:
 
 
 def read_image(path: str | Path) -> np.ndarray | None:
-    """The picture as uint8 RGB [h, w, 3]; None if it cannot be decoded.
+    """Reads a picture as uint8 RGB [h, w, 3]; None if it cannot be decoded.
 
     Raises:
         OSError: the file cannot be read.
@@ -71,19 +71,20 @@ def read_image(path: str | Path) -> np.ndarray | None:
 
 
 def decode_image(data: bytes) -> np.ndarray | None:
-    """Decodes an encoded picture as `read_image` does."""
+    """Decodes an encoded picture; see `read_image`."""
     if not (_is_plain_jpeg(data) or _is_whole(data)):
         return None
     try:
         return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
-    except cv2.error:  # such as a kind of pixels that OpenCV does not know
+    except cv2.error:  # such as a pixel format that OpenCV does not know
         return None
 
 
 def _is_plain_jpeg(data: bytes) -> bool:
-    """True for a JPEG that ends and whose frame header claims no more than `MOST_PIXELS`.
+    """Whether the data are a complete JPEG whose frame header claims at most `MOST_PIXELS`.
 
-    Prepared sets hold no others, and Pillow would take a twentieth of their decoding's time.
+    Prepared sets hold no others. Checking them with Pillow would take a twentieth of the decoding
+    time.
     """
     if data[:2] != b"\xff\xd8" or data[-2:] != b"\xff\xd9":
         return False
@@ -100,14 +101,14 @@ def _is_plain_jpeg(data: bytes) -> bool:
 
 
 def _is_whole(data: bytes) -> bool:
-    """False for cut-off files: OpenCV fills them up with grey or fails noisily, by its version.
+    """Whether Pillow decodes the data to the end, in one of `_FORMATS` and `MOST_PIXELS` at most.
 
-    False too for other formats and for pictures of more than `MOST_PIXELS`.
+    OpenCV, depending on its version, fills up truncated files with grey or prints errors.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # remarks on tags; as above
-        # Damaged bytes make Pillow's decoders raise whatever they stumble over, struct.error,
-        # MemoryError and zlib.error among it: to us it is one thing, a picture that is not whole.
+        warnings.simplefilter("ignore")  # about tags; see above
+        # On damaged bytes Pillow's decoders raise all kinds of exceptions, struct.error,
+        # MemoryError and zlib.error among them: each means a picture that is not whole.
         try:
             with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
                 if image.width * image.height > MOST_PIXELS:
@@ -119,21 +120,21 @@ def _is_whole(data: bytes) -> bool:
 
 
 def encode_jpeg(image: np.ndarray, quality: int = 95) -> bytes:
-    """JPEG bytes of an RGB picture uint8 [h, w, 3]."""
+    """Encodes an RGB picture uint8 [h, w, 3] as JPEG."""
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 
 
 def read_frames(pictures: ImageFiles | Video) -> Iterator[np.ndarray | None]:
-    """Every frame of a sequence in order, uint8 RGB [h, w, 3]; None where it cannot be read.
+    """Yields every frame of a sequence, uint8 RGB [h, w, 3]; None where it cannot be read.
 
-    A video is decoded once and to its end, one frame in memory; there is no frame after its end.
-    That an AVI has lost frames is noticed; an MP4 ends where it is damaged, for its header says
-    where every frame is; frames that a damaged Matroska file passes over are not noticed.
+    A video is decoded once and to its end, one frame in memory; positions after its end are None.
+    An AVI that has lost frames is detected. An MP4 ends where it is damaged, because its header
+    states where every frame is. Frames that a damaged Matroska file skips are not detected.
 
     Raises:
-        UserError: the video is missing, no video, or an AVI that has lost frames somewhere. The
-            last is known after the last frame only.
+        UserError: the video is missing, no video, or an AVI that has lost frames. The last is
+            known only after the last frame.
     """
     if isinstance(pictures, Video):
         yield from _read_video(pictures)
@@ -146,14 +147,14 @@ def read_frames(pictures: ImageFiles | Video) -> Iterator[np.ndarray | None]:
 
 
 def _open_video(path: str) -> tuple[cv2.VideoCapture, bytes]:
-    """The video, and the first twelve bytes of its file."""
+    """Opens a video; returns it with the first twelve bytes of its file."""
     try:
         with open(path, "rb") as file:
             head = file.read(12)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}; expected a video") from error
     if head.startswith(_BEGINNINGS) or head[4:8] in _ATOMS:
-        # FFmpeg and no other: OpenCV's image backend takes 5.avi for one of numbered pictures.
+        # FFmpeg only: OpenCV's image backend takes 5.avi for one of a series of numbered pictures.
         video = cv2.VideoCapture(os.path.abspath(path), cv2.CAP_FFMPEG)
         if video.isOpened():
             return video, head
@@ -161,7 +162,7 @@ def _open_video(path: str) -> tuple[cv2.VideoCapture, bytes]:
 
 
 def video_length(path: str | Path) -> int:
-    """How many frames the file's header promises.
+    """The number of frames that the file's header promises.
 
     Raises:
         UserError: the file is missing or no video.
@@ -177,16 +178,16 @@ def _read_video(pictures: Video) -> Iterator[np.ndarray | None]:
     video, head = _open_video(pictures.path)
     try:
         promised = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
-        decoded, going = 0, True
+        decoded, more = 0, True
         for position in pictures.positions:
-            while going and decoded <= position:
-                going = video.grab()
-                decoded += going
-            found, frame = video.retrieve() if going else (False, None)
+            while more and decoded <= position:
+                more = video.grab()
+                decoded += more
+            found, frame = video.retrieve() if more else (False, None)
             yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB) if found else None
-        while going:  # labels may stop before the video does: what it lost shows at its end
-            going = video.grab()
-            decoded += going
+        while more:  # labels may end before the video; lost frames are known only at its end
+            more = video.grab()
+            decoded += more
     finally:
         video.release()
     if decoded < promised and _is_whole_avi(pictures.path, head):
@@ -198,10 +199,10 @@ def _read_video(pictures: Video) -> Iterator[np.ndarray | None]:
 
 
 def _is_whole_avi(path: str, head: bytes) -> bool:
-    """True for an AVI file as long as it says: then it is not its end that is missing.
+    """Whether a file is an AVI as long as its header states, so that its end is not missing.
 
-    FFmpeg passes over a damaged chunk of it without a gap in the frames' times. Other containers'
-    headers may promise more than there is, after a cut for instance.
+    FFmpeg skips a damaged chunk of an AVI without a gap in the frames' times. The headers of other
+    containers may promise more frames than there are, for instance after a cut.
     """
     size = int.from_bytes(head[4:8], "little") + 8
     return head[:4] == b"RIFF" and head[8:12] == b"AVI " and os.path.getsize(path) >= size

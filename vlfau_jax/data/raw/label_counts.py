@@ -1,4 +1,4 @@
-"""Labels counted: how often each action unit is coded, active, and at which level."""
+"""Counts labels: how often each action unit is coded, active, and at which level."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class LabelCounts:
 
     @classmethod
     def zero(cls, units: int) -> LabelCounts:
-        """Counts of nothing for a number of units."""
+        """Counts of no frames, for a number of units."""
         return cls([0] * units, [0] * units, [[0] * LEVELS for _ in range(units)])
 
     def count(self, occurrence: np.ndarray, intensity: np.ndarray) -> None:
-        """Adds the codes int8 [f, n] of f frames: -1 is unknown and counts for nothing."""
+        """Adds the codes int8 [f, n] of f frames; -1 is unknown and is not counted."""
         self.frames += len(occurrence)
         for i in range(len(self.known)):
             self.positives[i] += int((occurrence[:, i] == 1).sum())
@@ -46,13 +46,13 @@ class LabelCounts:
         total = cls.zero(units)
         for one in counts:
             total.frames += one.frames
-            total.positives = _added(total.positives, one.positives)
-            total.known = _added(total.known, one.known)
-            total.levels = [_added(a, b) for a, b in zip(total.levels, one.levels, strict=True)]
+            total.positives = _sum(total.positives, one.positives)
+            total.known = _sum(total.known, one.known)
+            total.levels = [_sum(a, b) for a, b in zip(total.levels, one.levels, strict=True)]
         return total
 
     def active(self, i: int, threshold: int) -> tuple[int, int]:
-        """Frames in which unit i is active, and in which that is known.
+        """Frames in which unit i is active, and in which its state is known.
 
         By its occurrence, or by an intensity of `threshold` and more where none is coded.
         """
@@ -61,5 +61,5 @@ class LabelCounts:
         return sum(self.levels[i][threshold:]), sum(self.levels[i])
 
 
-def _added(one: Sequence[int], other: Sequence[int]) -> list[int]:
+def _sum(one: Sequence[int], other: Sequence[int]) -> list[int]:
     return [a + b for a, b in zip(one, other, strict=True)]

@@ -1,7 +1,7 @@
-"""Rows and cells of label files, whatever the layout: checked one by one, named by file and line.
+"""Reads the rows and cells of label files, whatever the layout, and checks each of them.
 
-Anything doubtful stops with the file and the line: a wrong label would train a model, a stopped
-preparation trains none.
+Anything doubtful is a UserError that names the file and the line: a wrong label would be trained
+on, while a preparation that stops does no harm.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from vlfau_jax.errors import UserError
 
 
 def read_rows(path: Path, separators: str = ",") -> list[tuple[int, list[str]]]:
-    """All rows with their line numbers, cells stripped; blank lines at the end are left out.
+    """Reads all rows with their line numbers, cells stripped, without blank lines at the end.
 
     Args:
         path: the file.
-        separators: what may stand between cells; the first line tells which, by having most of it.
+        separators: what may separate cells; the one that is most frequent in the first line does.
 
     Raises:
         UserError: no readable UTF-8, broken quotes, an empty line between rows.
@@ -45,19 +45,19 @@ def read_rows(path: Path, separators: str = ",") -> list[tuple[int, list[str]]]:
 
 
 def is_number(cell: str) -> bool:
-    """Whether a cell is a whole number that fits any integer type here."""
+    """Whether a cell is a whole number of at most nine digits, which fits an int32."""
     return cell.isascii() and cell.isdigit() and len(cell) <= 9
 
 
 def read_number(path: Path, line: int, what: str, cell: str) -> int:
-    """A cell that must be a whole number from 0 to 999,999,999. Raises UserError otherwise."""
+    """Reads a whole number from 0 to 999,999,999. Raises UserError for anything else."""
     if not is_number(cell):
         raise UserError(f"{path}:{line}: {what} {cell[:40]!r} is not a number")
     return int(cell)
 
 
 def read_new_frame(path: Path, line: int, cell: str, seen: Container[int]) -> int:
-    """A frame number that has not been `seen`. Raises UserError otherwise."""
+    """Reads a frame number. Raises UserError if it is none or was `seen` before."""
     frame = read_number(path, line, "frame", cell)
     if frame in seen:
         raise UserError(f"{path}:{line}: frame {frame} comes twice; expected each once")
@@ -65,7 +65,7 @@ def read_new_frame(path: Path, line: int, cell: str, seen: Container[int]) -> in
 
 
 def read_code(path: Path, line: int, what: str, cell: str, codes: dict[str, int]) -> int:
-    """The label that a cell stands for. Raises UserError for a cell that is not in `codes`."""
+    """Translates a cell by `codes`. Raises UserError for a cell that is not among them."""
     if cell not in codes:
         expected = ", ".join(code or "an empty cell" for code in codes)
         raise UserError(f"{path}:{line}: {what} is {cell[:40]!r}; expected one of {expected}")

@@ -1,8 +1,8 @@
-"""Folders of a raw tree, listed as they are: what is there, never what ought to be there.
+"""Lists the folders of a raw tree: what is there, not what should be there.
 
-Symbolic links are followed, out of the tree too: who holds a licence may keep the pictures on
-another disk and link their folders in. A link is the tree owner's word; what a label file or a list
-says is not, so no path that stands in one leads out (raw/folder.py, raw/me_graphau.py).
+Symbolic links are followed, also out of the tree: a licence holder may keep the pictures on another
+disk and link their folders. The owner of the tree made the links, but not the label files and
+lists, so no path in one of those may lead out of the tree (raw/folder.py, raw/me_graphau.py).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Key = TypeVar("Key")
 
 
 def raw_folder(raw_dir: str | Path, layout: str) -> Path:
-    """`raw_dir` if it is a folder. Raises UserError, naming the `layout` expected, otherwise."""
+    """Returns `raw_dir` as a path. Raises UserError, naming the `layout`, if it is no folder."""
     root = Path(raw_dir)
     if not os.path.isdir(root):
         raise UserError(f"--raw_dir={raw_dir} is not a folder; expected {layout}")
@@ -27,7 +27,7 @@ def raw_folder(raw_dir: str | Path, layout: str) -> Path:
 
 
 def entries(folder: Path) -> list[Path]:
-    """What a folder holds, sorted; hidden names are left out. Raises UserError if unreadable."""
+    """Lists a folder, sorted, without hidden names. Raises UserError if it cannot be read."""
     try:
         return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     except OSError as error:
@@ -35,29 +35,31 @@ def entries(folder: Path) -> list[Path]:
 
 
 def folder_named(root: Path, name: str) -> Path | None:
-    """The folder of that name whatever its upper and lower case. Raises UserError if two are."""
+    """Finds the folder of that name, ignoring case. Raises UserError if there are two."""
     found: dict[str, Path] = {}
     for entry in entries(root):
         if os.path.isdir(entry) and entry.name.casefold() == name.casefold():
-            once(found, name, entry)
+            add_once(found, name, entry)
     return found.get(name)
 
 
 def relative(path: Path, root: Path) -> str:
-    """How reports name a place: its path below `root`, on one line whatever its name holds."""
+    """The name of a place in reports: its path below `root`, printable on one line."""
     return printable(path.relative_to(root).as_posix())
 
 
 def printable(name: str) -> str:
-    """A name as it can be printed: control characters and undecodable bytes are escaped."""
+    """A name with its control characters and undecodable bytes escaped."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
 
 
-def once(found: dict[Key, Path], key: Key, path: Path) -> None:
-    """Two names for one thing (1.jpg and 0001.jpg, T1 and T01) leave open which one is labelled.
+def add_once(found: dict[Key, Path], key: Key, path: Path) -> None:
+    """Adds `path` under `key`.
+
+    Two names for one thing (1.jpg and 0001.jpg, T1 and T01) leave open which one is labelled.
 
     Raises:
-        UserError: `key` was found before.
+        UserError: `key` is in `found` already.
     """
     if key in found:
         raise UserError(f"{path} and {found[key].name} are the same by name; expected only one")

@@ -1,78 +1,65 @@
-"""Finds what a tree holds that was prepared for ME-GraphAU, for BP4D or DISFA.
+"""Reads a tree that was prepared for ME-GraphAU, of BP4D or DISFA.
 
 Layout: `img/F001/T1/2440.jpg` or `img/SN001/0.png` (named by the 0-based line of DISFA's labels),
 `list/BP4D_train_img_path_fold1.txt` with one path below `img` a line, and
 `list/BP4D_train_label_fold1.txt` with the codes 0 and 1 of the benchmark's units, in its order and
-separated by spaces, in the same lines; likewise `test`, any fold, and `DISFA`. The lists say
-nothing about intensities, nor about DISFA's four other units: these are unknown.
+separated by spaces, in the same lines; likewise `test`, any fold, and `DISFA`. The lists hold no
+intensities, and nothing about DISFA's four other units: these are unknown.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from vlfau_jax.data.raw.disfa_labels import CODED_AUS
 from vlfau_jax.data.raw.integrity import IntegrityReport
 from vlfau_jax.data.raw.label_rows import read_rows
-from vlfau_jax.data.raw.listing import SYNTHETIC_MARK, entries, once, relative
+from vlfau_jax.data.raw.listing import SYNTHETIC_MARK, add_once, entries, relative
+from vlfau_jax.data.raw.published import Published
 from vlfau_jax.data.raw.tree import ImageFiles, RawSequence, RawTree, finished_tree
 from vlfau_jax.errors import UserError
-from vlfau_jax.facs import BP4D_AUS, DISFA_AUS
 
 IMAGES, LISTS = "img", "list"
 CODES = {"0": 0, "1": 1}
 
-_WEIGHTS = re.compile(r"(BP4D|DISFA)_(train|test)_weight_fold\d+\.txt", re.ASCII)
+_WEIGHTS = re.compile(r"[A-Z\d]+_(train|test)_weight_fold\d+\.txt", re.ASCII)
 
 
 @dataclass(frozen=True)
-class _Layout:
-    """What differs between the two data sets: file names, units, and what a path says."""
+class ListLayout:
+    """One data set in this layout.
 
+    Attributes:
+        dataset: the data set's name, see data/sets.py.
+        prefix: with what the names of its lists begin.
+        aus: the n units of a label vector.
+        benchmark: those of `aus` that the lists code, in their order.
+        path: a path in the lists; its groups are subject, task (may be empty: 1) and number.
+        example: such a path, for messages.
+        first_frame: the frame whose picture has the number 0.
+        published: what is published about the data set.
+        sexes: first letter of a subject -> "female" or "male".
+    """
+
+    dataset: str
     prefix: str
     aus: tuple[int, ...]
     benchmark: tuple[int, ...]
-    path: re.Pattern[str]  # groups: folder, subject, task (DISFA has none), number
+    path: re.Pattern[str]
     example: str
-    first: int  # the frame whose picture has the number 0
-
-
-_LAYOUTS = {
-    "bp4d": _Layout(
-        prefix="BP4D",
-        aus=BP4D_AUS,
-        benchmark=BP4D_AUS,
-        path=re.compile(
-            r"(?:img/)?((?P<subject>[FM]\d{3})/T(?P<task>\d{1,3}))/(?P<number>\d{1,9})"
-            r"\.(?:jpe?g|png|bmp)",
-            re.ASCII,
-        ),
-        example="F001/T1/2440.jpg",
-        first=0,
-    ),
-    "disfa": _Layout(
-        prefix="DISFA",
-        aus=CODED_AUS,
-        benchmark=DISFA_AUS,
-        path=re.compile(
-            r"(?:img/)?((?P<subject>SN\d{3})(?P<task>))/(?P<number>\d{1,9})\.(?:jpe?g|png|bmp)",
-            re.ASCII,
-        ),
-        example="SN001/0.png",
-        first=1,
-    ),
-}
+    first_frame: int
+    published: Published
+    sexes: Mapping[str, str] = field(default_factory=dict)
 
 
 class _Entry(NamedTuple):
-    """One line of the lists: the picture's path below `img`, its codes, and where they stand."""
+    """One line of the lists: the picture's path below `img`, its codes, and their file and line."""
 
     path: str
     codes: tuple[int, ...]
@@ -84,38 +71,39 @@ def is_prepared_tree(raw_dir: str | Path) -> bool:
     return all(os.path.isdir(Path(raw_dir) / part) for part in (IMAGES, LISTS))
 
 
-def refuse_options(frame_offset: int, camera: str = "left") -> None:
-    """Raises UserError for options that choose pictures: here the lists have chosen them."""
+def refuse_options(*, frame_offset: int, camera: str = "", default_camera: str = "") -> None:
+    """Raises UserError for options that choose pictures, because the lists name the pictures."""
     if frame_offset:
         raise UserError(
             f"--frame_offset={frame_offset} has no place in a tree prepared for ME-GraphAU, whose "
             "lists name each label's picture; expected 0"
         )
-    if camera != "left":
+    if camera != default_camera:
         raise UserError(
             f"--camera={camera} has no place in a tree prepared for ME-GraphAU, whose pictures "
-            "are there already; expected left"
+            f"are there already; expected {default_camera}"
         )
 
 
-def index_prepared(raw_dir: str | Path, dataset: str) -> RawTree:
+def index_prepared(raw_dir: str | Path, layout: ListLayout) -> RawTree:
     """Reads all lists of a tree prepared for ME-GraphAU; no image is opened.
 
     Args:
         raw_dir: the folder that holds `img` and `list`.
-        dataset: bp4d or disfa.
+        layout: what the lists are called and hold.
 
     Raises:
         UserError: no list of the data set, a path without labels, a line that cannot be trusted,
             or a picture with other labels in another list.
     """
-    root, layout = Path(raw_dir), _LAYOUTS[dataset]
+    root = Path(raw_dir)
     report = IntegrityReport(
-        dataset=dataset,
+        dataset=layout.dataset,
         raw_dir=str(root),
         synthetic=(root / SYNTHETIC_MARK).is_file(),
         aus=layout.aus,
         layout="me_graphau",
+        published=layout.published,
     )
     sequences: dict[tuple[str, int], dict[int, _Entry]] = {}
     for paths, labels in _lists(root, layout, report):
@@ -126,8 +114,8 @@ def index_prepared(raw_dir: str | Path, dataset: str) -> RawTree:
     return finished_tree(root, read, report, layout.aus, layout.benchmark, looked_for=looked_for)
 
 
-def _lists(root: Path, layout: _Layout, report: IntegrityReport) -> list[tuple[Path, Path]]:
-    """Pairs of a list of paths and a list of labels; what else is there is remarked on."""
+def _lists(root: Path, layout: ListLayout, report: IntegrityReport) -> list[tuple[Path, Path]]:
+    """Pairs of a list of paths and a list of labels; other files become remarks."""
     name = re.compile(
         rf"{layout.prefix}_(train|test)_(img_path|label)_fold(\d{{1,2}})\.txt", re.ASCII
     )
@@ -135,7 +123,7 @@ def _lists(root: Path, layout: _Layout, report: IntegrityReport) -> list[tuple[P
     for path in entries(root / LISTS):
         match = name.fullmatch(path.name)
         if match:
-            once(found, (match[1], int(match[3]), match[2]), path)
+            add_once(found, (match[1], int(match[3]), match[2]), path)
         elif not _WEIGHTS.fullmatch(path.name):
             report.remarks["name_ignored"].append(relative(path, root))
     if not found:
@@ -157,10 +145,10 @@ def _lists(root: Path, layout: _Layout, report: IntegrityReport) -> list[tuple[P
 def _read_lists(
     paths: Path,
     labels: Path,
-    layout: _Layout,
+    layout: ListLayout,
     sequences: dict[tuple[str, int], dict[int, _Entry]],
 ) -> None:
-    """Adds the lines of one pair of lists to `sequences`, (subject, task) -> frame -> entry."""
+    """Adds one pair of lists to `sequences`, (subject, task) -> frame -> entry."""
     names, rows = _lines(paths), _lines(labels)
     if len(names) != len(rows):
         raise UserError(
@@ -179,7 +167,7 @@ def _read_lists(
             parsed[row] = _codes(labels, line, row, layout)
         entry = _Entry(name.removeprefix(f"{IMAGES}/"), parsed[row], f"{labels}:{line}")
         key = match["subject"], int(match["task"] or 1)
-        frame = int(match["number"]) + layout.first
+        frame = int(match["number"]) + layout.first_frame
         known = sequences.setdefault(key, {}).setdefault(frame, entry)
         if known.path != entry.path:
             raise UserError(
@@ -194,11 +182,11 @@ def _read_lists(
 
 
 def _lines(path: Path) -> list[tuple[int, str]]:
-    """All lines with their numbers; no good path or code has a comma."""
+    """Reads all lines with their numbers; no valid path or code has a comma."""
     return [(line, ",".join(row)) for line, row in read_rows(path)]
 
 
-def _codes(labels: Path, line: int, row: str, layout: _Layout) -> tuple[int, ...]:
+def _codes(labels: Path, line: int, row: str, layout: ListLayout) -> tuple[int, ...]:
     cells = row.split()
     if len(cells) != len(layout.benchmark):
         raise UserError(
@@ -213,7 +201,7 @@ def _codes(labels: Path, line: int, row: str, layout: _Layout) -> tuple[int, ...
 
 def _sequence(
     root: Path,
-    layout: _Layout,
+    layout: ListLayout,
     key: tuple[str, int],
     listed: dict[int, _Entry],
     report: IntegrityReport,
@@ -227,8 +215,8 @@ def _sequence(
     paths = [f"{IMAGES}/{listed[n].path}" for n in coded]
     folders = {path.rpartition("/")[0] for path in paths}
     there = set().union(*(_pictures(root, folder, layout, report) for folder in sorted(folders)))
-    shown = [path in there for path in paths]
-    report.losses["image_missing"] += [p for p, ok in zip(paths, shown, strict=True) if not ok]
+    found = [path in there for path in paths]
+    report.losses["image_missing"] += [p for p, ok in zip(paths, found, strict=True) if not ok]
     report.add_sequence(
         subject,
         task,
@@ -239,7 +227,7 @@ def _sequence(
         unlabelled_images=len(there - set(paths)),
         labels=f"{LISTS}: {subject} T{task}",
     )
-    usable = [i for i, ok in enumerate(shown) if ok]
+    usable = [i for i, ok in enumerate(found) if ok]
     return RawSequence(
         subject=subject,
         task=task,
@@ -247,12 +235,12 @@ def _sequence(
         pictures=ImageFiles(tuple(str(root / paths[i]) for i in usable)),
         occurrence=occurrence[usable],
         intensity=intensity[usable],
-        sex={"F": "female", "M": "male"}.get(subject[0], ""),
+        sex=layout.sexes.get(subject[0], ""),
     )
 
 
-def _pictures(root: Path, folder: str, layout: _Layout, report: IntegrityReport) -> set[str]:
-    """The pictures that a folder holds, as paths below the root; none if there is no such."""
+def _pictures(root: Path, folder: str, layout: ListLayout, report: IntegrityReport) -> set[str]:
+    """The pictures in a folder, as paths below the root; none if there is no such folder."""
     found = entries(root / folder) if os.path.isdir(root / folder) else []
     pictures = set()
     for entry in found:
@@ -264,9 +252,9 @@ def _pictures(root: Path, folder: str, layout: _Layout, report: IntegrityReport)
 
 
 def _unlisted(
-    root: Path, layout: _Layout, listed: Collection[tuple[str, int]], report: IntegrityReport
+    root: Path, layout: ListLayout, listed: Collection[tuple[str, int]], report: IntegrityReport
 ) -> None:
-    """Notes the sequences that have pictures, but no line in any list."""
+    """Adds the sequences that have pictures but no line in any list to the report."""
     depth = layout.example.count("/")
     folders = [IMAGES]
     for _ in range(depth):

@@ -1,4 +1,4 @@
-"""Places in a raw tree, put so that a reader takes them in: many of one kind become one line."""
+"""Formats places in a raw tree, such as paths, so that many of one kind become one line."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import PurePosixPath
 
-FEW = 5  # so many names of one folder are all said
+FEW = 5  # up to so many names of one folder are all written out
 _FOLDER = re.compile(r"(.*)([/#])(.*)", re.DOTALL)
 
 
-def by_ending(paths: Iterable[str]) -> list[str]:
+def group_by_ending(paths: Iterable[str]) -> list[str]:
     """One line for each folder and ending: `a/b.txt, c.txt` or `a/*.obj (500 names)`."""
 
     def line(folder: str, ending: str, names: list[str]) -> str:
@@ -22,8 +22,11 @@ def by_ending(paths: Iterable[str]) -> list[str]:
     return _grouped(paths, lambda name: PurePosixPath(name).suffix, line, few=0)
 
 
-def by_folder(sources: Iterable[str]) -> list[str]:
-    """Pictures, `folder/name` or `video#position`, one a line if FEW are of one folder or video."""
+def group_by_folder(sources: Iterable[str]) -> list[str]:
+    """Lines for pictures, `folder/name` or `video#position`.
+
+    Up to FEW of one folder or video have a line each; more share one.
+    """
 
     def line(folder: str, _: str, names: list[str]) -> str:
         return f"{folder}{names[0]} to {names[-1]}: {len(names)} of them"
@@ -37,7 +40,7 @@ def _grouped(
     line: Callable[[str, str, list[str]], str],
     few: int,
 ) -> list[str]:
-    """The paths in groups of the same folder and kind of name, in order of their first ones."""
+    """Groups paths of the same folder and kind of name, in order of each group's first path."""
     groups: dict[tuple[str, str], list[str]] = {}
     for path in paths:
         match = _FOLDER.fullmatch(path)
@@ -52,19 +55,20 @@ def _grouped(
     ]
 
 
-def counted(number: int, noun: str) -> str:
+def format_count(number: int, noun: str) -> str:
     """`1 image`, `0 images`, `2 images`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def indented(places: Sequence[str], most: int) -> Iterator[str]:
-    """Lines for a report: names of one word side by side, and at most about `most` lines.
+    """Yields indented lines for a report, about `most` of them.
 
-    What is left out is counted, and in integrity.json.
+    Names of one word are put side by side. Lines that are left out are counted; integrity.json has
+    them all.
     """
     lines = list(places)
     if not any(" " in place or "/" in place for place in places):
         lines = textwrap.wrap(", ".join(places), width=96, break_long_words=False)
     yield from (f"    {line}" for line in lines[:most])
     if len(lines) > most:
-        yield f"    and {counted(len(lines) - most, 'line')} more, see integrity.json"
+        yield f"    and {format_count(len(lines) - most, 'line')} more, see integrity.json"

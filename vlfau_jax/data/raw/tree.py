@@ -1,4 +1,4 @@
-"""The nouns of raw data: what every tree reader hands to the builders, whatever the layout."""
+"""The types of raw data: what the reader of every layout returns to the builders."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from vlfau_jax.data.raw.comparison import compare
 from vlfau_jax.data.raw.integrity import IntegrityReport
-from vlfau_jax.data.raw.places import by_ending
+from vlfau_jax.data.raw.places import group_by_ending
 from vlfau_jax.errors import UserError
 
 
@@ -30,7 +31,7 @@ class Video:
 
 @dataclass(frozen=True)
 class RawSequence:
-    """Labelled frames of one sequence that have a picture: f frames, n action units.
+    """The labelled frames of one sequence that have a picture: f frames, n action units.
 
     Attributes:
         subject: whose face.
@@ -39,9 +40,9 @@ class RawSequence:
         pictures: where the frames' pictures are, in the same order.
         occurrence: int8 [f, n], 1, 0 or -1 where unknown or not coded.
         intensity: int8 [f, n], 0 to 5 or -1 where unknown or not coded.
-        sex: "female", "male", or "" where the data set does not say.
-        recording: whether the pictures follow each other in time. False: they are unrelated
-            stills, and no picture's crop may borrow from its neighbours.
+        sex: "female", "male", or "" if the data set does not state it.
+        recording: whether the pictures follow each other in time. If not, they are unrelated
+            stills, and no picture's crop may depend on its neighbours.
     """
 
     subject: str
@@ -61,7 +62,7 @@ class RawSequence:
 
 @dataclass(frozen=True)
 class RawTree:
-    """All usable sequences, sorted by subject and task, and the report that `prepare` completes.
+    """All usable sequences of a raw tree, and the report that `prepare` completes.
 
     Attributes:
         root: the raw tree's folder.
@@ -69,7 +70,7 @@ class RawTree:
         report: what was found so far.
         aus: the n units of every label vector.
         benchmark: those of `aus` that the field scores; what an experiment learns by default.
-        folds: subject -> the fold that tests them, where the layout itself says so (`folder`).
+        folds: subject -> the fold that tests them, where the layout states it (`folder`).
     """
 
     root: Path
@@ -90,7 +91,7 @@ def finished_tree(
     *,
     looked_for: tuple[str, str],
 ) -> RawTree:
-    """The tree of those sequences that have a frame, and its report held against what is published.
+    """Builds a tree of the sequences that have a frame, and compares its report with the published.
 
     `looked_for` is where the first image and the first labels should be, below the root.
 
@@ -101,16 +102,17 @@ def finished_tree(
     if not usable:
         image, labels = looked_for
         missing = report.losses["image_missing"] + report.losses["image_unreadable"]
-        told = [
+        parts = [
             f"--raw_dir={root} holds no frame with both an image and a label",
             f"looked first for the image {(missing or [image])[0]} and the labels {labels}",
             *report.remarks["name_differs"][:1],
         ]
-        raise UserError("; ".join(told))
+        raise UserError("; ".join(parts))
     report.sequences.sort(key=lambda facts: (facts.subject, facts.task))
-    shown = {sequence.subject for sequence in usable}
-    report.remarks["subject_unusable"] += sorted(report.labelled.keys() - shown)
-    report.remarks["name_ignored"] = by_ending(report.remarks["name_ignored"])
-    report.remarks["contradiction"].sort(key=lambda said: -int(said.split()[0]))  # most of all
-    report.compare()
+    with_frames = {sequence.subject for sequence in usable}
+    report.remarks["subject_unusable"] += sorted(report.labelled.keys() - with_frames)
+    report.remarks["name_ignored"] = group_by_ending(report.remarks["name_ignored"])
+    # Each begins with its number of frames; the largest comes first.
+    report.remarks["contradiction"].sort(key=lambda remark: -int(remark.split()[0]))
+    compare(report)
     return RawTree(root, tuple(usable), report, aus, benchmark, folds or {})

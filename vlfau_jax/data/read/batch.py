@@ -1,4 +1,4 @@
-"""The batch: what the data rooms hand to the model rooms, written once.
+"""The batch: the contract between the data pipeline and the model.
 
     key            dtype    shape            range and meaning
     image          uint8    [b, h, w, 3]     RGB; normalised on the device
@@ -7,7 +7,7 @@
     local_tokens   int32    [b, n, t]        <start> words <end> pads; all pad where unknown
     global_tokens  int32    [b, tg]          the same, about the units that the face's data set
                                              codes; all pad where any of those is unknown
-    valid          bool     [b]              False for rows that only fill up a batch
+    valid          bool     [b]              False for rows that pad a batch
     key            int32    [b, 3]           subject's index in the sorted subjects, task, frame
 
 b images, h and w pixels, n action units, t and tg tokens. Rows that are not valid are all zero.
@@ -40,14 +40,14 @@ def spec(
 
 
 def zeros(of: Spec) -> Batch:
-    """A batch of filling rows: nothing known, nothing valid."""
+    """A batch of padding rows: nothing is known or valid."""
     return {key: np.zeros(shape, dtype) for key, (shape, dtype) in of.items()}
 
 
 def fake(
     of: Spec, rng: np.random.Generator, *, vocabulary_size: int, unknown_rate: float = 0.1
 ) -> Batch:
-    """A random batch that `check` accepts: random pixels, labels and words, some labels unknown."""
+    """A random batch that `check` accepts: random pixels, labels and words; some are unknown."""
     batch = zeros(of)
     b, n = batch["au"].shape
     batch["image"] = rng.integers(0, 256, batch["image"].shape, np.uint8)
@@ -76,9 +76,15 @@ def _fake_rows(
 
 
 def check(batch: Batch, of: Spec, coded: np.ndarray | None = None) -> None:
-    """Raises ValueError that names the first key whose shape, dtype or values break the table.
+    """Checks a batch against the table above.
 
-    coded: bool [b, n], the units that each face's data set codes; None for all.
+    Args:
+        batch: the batch.
+        of: its shapes and dtypes.
+        coded: bool [b, n], the units that each face's data set codes; None for all.
+
+    Raises:
+        ValueError: a shape, a dtype or values are wrong; it names the first such key.
     """
     if batch.keys() != of.keys():
         raise ValueError(f"batch keys are {sorted(batch)}, not {sorted(of)}")

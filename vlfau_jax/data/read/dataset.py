@@ -1,4 +1,4 @@
-"""One prepared set or several joined: the data set of an experiment."""
+"""The data set of an experiment: one prepared set or a mixture of several."""
 
 from __future__ import annotations
 
@@ -10,26 +10,25 @@ from typing import Any
 
 import numpy as np
 
-from vlfau_jax.data.raw.codes import Labels
 from vlfau_jax.data.read.folds import Split, draw_validation, split_subjects
+from vlfau_jax.data.read.labels import Labels
 from vlfau_jax.data.read.options import DataOptions
 from vlfau_jax.data.read.prepared_set import PreparedSet, open_set
+from vlfau_jax.data.sets import data_set
 from vlfau_jax.errors import UserError
 from vlfau_jax.facs import ACTION_UNITS
-
-NAMES = ("bp4d", "disfa", "folder")
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """One prepared set or several joined, with the labels as an experiment reads them.
+    """One prepared set or a mixture of several, with the labels as an experiment reads them.
 
     Attributes:
-        sets: the joined sets, in the order of the name.
+        sets: the sets, in the order of the name.
         aus: the n units of the experiment, in the order of its label vectors.
         subjects: of all sets, sorted.
         labels: of all m examples, set after set.
-        coded: bool [sets, n], which units each set knows in any of its rows.
+        coded: bool [sets, n], the units of which each set knows a label.
         kept: bool [m], False for the frames that the options leave out.
     """
 
@@ -47,7 +46,7 @@ class Dataset:
 
     @property
     def folder(self) -> str:
-        """Where it lies, for messages."""
+        """Its folders, for messages."""
         return " and ".join(str(one.folder) for one in self.sets)
 
     @property
@@ -62,24 +61,25 @@ class Dataset:
 
     @cached_property
     def nouns(self) -> tuple[str, ...]:
-        """What a sentence calls each subject: man, woman or person."""
+        """The noun for each subject in a sentence: man, woman or person."""
         return tuple(self.set_of(subject).noun(subject) for subject in self.subjects)
 
     @cached_property
     def parts(self) -> np.ndarray:
-        """Which of the sets each subject is from, int32 [subjects]."""
+        """The index of the set that each subject is from, int32 [subjects]."""
         return np.array(
-            [[s in one.people for one in self.sets].index(True) for s in self.subjects], np.int32
+            [[s in one.subject_facts for one in self.sets].index(True) for s in self.subjects],
+            np.int32,
         )
 
     @cached_property
     def identity(self) -> dict[str, dict[str, Any]]:
-        """What tells this data from other data under the same path, per set: JSON, a few lines."""
+        """A few JSON values per set that differ for other data at the same path."""
         return {one.name: one.identity for one in self.sets}
 
     def set_of(self, subject: str) -> PreparedSet:
         """The set that a subject is from."""
-        return next(one for one in self.sets if subject in one.people)
+        return next(one for one in self.sets if subject in one.subject_facts)
 
     def rows(self, subjects: Sequence[str]) -> np.ndarray:
         """int64 positions of the subjects' examples, ascending, without those left out."""
@@ -87,24 +87,24 @@ class Dataset:
         return np.flatnonzero(wanted[self.labels.subject] & self.kept)
 
     def training_rows(self, subjects: Sequence[str]) -> np.ndarray:
-        """Those of `rows` from which something can be learned: some label is known.
+        """Those of `rows` with a known label, from which something can be learned.
 
-        A mixture has others where `data.aus` names units that one of its sets does not code.
-        Evaluation shows them all the same: it tells what the network says, and scores known labels.
+        A mixture has others if `data.aus` names units that one of its sets does not code.
+        Evaluation includes them: it writes the predictions of all, and scores the known labels.
         """
         rows = self.rows(subjects)
         return rows[self.labels.known[rows].any(1)]
 
     def source(self, rows: np.ndarray) -> Sequence[dict[str, bytes]]:
-        """Random access to the pictures at `rows`, see PreparedSet.source."""
+        """Random access to the pictures at `rows`, see `PreparedSet.source`."""
         return _Source(tuple(one.source() for one in self.sets), np.asarray(rows, np.int64))
 
     def label_counts(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Active and known labels of `rows` per action unit, each int64 [n]."""
+        """Counts the active and the known labels of `rows` per action unit, each int64 [n]."""
         return self.labels.au[rows].sum(0), self.labels.known[rows].sum(0)
 
     def split(self, fold: int, validation_subjects: int = 0, seed: int = 0) -> Split:
-        """Training, validation and test subjects; each set is split by its own folds.
+        """Splits into training, validation and test subjects; each set by its own folds.
 
         Raises:
             UserError: no such fold, one that leaves a side empty, or fewer training subjects than
@@ -112,7 +112,10 @@ class Dataset:
         """
         sides = [
             split_subjects(
-                one.name, one.subjects, fold, {s: one.people[s]["fold"] for s in one.subjects}
+                one.data_set,
+                one.subjects,
+                fold,
+                {s: one.subject_facts[s]["fold"] for s in one.subjects},
             )
             for one in self.sets
         ]
@@ -123,7 +126,7 @@ class Dataset:
 
 
 class _Source(Sequence[dict[str, bytes]]):
-    """Pictures of several sources, laid end to end, at chosen positions."""
+    """Pictures of concatenated sources, at chosen positions."""
 
     def __init__(self, sources: tuple[Sequence[dict[str, bytes]], ...], rows: np.ndarray) -> None:
         self._sources = sources
@@ -140,38 +143,36 @@ class _Source(Sequence[dict[str, bytes]]):
 
 
 def open_dataset(options: DataOptions) -> Dataset:
-    """Opens what `options` name, one prepared set or several joined.
+    """Opens what `options` name, one prepared set or a mixture of several.
 
     Raises:
-        UserError: a name that `prepare` does not know, a set that is missing, damaged or of an
+        UserError: an unknown name, a set that is missing, damaged or of an
             earlier version, several variants of which `data.variant` names none, a unit that no
             set codes; sets of a mixture that are cropped differently or share a subject's name.
     """
     names = options.name.split("+")
-    unknown = [name for name in names if name not in NAMES]
-    if unknown or len(set(names)) != len(names):
-        raise UserError(
-            f"data.name={options.name!r} is not a data set; `prepare` knows {', '.join(NAMES)}, "
-            "and bp4d+disfa joins two"
-        )
+    for name in names:
+        data_set(name, "data.name", ", or several of them such as bp4d+disfa")
+    if len(set(names)) != len(names):
+        raise UserError(f"data.name={options.name!r} names a set twice; expected each once")
     variants = options.variant.split("+")
     if len(variants) == 1:
         variants *= len(names)
     if len(variants) != len(names):
         raise UserError(
             f"data.variant={options.variant!r} names {len(variants)} variants for {len(names)} "
-            "sets; give one for all, or one for each, joined by +"
+            "sets; give one for all, or one for each, separated by +"
         )
     sets = tuple(
         open_set(name, Path(options.data_dir), variant)
         for name, variant in zip(names, variants, strict=True)
     )
-    return join(sets, options)
+    return combine(sets, options)
 
 
-def join(sets: tuple[PreparedSet, ...], options: DataOptions) -> Dataset:
-    """The sets as `options` read them, set after set; UserError as `open_dataset` says."""
-    _check_joined(sets)
+def combine(sets: tuple[PreparedSet, ...], options: DataOptions) -> Dataset:
+    """Reads the sets as `options` state, set after set. Raises UserError, see `open_dataset`."""
+    _check_mixture(sets)
     aus = _units(sets, options.aus)
     subjects = tuple(sorted(subject for one in sets for subject in one.subjects))
     parts, kept = [], []
@@ -190,18 +191,18 @@ def join(sets: tuple[PreparedSet, ...], options: DataOptions) -> Dataset:
             )
         )
         kept.append(~one.excluded() if options.exclude_stretches else np.ones(size, bool))
-    joined = {
+    labels = {
         field: np.concatenate([getattr(one, field) for one in parts])
         for field in Labels.__dataclass_fields__
     }
     coded = np.stack([one.known.any(0) for one in parts])
-    nowhere = [au for au, there in zip(aus, coded.any(0), strict=True) if not there]
-    if nowhere and options.aus:
+    unknown = [au for au, known in zip(aus, coded.any(0), strict=True) if not known]
+    if unknown and options.aus:
         raise UserError(
-            f"data.aus={options.aus}: no label of AU{nowhere[0]} is known in "
+            f"data.aus={options.aus}: no label of AU{unknown[0]} is known in "
             f"{' and '.join(str(one.folder) for one in sets)}; leave it out"
         )
-    return Dataset(sets, aus, subjects, Labels(**joined), coded, np.concatenate(kept))
+    return Dataset(sets, aus, subjects, Labels(**labels), coded, np.concatenate(kept))
 
 
 def _columns(values: np.ndarray, aus: Sequence[int], wanted: Sequence[int]) -> np.ndarray:
@@ -214,25 +215,25 @@ def _columns(values: np.ndarray, aus: Sequence[int], wanted: Sequence[int]) -> n
 
 
 def _units(sets: Sequence[PreparedSet], wanted: Sequence[int]) -> tuple[int, ...]:
-    """The units asked for, or else all that the benchmarks score; one set's in its own order."""
+    """The requested units, or else all that the benchmarks score; one set's in its own order."""
     if len(sets) == 1:
         coded = sets[0].aus
     else:
         coded = tuple(sorted({au for one in sets for au in one.aus}))
-    speakable = [au for au in coded if au in ACTION_UNITS]
-    missing = [au for au in wanted if au not in speakable]
+    described = [au for au in coded if au in ACTION_UNITS]
+    missing = [au for au in wanted if au not in described]
     if missing or len(set(wanted)) != len(wanted):
         name = "+".join(one.name for one in sets)
         fault = f"has AU{missing[0]}" if missing else "has a unit twice"
         raise UserError(
             f"data.aus={tuple(wanted)} {fault}; of the units that {name} codes, these have "
-            f"sentences: {', '.join(map(str, speakable))}"
+            f"sentences: {', '.join(map(str, described))}"
         )
     chosen = set(wanted) or {au for one in sets for au in one.benchmark}
     return tuple(au for au in coded if au in chosen)
 
 
-def _check_joined(sets: Sequence[PreparedSet]) -> None:
+def _check_mixture(sets: Sequence[PreparedSet]) -> None:
     first = sets[0]
     for i, one in enumerate(sets[1:], 1):
         if one.crop["digest"] != first.crop["digest"]:

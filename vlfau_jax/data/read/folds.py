@@ -1,7 +1,8 @@
-"""The field's three subject-exclusive folds, as ME-GraphAU and JAA-Net publish them.
+"""Three subject-exclusive folds: the published ones, or others for data sets without any.
 
-Fold 1 tests part 3, fold 2 part 2, fold 3 part 1 (ME-GraphAU's numbering; others count the other
-way, so test subjects are printed with every score). Fold 0 trains on everybody and tests nobody.
+The parts of BP4D and DISFA are those that ME-GraphAU and JAA-Net publish. Fold 1 tests part 3, fold
+2 part 2, fold 3 part 1 (ME-GraphAU's numbering; others count the other way, so test subjects are
+printed with every score). Fold 0 trains on all subjects and tests none.
 """
 
 from __future__ import annotations
@@ -12,27 +13,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vlfau_jax.data.sets import DataSet
 from vlfau_jax.errors import UserError
 
-_BP4D = (
-    "F001 F002 F008 F009 F010 F016 F018 F023 M001 M004 M007 M008 M012 M014",
-    "F003 F005 F011 F013 F020 F022 M002 M005 M010 M011 M013 M016 M017 M018",
-    "F004 F006 F007 F012 F014 F015 F017 F019 F021 M003 M006 M009 M015",
-)
-_DISFA = (
-    "SN001 SN002 SN009 SN010 SN016 SN026 SN027 SN030 SN032",
-    "SN006 SN011 SN012 SN013 SN018 SN021 SN024 SN028 SN031",
-    "SN003 SN004 SN005 SN007 SN008 SN017 SN023 SN025 SN029",
-)
-PARTS: dict[str, tuple[tuple[str, ...], ...]] = {
-    "bp4d": tuple(tuple(part.split()) for part in _BP4D),
-    "disfa": tuple(tuple(part.split()) for part in _DISFA),
-}
 FOLDS = 3
 
 
 class Split(NamedTuple):
-    """Three groups of subjects, each sorted; nobody is in two."""
+    """Three disjoint groups of subjects, each sorted."""
 
     train: tuple[str, ...]
     validation: tuple[str, ...]
@@ -40,23 +28,23 @@ class Split(NamedTuple):
 
 
 def split_subjects(
-    dataset: str, subjects: Sequence[str], fold: int, given: Mapping[str, int] | None = None
+    data_set: DataSet, subjects: Sequence[str], fold: int, given: Mapping[str, int] | None = None
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Splits the `subjects` at hand into sorted training and test subjects.
+    """Splits the present `subjects` into sorted training and test subjects.
 
     A subject that is in no part (a synthetic extra) trains in fold 0 only.
 
     Args:
-        dataset: one with published parts, or any other.
-        subjects: who is there.
-        fold: 1 to 3, or 0 to train on everybody.
-        given: the fold that tests each subject, read where no parts are published. If it is 0 or
-            missing, the data do not say: the subjects are dealt to the folds in sorted order.
+        data_set: its published parts, if it has any, decide.
+        subjects: the subjects of the prepared set.
+        fold: 1 to 3, or 0 to train on all.
+        given: subject -> the fold that tests it, as stated by the data; used if no parts are
+            published. Unless all subjects have one, they are assigned to folds in sorted order.
 
     Raises:
         UserError: unknown fold, or a fold that leaves one of the two sides empty.
     """
-    tests = _testing_folds(dataset, subjects, given or {})
+    tests = _testing_folds(data_set, subjects, given or {})
     if fold not in range(FOLDS + 1):
         raise UserError(f"data.fold={fold} does not exist; expected 0 (all train) to {FOLDS}")
     if fold == 0:
@@ -67,19 +55,19 @@ def split_subjects(
         if not found:
             tested = sorted(s for s, number in tests.items() if number == fold)
             raise UserError(
-                f"data.fold={fold} of {dataset} leaves no {side} subject among "
-                f"{', '.join(sorted(subjects))}; it tests {', '.join(tested) or 'nobody'}; give "
-                "more subjects, or data.fold=0 to train on all and test nobody"
+                f"data.fold={fold} of {data_set.name} leaves no {side} subject among "
+                f"{', '.join(sorted(subjects))}; it tests {', '.join(tested) or 'no subject'}; "
+                "give more subjects, or data.fold=0 to train on all and test none"
             )
     return train, test
 
 
 def _testing_folds(
-    dataset: str, subjects: Sequence[str], given: Mapping[str, int]
+    data_set: DataSet, subjects: Sequence[str], given: Mapping[str, int]
 ) -> dict[str, int]:
-    """Subject -> the fold that tests them."""
-    if dataset in PARTS:
-        parts = PARTS[dataset]
+    """Subject -> the fold that tests it."""
+    parts = data_set.published.parts
+    if parts:
         return {s: len(parts) - k for k, part in enumerate(parts) for s in part}
     if all(given.get(s) for s in subjects):
         return {s: given[s] for s in subjects}
@@ -87,7 +75,7 @@ def _testing_folds(
 
 
 def draw_validation(groups: Sequence[Sequence[str]], count: int, seed: int) -> tuple[str, ...]:
-    """`count` of the training subjects of each data set's `groups`, in turn, sorted.
+    """Draws `count` of the training subjects, from the `groups` of the data sets in turn; sorted.
 
     The draw depends on the subjects, the count and the seed alone.
 

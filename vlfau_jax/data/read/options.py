@@ -1,4 +1,4 @@
-"""What to read of a prepared set, and how to show it: the `data` keys of an experiment."""
+"""Which prepared sets to read, and how: the `data` keys of an experiment."""
 
 from __future__ import annotations
 
@@ -9,28 +9,29 @@ from vlfau_jax.errors import UserError
 
 @dataclass(frozen=True)
 class DataOptions:
-    """What to read and how to show it.
+    """Which prepared sets to read, and how to make batches of them.
 
     Attributes:
-        name: the data set, "bp4d", "disfa" or "folder"; "bp4d+disfa" joins several.
+        name: the data set, such as "bp4d" or "folder"; "bp4d+disfa" is a mixture of two.
         data_dir: the folder that `prepare` wrote to.
-        variant: the prepared crop, such as "cascade_256"; may be empty where there is only one. Of
-            joined sets one for all, or one for each, joined by "+" in the order of `name`.
+        variant: the prepared crop, such as "cascade_256"; may be empty if there is only one. For a
+            mixture one for all, or one for each, separated by "+", in the order of `name`.
         fold: 1 to 3, or 0 to train on every subject.
         aus: the action units to learn; empty for those that the data set's benchmark scores.
-        threshold: the least intensity that counts as active, 1 to 5, where a data set codes
-            intensities and no occurrence (DISFA; the field's is 2, OpenGraphAU's 1).
-        exclude_stretches: leave out the frames of DISFA in which tracking failed.
-        validation_subjects: how many training subjects are kept back for the scores during
-            training; they are drawn by the experiment's seed.
+        threshold: the lowest intensity that counts as active, 1 to 5, for units with intensities
+            and no occurrence codes (DISFA; the field uses 2, OpenGraphAU 1).
+        exclude_stretches: leave out the frames that the field does (those of DISFA in which
+            tracking failed).
+        validation_subjects: the number of training subjects that are held out for the scores
+            during training; they are drawn by the experiment's seed.
         image_size: pixels of the model's input.
         min_area: smallest share of the face crop that a training crop keeps.
         flip: mirror half of the training faces.
         jitter: strength of the changes in brightness, contrast and saturation.
-        erasing: share of the training faces that lose a random rectangle.
+        erasing: share of the training faces of which a random rectangle is erased.
         balance_classes: draw training faces so that every unit is active equally often.
-        balance_subjects: draw training faces so that every subject comes equally often.
-        mixture_weights: shares of the joined sets in training, in the order of `name`; empty to
+        balance_subjects: draw training faces so that every subject is equally frequent.
+        mixture_weights: shares of a mixture's sets in training, in the order of `name`; empty to
             draw by their sizes.
         threads: threads that make batches (in each process).
         workers: processes that make batches; 0 makes them in this one.

@@ -1,9 +1,9 @@
-"""Prepared sets to batches, in grain's one right order.
+"""Makes batches of prepared sets with grain.
 
-source, shuffle, repeat, random map, one's own rows, batch, and only then an iterator: so step k's
-batch depends on the seed and k alone, for any number of threads, worker processes and restarts, and
-several processes together see what one would, row by row. Weighted draws stand in for shuffle and
-repeat.
+The order is: source, shuffle, repeat, random map, the process's own rows, batch, and only then an
+iterator. Step k's batch therefore depends on the seed and k alone, for any number of threads,
+worker processes and restarts, and several processes together read the rows that one would. Weighted
+draws replace shuffle and repeat.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from vlfau_jax.data.read.options import DataOptions
 from vlfau_jax.data.read.sampling import Draws, row_weights
 from vlfau_jax.data.read.transforms import augment, resize
 from vlfau_jax.data.text.captions import CaptionTables
-from vlfau_jax.data.workers import deaf_to_ctrl_c, end_with_parent
+from vlfau_jax.data.workers import ctrl_c_blocked, end_with_parent
 from vlfau_jax.errors import DataError
 
 _KILLED = "was terminated unexpectedly"  # grain's RuntimeError for a worker that is gone
-FILLING = -1  # the position of a row that only fills up a batch
+FILLING = -1  # the position of a row that pads a batch
 
 
 class Faces:
-    """The stations of a row: read, decode, view; then label and stack a batch's rows."""
+    """The stages of the pipeline: read, decode and view a face; label and stack a batch's rows."""
 
     def __init__(self, dataset: Dataset, captions: CaptionTables, options: DataOptions) -> None:
         if captions.aus != dataset.aus:
@@ -43,8 +43,8 @@ class Faces:
         self._keys = np.stack([labels.subject, labels.task, labels.frame], 1).astype(np.int32)
         self._examples = dataset.source(np.arange(len(labels)))
 
-    def shown(self, position: int) -> tuple[int, np.ndarray]:
-        """The whole face, for evaluation; black for a filling row."""
+    def whole(self, position: int) -> tuple[int, np.ndarray]:
+        """The whole face, for evaluation; black for a padding row."""
         size = self._options.image_size
         if position == FILLING:
             return position, np.zeros((size, size, 3), np.uint8)
@@ -55,26 +55,26 @@ class Faces:
         return position, self.view(self.decode(position, self.read(position)), rng)
 
     def batch(self, rows: Sequence[tuple[int, np.ndarray]]) -> Batch:
-        """Pictures with what their labels say."""
+        """Stacks pictures and adds their labels and captions."""
         positions, images = zip(*rows, strict=True)
         return {"image": np.stack(images), **self.label(np.array(positions))}
 
     def read(self, position: int) -> Mapping[str, bytes]:
-        """The encoded `image` and its `source`. Raises DataError where the set cannot be read."""
+        """Reads the encoded `image` and its `source`. Raises DataError if the set is damaged."""
         try:
             return self._examples[position]
-        except RuntimeError as error:  # array_record's for anything that is wrong with a shard
+        except RuntimeError as error:  # array_record raises it for anything wrong with a shard
             raise self._unusable(position, f"cannot be read ({error})") from error
 
     def decode(self, position: int, example: Mapping[str, bytes]) -> np.ndarray:
-        """RGB uint8 [h, h, 3]. Raises DataError for a damaged picture."""
+        """Decodes to RGB uint8 [h, h, 3]. Raises DataError for a damaged picture."""
         image = decode_image(example["image"])
         if image is None:
             raise self._unusable(position, f"({example['source'].decode()}) is damaged")
         return image
 
     def view(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """The picture as one training step sees it, uint8 [size, size, 3]."""
+        """Augments a picture for one training step, uint8 [size, size, 3]."""
         o = self._options
         return augment(
             image,
@@ -87,7 +87,7 @@ class Faces:
         )
 
     def label(self, positions: np.ndarray) -> Batch:
-        """All of a batch but its images, for int [b] positions; nothing where FILLING."""
+        """Makes all of a batch but its images, for int [b] positions; zeros where FILLING."""
         d, valid = self._dataset, positions != FILLING
         au, known = (of[positions] & valid[:, None] for of in (d.labels.au, d.labels.known))
         nouns = [d.nouns[subject] for subject in d.labels.subject[positions]]
@@ -122,20 +122,20 @@ def train_iterator(
     start_step: int = 0,
     own: np.ndarray | None = None,
 ) -> Generator[Batch, None, None]:
-    """Endless augmented batches, or this process's rows of them; close it after use.
+    """Yields endless augmented batches, or this process's rows of them; close it after use.
 
     Args:
         dataset: the prepared sets.
-        rows: int64, the examples to train on, see Dataset.rows.
+        rows: int64, the examples to train on, see `Dataset.rows`.
         captions: the token tables; their units are the data set's.
         options: sizes, augmentation, balance, threads and workers.
         batch_size: global, over all processes.
-        seed: with the step, decides all of a batch.
+        seed: a batch depends on it and the step alone.
         start_step: the step of the first batch: the whole state of a resumed stream.
         own: int, the rows of each global batch to read (see sharding.arrays.local_rows); None: all.
 
     Raises:
-        UserError: shares that do not fit the joined sets.
+        UserError: `mixture_weights` that do not fit the sets.
         DataError: a picture that cannot be decoded, when its batch is due; a worker was killed.
     """
     order, views = (int(s) for s in np.random.SeedSequence(seed).generate_state(2))
@@ -158,13 +158,13 @@ def eval_iterator(
     batch_size: int,
     own: np.ndarray | None = None,
 ) -> Generator[Batch, None, None]:
-    """Every example of `rows` once, in order, unaugmented; the last batch is filled up.
+    """Yields every example of `rows` once, in order, unaugmented; the last batch is padded.
 
     Arguments and errors as in `train_iterator`. Every process gets the same number of batches.
     """
     faces = Faces(dataset, captions, options)
     filled = np.pad(rows, (0, -len(rows) % batch_size), constant_values=FILLING)
-    stream = grain.MapDataset.source(filled).map(faces.shown)
+    stream = grain.MapDataset.source(filled).map(faces.whole)
     return _batches(stream, faces, options, batch_size, 0, own)
 
 
@@ -216,7 +216,7 @@ def _batches(
 def _closing(batches: grain.DatasetIterator) -> Generator[Batch, None, None]:
     """Stops grain's threads and processes when the batches end, fail or are closed."""
     try:
-        with deaf_to_ctrl_c():  # grain starts its processes with the first batch
+        with ctrl_c_blocked():  # grain starts its processes with the first batch
             first = list(islice(batches, 1))
         yield from first
         yield from batches
@@ -224,7 +224,7 @@ def _closing(batches: grain.DatasetIterator) -> Generator[Batch, None, None]:
         if _KILLED not in str(error):
             raise
         raise DataError(
-            "a process that loads data was killed, perhaps for want of memory; try fewer "
+            "a process that loads data was killed, perhaps because memory ran out; try fewer "
             "data.workers"
         ) from error
     finally:

@@ -1,4 +1,4 @@
-"""One prepared set on disk: opened, checked, and its codes decided."""
+"""Opens and checks one prepared set on disk, and decides its labels."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from google.protobuf.json_format import ParseError
 from google.protobuf.message import DecodeError
 from tensorflow_datasets.proto import tf_example_pb2
 
-from vlfau_jax.data.raw.codes import by_occurrence, decide, excluded
+from vlfau_jax.data.raw.codes import decide, excluded, units_with_occurrence
+from vlfau_jax.data.raw.published import Published
 from vlfau_jax.data.read.folds import FOLDS
+from vlfau_jax.data.sets import DataSet, data_set
 from vlfau_jax.data.text.descriptions import noun_of
 from vlfau_jax.errors import UserError
 
@@ -36,17 +38,17 @@ _METADATA = {
 
 @dataclass(frozen=True)
 class PreparedSet:
-    """One data set as `prepare` wrote it; m examples, n coded action units.
+    """One data set as `prepare` wrote it: m examples, n coded action units.
 
     Attributes:
-        name: the data set.
-        folder: where it lies.
+        name: the data set's name, see data/sets.py.
+        folder: its folder.
         aus: all units that it codes, in the order of its label vectors.
         benchmark: those that the field scores.
         subjects: sorted.
-        people: per subject `frames`, `sex` and `fold`.
-        crop: the crop rule, see faces.CropRule.describe.
-        synthetic: True if the faces were rendered.
+        subject_facts: per subject `frames`, `sex` and `fold`.
+        crop: the crop rule, as its `describe` gives it.
+        synthetic: whether the faces were rendered.
         layout: of the raw tree: "raw", "me_graphau" or "folder".
         camera: whose pictures, where the data set has several; else "".
         frame_offset: label frame n shows picture n + frame_offset.
@@ -58,7 +60,7 @@ class PreparedSet:
     aus: tuple[int, ...]
     benchmark: tuple[int, ...]
     subjects: tuple[str, ...]
-    people: Mapping[str, Mapping[str, Any]]
+    subject_facts: Mapping[str, Mapping[str, Any]]
     crop: Mapping[str, Any]
     synthetic: bool
     layout: str
@@ -69,8 +71,8 @@ class PreparedSet:
     def source(self) -> Sequence[dict[str, bytes]]:
         """Random access to `image` and `source` of all examples, subject by subject, as bytes.
 
-        What else of a record counts is in `codes`; tfds would decode all of it, at 75 us an example
-        instead of 20, where all the work for a training picture takes 600.
+        The other fields of a record are in `codes`. tfds would decode all fields, at 75 us an
+        example instead of 20, while all the work for a training picture takes 600.
         """
         builder = tfds.builder_from_directory(self.folder)
         raw = tfds.decode.DeserializeMethod.RAW_BYTES
@@ -78,14 +80,14 @@ class PreparedSet:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """People, crop rule and labels in a few values that other data would not have, as JSON."""
+        """Subjects, crop rule and labels in a few JSON values that differ for any other data."""
         codes = hashlib.sha256()
         for key in sorted(self.codes):
             codes.update(np.ascontiguousarray(self.codes[key]))
         return {
             "variant": self.folder.parent.name,
-            "frames": {subject: self.people[subject]["frames"] for subject in self.subjects},
-            "folds": [self.people[subject]["fold"] for subject in self.subjects],
+            "frames": {subject: self.subject_facts[subject]["frames"] for subject in self.subjects},
+            "folds": [self.subject_facts[subject]["fold"] for subject in self.subjects],
             "aus": self.aus,
             "crop": self.crop["digest"],
             "camera": self.camera,
@@ -93,13 +95,23 @@ class PreparedSet:
             "labels": codes.hexdigest(),
         }
 
+    @property
+    def data_set(self) -> DataSet:
+        """The record of the data set."""
+        return data_set(self.name, "data.name")
+
+    @property
+    def published(self) -> Published:
+        """What is published about the data set."""
+        return self.data_set.published
+
     @cached_property
     def by_occurrence(self) -> np.ndarray:
-        """Which units the occurrence codes decide, bool [n], see raw.codes.by_occurrence."""
-        return by_occurrence(self.name, self.codes["occurrence"])
+        """The units that occurrence codes decide, bool [n], see raw.codes."""
+        return units_with_occurrence(self.codes["occurrence"], self.published.codes_occurrence)
 
     def decided_by(self, aus: Sequence[int]) -> tuple[str, ...]:
-        """Which codes decide known labels of `aus`: "occurrence", "intensity", both or neither."""
+        """The kinds of codes that decide known labels of `aus`: "occurrence", "intensity"."""
         decided = self.decide(threshold=1)[1].any(0) & np.isin(self.aus, aus)
         kinds = {"occurrence": self.by_occurrence, "intensity": ~self.by_occurrence}
         return tuple(kind for kind, units in kinds.items() if (units & decided).any())
@@ -110,27 +122,29 @@ class PreparedSet:
         return decide(codes["occurrence"], codes["intensity"], self.by_occurrence, threshold)
 
     def excluded(self) -> np.ndarray:
-        """Which frames the field leaves out, bool [m]."""
-        return excluded(self.name, self.subjects, self.codes["subject"], self.codes["frame"])
+        """The frames that the field leaves out, bool [m]."""
+        codes = self.codes
+        return excluded(self.published.excluded, self.subjects, codes["subject"], codes["frame"])
 
     def totals(self, subject: str) -> dict[str, Any]:
-        """`frames`, and `positives` and `known` per coded unit: what tells people of one id apart.
+        """Counts of one subject: `frames`, and `positives` and `known` per coded unit.
 
-        They do not depend on an experiment's options: intensities count from 2.
+        They distinguish subjects of the same id in different data. They do not depend on an
+        experiment's options: a unit is active from intensity 2.
         """
         rows = self.codes["subject"] == self.subjects.index(subject)
         au, known = (values[rows].sum(0).tolist() for values in self.decide(threshold=2))
         return {"frames": int(rows.sum()), "positives": au, "known": known}
 
     def noun(self, subject: str) -> str:
-        """What a sentence calls a subject: man, woman or person."""
-        return noun_of(subject, self.people[subject]["sex"])
+        """The noun for a subject in a sentence: man, woman or person."""
+        return noun_of(subject, self.subject_facts[subject]["sex"])
 
 
 class _Pictures(Sequence[dict[str, bytes]]):
-    """What `PreparedSet.source` gives, from serialized tf.train.Examples.
+    """Parses serialized tf.train.Examples for `PreparedSet.source`.
 
-    RuntimeError, which is array_record's, too, where a record cannot be read.
+    Raises RuntimeError, as array_record does, if a record cannot be read.
     """
 
     def __init__(self, records: Sequence[bytes]) -> None:
@@ -149,7 +163,7 @@ class _Pictures(Sequence[dict[str, bytes]]):
 
 
 def open_set(name: str, data_dir: Path, variant: str) -> PreparedSet:
-    """Opens and checks one prepared set; UserError as `open_dataset` says."""
+    """Opens and checks one prepared set. Raises UserError, see `open_dataset`."""
     folder = _find(name, data_dir, variant)
     again = "prepare it again (`python -m vlfau_jax prepare`)"
     try:
@@ -167,14 +181,14 @@ def open_set(name: str, data_dir: Path, variant: str) -> PreparedSet:
     wrong = _damage(metadata)
     if wrong:
         raise UserError(f"{folder}/metadata.json is damaged: {wrong}; {again}")
-    people = metadata["subjects"]
+    facts = metadata["subjects"]
     opened = PreparedSet(
         name=name,
         folder=folder,
         aus=tuple(metadata["aus"]),
         benchmark=tuple(metadata["benchmark"]),
-        subjects=tuple(sorted(people)),
-        people=people,
+        subjects=tuple(sorted(facts)),
+        subject_facts=facts,
         crop=metadata["crop"],
         synthetic=metadata["synthetic"],
         layout=metadata["layout"],
@@ -189,7 +203,7 @@ def open_set(name: str, data_dir: Path, variant: str) -> PreparedSet:
 
 
 def _damage(metadata: Mapping[str, Any]) -> str:
-    """What is wrong with metadata.json, in words; "" if nothing. All keys are there."""
+    """Describes what is wrong with metadata.json, which has all keys; "" if nothing."""
     for key, kind in _METADATA.items():
         if type(metadata[key]) is not kind:
             return f"{key} is {metadata[key]!r:.40}"
@@ -203,12 +217,12 @@ def _damage(metadata: Mapping[str, Any]) -> str:
     for key, kind in {"name": str, "digest": str, "size": int}.items():
         if type(metadata["crop"].get(key)) is not kind:
             return f"crop[{key!r}] is {metadata['crop'].get(key)!r:.40}"
-    for person, facts in metadata["subjects"].items():
+    for subject, facts in metadata["subjects"].items():
         for key, kind in {"frames": int, "sex": str, "fold": int}.items():
             if type(facts) is not dict or type(facts.get(key)) is not kind:
-                return f"{key!r} of {person} is missing or no {kind.__name__}"
+                return f"{key!r} of {subject} is missing or no {kind.__name__}"
         if facts["fold"] not in range(FOLDS + 1) or facts["frames"] < 1:
-            return f"{person} has fold {facts['fold']} and {facts['frames']} frames"
+            return f"{subject} has fold {facts['fold']} and {facts['frames']} frames"
     folds = [facts["fold"] for facts in metadata["subjects"].values()]
     return "some subjects have a fold and others none" if any(folds) != all(folds) else ""
 
@@ -246,9 +260,9 @@ def _read_codes(path: Path, again: str) -> dict[str, np.ndarray]:
 
 
 def _disagreement(opened: PreparedSet, examples: Mapping[str, int]) -> str:
-    """What is wrong with a set's codes, in words; "" if nothing."""
+    """Describes what is wrong with a set's codes; "" if nothing."""
     codes, n = opened.codes, len(opened.aus)
-    frames = [opened.people[subject]["frames"] for subject in opened.subjects]
+    frames = [opened.subject_facts[subject]["frames"] for subject in opened.subjects]
     m = sum(frames)
     shapes = dict.fromkeys(("subject", "task", "frame"), ((m,), "int32"))
     shapes |= dict.fromkeys(("occurrence", "intensity"), ((m, n), "int8"))

@@ -1,22 +1,21 @@
-"""What besides the model decides a score: the fields that make two published numbers comparable."""
+"""The protocol of an evaluation: what has to be equal for two scores to be comparable."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from vlfau_jax.data.raw.codes import EXCLUDED
 from vlfau_jax.data.read.dataset import Dataset
 from vlfau_jax.data.read.options import DataOptions
 from vlfau_jax.data.read.prepared_set import PreparedSet
 
 
 def protocol(dataset: Dataset, options: DataOptions) -> dict[str, Any]:
-    """How a data set is read, as JSON can hold it; of a mixture, the fields hold a dict by set.
+    """Describes how a data set is read, as JSON values.
 
-    `layout`, `camera` and `frame_offset` are those of `prepare`; `label_rule` says in words when a
-    chosen unit is active, `label_threshold` the intensity for it (None if occurrence decides), and
-    `excluded_stretches` says what was left out.
+    `layout`, `camera` and `frame_offset` are those of `prepare`; `label_rule` states in words when
+    a chosen unit is active, `label_threshold` the intensity for it (None if occurrence decides),
+    and `excluded_stretches` what was left out. For a mixture each of them is a dict by set.
     """
 
     def of(fact: Callable[[PreparedSet], Any]) -> Any:
@@ -41,11 +40,11 @@ def _rule(kinds: Sequence[str], threshold: int) -> str:
         "occurrence": "the occurrence code is 1",
         "intensity": f"the intensity is {threshold} or more",
     }
-    told = " or, of units without occurrence codes, ".join(rules[kind] for kind in kinds)
-    return f"active where {told or 'nothing is coded'}; unknown codes are left out"
+    rule = " or, of units without occurrence codes, ".join(rules[kind] for kind in kinds)
+    return f"active where {rule or 'nothing is coded'}; unknown codes are left out"
 
 
 def _excluded(one: PreparedSet, wanted: bool) -> str:
-    if not wanted or one.name not in EXCLUDED:
+    if not wanted or not one.published.excluded:
         return "none"
-    return f"JAA-Net's list: {int(one.excluded().sum()):,} frames"
+    return f"{one.published.excluded_by}: {int(one.excluded().sum()):,} frames"

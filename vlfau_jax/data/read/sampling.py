@@ -1,4 +1,4 @@
-"""Which rows training sees more often: weights from labels, and draws that any step can repeat."""
+"""Weights the training rows by their labels, and draws rows reproducibly for any step."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vlfau_jax.data.raw.codes import Labels
+from vlfau_jax.data.read.labels import Labels
 from vlfau_jax.data.read.options import DataOptions
 from vlfau_jax.errors import UserError
 
@@ -16,21 +16,22 @@ from vlfau_jax.errors import UserError
 def row_weights(
     labels: Labels, rows: np.ndarray, options: DataOptions, sets: Sequence[str]
 ) -> np.ndarray | None:
-    """How often each of `rows` is to be drawn, float64 [len(rows)] with sum 1.
+    """The probability with which each of `rows` is drawn, float64 [len(rows)] with sum 1.
 
-    The product of three choices, each inside the one before, so that an outer one always holds
-    exactly: a set by `mixture_weights`; in it a subject, all alike with `balance_subjects`; of
-    theirs a row, by its share in classes that come alike over all of `rows` with
-    `balance_classes`. A choice that the options do not make goes by the weights of what is in it.
+    The product of three nested choices, of which an outer one always holds exactly: a set by
+    `mixture_weights`; of the set a subject, uniformly with `balance_subjects`; of the subject a
+    row, with `balance_classes` by its share in classes that are uniform over all of `rows`. A
+    choice that the options leave open follows the weights of what it contains.
 
     Args:
         labels: of all examples of the data set.
         rows: int64 positions of the training examples.
         options: what to balance.
-        sets: names of the joined sets.
+        sets: names of the sets.
 
     Returns:
-        None if the options balance nothing: then every row comes once in each epoch.
+        The probabilities; None if the options balance nothing: then every row occurs once in each
+        epoch.
 
     Raises:
         UserError: `mixture_weights` that do not fit the sets; classes to balance, but no labels.
@@ -49,12 +50,12 @@ def row_weights(
 
 
 def class_weights(labels: Labels, rows: np.ndarray) -> np.ndarray:
-    """float64 [len(rows)], for drawing a class and then one of its rows, each with equal chances.
+    """Weights float64 [len(rows)] for drawing a class uniformly, and then one of its rows.
 
     The classes are the units that are active anywhere, and "no unit active" of those known. A row
     is in the class of every unit that is active in it, so that P(row) ~ sum over its classes of
-    1 / rows of them; units that occur together still raise each other's share. A row of which
-    nothing is known is in no class.
+    1 / (rows of the class); units that occur together still raise each other's share. A row
+    without a known label is in no class.
     """
     active, known = labels.au[rows], labels.known[rows]
     none = known.any(1) & ~active.any(1)
@@ -65,7 +66,7 @@ def class_weights(labels: Labels, rows: np.ndarray) -> np.ndarray:
 def _share_out(
     weights: np.ndarray, group: np.ndarray, shares: Sequence[float] | None = None
 ) -> np.ndarray:
-    """`weights` scaled so that group g's sum is shares[g], or 1 each."""
+    """Scales `weights` so that the sum of group g is shares[g], or 1 each."""
     totals = np.bincount(group, weights)
     wanted = np.ones(len(totals)) if shares is None else np.array(shares)[: len(totals)]
     wanted = wanted / wanted.max()  # two shares of 1e308 have no sum
@@ -93,8 +94,8 @@ def _check_mixture(
 class Draws(Sequence[int]):
     """Endless draws from `rows` with replacement; the k-th depends on the seed and k alone.
 
-    So a stream of them is cut among hosts, threads and processes, or gone on with at any step, as
-    it stands. Grain takes the largest length for endless.
+    The stream can therefore be divided among hosts, threads and processes, and resumed at any step.
+    Grain takes the largest possible length for endless.
     """
 
     def __init__(self, rows: np.ndarray, weights: np.ndarray, seed: int) -> None:
@@ -107,6 +108,6 @@ class Draws(Sequence[int]):
         return sys.maxsize
 
     def __getitem__(self, index: int) -> int:
-        # A counter-based generator: it is set to place `index`, not run up to it.
+        # A counter-based generator starts at `index` without drawing what is before it.
         number = np.random.Generator(np.random.Philox(key=self._seed, counter=index)).random()
         return int(self._rows[np.searchsorted(self._upto, number, side="right")])

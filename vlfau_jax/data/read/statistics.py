@@ -1,4 +1,4 @@
-"""What a set's labels say before anything is learned: how often, how many, and which together."""
+"""Statistics of a set's labels: rates, active units per frame, and co-occurrence."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 
 @dataclass(frozen=True)
 class LabelCounts:
-    """Counted labels of some frames, n action units.
+    """Counted labels of some frames, for n action units.
 
     Attributes:
-        frames: how many there are.
+        frames: the number of frames.
         active: int64 [n], frames in which a unit is known to be active.
         known: int64 [n], frames in which its state is known.
         together: int64 [n + 1], frames in which 0 to n units are known to be active.
@@ -30,7 +30,7 @@ class LabelCounts:
 
     @property
     def mean_active(self) -> float:
-        """Units known to be active in a frame, on average; NaN without frames."""
+        """The mean number of units known to be active in a frame; NaN without frames."""
         return float(ratio(self.active.sum(), np.int64(self.frames)))
 
 
@@ -43,7 +43,7 @@ def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 def count(au: np.ndarray, known: np.ndarray) -> LabelCounts:
     """Counts labels: `au` and `known` are [m, n], true where active, and where the state is known.
 
-    A label that is not known counts as neither active nor inactive.
+    An unknown label counts as neither active nor inactive.
     """
     on = (np.asarray(au) > 0) & known
     return LabelCounts(
@@ -55,11 +55,11 @@ def count(au: np.ndarray, known: np.ndarray) -> LabelCounts:
 
 
 def phi(au: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Phi coefficient of every two units, float64 [n, n] in -1 to 1.
+    """Phi coefficient of every pair of units, float64 [n, n] in -1 to 1.
 
     phi = (N n11 - n1. n.1) / sqrt(n1. (N - n1.) n.1 (N - n.1)) over the N frames in which both are
-    known (Yule 1912, also Pearson's correlation of the two codes). NaN where one of the two never
-    changes in those frames, or there are none. `au` and `known` as in `count`.
+    known (Yule 1912, also Pearson's correlation of the two codes). NaN where one of the two is
+    constant in those frames, or there are none. `au` and `known` as in `count`.
     """
     k = np.asarray(known, np.float64)
     a = (np.asarray(au) > 0) * k

@@ -1,6 +1,6 @@
-"""Pictures to model inputs: uint8 in, uint8 out, OpenCV only; normalisation happens on the device.
+"""Resizes and augments pictures with OpenCV, uint8 in and out; the device normalises them.
 
-No caption says left or right, so a mirrored face keeps its captions.
+No caption contains left or right, so a mirrored face keeps its captions.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import numpy as np
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 _ERASED = (0.02, 0.2)  # share of the picture
-_ASPECT = 1 / 0.3  # the longer side of an erased rectangle over the shorter, at most
+_ASPECT = 1 / 0.3  # the largest aspect ratio of an erased rectangle
 
 
 def resize(image: np.ndarray, size: int) -> np.ndarray:
-    """A square picture at `size` pixels, uint8 [size, size, 3].
+    """Resizes a square picture to uint8 [size, size, 3].
 
-    Halving by area until less than a factor of two is left and then interpolating filters as well
-    as one area average, and is four times as fast.
+    It is halved by area until less than a factor of two is left, and then interpolated. That
+    filters as well as one area average and is four times as fast.
     """
     while image.shape[0] >= 2 * size:
         half = image.shape[0] // 2
@@ -39,13 +39,13 @@ def augment(
     jitter: float,
     erasing: float = 0.0,
 ) -> np.ndarray:
-    """A random view of a square picture [h, h, 3] as uint8 [size, size, 3].
+    """Makes a random view of a square picture [h, h, 3], uint8 [size, size, 3].
 
     Args:
         image: RGB uint8.
         size: pixels of the result's side.
-        rng: gives seven numbers for each picture, whatever they decide, and with `erasing` five
-            more after them.
+        rng: seven numbers are drawn for each picture, whatever is used of them, and with `erasing`
+            five more.
         min_area: smallest share of the picture's area that a crop keeps, 1 for none cut off.
         flip: mirror half of the pictures.
         jitter: brightness, contrast and saturation change by factors in 1 - jitter to 1 + jitter.
@@ -71,7 +71,7 @@ def augment(
 def _recolour(
     image: np.ndarray, brightness: float, contrast: float, saturation: float
 ) -> np.ndarray:
-    """All three changes as one affine map of RGB; contrast turns about the picture's mean luma."""
+    """Applies all three as one affine map of RGB; contrast is about the picture's mean luma."""
     mean = float(_LUMA @ np.array(cv2.mean(image)[:3], np.float32)) * brightness
     mix = saturation * np.eye(3, dtype=np.float32) + (1 - saturation) * _LUMA[None, :]
     matrix = np.full((3, 4), mean * (1 - contrast), np.float32)
@@ -80,12 +80,13 @@ def _recolour(
 
 
 def _erase(image: np.ndarray, area: float, aspect: float, x: float, y: float) -> np.ndarray:
-    """A rectangle in the picture's mean colour: Zhong et al., "Random Erasing" (AAAI 2020).
+    """Erases a rectangle with the mean colour: Zhong et al., "Random Erasing" (AAAI 2020).
 
-    Four numbers in [0, 1) choose a share of the picture, the aspect (in its logarithm, so that
-    upright and lying rectangles come alike) and the place. Their share goes up to 0.4; a face crop
-    has no background to lose, and half as much already covers a mouth or both eyes. No longer
-    than sqrt(0.2 / 0.3) = 0.82 of the side, the rectangle always fits and is never drawn again.
+    Four numbers in [0, 1) choose the share of the picture, the aspect ratio (in its logarithm, so
+    that upright and lying rectangles are equally frequent) and the place. The paper's share goes up
+    to 0.4; a face crop has no background to lose, and half of that already covers a mouth or both
+    eyes. At most sqrt(0.2 / 0.3) = 0.82 of the side long, the rectangle always fits and is never
+    drawn again.
     """
     image = image.copy()
     size = image.shape[0]

@@ -1,1 +1,1 @@
-"""The embedded faces: a procedural face renderer and raw BP4D and DISFA trees of its pictures."""
+"""Synthetic faces: a procedural face renderer, and raw trees of its pictures in several layouts."""

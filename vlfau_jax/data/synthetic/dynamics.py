@@ -1,8 +1,8 @@
-"""How the action units of a sequence move: smooth in time, at a data set's rates and correlations.
+"""Draws the levels of action units over a sequence, at a data set's rates and correlations.
 
-A Gaussian copula: one latent process per AU, correlated across AUs and smooth in time; an AU is
-active while its latent lies above the quantile of its occurrence rate, and the deeper it lies
-there, the stronger it acts.
+A Gaussian copula: one latent process per AU, correlated across AUs and smooth in time. An AU is
+active while its latent is above the quantile of its occurrence rate; the further above, the higher
+its level.
 """
 
 from __future__ import annotations
@@ -19,19 +19,20 @@ from vlfau_jax.data.synthetic.renderer import MAX_LEVEL, RENDERED_AUS
 from vlfau_jax.facs import BP4D_AUS
 
 LATENT_SIGMA = 6.5  # frames; gives apexes of about 5 to 20 frames
-# Muscles let go more slowly than they pull: weights of the levels from 1 frame ahead to 3 ago.
+# Muscles relax more slowly than they contract: weights of the levels from 1 frame ahead to 3 ago.
 LAG_WEIGHTS = (0.15, 0.30, 0.27, 0.18, 0.10)
 WEAK_LEVEL = 0.6
+RATE_FACTOR = 2.0  # a small tree at a data set's own rates has almost no positives
 EDGE = 0.10  # latent units over which an AU below its threshold fades out
 
 
 @dataclass(frozen=True)
 class Behaviour:
-    """How often the AUs act, and together with which.
+    """How often the AUs are active, and how they are correlated.
 
     rates: share of active frames by AU. phi: correlation of two AUs' occurrences. on_level: FACS
-    level from which an AU counts as active. coded: the AUs that the set's coders annotate; the
-    others give way to a coded one that contradicts them.
+    level from which an AU counts as active. coded: the AUs that the set's coders annotate; of two
+    AUs that exclude each other, an uncoded one is suppressed.
     """
 
     rates: Mapping[int, float]
@@ -40,7 +41,7 @@ class Behaviour:
     coded: tuple[int, ...]
 
 
-# Rates and phi of the benchmark AUs were counted in BP4D and DISFA; the other AUs' are ours.
+# Rates and phi of the benchmark AUs were counted in BP4D and DISFA; those of other AUs are chosen.
 BP4D_BEHAVIOUR = Behaviour(
     rates={
         1: 0.2114, 2: 0.1710, 4: 0.2026, 6: 0.4609, 7: 0.5490, 10: 0.5943, 12: 0.5620,
@@ -66,18 +67,18 @@ DISFA_BEHAVIOUR = Behaviour(
     on_level=1.5,
     coded=(1, 2, 4, 6, 9, 12, 15, 17, 25, 26),
 )  # fmt: skip
-# Lips are not pressed or tightened while they part, nor is the chin pushed up while the jaw hangs.
+# Parted lips cannot be pressed or tightened, nor the chin be raised while the jaw is dropped.
 CONTRADICTIONS = (((25, 26), (23, 24)), ((26,), (17,)))
 
 
 def raised(behaviour: Behaviour, factor: float) -> Behaviour:
-    """The same behaviour with every rate multiplied by `factor`, to at most one half."""
+    """The behaviour with every rate multiplied by `factor`, but to at most one half."""
     rates = {au: max(rate, min(0.5, rate * factor)) for au, rate in behaviour.rates.items()}
     return replace(behaviour, rates=rates)
 
 
 def _both_above(a: float, b: float, rho: float) -> float:
-    """P(x > a, y > b) of a bivariate normal: dP/d rho = density at (a, b) (Plackett 1954)."""
+    """P(x > a, y > b) of a bivariate normal, by dP/d rho = density at (a, b) (Plackett 1954)."""
     steps = 64
     total = 0.0
     for k in range(steps + 1):
@@ -91,7 +92,7 @@ def _both_above(a: float, b: float, rho: float) -> float:
 
 
 def _latent_correlation(p: float, q: float, phi: float) -> float:
-    """Latent (tetrachoric) correlation that makes occurrences at rates p, q correlate by phi."""
+    """Latent (tetrachoric) correlation for which occurrences at rates p, q correlate by phi."""
     normal = NormalDist()
     a, b = normal.inv_cdf(1 - p), normal.inv_cdf(1 - q)
     wanted = p * q + phi * sqrt(p * (1 - p) * q * (1 - q))
@@ -106,7 +107,7 @@ def _latent_correlation(p: float, q: float, phi: float) -> float:
 def _mixing(
     key: tuple[tuple[tuple[int, float], ...], tuple[tuple[tuple[int, int], float], ...]],
 ) -> np.ndarray:
-    """Matrix [15, 15] that turns white noise into latents with the wanted correlations."""
+    """Matrix [15, 15] that maps white noise to latents with the wanted correlations."""
     rates, phi = dict(key[0]), dict(key[1])
     n = len(RENDERED_AUS)
     wanted = np.eye(n)
@@ -124,15 +125,15 @@ def _mixing(
         matrix = psd.copy()
         np.fill_diagonal(matrix, 1.0)
     values, vectors = np.linalg.eigh(matrix)
-    # The symmetric root: eigenvectors have a sign each that differs between machines' LAPACKs.
+    # The symmetric root, because the signs of eigenvectors differ between LAPACK builds.
     root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
     return root / np.linalg.norm(root, axis=1, keepdims=True)
 
 
 def smooth_noise(rng: np.random.Generator, frames: int, channels: int, sigma: float) -> np.ndarray:
-    """Unit-variance Gaussian processes, float64 [frames, channels], smooth over `sigma` frames.
+    """Draws unit-variance Gaussian processes, float64 [frames, channels].
 
-    A longer run extends a shorter one.
+    They are smooth over `sigma` frames. A longer run extends a shorter one.
     """
     reach = int(3 * sigma)
     kernel = np.exp(-0.5 * np.square(np.arange(-reach, reach + 1) / sigma))
@@ -144,9 +145,9 @@ def smooth_noise(rng: np.random.Generator, frames: int, channels: int, sigma: fl
 
 
 def draw_tracks(behaviour: Behaviour, rng: np.random.Generator, frames: int) -> np.ndarray:
-    """FACS levels float32 [frames, 15] in the order of RENDERED_AUS, 0 to 5, smooth in time.
+    """Draws FACS levels float32 [frames, 15] in the order of RENDERED_AUS, 0 to 5, smooth in time.
 
-    Below `on_level` lie onsets, offsets and weak movement up to 0.6, as coders leave it out.
+    Below `on_level` are onsets, offsets and weak movements up to 0.6, which coders do not mark.
     """
     normal = NormalDist()
     root = _mixing((tuple(behaviour.rates.items()), tuple(behaviour.phi.items())))
@@ -168,17 +169,18 @@ def draw_tracks(behaviour: Behaviour, rng: np.random.Generator, frames: int) -> 
             np.clip(on * (1 + excess / EDGE), 0, on),
         )
         levels[:, i] = np.maximum(np.convolve(raw, LAG_WEIGHTS[::-1], mode="valid"), weak[:, i])
-    _settle_contradictions(levels, behaviour.coded)
+    _suppress_contradictions(levels, behaviour.coded)
     return levels.astype(np.float32)
 
 
-def _settle_contradictions(levels: np.ndarray, coded: tuple[int, ...]) -> None:
-    """Of two movements that exclude each other the uncoded gives way; of two coded the closing."""
+def _suppress_contradictions(levels: np.ndarray, coded: tuple[int, ...]) -> None:
+    """Weakens one of two movements that exclude each other: the uncoded or else the closing one."""
     for openers, closers in CONTRADICTIONS:
-        yields, wins = (
+        weakened, dominant = (
             (openers, closers)
             if closers[0] in coded and openers[0] not in coded
             else (closers, openers)
         )
-        y, w = [RENDERED_AUS.index(au) for au in yields], [RENDERED_AUS.index(au) for au in wins]
-        levels[:, y] *= np.clip(1.2 - levels[:, w].max(axis=1, keepdims=True) / 2, 0, 1)
+        weak = [RENDERED_AUS.index(au) for au in weakened]
+        strong = [RENDERED_AUS.index(au) for au in dominant]
+        levels[:, weak] *= np.clip(1.2 - levels[:, strong].max(axis=1, keepdims=True) / 2, 0, 1)

@@ -1,6 +1,6 @@
-"""The moving upper part of a face, and the chin, as the muscles shape them.
+"""Draws the moving upper part of a face, and the chin.
 
-Every action unit acts twice: on geometry (where a brow or a lid lies) and on the skin (creases and
+Every action unit changes two things: geometry (the place of a brow or a lid) and skin (creases and
 bulges). `e` maps an AU's number to its effect, 0 at rest and 1 at level 5; a side is -1 or 1, the
 viewer's left or right, and s = side * u is the distance from the middle of the face.
 """
@@ -29,7 +29,7 @@ CHIN_TRAVEL = 0.04  # and the other way, at level 5 of AU17
 
 
 class Canvas:
-    """The face plane while one picture is drawn: the still maps, with the jaw at its place."""
+    """The face plane of one picture: a copy of the static maps, with the jaw moved."""
 
     def __init__(self, face: Identity, head: Head, drop: float) -> None:
         self.head = head
@@ -38,7 +38,7 @@ class Canvas:
             self._shift_jaw(face, drop)
 
     def _shift_jaw(self, face: Identity, drop: float) -> None:
-        """Stretch the rows below the mouth; rows above stay."""
+        """Stretches the rows below the mouth; rows above stay."""
         v = self.head.v[:, 0]
         first = int(np.searchsorted(v, face.nose_length + 0.06))
         moved = v[first:] - drop * ramp(v[first:], face.nose_length + 0.06, face.chin - 0.06)
@@ -64,7 +64,7 @@ class Canvas:
         return (rows, cols), head.u[:, cols] * np.float32(side), head.v[rows]
 
     def bump(self, side: int, s: float, v: float, width: float, tall: float, height: float) -> None:
-        """A Gaussian swelling (or dent) of the skin."""
+        """Adds a Gaussian swelling (or dent) of the skin."""
         if abs(height) < 1e-4:
             return
         at, su, sv = self.box(
@@ -75,7 +75,7 @@ class Canvas:
     def shadow(
         self, side: int, s: float, v: float, width: float, tall: float, depth: float
     ) -> None:
-        """A Gaussian patch that light reaches less."""
+        """Adds a Gaussian patch of occlusion."""
         if depth > 1e-3:
             at, su, sv = self.box(
                 side, s - 2.6 * width, s + 2.6 * width, v - 2.6 * tall, v + 2.6 * tall
@@ -91,7 +91,7 @@ class Canvas:
         strength: float,
         width: float = 0.018,
     ) -> None:
-        """A furrow from `start` to `end` (s, v), bowed by `bend`: a groove that keeps light out."""
+        """Adds a furrow from `start` to `end` (s, v), bowed by `bend`: a groove with occlusion."""
         if strength < 0.01:
             return
         ds, dv = end[0] - start[0], end[1] - start[1]
@@ -115,7 +115,7 @@ class Canvas:
         self.maps[OCCLUSION][at] += (0.95 * strength) * groove
 
     def paint(self, at: tuple[slice, slice], cover: Array, colour: Array) -> None:
-        """Blend the albedo towards `colour` (linear, [3, 1, 1] or [3, h, w])."""
+        """Blends the albedo towards `colour` (linear, [3, 1, 1] or [3, h, w])."""
         albedo = self.maps[(slice(RED, BLUE + 1), *at)]
         albedo += cover * (colour - albedo)
 

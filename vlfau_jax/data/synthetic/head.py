@@ -1,8 +1,8 @@
-"""The still part of a face: skull, skin, nose, ears, hair, beard, as maps over the face plane.
+"""Draws the static part of a face: skull, skin, nose, ears, hair, beard, as maps of the face plane.
 
 The face plane is a pixel grid in face units (u to the viewer's right, v down, eye line v = 0). It
-is drawn once per subject and size; features.py and mouth.py add what moves, renderer.py lights it
-and turns it into the picture.
+is drawn once per subject and size; features.py and mouth.py add the moving parts, and renderer.py
+shades it and projects it into the picture.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Array = np.ndarray
 
 
 def linear(colour: Colour, gain: float = 1.0) -> Array:
-    """Turn sRGB 0-1 to linear light (square law), float32 [3, 1, 1]."""
+    """Converts sRGB 0-1 to linear light (square law), float32 [3, 1, 1]."""
     return (np.square(np.array(colour, np.float32)) * np.float32(gain))[:, None, None]
 
 
@@ -39,7 +39,7 @@ def bell(x: Array, centre: float, width: float) -> Array:
 
 @dataclass(frozen=True)
 class Head:
-    """Still maps of one subject, float32.
+    """Static maps of one subject, float32.
 
     maps [6, h, w]: HEIGHT..ALPHA. depth [h, w]: smooth height, for parallax. back [4, h, w]: hair
     behind the head, premultiplied linear RGB and alpha. grain [h, w]: skin and hair noise of the
@@ -122,7 +122,7 @@ def _skin(face: Identity, u: Array, v: Array, fine: Array, coarse: Array) -> Arr
 
 
 def _beard(face: Identity, u: Array, v: Array, fine: Array) -> Array:
-    """Share of the skin hidden by facial hair, [h, w]; the lips stay readable."""
+    """Share of the skin covered by facial hair, [h, w]; the lips stay visible."""
     s = np.abs(u)
     my, mw = face.mouth_height, face.mouth_width
     moustache = bell(v, 0.5 * (face.nose_length + my) + 0.035, 0.033) * ramp(
@@ -185,7 +185,7 @@ def _hair(face: Identity, u: Array, v: Array, inside: Array, strands: Array) -> 
 
 @lru_cache(maxsize=16)
 def still_head(face: Identity, size: int) -> Head:
-    """Draw the maps for pictures of `size` px; cached, because a sequence shows one subject."""
+    """Draws the maps for pictures of `size` px; cached, because a sequence has one subject."""
     scale = PIXELS_PER_UNIT * size
     u = (np.arange(math.ceil(2 * U_EDGE * scale)) / scale - U_EDGE).astype(np.float32)[None, :]
     v = (np.arange(math.ceil((V_BOTTOM - V_TOP) * scale)) / scale + V_TOP).astype(np.float32)[

@@ -1,4 +1,4 @@
-"""Who a rendered face is: everything about it that no muscle and no light changes."""
+"""The identity of a rendered face: everything that neither muscles nor light change."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 Colour = tuple[float, float, float]
 
-# sRGB 0-255; a subject lies anywhere between two neighbours, so that the range is covered evenly.
+# sRGB 0-255; a subject's tone is between two neighbours, so that the range is covered evenly.
 SKIN_TONES = (
     (246, 214, 192),
     (232, 188, 158),
@@ -48,7 +48,7 @@ class Identity:
 
     Lengths are face units: the eye line is v = 0, the chin about v = 1.1, the head about 0.79 wide
     to each side. Colours are sRGB, 0-1. `asymmetry` is the share by which the side on the viewer's
-    right moves more than rest and the other side less.
+    right moves more, and the other side less.
     """
 
     subject: str
@@ -131,14 +131,14 @@ class _Draw:
         self.bearded = self.man * float(rng.random() < 0.45)
 
     def near(self, mean: float, spread: float) -> float:
-        """A number about `mean`, never far off."""
+        """A normal number about `mean`, clipped at 1.8 `spread`."""
         return float(mean + spread * np.clip(self.rng.normal(), -1.8, 1.8))
 
 
 def draw_identity(seed: int, subject: str) -> Identity:
-    """Draw the face of `subject`; the same (seed, subject) is always the same person.
+    """Draws the face of `subject`; the same (seed, subject) always gives the same face.
 
-    The sex is the id's first letter (F or M, as in BP4D); ids without one (DISFA's SN001) draw it.
+    The sex is the id's first letter (F or M, as in BP4D); for other ids (SN001) it is drawn.
     """
     draw = _Draw(seed, subject)
     return Identity(

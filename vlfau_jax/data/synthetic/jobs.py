@@ -1,4 +1,4 @@
-"""Drawing a raw tree sequence by sequence, in processes, into a folder that appears when whole."""
+"""Renders a raw tree sequence by sequence, in processes, into a folder that appears when whole."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ from tqdm import tqdm
 
 from vlfau_jax.data.raw.listing import SYNTHETIC_MARK
 from vlfau_jax.data.synthetic.dynamics import Behaviour
-from vlfau_jax.data.synthetic.scenes import Sequence as Scene
-from vlfau_jax.data.synthetic.scenes import draw_sequence
+from vlfau_jax.data.synthetic.scenes import RenderedSequence, draw_sequence
 from vlfau_jax.data.workers import Workers
 from vlfau_jax.errors import UserError
 from vlfau_jax.files import absolute_folder
@@ -29,14 +28,17 @@ GENERATOR = "vlfau_jax embedded faces"
 VERSION = 1
 NOTICE = "rendered faces; scores on them say nothing about BP4D or DISFA"
 
+# Traps are placed among so many first subjects of a layout: more subjects move none of them.
+TRAP_SUBJECTS = 4
+
 Placed = list[dict[str, str]]  # traps as SYNTHETIC.json lists them: trap, file, detail
 
 
 @dataclass(frozen=True)
 class Job:
-    """One sequence to draw: everything a worker process needs.
+    """One sequence to render: everything a worker process needs.
 
-    `first` is the number of its first frame where that is given, 0 where it is drawn.
+    `first` is the number of its first frame, or 0 if that is drawn at random.
     """
 
     root: Path
@@ -49,11 +51,11 @@ class Job:
     first: int = 0
 
     def stream(self, purpose: str) -> np.random.Generator:
-        """The random numbers of one purpose; they depend on nothing else that is drawn."""
+        """The random generator for one purpose, independent of all others."""
         return np.random.default_rng([self.seed, self._digest(purpose)])
 
-    def scene(self, behaviour: Behaviour) -> Scene:
-        """What happens in this sequence."""
+    def sequence(self, behaviour: Behaviour) -> RenderedSequence:
+        """Draws the movements and surroundings of this sequence."""
         return draw_sequence(behaviour, (self.seed, self._digest("scene")), self.frames)
 
     def _digest(self, purpose: str) -> int:
@@ -61,12 +63,12 @@ class Job:
 
 
 def digest(name: str) -> int:
-    """A number for a name, the same on every machine."""
+    """CRC-32 of a name, the same on every machine."""
     return crc32(name.encode())
 
 
 def check(*, subjects: int, frames: int | None, seed: int, size: int, workers: int) -> None:
-    """UserError for the first argument of `synthesize` that is out of range."""
+    """Raises UserError for the first argument of `synthesize` that is out of range."""
     for name, value, least in (
         ("subjects", subjects, 1),
         ("frames", frames, 4),
@@ -79,19 +81,19 @@ def check(*, subjects: int, frames: int | None, seed: int, size: int, workers: i
 
 
 def new_folder(out: Path) -> Path:
-    """`out` made absolute; UserError unless it can be created, or is empty and not in use."""
+    """Makes `out` absolute. Raises UserError unless it can be created, or is empty and unused."""
     folder = absolute_folder("--out", out)
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"--out={out} exists and is not an empty folder; name a new one")
     if folder == Path.cwd() or folder.is_mount():
-        # The finished tree takes the folder's place: a shell would be left in a deleted one.
+        # The finished tree replaces the folder: a shell in it would be left in a deleted one.
         raise UserError(f"--out={out} is in use and cannot be replaced; name a folder in it")
     return folder
 
 
 @contextmanager
 def finished_tree(out: Path) -> Iterator[Path]:
-    """A folder beside `out` that takes its name only when everything in it is written."""
+    """Yields a folder beside `out` that is renamed to it once everything in it is written."""
     partial = out.with_name(out.name + ".partial")
     if partial.exists():
         raise UserError(f"{partial} is left from an interrupted run; delete it and start again")
@@ -105,21 +107,21 @@ def finished_tree(out: Path) -> Iterator[Path]:
 
 
 def run(write: Callable[[Job], Placed], jobs: Sequence[Job], workers: int) -> Placed:
-    """Draws every job, in `workers` processes; returns the traps that were placed."""
+    """Renders every job, in `workers` processes; returns the traps that were placed."""
     placed: Placed = []
     processes = min(workers, len(jobs)) if workers > 1 else 0
     with (
         Workers(processes) as pool,
         tqdm(total=sum(job.frames for job in jobs), unit="frame", desc="faces") as bar,
     ):
-        results = pool.starmap(partial(_draw_alone, write), ((job,) for job in jobs))
+        results = pool.starmap(partial(_write_single_threaded, write), ((job,) for job in jobs))
         for job, traps in zip(jobs, results, strict=True):
             placed += traps
             bar.update(job.frames)
     return placed
 
 
-def _draw_alone(write: Callable[[Job], Placed], job: Job) -> Placed:
+def _write_single_threaded(write: Callable[[Job], Placed], job: Job) -> Placed:
     cv2.setNumThreads(1)  # a process per core already
     return write(job)
 
@@ -127,16 +129,16 @@ def _draw_alone(write: Callable[[Job], Placed], job: Job) -> Placed:
 def write_manifest(
     root: Path,
     layout: str,
-    people: Sequence[str],
+    subjects: Sequence[str],
     jobs: Sequence[Job],
     placed: Placed,
     *,
     frames: dict[str, Any],
     more: dict[str, Any],
 ) -> None:
-    """Writes SYNTHETIC.json: what drew the tree, from which arguments, and the traps in it.
+    """Writes SYNTHETIC.json: generator and arguments of the tree, and the traps in it.
 
-    `frames` is how the sequences' lengths were asked for, `more` what else there is to count.
+    `frames` is the argument that set the sequences' lengths, `more` what else is counted.
     """
     job = jobs[0]
     manifest = {
@@ -144,14 +146,14 @@ def write_manifest(
         "generator": GENERATOR,
         "version": VERSION,
         "layout": layout,
-        "arguments": {"subjects": len(people), **frames, "seed": job.seed, "size": job.size},
+        "arguments": {"subjects": len(subjects), **frames, "seed": job.seed, "size": job.size},
         "counts": {
-            "subjects": len(people),
+            "subjects": len(subjects),
             "sequences": len(jobs),
             "frames": sum(j.frames for j in jobs),
             **more,
         },
-        "subjects": list(people),
+        "subjects": list(subjects),
         "traps": placed,
     }
     (root / SYNTHETIC_MARK).write_text(json.dumps(manifest, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""The mouth: lip contours, seam, teeth, and the skin that the mouth's muscles fold around it."""
+"""Draws the mouth: lip contours, seam, teeth, and the folds of the skin around it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class MouthShape:
 
 
 def mouth_shape(face: Identity, e: Effects, drop: float) -> MouthShape:
-    """Lip geometry under the effects `e`; `drop` is the jaw's travel."""
+    """Computes the lip geometry under the effects `e`; `drop` is the jaw's travel."""
     closed = (1 - 0.92 * e[24]) * (1 - 0.7 * e[23]) * (1 - 0.6 * e[17])
     parted = min(1.0, 2 * e[25])
     return MouthShape(
@@ -75,7 +75,7 @@ def mouth_shape(face: Identity, e: Effects, drop: float) -> MouthShape:
 
 
 def draw_lips(canvas: Canvas, face: Identity, e: Effects, shape: MouthShape) -> None:
-    """Paint the lips of `shape`, what shows between them, and their roundness and seam."""
+    """Paints the lips of `shape`, the teeth and tongue between them, their roundness and seam."""
     half, scale = shape.half_width, canvas.head.scale
     at, u, v = canvas.box(
         1, -half - 0.03, half + 0.03, face.mouth_height - 0.30, face.mouth_height + 0.48
@@ -124,7 +124,7 @@ def draw_lips(canvas: Canvas, face: Identity, e: Effects, shape: MouthShape) -> 
 
 
 def fold_mouth_skin(canvas: Canvas, e: Effects, shape: MouthShape, side: int) -> None:
-    """Creases and bulges beside, above and below the lips; `e` is this side's effects."""
+    """Draws creases and bulges beside, above and below the lips; `e` is this side's effects."""
     s, v = shape.half_width, shape.corner + shape.corner_drop
     canvas.shadow(side, s, v, 0.018, 0.015, 0.35)
     canvas.bump(side, s + 0.050, v, 0.026, 0.040, -0.036 * e[14])

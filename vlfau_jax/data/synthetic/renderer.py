@@ -1,7 +1,7 @@
-"""Light, pose and camera: turns an identity and fifteen AU intensities into a picture.
+"""Renders an identity and fifteen AU intensities as a picture: light, pose and camera.
 
-No mesh and no picture file: a relief over the face plane is shaded (Lambert, a soft gloss,
-occlusion in furrows) and looked at through an inverse map of the pose, with parallax.
+Without a mesh or a texture file: a relief over the face plane is shaded (Lambert, a soft gloss,
+occlusion in furrows) and resampled through the inverse map of the pose, with parallax.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from vlfau_jax.data.synthetic.mouth import draw_lips, fold_mouth_skin, mouth_sha
 RENDERED_AUS = (1, 2, 4, 6, 7, 9, 10, 12, 14, 15, 17, 23, 24, 25, 26)
 FACE_UNIT = 0.340  # of the picture's width, at pose scale 1
 MAX_LEVEL = 5.0
-NECK_TOP = 0.3  # face units; nothing of the body shows above
+NECK_TOP = 0.3  # face units; the body begins below
 LUMINANCE = (0.30, 0.59, 0.11)
 
 
@@ -91,7 +91,7 @@ class Backdrop:
 def _effects(intensities: Mapping[int, float] | Sequence[float], gain: float) -> Effects:
     if not isinstance(intensities, Mapping):
         intensities = dict(zip(RENDERED_AUS, intensities, strict=True))
-    # A little concave, so that level 2 is already plain, as FACS' C is against its E.
+    # A little concave, so that level 2 is already well visible, as FACS' C is compared to its E.
     return {
         au: (min(max(float(intensities.get(au, 0.0)), 0.0), MAX_LEVEL) / MAX_LEVEL) ** 0.8 * gain
         for au in RENDERED_AUS
@@ -171,7 +171,7 @@ def _rotation(pose: Pose) -> Array:
 
 
 def _shade(canvas: Canvas, light: Light, rotation: Array) -> Array:
-    """Lit face plane over the hair behind it, premultiplied linear RGBA, float32 [h, w, 4]."""
+    """Shades face plane and the hair behind it: premultiplied linear RGBA float32 [h, w, 4]."""
     head, maps = canvas.head, canvas.maps
     height = maps[HEIGHT]
     half = np.float32(0.5 * head.scale)
@@ -207,10 +207,14 @@ def _half_vector(to_light: tuple[float, float, float], rotation: Array) -> Array
     return half / np.linalg.norm(half)
 
 
-def _look(
+def _project(
     canvas: Canvas, plane: Array, pose: Pose, rotation: Array, size: int
 ) -> tuple[Array, Array, Array]:
-    """The plane under the pose, [size, size, 4]; the picture's face units x [1, w], y [h, 1]."""
+    """Projects the plane under the pose.
+
+    Returns:
+        The picture [size, size, 4]; its face units x [1, w], y [h, 1].
+    """
     head: Head = canvas.head
     unit = FACE_UNIT * size * pose.scale
     grid = (np.arange(size, dtype=np.float32) + 0.5 - 0.5 * size) / np.float32(unit)
@@ -232,19 +236,18 @@ def _look(
     )
     left, top, scale = np.float32(head.u[0, 0]), np.float32(head.v[0, 0]), np.float32(head.scale)
     u, v = p / cos_yaw, q / cos_pitch
-    for _ in range(
-        2
-    ):  # fixed point of the pose's inverse: depth is read where the last guess points
+    # A fixed point iteration for the pose's inverse: depth is read at the last estimate.
+    for _ in range(2):
         depth = (
             cv2.remap(head.depth, (u - left) * scale, (v - top) * scale, cv2.INTER_LINEAR) - pivot
         )
         u, v = (p - sin_yaw * depth) / cos_yaw, (q - sin_pitch * depth) / cos_pitch
-    seen = cv2.remap(plane, (u - left) * scale, (v - top) * scale, cv2.INTER_LINEAR)
-    return seen, x, y
+    projected = cv2.remap(plane, (u - left) * scale, (v - top) * scale, cv2.INTER_LINEAR)
+    return projected, x, y
 
 
 def _behind(face: Identity, light: Light, backdrop: Backdrop, x: Array, y: Array) -> Array:
-    """Wall, neck and shoulders in linear light, float32 [3, size, size]."""
+    """Renders wall, neck and shoulders in linear light, float32 [3, size, size]."""
     top, bottom = linear(backdrop.top), linear(backdrop.bottom)
     fall = np.clip(0.35 * (y + 1.5) + backdrop.slant * x, 0, 1)
     out = top + (bottom - top) * fall
@@ -281,7 +284,7 @@ def render(
     size: int = 160,
     rng: np.random.Generator | None = None,
 ) -> Array:
-    """Draw one face; uint8 [size, size, 3], RGB.
+    """Renders one face, uint8 [size, size, 3], RGB.
 
     `intensities` are FACS levels 0-5 (fractions allowed), a mapping by AU number or fifteen values
     in the order of RENDERED_AUS. `blink` is 0 (open) to 1 (shut), `gaze` a shift of the irises in
@@ -290,10 +293,10 @@ def render(
     canvas = _draw_face(face, intensities, blink, gaze, size)
     rotation = _rotation(pose)
     plane = _shade(canvas, light, rotation)
-    seen, x, y = _look(canvas, plane, pose, rotation, size)
-    planes = np.ascontiguousarray(seen.transpose(2, 0, 1))
+    projected, x, y = _project(canvas, plane, pose, rotation, size)
+    planes = np.ascontiguousarray(projected.transpose(2, 0, 1))
     picture = planes[:3] + _behind(face, light, backdrop, x, y) * (1 - planes[3])
-    # The camera's exposure follows the skin part of the way, as automatic exposure does.
+    # The exposure compensates a part of the skin's luminance, as automatic exposure does.
     exposure = (0.45 / float(np.dot(np.square(face.skin), LUMINANCE))) ** 0.43
     picture = np.sqrt(np.maximum(picture * np.float32(exposure), 0)) * np.float32(255)
     if rng is not None and backdrop.noise > 0:

@@ -1,4 +1,4 @@
-"""What surrounds the muscles in a sequence: pose, light, wall, clothes, blinks, gaze, by task."""
+"""Draws a whole sequence: muscle levels, pose, light, wall, clothes, blinks and gaze."""
 
 from __future__ import annotations
 
@@ -15,8 +15,12 @@ BLINKS_A_FRAME = 1 / 60
 
 
 @dataclass(frozen=True)
-class Sequence:
-    """One subject's task: levels float32 [frames, 15], blink [frames], gaze [frames, 2]."""
+class RenderedSequence:
+    """One subject's task, ready to render.
+
+    levels: FACS levels float32 [frames, 15], in the order of RENDERED_AUS. poses: one a frame.
+    blink: [frames], 0 (open) to 1 (shut). gaze: [frames, 2], see `render`.
+    """
 
     levels: np.ndarray
     poses: tuple[Pose, ...]
@@ -28,7 +32,7 @@ class Sequence:
     def picture(
         self, face: Identity, frame: int, size: int, rng: np.random.Generator
     ) -> np.ndarray:
-        """Render one frame, uint8 [size, size, 3] RGB."""
+        """Renders one frame, uint8 [size, size, 3] RGB."""
         return render(
             face,
             self.levels[frame],
@@ -91,10 +95,10 @@ def _blinks(rng: np.random.Generator, frames: int) -> np.ndarray:
     return lid[len(BLINK) : len(BLINK) + frames]
 
 
-def draw_sequence(behaviour: Behaviour, seed: tuple[int, ...], frames: int) -> Sequence:
-    """Draw a task's tracks and surroundings; all follows from `seed`, the task's own."""
+def draw_sequence(behaviour: Behaviour, seed: tuple[int, ...], frames: int) -> RenderedSequence:
+    """Draws a task's muscle levels and surroundings; all of it depends on `seed` alone."""
     streams = np.random.default_rng(seed).spawn(6)
-    return Sequence(
+    return RenderedSequence(
         levels=draw_tracks(behaviour, streams[0], frames),
         poses=_poses(streams[1], frames),
         blink=_blinks(streams[2], frames),

@@ -1,4 +1,4 @@
-"""Labels to token rows, fast enough for a data pipeline."""
+"""Translates labels to token rows, fast enough for a data pipeline."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vlfau_jax.data.text.vocabulary import Vocabulary
 
 
 class CaptionTables:
-    """Token rows for label vectors over `aus` (n units): local ones looked up, global ones cached.
+    """Token rows for label vectors over `aus` (n units): local rows in a table, global ones cached.
 
     Attributes:
         local_length: t, tokens of the longest local row, <start> and <end> included.
@@ -35,7 +35,7 @@ class CaptionTables:
 
         self._vocabulary = vocabulary
         # At most 12,288 sentences for twelve units and three nouns. A plain dict, because the
-        # tables travel to worker processes.
+        # tables are pickled for worker processes.
         self._global: dict[tuple[bytes, str], np.ndarray] = {}
 
     def local_tokens(self, au: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -48,14 +48,14 @@ class CaptionTables:
     ) -> np.ndarray:
         """Global row int32 [tg] about the units that the face's data set codes (None: all).
 
-        All pad if one of them is unknown, which the sentence would state as absent, or if there is
-        none. au in {0, 1}, known bool and coded bool are all [n].
+        All pad if one of them is unknown, because the sentence would state it as absent, or if
+        there is none. au in {0, 1}, known bool and coded bool are all [n].
         """
         coded = np.ones(len(self.aus), bool) if coded is None else coded
         if not coded.any() or not known[coded].all():
             return np.zeros(self.global_length, np.int32)
         active = au.astype(bool) & coded
-        # Units that are not coded are silent, as inactive ones are: one sentence, one key.
+        # Neither units that are not coded nor inactive ones are mentioned: one sentence, one key.
         key = (np.packbits(active).tobytes(), noun)
         if key not in self._global:
             text = global_description(self.aus, active, noun)

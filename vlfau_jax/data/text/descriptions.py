@@ -1,4 +1,4 @@
-"""What is said of a face: a sentence for each action unit's state, and one about the whole face.
+"""Describes a face in words: a sentence for each action unit's state, one about the whole face.
 
 A local description states one action unit's state; a global description names the face and the
 verb phrases of its active units, in the order of the data set's units.
@@ -16,7 +16,7 @@ _NOTHING_ACTIVE = "shows no action unit"
 
 
 def noun_of(subject: str, sex: str = "") -> str:
-    """Noun for a subject; where the data set says no `sex`, BP4D's ids (F001, M001) may."""
+    """The noun for a subject; without a `sex` it follows from ids like BP4D's (F001, M001)."""
     match = re.fullmatch(r"([FM])\d{3}", subject)
     return {"F": "woman", "M": "man", "female": "woman", "male": "man"}.get(
         sex or (match[1] if match else ""), "person"
@@ -39,7 +39,7 @@ def global_description(aus: Sequence[int], active: Sequence[bool], noun: str) ->
 
 
 def vocabulary_texts() -> Iterator[str]:
-    """Texts that hold every word any description can use."""
+    """Yields texts that contain every word of all descriptions."""
     for au in ACTION_UNITS:
         yield local_description(au, True)
         yield local_description(au, False)

@@ -1,7 +1,7 @@
 """A word-level vocabulary over every sentence the project can write.
 
-It is built from all fifteen action units whatever the data set, so that a model trained on BP4D and
-one trained on DISFA number their words alike.
+It is built from all fifteen action units for every data set, so that models trained on BP4D and on
+DISFA have the same word numbers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SPECIAL_TOKENS = ("<pad>", "<start>", "<end>", "<unk>")
 
 
 class Vocabulary:
-    """Words to numbers and back; special tokens are 0 <pad>, 1 <start>, 2 <end>, 3 <unk>."""
+    """Translates words to numbers and back; 0 is <pad>, 1 <start>, 2 <end>, 3 <unk>."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         found = tuple(tokenizer.id_to_token(i) for i in range(len(SPECIAL_TOKENS)))
@@ -31,7 +31,7 @@ class Vocabulary:
 
     @classmethod
     def build(cls) -> Vocabulary:
-        """Numbers the words of all descriptions in alphabetical order."""
+        """Builds the vocabulary: the words of all descriptions, numbered alphabetically."""
         splitter = pre_tokenizers.Sequence(
             [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation()]
         )
@@ -43,8 +43,8 @@ class Vocabulary:
         tokenizer.post_processor = processors.TemplateProcessing(
             single="<start> $A <end>", special_tokens=[("<start>", START), ("<end>", END)]
         )
-        # The word-piece decoder is the one that joins by spaces and closes up punctuation; no word
-        # here starts with its prefix.
+        # The word-piece decoder puts spaces between words and none before punctuation; no word here
+        # starts with its prefix.
         tokenizer.decoder = decoders.WordPiece(prefix="##", cleanup=True)
         tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
         return cls(tokenizer)
@@ -72,7 +72,7 @@ class Vocabulary:
         return tuple(self._tokenizer.id_to_token(i) for i in range(self.size))
 
     def encode(self, text: str, length: int | None = None) -> np.ndarray:
-        """Token row `<start> words <end>`, int32, padded to `length` if given.
+        """Encodes a text as a token row `<start> words <end>`, int32, padded to `length` if given.
 
         Raises:
             ValueError: if the row is longer than `length`.
@@ -85,15 +85,15 @@ class Vocabulary:
         return row
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
-        """Text of one token row up to its first <end>, special tokens left out."""
+        """Decodes one token row up to its first <end>, without special tokens."""
         row = [int(i) for i in ids]
         if END in row:
             row = row[: row.index(END)]
         return self._tokenizer.decode(row)
 
     def save(self, folder: str | Path) -> None:
-        """Writes `folder` in Hugging Face form, which `AutoTokenizer.from_pretrained` loads."""
-        # Without PyTorch transformers warns that it has no models; none are wanted.
+        """Writes `folder` in Hugging Face's format, for `AutoTokenizer.from_pretrained`."""
+        # Without PyTorch transformers warns that it has no models; none are needed.
         os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
         from transformers import PreTrainedTokenizerFast  # seconds to import, needed only here
 

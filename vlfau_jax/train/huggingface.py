@@ -1,4 +1,4 @@
-"""Parameters that leave a run, or another library's file, to begin a run."""
+"""Import the Swin of a Hugging Face folder as parameters that training can start from."""
 
 from __future__ import annotations
 
@@ -17,13 +17,10 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from transformers import SwinConfig
 
-from vlfau_jax.data.read.dataset import open_dataset
 from vlfau_jax.errors import UserError
-from vlfau_jax.inference.trained import load_trained
+from vlfau_jax.files import new_file
 from vlfau_jax.model.options import ModelOptions
 from vlfau_jax.model.swin import NORM_EPSILON, Swin
-from vlfau_jax.train.checkpoint import LAST
-from vlfau_jax.train.provenance import provenance, seen_before, seen_people
 from vlfau_jax.train.warm_start import save_warm_start
 
 WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
@@ -70,26 +67,6 @@ _LEAVES = {
 }
 
 
-def write_warm_start(workdir: str | Path, out: str | Path, *, checkpoint: str = LAST) -> None:
-    """Writes the parameters of `workdir` for `train.warm_start`, as float16 safetensors.
-
-    They are the "last" checkpoint's, the "best" one's or a step's, the average where it keeps one.
-    The file's metadata says whom they were trained on, the people of the run's own warm start
-    included, so that a later run can refuse to test them; the prepared set must still be where the
-    run read it. Raises UserError where `out` exists, or the checkpoint, the set or an earlier run's
-    warm start is missing.
-    """
-    out = _new_file(out)
-    trained = load_trained(workdir, 1, checkpoint)
-    dataset = open_dataset(trained.data)
-    people = seen_people(dataset, trained.train_subjects) + seen_before(trained.begun_from)
-    note = provenance(people, trained.aus, trained.vocabulary.words)
-    note |= {"step": str(trained.step), "config_digest": trained.config_digest}
-    note |= {"checkpoint": trained.chosen}
-    save_warm_start(trained.params, out, note)
-    print(f"{out}: {out.stat().st_size / 1e6:.1f} MB, step {trained.step}")
-
-
 def import_backbone(source: str | Path, out: str | Path) -> None:
     """Writes the Swin of a Hugging Face folder for `model.backbone_weights`, as float32.
 
@@ -101,15 +78,15 @@ def import_backbone(source: str | Path, out: str | Path) -> None:
         UserError: `out` exists; the folder holds no Swin, or one that `model.swin` cannot be; or
             tensors are missing, unknown or of another shape, which it lists.
     """
-    out, source = _new_file(out), Path(source)
+    out, source = new_file("--out", out), Path(source)
     files = _tensor_files(source)
     config = _swin_config(source / CONFIG)
     params, ignored = _read_backbone(files, config, source)
     fields = {name: str(value).replace(" ", "") for name, value in _fields(config).items()}
-    note = {"source": source.resolve().name, **fields}
-    save_warm_start({"backbone": params}, out, note, "float32")
-    for what, names in ignored.items():
-        print(f"ignored {what}: {', '.join(names)}")
+    metadata = {"source": source.resolve().name, **fields}
+    save_warm_start({"backbone": params}, out, metadata, "float32")
+    for group, names in ignored.items():
+        print(f"ignored {group}: {', '.join(names)}")
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB; it fits a model of these values:")
     print(shlex.join(f"--config.model.{name}={value}" for name, value in fields.items()))
 
@@ -131,14 +108,14 @@ def hugging_face_name(name: str) -> str:
     for pattern, theirs in _MODULES.items():
         if match := re.fullmatch(pattern, module):
             groups = list(match.groups())
-            if module.startswith("merge"):  # they count it to the stage before
+            if module.startswith("merge"):  # theirs belongs to the stage before
                 groups[0] = str(int(groups[0]) - 1)
             return f"{theirs.format(*groups)}.{_LEAVES[leaf]}"
     raise ValueError(f"{name} has no counterpart in Hugging Face's Swin")
 
 
 def _to_theirs(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The axes of our tensor in their order; PyTorch keeps outputs first."""
+    """The shape of our tensor in PyTorch's order of axes, which puts outputs first."""
     if not name.endswith("kernel"):
         return shape
     return (shape[3], shape[2], *shape[:2]) if len(shape) == 4 else shape[::-1]
@@ -148,13 +125,6 @@ def _to_ours(name: str, value: np.ndarray) -> np.ndarray:
     if not name.endswith("kernel"):
         return value
     return value.transpose(2, 3, 1, 0) if value.ndim == 4 else value.T
-
-
-def _new_file(out: str | Path) -> Path:
-    out = Path(out)
-    if out.exists():
-        raise UserError(f"--out={out} exists; name a new file")
-    return out
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -195,7 +165,7 @@ def _swin_config(path: Path) -> SwinConfig:
 
 
 def _tensor_files(source: Path) -> dict[str, Path]:
-    """Which file each tensor of a folder is in, by its on-disk name."""
+    """The file that holds each tensor of a folder, by the tensor's on-disk name."""
     if (source / WEIGHTS).is_file():
         return dict.fromkeys(_tensor_names(source / WEIGHTS), source / WEIGHTS)
     if (source / INDEX).is_file():
@@ -240,7 +210,7 @@ def _tensor_names(path: Path) -> list[str]:
 def _read_backbone(
     files: Mapping[str, Path], config: SwinConfig, source: Path
 ) -> tuple[dict[str, Any], dict[str, list[str]]]:
-    """Our parameters, float32, and what was left aside."""
+    """Our parameters, float32, and the names of the tensors that were ignored, by group."""
     prefix = "swin." if any(name.startswith("swin.") for name in files) else ""
     ignored = {
         "the classifier": [name for name in files if name.startswith("classifier.")],
@@ -272,12 +242,12 @@ def _read_backbone(
     if faults:
         raise UserError(f"--source={source} does not fit its {CONFIG}: {'; '.join(faults)}")
     return unflatten_dict(params, sep="/"), {
-        what: names for what, names in ignored.items() if names
+        group: names for group, names in ignored.items() if names
     }
 
 
 def _shapes(config: SwinConfig) -> dict[str, tuple[int, ...]]:
-    """Our parameters of the network; computes nothing."""
+    """Shapes of our parameters of the network, traced without computing values."""
     # At this size the last map is one full window, so that no stage's table is cut down.
     size = config.patch_size * config.window_size * 8
     image = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)

@@ -1,10 +1,9 @@
-"""What `import_backbone` and `warm_start` take, refuse and write.
+"""What `import_backbone` accepts, refuses and writes.
 
-That the values are right is shown in model/test_swin_parity.py.
+model/test_swin_parity.py tests that the values are right.
 """
 
 import json
-from dataclasses import replace
 
 import jax
 import numpy as np
@@ -18,20 +17,14 @@ from safetensors.torch import save_file as save_torch
 from transformers import SwinConfig, SwinForImageClassification
 
 from vlfau_jax.__main__ import main
-from vlfau_jax.cli.settings import resolve
 from vlfau_jax.data.read.batch import spec
 from vlfau_jax.errors import UserError
-from vlfau_jax.inference import pretrained
-from vlfau_jax.inference.pretrained import import_backbone, write_warm_start
-from vlfau_jax.inference.trained import load_trained
 from vlfau_jax.model.options import ModelOptions
 from vlfau_jax.model.swin import Swin, unstack_blocks
 from vlfau_jax.model.vlfau import VLFAU
-from vlfau_jax.train.checkpoint import Checkpoints
-from vlfau_jax.train.experiment import build_experiment
-from vlfau_jax.train.state import abstract_params, initial_state
+from vlfau_jax.train.huggingface import import_backbone
+from vlfau_jax.train.state import abstract_params
 from vlfau_jax.train.warm_start import load_warm_start
-from vlfau_jax.train.workdir import claimed, read_config
 
 CONFIG = {
     "embed_dim": 4,
@@ -70,12 +63,12 @@ def change_file(path, edit):
     save_file(tensors, path)
 
 
-def test_the_verb_says_what_it_ignored_and_what_it_wrote(source, out, capsys):
+def test_the_verb_prints_what_it_ignored_and_what_it_wrote(source, out, capsys):
     assert main(["import_backbone", f"--source={source}", f"--out={out}"]) == 0
-    said = capsys.readouterr().out
-    assert "ignored the classifier: classifier.bias, classifier.weight\n" in said
-    assert "--config.model.backbone_width=4 '--config.model.depths=(1,4,1,1)'" in said
-    assert "buffers" not in said
+    printed = capsys.readouterr().out
+    assert "ignored the classifier: classifier.bias, classifier.weight\n" in printed
+    assert "--config.model.backbone_width=4 '--config.model.depths=(1,4,1,1)'" in printed
+    assert "buffers" not in printed
     theirs, ours = load_file(source / "model.safetensors"), load_file(out)
     assert len(ours) == len(theirs) - 2
     assert all(name.startswith("backbone/") for name in ours)
@@ -94,13 +87,13 @@ def test_the_file_fits_the_whole_network(source, out, capsys, scan):
     options = ModelOptions(
         backbone_width=4, depths=(1, 4, 1, 1), heads=(1, 2, 2, 4), window=3, scan_blocks=scan
     )
-    for image_size, said in ((96, ""), (64, "interpolated, window 3 to 2 in 1 blocks")):
+    for image_size, message in ((96, ""), (64, "interpolated, window 3 to 2 in 1 blocks")):
         batch = spec(batch_size=1, image_size=image_size, units=2, local_length=4, global_length=4)
         params = nn.meta.unbox(abstract_params(VLFAU(options, 2, 9), batch))
         capsys.readouterr()
         wanted = {"backbone": params["backbone"]}
         found = load_warm_start(out, wanted, "model.backbone_weights")
-        assert said in capsys.readouterr().out
+        assert message in capsys.readouterr().out
         assert jax.tree.map(np.shape, found) == jax.tree.map(lambda leaf: leaf.shape, wanted)
         block = unstack_blocks(found["backbone"])["stage1_block1"]
         np.testing.assert_array_equal(block["attention"]["query"]["kernel"], query)
@@ -119,7 +112,7 @@ def test_faults_of_a_file_for_a_scanned_backbone_are_named_as_the_file_names_the
 
 
 def variants(classifier, folder):
-    """The same Swin in other folders: without prefix, in shards, bfloat16, as old code wrote it."""
+    """Saves the same Swin without prefix, in shards, in bfloat16, and as old code wrote it."""
     classifier.swin.save_pretrained(folder / "bare")
     classifier.save_pretrained(folder / "shards", max_shard_size="8KB")
     classifier.save_pretrained(folder / "half")
@@ -146,8 +139,9 @@ def test_other_forms_of_the_same(classifier, source, out, capsys, name, toleranc
     import_backbone(source, out)
     capsys.readouterr()
     import_backbone(source.parent / name, out.with_name("other"))
-    said = capsys.readouterr().out
-    assert said.count("ignored") == len(ignores) and all(word in said for word in ignores)
+    printed = capsys.readouterr().out
+    assert printed.count("ignored") == len(ignores)
+    assert all(word in printed for word in ignores)
     expected, found = load_file(out), load_file(out.with_name("other"))
     assert found.keys() == expected.keys()
     for key, value in found.items():
@@ -165,8 +159,8 @@ def test_all_faults_of_the_tensors_in_one_line(source, out):
     change(source, edit)
     with pytest.raises(UserError) as error:
         import_backbone(source, out)
-    said = str(error.value)
-    assert "\n" not in said
+    message = str(error.value)
+    assert "\n" not in message
     for fault in (
         "swin.layernorm.weight is missing",
         "swin.surplus is unknown",
@@ -174,12 +168,12 @@ def test_all_faults_of_the_tensors_in_one_line(source, out):
         f"{QUERY} is (7, 8), not (8, 8)",
         "swin.layernorm.bias is not finite",
     ):
-        assert fault in said
+        assert fault in message
     assert not out.exists()
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "message"),
     [
         ({"model_type": "swinv2"}, "model_type is 'swinv2', not 'swin'"),
         (
@@ -199,26 +193,27 @@ def test_all_faults_of_the_tensors_in_one_line(source, out):
         ({"mlp_ratio": float("nan")}, "mlp_ratio"),
     ],
 )
-def test_a_configuration_that_is_no_such_swin(source, out, fields, said):
+def test_a_configuration_that_is_no_such_swin(source, out, fields, message):
     path = source / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
-    with pytest.raises(UserError, match=said) as error:
+    with pytest.raises(UserError, match=message) as error:
         import_backbone(source, out)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("{", "is not JSON"), ("[]", "an object was expected"), (None, "cannot be")]
+    ("text", "message"),
+    [("{", "is not JSON"), ("[]", "an object was expected"), (None, "cannot be")],
 )
-def test_a_configuration_that_cannot_be_read(source, out, text, said):
+def test_a_configuration_that_cannot_be_read(source, out, text, message):
     path = source / "config.json"
     path.unlink() if text is None else path.write_text(text)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         import_backbone(source, out)
 
 
 @pytest.mark.parametrize(
-    ("shard", "said"),
+    ("shard", "message"),
     [
         ("../outside.safetensors", "not the name of a safetensors file here"),
         ("/outside.safetensors", "not the name of a safetensors file here"),
@@ -228,7 +223,7 @@ def test_a_configuration_that_cannot_be_read(source, out, text, said):
         ("other.safetensors", f"not in the shards that it names: {QUERY}"),
     ],
 )
-def test_an_index_that_leads_astray(source, out, shard, said):
+def test_an_index_that_names_unusable_shards(source, out, shard, message):
     weights = source / "model.safetensors"
     for place in (source.parent / "outside.safetensors", source / "here.safetensors"):
         place.write_bytes(weights.read_bytes())
@@ -236,7 +231,7 @@ def test_an_index_that_leads_astray(source, out, shard, said):
     names = dict.fromkeys(load_file(weights), "here.safetensors") | {QUERY: shard}
     weights.unlink()
     (source / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         import_backbone(source, out)
 
 
@@ -250,7 +245,7 @@ def test_pickles_are_not_opened(tmp_path, out, name):
         assert "\n" not in str(error.value)
 
 
-def test_nothing_there_junk_there_and_nothing_overwritten(source, out, capsys):
+def test_no_source_an_unreadable_source_and_no_overwriting(source, out, capsys):
     with pytest.raises(UserError, match=r"is no folder with model\.safetensors"):
         import_backbone(source.parent / "nowhere", out)
     out.parent.mkdir()
@@ -260,62 +255,3 @@ def test_nothing_there_junk_there_and_nothing_overwritten(source, out, capsys):
     (source / "model.safetensors").write_bytes(b"junk" * 10)
     with pytest.raises(UserError, match="cannot be read as safetensors"):
         import_backbone(source, out.with_name("new"))
-
-
-def test_a_warm_start_says_where_it_comes_from(workdir, tmp_path, capsys):
-    path = tmp_path / "new" / "warm.safetensors"
-    write_warm_start(workdir, path)
-    assert "step 7" in capsys.readouterr().out
-    with safe_open(path, "numpy") as file:
-        note = file.metadata()
-        assert note["step"] == "7" and note["trained_on"] == "rendered faces"
-        assert "backbone/norm/scale" in list(file.keys())
-    with pytest.raises(UserError, match="exists"):
-        write_warm_start(workdir, path)
-
-
-def test_a_chain_of_warm_starts_names_all_whom_it_saw(workdir, tmp_path, monkeypatch):
-    trained = load_trained(workdir)
-    record = {"file": "w", "sha256": "s", "people": "1", "seen": [["disfa", "SN001", ""]]}
-    begun = replace(trained, begun_from=record)
-    assert begun.warm_start == {"file": "w", "sha256": "s", "people": "1"}
-    monkeypatch.setattr(pretrained, "load_trained", lambda *_: begun)
-    write_warm_start(workdir, tmp_path / "warm.safetensors")
-    with safe_open(tmp_path / "warm.safetensors", "numpy") as file:
-        note = file.metadata()
-    names = {(name, person): digest for name, person, digest in json.loads(note["people"])}
-    assert names.keys() == {("bp4d", "F001"), ("bp4d", "M002"), ("disfa", "SN001")}
-    assert names["bp4d", "F001"] and not names["disfa", "SN001"]
-    assert note["dataset"] == "bp4d+disfa"
-
-
-def test_a_scanned_run_leaves_looped_files(workdir, tmp_path):
-    config = read_config(workdir)
-    config["model"] |= {"depths": (0, 0, 4, 1), "scan_blocks": True}
-    run, settings = tmp_path / "run", resolve(config)
-    e = build_experiment(settings)
-    state = initial_state(e.model, e.optimizer, e.spec, e.abstract, settings.seed)
-    with (
-        claimed(run, config, resume=False, overwrite=False),
-        Checkpoints(run, 1) as checkpoints,
-    ):
-        checkpoints.save(3, state, {"inference": e.inference_record(config)})
-    scanned = jax.device_get(state.params)
-    looped = scanned | {"backbone": unstack_blocks(scanned["backbone"])}
-    assert "stage2_pairs" in scanned["backbone"] and "stage2_block3" in looped["backbone"]
-
-    trained = load_trained(run)
-    assert not trained.model.options.scan_blocks
-    jax.tree.map(np.testing.assert_array_equal, trained.params, looped)
-    image = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype(np.float32)
-    live, loaded = (
-        jax.jit(lambda p, model=model: model.apply({"params": p}, image, method="score"))(params)
-        for model, params in ((e.model, scanned), (trained.model, trained.params))
-    )
-    np.testing.assert_allclose(live, loaded, atol=1e-5)
-
-    write_warm_start(run, tmp_path / "warm.safetensors")
-    assert not any("pairs" in name for name in load_file(tmp_path / "warm.safetensors"))
-    for params in (scanned, looped):
-        found = load_warm_start(tmp_path / "warm.safetensors", params)
-        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=2e-3), found, params)

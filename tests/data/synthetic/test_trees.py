@@ -4,6 +4,7 @@ import json
 import operator
 import os
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,18 +13,16 @@ import cv2
 import numpy as np
 import pytest
 
+from vlfau_jax.data.raw.disfa_labels import CODED_AUS
 from vlfau_jax.data.raw.folder import index_folder
 from vlfau_jax.data.raw.listing import SYNTHETIC_MARK
-from vlfau_jax.data.read.folds import PARTS
-from vlfau_jax.data.synthetic import writers
+from vlfau_jax.data.sets import SETS
+from vlfau_jax.data.synthetic import jobs
+from vlfau_jax.data.synthetic.bp4d import BP4D_LAYOUT
+from vlfau_jax.data.synthetic.disfa import DISFA_LAYOUT
+from vlfau_jax.data.synthetic.folder import FOLDER_LAYOUT
 from vlfau_jax.data.synthetic.renderer import RENDERED_AUS
-from vlfau_jax.data.synthetic.writers import (
-    DISFA_LABELS,
-    choose_subjects,
-    write_bp4d,
-    write_disfa,
-    write_folder,
-)
+from vlfau_jax.data.synthetic.trees import frame_runs, write_tree
 from vlfau_jax.errors import RunError, UserError
 
 BP4D_AUS = (1, 2, 4, 6, 7, 10, 12, 14, 15, 17, 23, 24)
@@ -33,14 +32,14 @@ FRAMES = 5
 @pytest.fixture(scope="module")
 def bp4d(tmp_path_factory):
     out = tmp_path_factory.mktemp("raw") / "bp4d"
-    write_bp4d(out, subjects=4, frames=FRAMES, seed=0, size=64, workers=2)
+    write_tree(BP4D_LAYOUT, out, subjects=4, frames=FRAMES, seed=0, size=64, workers=2)
     return out
 
 
 @pytest.fixture(scope="module")
 def disfa(tmp_path_factory):
     out = tmp_path_factory.mktemp("raw") / "disfa"
-    write_disfa(out, subjects=4, frames=12, seed=0, size=64, workers=1)
+    write_tree(DISFA_LAYOUT, out, subjects=4, frames=12, seed=0, size=64, workers=1)
     return out
 
 
@@ -114,7 +113,7 @@ def test_bp4d_pictures_and_their_traps(bp4d):
     assert len(forms) > 1, "the padding of frame numbers differs by sequence"
 
 
-def test_manifest_says_that_it_is_synthetic(bp4d):
+def test_manifest_states_that_it_is_synthetic(bp4d):
     manifest = json.loads((bp4d / SYNTHETIC_MARK).read_text())
     assert manifest["notice"] == "rendered faces; scores on them say nothing about BP4D or DISFA"
     assert manifest["arguments"] == {"subjects": 4, "frames": FRAMES, "seed": 0, "size": 64}
@@ -122,8 +121,8 @@ def test_manifest_says_that_it_is_synthetic(bp4d):
 
 
 def test_fewer_subjects_and_workers_leave_a_subjects_files_as_they_are(bp4d, tmp_path):
-    write_bp4d(tmp_path / "one", subjects=1, frames=FRAMES, seed=0, size=64, workers=1)
-    subject = choose_subjects("bp4d", 1)[0]
+    write_tree(BP4D_LAYOUT, tmp_path / "one", subjects=1, frames=FRAMES, seed=0, size=64, workers=1)
+    subject = BP4D_LAYOUT.choose_subjects(1)[0]
     mine = [p for p in (tmp_path / "one").rglob("*") if p.is_file() and p.name != SYNTHETIC_MARK]
     assert len(mine) == 8 * (FRAMES + 6)
     assert all(subject in str(p) for p in mine)
@@ -134,7 +133,7 @@ def test_fewer_subjects_and_workers_leave_a_subjects_files_as_they_are(bp4d, tmp
 def test_disfa_labels_and_videos(disfa):
     lengths, absent = {}, []
     for folder in sorted((disfa / "ActionUnit_Labels").iterdir()):
-        for au in DISFA_LABELS:
+        for au in CODED_AUS:
             file = folder / f"{folder.name}_au{au}.txt"
             if not file.exists():
                 absent.append(str(file.relative_to(disfa)))
@@ -158,17 +157,17 @@ def test_disfa_labels_and_videos(disfa):
 
 @pytest.mark.parametrize(("dataset", "own"), [("bp4d", 41), ("disfa", 27)])
 def test_subjects_cover_parts_and_sexes_evenly(dataset, own):
-    everyone = choose_subjects(dataset, own + 6)
+    everyone = SETS[dataset].layout.choose_subjects(own + 6)
     assert len(set(everyone)) == own + 6
-    assert set(everyone[:own]) == set().union(*PARTS[dataset])
-    assert not set(everyone[own:]) & set().union(*PARTS[dataset])
+    assert set(everyone[:own]) == set().union(*SETS[dataset].published.parts)
+    assert not set(everyone[own:]) & set().union(*SETS[dataset].published.parts)
     for n in (3, 9, 18, 27):
-        shares = [len(set(part) & set(everyone[:n])) for part in PARTS[dataset]]
+        shares = [len(set(part) & set(everyone[:n])) for part in SETS[dataset].published.parts]
         assert shares == [n // 3] * 3
         if dataset == "bp4d":
             women = sum(s[0] == "F" for s in everyone[:n])
             assert abs(women - n / 2) <= 1.5
-    assert choose_subjects("bp4d", 45)[41:] == ("F024", "M019", "F025", "M020")
+    assert BP4D_LAYOUT.choose_subjects(45)[41:] == ("F024", "M019", "F025", "M020")
 
 
 @pytest.mark.parametrize(
@@ -183,9 +182,9 @@ def test_subjects_cover_parts_and_sexes_evenly(dataset, own):
 )
 def test_arguments_out_of_range(tmp_path, change, named):
     arguments = {"subjects": 1, "frames": 4, "seed": 0, "size": 64, "workers": 1, **change}
-    for write in (write_bp4d, write_disfa, write_folder):
+    for layout in (BP4D_LAYOUT, DISFA_LAYOUT, FOLDER_LAYOUT):
         with pytest.raises(UserError, match=f"--{named}="):
-            write(tmp_path / "x", **arguments)
+            write_tree(layout, tmp_path / "x", **arguments)
     assert not list(tmp_path.iterdir())
 
 
@@ -197,7 +196,7 @@ def test_nothing_is_overwritten(tmp_path):
         (tmp_path / "mine.txt" / "raw", "mine.txt is not a folder"),
     ):
         with pytest.raises(UserError, match=message):
-            write_bp4d(taken, subjects=1, frames=4, seed=0)
+            write_tree(BP4D_LAYOUT, taken, subjects=1, frames=4, seed=0)
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
 
 
@@ -205,45 +204,45 @@ def test_an_interrupted_run_leaves_nothing_that_looks_finished(tmp_path, monkeyp
     def stop(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("vlfau_jax.data.synthetic.writers.run", stop)
+    monkeypatch.setattr("vlfau_jax.data.synthetic.trees.run", stop)
     with pytest.raises(KeyboardInterrupt):
-        write_bp4d(tmp_path / "out", subjects=1, frames=4, seed=0, size=64)
+        write_tree(BP4D_LAYOUT, tmp_path / "out", subjects=1, frames=4, seed=0, size=64)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_left_over_partial_tree_is_named(tmp_path):
     (tmp_path / "out.partial").mkdir()
     with pytest.raises(UserError, match=r"out\.partial"):
-        write_disfa(tmp_path / "out", subjects=1, frames=4, seed=0, size=64)
+        write_tree(DISFA_LAYOUT, tmp_path / "out", subjects=1, frames=4, seed=0, size=64)
 
 
 def test_the_current_folder_is_not_replaced(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"--out=\. is in use"):
-        write_bp4d(Path("."), subjects=1, frames=4, seed=0, size=64)
-    write_bp4d(Path("raw"), subjects=1, frames=4, seed=0, size=64)
+        write_tree(BP4D_LAYOUT, Path("."), subjects=1, frames=4, seed=0, size=64)
+    write_tree(BP4D_LAYOUT, Path("raw"), subjects=1, frames=4, seed=0, size=64)
     assert (tmp_path / "raw" / SYNTHETIC_MARK).is_file()
 
 
 def test_a_killed_process_ends_the_drawing():
-    jobs = [SimpleNamespace(frames=1, die=partial(os._exit, 9))] * 2
+    deadly = [SimpleNamespace(frames=1, die=partial(os._exit, 9))] * 2
     with pytest.raises(RunError, match="was killed"):
-        writers.run(operator.methodcaller("die"), jobs, workers=2)
+        jobs.run(operator.methodcaller("die"), deadly, workers=2)
 
 
-def test_coded_runs_have_the_published_frame_numbers(tmp_path, monkeypatch):
+def test_coded_runs_have_the_published_frame_numbers(tmp_path):
     runs = {
         (subject, task): (90 + task, 93 + 2 * task)
-        for subject in choose_subjects("bp4d", 4)
+        for subject in BP4D_LAYOUT.choose_subjects(4)
         for task in range(1, 9)
     }
-    monkeypatch.setattr(writers, "BP4D_RUNS", runs)
-    write_bp4d(tmp_path / "raw", subjects=4, frames=None, seed=0, size=64)
+    layout = replace(BP4D_LAYOUT, coded_runs={(s, f"T{t}"): run for (s, t), run in runs.items()})
+    write_tree(layout, tmp_path / "raw", subjects=4, frames=None, seed=0, size=64)
     for (subject, task), (first, last) in runs.items():
         file = tmp_path / "raw" / "AUCoding" / "AU_OCC" / f"{subject}_T{task}.csv"
         assert [int(row[0]) for row in rows_of(file)[1:]] == list(range(first, last + 1))
-        shown = {int(p.stem) for p in pictures(tmp_path / "raw", subject, f"T{task}")}
-        assert shown == set(range(first, last + 1))
+        read = {int(p.stem) for p in pictures(tmp_path / "raw", subject, f"T{task}")}
+        assert read == set(range(first, last + 1))
     manifest = json.loads((tmp_path / "raw" / SYNTHETIC_MARK).read_text())
     assert manifest["arguments"] == {"subjects": 4, "coded_runs": True, "seed": 0, "size": 64}
     assert {t["trap"] for t in manifest["traps"]} == {"unknown_codes"}, "no frame is lost"
@@ -251,13 +250,13 @@ def test_coded_runs_have_the_published_frame_numbers(tmp_path, monkeypatch):
 
 
 def test_coded_runs_are_those_of_all_subjects_and_of_no_more(tmp_path):
-    people = choose_subjects("bp4d", 41)
-    runs = writers._runs(people, None)
+    people = BP4D_LAYOUT.choose_subjects(41)
+    runs = frame_runs(BP4D_LAYOUT, people, None)
     assert len(runs) == 328
     assert sum(length for _, length in runs.values()) == 146_847
     assert runs["F001", "T1"] == (2440, 553)
     with pytest.raises(UserError, match=r"--subjects=42: .* at most 41"):
-        write_bp4d(tmp_path / "raw", subjects=42, frames=None, seed=0)
+        write_tree(BP4D_LAYOUT, tmp_path / "raw", subjects=42, frames=None, seed=0)
     assert not list(tmp_path.iterdir())
 
 
@@ -268,21 +267,21 @@ DIGESTS = {
 }
 
 
-@pytest.mark.parametrize(("layout", "write"), [("bp4d", write_bp4d), ("disfa", write_disfa)])
-def test_labels_and_names_stay_as_they_were(tmp_path, layout, write):
-    write(tmp_path / "raw", subjects=2, frames=6, seed=5, size=64)
+@pytest.mark.parametrize("layout", [BP4D_LAYOUT, DISFA_LAYOUT], ids=lambda layout: layout.name)
+def test_labels_and_names_stay_as_they_were(tmp_path, layout):
+    write_tree(layout, tmp_path / "raw", subjects=2, frames=6, seed=5, size=64)
     digest = hashlib.sha256()
     for path in sorted(p for p in (tmp_path / "raw").rglob("*") if p.is_file()):
         digest.update(str(path.relative_to(tmp_path / "raw")).encode())
         if path.suffix in (".csv", ".txt"):  # pixels may differ in the last bit between machines
             digest.update(path.read_bytes())
-    assert digest.hexdigest() == DIGESTS[layout]
+    assert digest.hexdigest() == DIGESTS[layout.name]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     out = tmp_path_factory.mktemp("raw") / "folder"
-    write_folder(out, subjects=4, frames=6, seed=0, size=64, workers=1)
+    write_tree(FOLDER_LAYOUT, out, subjects=4, frames=6, seed=0, size=64, workers=1)
     return out
 
 

@@ -1,0 +1,40 @@
+"""Write the parameters of a run as a file that another run can start from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vlfau_jax.data.read.dataset import open_dataset
+from vlfau_jax.files import new_file
+from vlfau_jax.inference.trained import load_trained
+from vlfau_jax.train.checkpoint import LAST
+from vlfau_jax.train.provenance import provenance, seen_before, seen_people
+from vlfau_jax.train.warm_start import save_warm_start
+
+
+def write_warm_start(workdir: str | Path, out: str | Path, *, checkpoint: str = LAST) -> None:
+    """Writes the parameters of `workdir` for `train.warm_start`, as float16 safetensors.
+
+    The file's metadata lists the subjects that the parameters were trained on, those of the run's
+    own warm start included, so that a later run can refuse to test on them.
+
+    Args:
+        workdir: the run; its prepared set must still be where the run read it.
+        out: the file to create.
+        checkpoint: "last", "best" or a step. Where it holds a running average of the parameters,
+            the average is written.
+
+    Raises:
+        UserError: `out` exists, or the checkpoint, the prepared set or the warm start of an earlier
+            run is missing.
+    """
+    out = new_file("--out", out)
+    trained = load_trained(workdir, 1, checkpoint)
+    dataset = open_dataset(trained.data)
+    subjects = seen_people(dataset, trained.train_subjects)
+    subjects += seen_before(trained.initial_parameters)
+    metadata = provenance(subjects, trained.aus, trained.vocabulary.words)
+    metadata |= {"step": str(trained.step), "config_digest": trained.config_digest}
+    metadata |= {"checkpoint": trained.checkpoint}
+    save_warm_start(trained.params, out, metadata)
+    print(f"{out}: {out.stat().st_size / 1e6:.1f} MB, step {trained.step}")
