@@ -84,7 +84,7 @@ def test_the_faces_are_those_of_trains_first_batches(data_dir, monkeypatch):
     experiment = build_experiment(_on_one_device(settings(data_dir, validation_subjects=1)))
     run = loop._Run(experiment, None, None, None, None, {}, StopSignals())
     with pytest.raises(InterruptedError):
-        run.steps(None, 0, None)
+        run.take_steps(None, 0, None)
     ((_, rows, captions, options), stream) = seen[0]
     batches = training_faces.train_iterator(experiment.dataset, rows, captions, options, **stream)
     first, second = next(batches), next(batches)
