@@ -106,8 +106,8 @@ def test_only_our_own_script_is_marked_safe():
 def test_the_templates_are_in_an_installed_package():
     folder = Path(templating.__file__).parent / "templates"
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    patterns = project["tool"]["setuptools"]["package-data"]["vlfau_jax.report"]
-    names = [f"templates/{path.name}" for path in folder.iterdir()]
+    patterns = project["tool"]["setuptools"]["package-data"]["vlfau_jax"]
+    names = [f"report/templates/{path.name}" for path in folder.iterdir()]
     assert len(names) >= 6
     for name in names:
         assert any(fnmatch.fnmatch(name, pattern) for pattern in patterns), name

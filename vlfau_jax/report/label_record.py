@@ -139,8 +139,8 @@ def _unlabelled(data: ExperimentData) -> list[str]:
         found.append(f"no known label of these units in {unlabelled:,} training faces: left out")
     if data.global_sentences < faces / 2:
         found.append(
-            f"a sentence about the face in {data.global_sentences:,} of {faces:,} training faces alone: "
-            "some unit is unknown in the others; choose data.aus that are known together"
+            f"a sentence about the face in {data.global_sentences:,} of {faces:,} training faces "
+            "alone: some unit is unknown in the others; choose data.aus that are known together"
         )
     return found
 
