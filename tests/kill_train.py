@@ -12,55 +12,31 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from tests.processes import ROOT, TIMEOUT, Process
+
 EVERY = 24  # steps between checkpoints: a save must not outlast them, or every kill falls in one
-LONGEST = 180.0  # seconds that a life may take
-
-CONFIG = """
-from vlfau_jax.cli.settings import default_config
-
-def get_config():
-    config = default_config()
-    config.seed = 3
-    config.data.data_dir = {data_dir!r}
-    config.data.fold = 0
-    config.data.aus = (1, 2, 4, 12)
-    config.data.image_size = 16
-    config.data.threads = 0
-    config.data.workers = {workers}
-    config.data.jitter = 0.3
-    config.data.erasing = 0.3
-    for name, value in dict(
-        backbone_width=4, depths=(0, 0, 0, 1), heads=(1, 1, 1, 2), window=2, patch=2, stem="conv",
-        mlp_ratio=1.0, drop_path=0.2, width=8, reduction=4, word_embedding=4, hidden=4,
-        attention=4, dropout=0.3,
-    ).items():
-        config.model[name] = value
-    config.objective.local_branches = 2
-    config.optimizer.learning_rate = 0.01
-    config.optimizer.warmup_steps = 1
-    config.optimizer.ema_decay = 0.9
-    config.train.steps = {steps}
-    config.train.batch_size = 8
-    config.train.log_every = 1
-    config.train.checkpoint_every = {every}
-    config.mesh.data, config.mesh.fsdp, config.mesh.tensor = {mesh}
-    return config
-"""
+CONFIG = {  # of the tiny experiment; data that draws at random, and an average of the parameters
+    "data.fold": 0,
+    "data.aus": (1, 2, 4, 12),
+    "data.jitter": 0.3,
+    "data.erasing": 0.3,
+    "optimizer.ema_decay": 0.9,
+    "train.checkpoint_every": EVERY,
+}
 
 
 @dataclass(frozen=True)
@@ -89,49 +65,16 @@ class Kill:
 
 
 class Run:
-    """A workdir and the lives of the process that trains in it."""
+    """A workdir and the processes that train in it, one after the other."""
 
-    def __init__(self, workdir: Path, config: Path, devices: int) -> None:
-        self.workdir, self._config = workdir, config
+    def __init__(self, workdir: Path, config: Sequence[str], devices: int) -> None:
+        self.workdir, self._config, self._devices = workdir, config, devices
         self.metrics = workdir / "metrics.jsonl"
-        flags = "--xla_backend_optimization_level=0"
-        if version("jaxlib").startswith("0.10."):
-            flags += " --xla_cpu_use_fusion_emitters=false"
-        self._environment = os.environ | {
-            "JAX_PLATFORMS": "cpu",
-            "JAX_NUM_CPU_DEVICES": str(devices),
-            "JAX_COMPILATION_CACHE_DIR": str(config.parent / "xla"),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            "XLA_FLAGS": flags,
-        }
-        self.said = workdir.with_suffix(".log")
-        # tensorboardX imports PyTorch where there is one, which takes a third of the start-up.
-        absent = config.parent / "absent"
-        absent.mkdir(exist_ok=True)
-        (absent / "torch.py").write_text("raise ImportError('not for this test')")
-        self._environment["PYTHONPATH"] = str(absent)
 
-    @contextmanager
-    def life(self) -> Iterator[subprocess.Popen]:
-        """A process that trains; none of its session is alive afterwards."""
-        command = [sys.executable, "-m", "vlfau_jax", "train", f"--config={self._config}"]
-        with self.said.open("a") as log:
-            process = subprocess.Popen(
-                [*command, f"--workdir={self.workdir}", "--resume"],
-                cwd=Path(__file__).resolve().parent.parent,
-                env=self._environment,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        try:
-            yield process
-        finally:
-            process.kill()
-            process.wait()
-            for pid in session(process.pid):
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+    def start(self) -> Process:
+        """A process that trains, to be used as a context: it ends there with all its workers."""
+        argv = ["train", f"--config={ROOT}/tests/tiny.py", f"--workdir={self.workdir}", "--resume"]
+        return Process([*argv, *self._config], self._devices, self.workdir.parent / "logs")
 
     def steps(self) -> list[int]:
         """The steps told so far; the last line may be under way."""
@@ -170,48 +113,35 @@ class Run:
         return []
 
 
-def session(leader: int) -> list[int]:
-    """Living processes of a session, by /proc; zombies are dead."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            with suppress(OSError):
-                state, _, _, of = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
-                if int(of) == leader and state != "Z":
-                    found.append(int(entry.name))
-    return found
-
-
-def wait(until: Callable[[], Any], process: subprocess.Popen) -> bool:
-    """Whether `until` came true while the process lived."""
-    end = time.monotonic() + LONGEST
-    while process.poll() is None:
+def wait(until: Callable[[], Any], process: Process) -> bool:
+    """Whether `until` became true while the process lived."""
+    end = time.monotonic() + TIMEOUT
+    while process.alive:
         if until():
             return True
         if time.monotonic() > end:
-            raise SystemExit(f"a life took more than {LONGEST:g} s")
+            raise SystemExit(f"a process took more than {TIMEOUT} s")
         time.sleep(0.002)
     return False
 
 
 def finish(run: Run) -> float:
-    """Lets the run reach its end; returns the seconds until its first step was told."""
+    """Lets the run reach its end; returns the seconds until its first step was written."""
     before, start = run.file(), time.monotonic()
-    with run.life() as process:
+    with run.start() as process:
         wait(lambda: run.file() != before and run.steps(), process)
         first = time.monotonic() - start
-        wait(lambda: False, process)
-        if process.returncode:
-            raise SystemExit(f"exit code {process.returncode}:\n{run.said.read_text()[-3000:]}")
+        if code := process.wait():
+            raise SystemExit(f"exit code {code}:\n{process.log[-3000:]}")
     return first
 
 
 def kill(run: Run, rng: random.Random, start_up: float, steps: int) -> tuple[Kill, list[int]]:
-    """One life and its end; the kill, and the processes that outlived it."""
+    """Starts a process and kills it; returns the kill, and the processes that outlived it."""
     begun, file, old = run.saved(), run.file(), run.drafts()
     target = min(begun + rng.randint(1, 3 * EVERY), steps - EVERY)
     aim = rng.choices(("start-up", "step", "save"), (3, 4, 5))[0]
-    with run.life() as process:
+    with run.start() as process:
         if aim == "start-up":
             moment = time.monotonic() + rng.uniform(0, start_up)
             wait(lambda: time.monotonic() > moment, process)
@@ -219,16 +149,12 @@ def kill(run: Run, rng: random.Random, start_up: float, steps: int) -> tuple[Kil
             wait(lambda: run.file() != file and run.done() >= target, process)
             wait(lambda: bool(run.drafts() - old) == (aim == "save"), process)
             time.sleep(rng.uniform(0, 0.1))
-        process.kill()
+        process.send(signal.SIGKILL)
         if process.wait() != -signal.SIGKILL:
-            raise SystemExit(f"it ended before the kill:\n{run.said.read_text()[-3000:]}")
-        told = run.file() != file and run.done() > begun
-        where = "save" if run.drafts() - old else "step" if told else "start-up"
-        found = Kill(where, run.done(), run.saved())
-        end = time.monotonic() + 20
-        while (left := session(process.pid)) and time.monotonic() < end:
-            time.sleep(0.05)
-    return found, left
+            raise SystemExit(f"it ended before the kill:\n{process.log[-3000:]}")
+        trained = run.file() != file and run.done() > begun
+        where = "save" if run.drafts() - old else "step" if trained else "start-up"
+        return Kill(where, run.done(), run.saved()), process.left()
 
 
 def difference(one: Run, other: Run, steps: int) -> str:
@@ -290,11 +216,15 @@ def test(
     people = ("F001", "F003", "M001", "M003")
     write_set(folder / "set", "bp4d", coded(np.random.default_rng(3), "bp4d", people, 6))
     steps = (kills + 6) * EVERY
-    values = {"steps": steps, "every": EVERY, "mesh": mesh, "workers": workers}
-    config = folder / "config.py"
-    config.write_text(CONFIG.format(data_dir=str(folder / "set"), **values))
-    devices = mesh[0] * mesh[1] * mesh[2]
-    whole, parts = (Run(folder / name, config, devices) for name in ("whole", "parts"))
+    values = {
+        **CONFIG,
+        "data.data_dir": folder / "set",
+        "data.workers": workers,
+        "train.steps": steps,
+        **{f"mesh.{axis}": n for axis, n in zip(("data", "fsdp", "tensor"), mesh, strict=True)},
+    }
+    config = [f"--config.{key}={value}" for key, value in values.items()]
+    whole, parts = (Run(folder / name, config, math.prod(mesh)) for name in ("whole", "parts"))
     start_up = finish(whole) / 2  # the first fills the cache of compiled programs
     faults, found = [], []
     rng = random.Random(seed)
@@ -308,7 +238,7 @@ def test(
             flush=True,
         )
         if left:
-            faults.append(f"kill {number}: {len(left)} processes outlived it by 20 s")
+            faults.append(f"kill {number}: {len(left)} processes outlived it")
         if one.lost > one.allowed:
             faults.append(f"kill {number}: {one.lost} steps lost, {one.allowed} allowed")
     finish(parts)

@@ -9,7 +9,13 @@ import sys
 
 from jax._src import cache_key
 
-if __name__ == "__main__":
+
+def main() -> None:
+    """Runs the command line with the arguments of this process."""
     cache_key._hash_accelerator_config = cache_key._hash_devices
     sys.modules["torch"] = None  # tensorboardX imports it where it is: seconds, and for nothing
     runpy.run_module("vlfau_jax", run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()

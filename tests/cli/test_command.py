@@ -5,11 +5,10 @@ import signal
 import subprocess
 import sys
 import tomllib
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.processes import ROOT, TIMEOUT
 
 
 @pytest.fixture(params=["python -m", "command"])
@@ -31,7 +30,7 @@ def command(request, tmp_path):
 def run(argv, cwd, **kwargs):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(
-        argv, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120, **kwargs
+        argv, cwd=cwd, env=environment, capture_output=True, text=True, timeout=TIMEOUT, **kwargs
     )
 
 
@@ -84,7 +83,7 @@ def test_a_reader_that_has_read_enough_ends_it_without_a_traceback(command, tmp_
             stdout=closed,
             stderr=subprocess.PIPE,
             text=True,
-            timeout=120,
+            timeout=TIMEOUT,
         )
     assert (done.returncode, done.stderr) == (1, "")
 

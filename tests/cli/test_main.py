@@ -138,13 +138,12 @@ def test_an_empty_tree_is_one_line(capsys, tmp_path):
     assert (code, err.count("\n")) == (2, 1)
 
 
-def test_a_workdir_in_use_is_refused(capsys, workdir):
-    data = workdir.parent / "prepared"
+def test_a_workdir_in_use_is_refused(capsys, workdir, prepared):
     argv = (
         "train",
         "--config=configs/demo.py:scratch",
         f"--workdir={workdir}",
-        f"--config.data.data_dir={data}",
+        f"--config.data.data_dir={prepared}",
     )
     code, _, err = run(capsys, *argv)
     assert (code, err.count("\n")) == (2, 1)

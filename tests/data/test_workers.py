@@ -47,15 +47,13 @@ def sleep_and_write(seconds, file):
 
 def test_ctrl_c_reaches_no_worker_but_ends_it(tmp_path):
     """The terminal sends SIGINT to all of them; only this process answers, and quickly."""
-    began = time.monotonic()
     with pytest.raises(KeyboardInterrupt), Workers(1) as workers:
-        calls = [(0, tmp_path / "a"), (0, tmp_path / "b"), (60, tmp_path / "c")]
+        calls = [(0, tmp_path / "a"), (0, tmp_path / "b"), (600, tmp_path / "c")]
         results = workers.starmap(sleep_and_write, calls)
         pid = next(results)
         os.kill(pid, signal.SIGINT)
         assert next(results) == pid
         raise KeyboardInterrupt
-    assert time.monotonic() - began < 30
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
     assert not (tmp_path / "c").exists()

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.processes import TIMEOUT, Process, free_port
+from tests.processes import Process, free_port, wait_until
 from vlfau_jax.distributed.coordinator import check_reachable, is_listening
 from vlfau_jax.errors import UserError
 
@@ -47,17 +47,12 @@ class Members:
         self.all.append(Process(argv, 1, self._folder / "logs", ("-c", MEMBER), **env))
         return self.all[-1]
 
-    def wait_for(self, found):
-        until = time.monotonic() + TIMEOUT
-        while not found():
-            assert time.monotonic() < until
-            time.sleep(0.05)
-
     def connected(self):
-        self.wait_for(lambda: all("connected" in process.log for process in self.all))
+        for process in self.all:
+            process.wait_for_log("connected")
 
     def listening(self):
-        self.wait_for(lambda: is_listening(self._address, 1.0))
+        wait_until(lambda: is_listening(self._address, 1.0), "nothing listens", self.all[0])
 
 
 @contextmanager

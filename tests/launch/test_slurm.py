@@ -6,7 +6,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests.data.sets import coded, write_set
-from tests.processes import ROOT, TIMEOUT, free_port
+from tests.processes import ROOT, TIMEOUT, environment, free_port, wait_until
 
 STEPS = 10
 # The first node bears the machine's name, by which JAX's processes look for the first of them.
@@ -44,7 +43,10 @@ PartitionName=all Nodes=ALL Default=YES State=UP
 
 missing = [name for name in ("slurmctld", "slurmd", "munged", "sbatch") if not shutil.which(name)]
 pytestmark = [
-    pytest.mark.skipif(bool(missing), reason="no Slurm: apt-get install slurm-wlm munge"),
+    pytest.mark.skipif(
+        bool(missing),
+        reason="no Slurm: apt-get install slurm-wlm munge, or bash launch/test.sh --with-slurm",
+    ),
     pytest.mark.skipif(os.geteuid() != 0, reason="slurmd starts tasks as root only"),
     pytest.mark.skipif(
         not (ROOT / ".venv/bin/activate").exists(), reason="slurm.sh enters .venv: launch/setup.sh"
@@ -62,12 +64,11 @@ def slurm(tmp_path: Path) -> Iterator[Callable[..., str]]:
     key = tmp_path / "munge" / "key"
     key.write_bytes(os.urandom(128))
     key.chmod(0o400)
-    kept = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
-    env = kept | {"SLURM_CONF": str(conf)}
+    env = environment(2, tmp_path / "xla") | {"SLURM_CONF": str(conf)}
 
     def slurm(*command: str, **more: str) -> str:
         done = subprocess.run(
-            command, env=env | more, cwd=ROOT, capture_output=True, text=True, timeout=30
+            command, env=env | more, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT
         )
         assert done.returncode == 0, f"{command}: {done.stderr}"
         return done.stdout.strip()
@@ -79,12 +80,19 @@ def slurm(tmp_path: Path) -> Iterator[Callable[..., str]]:
     with daemons(
         tmp_path, env, ["munged", "--foreground", "--force", "--num-threads=10", *munge]
     ) as start:
-        until((tmp_path / "munge" / "socket").exists)
+        wait_until((tmp_path / "munge" / "socket").exists, "munged does not start")
         start(["slurmctld", "-D"])
         for node in (HOST, f"{HOST}z"):
             start(["slurmd", "-D", "-N", node])
-        until(lambda: slurm("sinfo", "--noheader", "--format=%D %t") == "2 idle")
+        wait_until(lambda: ready(slurm), "the two nodes do not become idle")
         yield slurm
+
+
+def ready(slurm: Callable[..., str]) -> bool:
+    """Whether both nodes wait for work; while the daemons start, the question itself fails."""
+    with suppress(AssertionError):
+        return slurm("sinfo", "--noheader", "--format=%D %t") == "2 idle"
+    return False
 
 
 @contextmanager
@@ -110,41 +118,27 @@ def daemons(folder: Path, env: dict[str, str], first: list[str]) -> Iterator[Cal
             process.wait()
 
 
-def until(true: Callable[[], bool]) -> None:
-    """Waits; fails where it never is true."""
-    end = time.monotonic() + TIMEOUT
-    while True:
-        with suppress(AssertionError):  # of a command, while the daemons come up
-            if true():
-                return
-        assert time.monotonic() < end, f"never came: {true}"
-        time.sleep(0.2)
-
-
 def test_a_job_told_to_end_is_queued_again_and_goes_on(slurm, tmp_path):
     people = coded(np.random.default_rng(0), "bp4d", ("F001", "F003", "M001", "M003"), 6)
     write_set(tmp_path / "data", "bp4d", people)
     workdir, log = tmp_path / "run", tmp_path / "job.log"
     job = slurm(
         *("sbatch", "--parsable", "--nodes=2", f"--output={log}", "launch/slurm.sh"),
-        *("tests/train/tiny_experiment.py", str(workdir)),
+        *("tests/tiny.py", str(workdir)),
         f"--config.data.data_dir={tmp_path / 'data'}",
         f"--config.train.steps={STEPS}",
         "--config.train.checkpoint_every=1",
         *("--config.mesh.data=1", "--config.mesh.fsdp=4"),
         *("--config.model.local_captions=False", "--config.model.global_captions=False"),
-        JAX_NUM_CPU_DEVICES="2",
         JAX_COORDINATOR_PORT=str(free_port()),
-        JAX_COMPILATION_CACHE_DIR=str(tmp_path / "xla"),
-        JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
     )
     try:
-        until((workdir / "metrics.jsonl").exists)
-        until(lambda: '"step": 1,' in (workdir / "metrics.jsonl").read_text())
+        metrics = workdir / "metrics.jsonl"
+        wait_until(lambda: metrics.exists() and '"step": 1,' in metrics.read_text(), "no step")
         slurm("scancel", "--signal=TERM", job)
-        until(lambda: "queued again" in log.read_text())
+        wait_until(lambda: "queued again" in log.read_text(), "the job is not queued again")
         # Slurm lets it wait until its old credentials have expired, see CONF.
-        until((workdir / "final.json").exists)
+        wait_until((workdir / "final.json").exists, "the run does not end")
     finally:
         print(log.read_text() if log.exists() else "no log")
     assert json.loads((workdir / "final.json").read_text())["step"] == STEPS

@@ -12,7 +12,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from tests.sharding.collectives import KINDS, Instruction, bare, instructions, strays
-from tests.train.conftest import noise_set
+from tests.tiny import noise_set
 from vlfau_jax.cli.settings import Settings
 from vlfau_jax.data.read import dataset
 from vlfau_jax.data.read.options import DataOptions

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.train.conftest import noise_set
+from tests.tiny import noise_set
 from vlfau_jax.data.read import dataset
 from vlfau_jax.data.read.dataset import combine
 from vlfau_jax.errors import UserError

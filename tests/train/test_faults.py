@@ -3,19 +3,17 @@
 import json
 import os
 import subprocess
-import time
 from dataclasses import replace
 
 import jax.numpy as jnp
 import pytest
 
+from tests.processes import wait_until
 from vlfau_jax.errors import DataError, RunError, UserError
 from vlfau_jax.train.checkpoint import Checkpoints, translate_errors
 from vlfau_jax.train.loop import train
 from vlfau_jax.train.state import TrainState
 from vlfau_jax.train.writer import MetricWriter
-
-pytestmark = pytest.mark.usefixtures("compiled_once")
 
 
 def mount(*arguments):
@@ -48,10 +46,8 @@ def at(step, workdir, action):
 
     def score(experiment, params):
         if next(steps) == step:
-            end = time.monotonic() + 30
-            while not (workdir / "checkpoints" / str(step - 1)).is_dir():
-                assert time.monotonic() < end
-                time.sleep(0.01)
+            saved = workdir / "checkpoints" / str(step - 1)
+            wait_until(saved.is_dir, f"{saved} was never finished")
             action()
         return {"mean_f1": 0.5}
 

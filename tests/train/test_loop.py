@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.train.conftest import SUBJECTS, noise_set
+from tests.tiny import SUBJECTS, noise_set
 from vlfau_jax.data.read import dataset
 from vlfau_jax.errors import Interrupted, RunError, UserError
 from vlfau_jax.train.checkpoint import Checkpoints, load_inference, params_digest
@@ -16,8 +16,6 @@ from vlfau_jax.train.loop import train
 from vlfau_jax.train.provenance import provenance
 from vlfau_jax.train.warm_start import save_warm_start
 from vlfau_jax.train.workdir import read_config
-
-pytestmark = pytest.mark.usefixtures("compiled_once")
 
 
 def lines(workdir):

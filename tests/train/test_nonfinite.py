@@ -31,7 +31,6 @@ def poisoned(monkeypatch):
     monkeypatch.setattr(step, "joint_loss", broken)
 
 
-@pytest.mark.usefixtures("compiled_once")
 def test_the_last_good_state_is_saved_and_a_resume_goes_past_it(tiny, tmp_path, poisoned, capsys):
     steps = {"steps": 5, "checkpoint_every": 4}
     with pytest.raises(RunError, match="the term 'local' is nan; it saw ") as error:

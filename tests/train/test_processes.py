@@ -3,14 +3,12 @@
 import json
 import shutil
 import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 from tests.data.sets import coded, write_set
-from tests.processes import TIMEOUT, free_port, run, together
+from tests.processes import Process, free_port, run, together
 from vlfau_jax.cli.main import main
 from vlfau_jax.distributed.coordinator import expects_several_processes
 from vlfau_jax.train.checkpoint import load_inference, params_digest
@@ -38,7 +36,7 @@ def train(base):
     def argv(name, *more, steps=STEPS):
         return [
             "train",
-            "--config=tests/train/tiny_experiment.py",
+            "--config=tests/tiny.py",
             f"--workdir={base / name}",
             f"--config.data.data_dir={base / 'data'}",
             f"--config.train.steps={steps}",
@@ -193,7 +191,7 @@ def test_a_coordinator_out_of_reach_is_one_line(capsys, train):
 
 
 @pytest.mark.parametrize("call", ["run_on_first('it', lambda: end())", "check_same('it', end())"])
-def test_the_first_process_lost_in_what_others_wait_for(call):
+def test_the_first_process_lost_in_what_others_wait_for(call, tmp_path):
     """The others wait for it without a time limit of their own: the heartbeat ends them."""
     code = f"""
 import os, signal, sys
@@ -203,17 +201,13 @@ end = lambda: is_first_process() and os.kill(os.getpid(), signal.SIGKILL)
 with process_group(sys.argv[1], 2, int(sys.argv[2]), lost_after=30, preemptible=True):
     {call}
 """
-    command, started = [sys.executable, "-c", code, f"127.0.0.1:{free_port()}"], []
-    try:
-        for k in "01":
-            started.append(subprocess.Popen([*command, k], stderr=subprocess.PIPE, text=True))
-        output = started[1].communicate(timeout=TIMEOUT)[1]
-    finally:
-        for process in started:
-            process.kill()
-            process.communicate()
-    assert [process.returncode for process in started] == [-signal.SIGKILL, 75], output
-    assert output.strip().splitlines()[-1].startswith("failed: process 0 (")
+    address, program = f"127.0.0.1:{free_port()}", ("-c", code)
+    with (
+        Process([address, "0"], 1, tmp_path / "logs", program) as first,
+        Process([address, "1"], 1, tmp_path / "logs", program) as second,
+    ):
+        assert (second.wait(), first.wait()) == (75, -signal.SIGKILL), second.log
+    assert second.log.strip().splitlines()[-1].startswith("failed: process 0 (")
 
 
 SLURM = {"JOB_ID": "7", "STEP_NODELIST": "localhost", "NTASKS": "2", "PROCID": "0", "LOCALID": "0"}

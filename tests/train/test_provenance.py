@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.train.conftest import noise_set
+from tests.tiny import noise_set
 from vlfau_jax.data.read.dataset import combine
 from vlfau_jax.data.read.options import DataOptions
 from vlfau_jax.errors import UserError

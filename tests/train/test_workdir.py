@@ -3,13 +3,11 @@ import fcntl
 import json
 import os
 import re
-import signal
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
 
+from tests.processes import Process
 from vlfau_jax.errors import UserError
 from vlfau_jax.train import workdir as folder
 from vlfau_jax.train.checkpoint import load_inference
@@ -111,23 +109,18 @@ def test_one_run_at_a_time(tmp_path):
     start(tmp_path, overwrite=True)
 
 
-def test_a_killed_run_lets_go(tmp_path):
+def test_a_killed_run_lets_go(tmp_path, tmp_path_factory):
+    logs = tmp_path_factory.mktemp("logs")
     code = (
-        "import pathlib, sys, vlfau_jax.train.workdir as w\n"
+        "import pathlib, signal, sys, vlfau_jax.train.workdir as w\n"
         "with w.claimed(pathlib.Path(sys.argv[1]), {}, resume=False, overwrite=False):\n"
         "    print('held', flush=True)\n"
-        "    sys.stdin.read()"
+        "    signal.pause()"
     )
-    other = subprocess.Popen(
-        [sys.executable, "-c", code, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    try:
-        assert other.stdout.readline() == b"held\n"
+    with Process([str(tmp_path)], 1, logs, ("-c", code)) as other:
+        other.wait_for_log("held")
         with pytest.raises(UserError, match=rf"\(process {other.pid} on "):
             start(tmp_path, {}, resume=True)
-    finally:
-        other.send_signal(signal.SIGKILL)
-        other.communicate(timeout=30)
     start(tmp_path, {}, resume=True)
 
 
@@ -141,7 +134,7 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch, capsys):
     assert "cannot be locked ([Errno 37] No locks available)" in capsys.readouterr().err
 
 
-def test_the_lock_is_held_while_a_run_trains(tiny, tmp_path, compiled_once):
+def test_the_lock_is_held_while_a_run_trains(tiny, tmp_path):
     seen = []
 
     def score(*_):
@@ -158,7 +151,7 @@ def test_the_lock_is_held_while_a_run_trains(tiny, tmp_path, compiled_once):
         assert load_inference(tmp_path)[2] == 1  # evaluation needs no lock
 
 
-def test_the_config_is_written_once(tiny, tmp_path, monkeypatch, compiled_once):
+def test_the_config_is_written_once(tiny, tmp_path, monkeypatch):
     written = []
 
     def write(path, content):
@@ -176,7 +169,7 @@ def test_the_config_is_written_once(tiny, tmp_path, monkeypatch, compiled_once):
     assert written == ["config.json"] * 3
 
 
-def test_fewer_steps_than_are_done(tiny, tmp_path, compiled_once):
+def test_fewer_steps_than_are_done(tiny, tmp_path):
     done = train(tiny(steps=3), tmp_path)
     with pytest.raises(UserError, match=r"has 3 steps behind it, train\.steps=2 asks for fewer;"):
         train(tiny(steps=2), tmp_path, resume=True)

@@ -7,8 +7,6 @@ import os
 import re
 import resource
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -19,6 +17,7 @@ import tensorflow_datasets as tfds
 
 from tests.data.builds import IMAGES, OPTIONS, build, contents, staged
 from tests.data.tree_writers import write_disfa
+from tests.processes import Process, wait_until
 from vlfau_jax.data.prepare import prepare as module
 from vlfau_jax.data.prepare.prepare import prepare
 from vlfau_jax.errors import RunError, UserError
@@ -59,7 +58,7 @@ def test_bytes_do_not_depend_on_workers(write_tree, tmp_path):
         assert contents(build(raw, tmp_path / str(workers), workers=workers)) == expected
 
 
-class Process:
+class Stopped(Process):
     """`python -m vlfau_jax prepare` that is stopped at a picture which cannot be read to its end.
 
     It is a pipe that never ends.
@@ -73,62 +72,52 @@ class Process:
         self.tmp.mkdir(exist_ok=True)
         argv = ["--dataset=bp4d", f"--raw_dir={raw}", f"--data_dir={out}", "--workers=1"]
         argv += [f"--{key}={value}" for key, value in OPTIONS.items()]
-        self.popen = subprocess.Popen(
-            [sys.executable, "-m", "vlfau_jax", "prepare", *argv],
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=Path(__file__).parents[3],
-            env=os.environ | {"TMPDIR": str(self.tmp)},
-        )
+        super().__init__(["prepare", *argv], 1, raw.with_name("logs"), TMPDIR=str(self.tmp))
 
     def worker(self) -> int:
         """The worker process, once it reads the picture."""
-        while self.popen.poll() is None:
+        while self.alive:
             try:
                 self.handle = os.open(self.picture, os.O_WRONLY | os.O_NONBLOCK)
             except OSError as error:
                 assert error.errno == errno.ENXIO  # not read yet
                 time.sleep(0.02)
                 continue
-            pid = self.popen.pid
-            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+            children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
             (worker,) = (
                 int(child)
                 for child in children
                 if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
             )
             return worker
-        raise AssertionError(self.popen.stderr.read())
+        raise AssertionError(self.log)
 
-    def end(self) -> str:
-        message = self.popen.communicate(timeout=60)[1]
+    def end(self) -> int:
+        """Its exit code; the picture is whole again."""
+        code = self.wait()
         os.close(self.handle)
         self.picture.unlink()
         self.picture.write_bytes(self.whole)
-        return message
+        return code
 
 
 def test_killed_prepares_continue_and_write_the_same_bytes(write_tree, tmp_path, capsys):
     raw = write_tree(("F001", "F002", "M003", "M004"))
     folder = tmp_path / "set/bp4d/none_32/2.0.0"
 
-    first = Process(raw, tmp_path / "set", raw / IMAGES / "F002/T1/9.jpg")
+    first = Stopped(raw, tmp_path / "set", raw / IMAGES / "F002/T1/9.jpg")
     worker = first.worker()
-    first.popen.send_signal(signal.SIGKILL)
+    first.send(signal.SIGKILL)
     first.end()
     assert list(first.tmp.iterdir()) == []
     kept = staged(folder)
     assert sorted(kept) == ["F001_T1", "F001_T2"]
-    for _ in range(100):  # no process is still writing
-        if not Path(f"/proc/{worker}").exists():
-            break
-        time.sleep(0.05)
-    assert not Path(f"/proc/{worker}").exists()
+    wait_until(lambda: not Path(f"/proc/{worker}").exists(), "its worker goes on writing")
 
-    second = Process(raw, tmp_path / "set", raw / IMAGES / "M003/T2/0009.jpg")
+    second = Stopped(raw, tmp_path / "set", raw / IMAGES / "M003/T2/0009.jpg")
     os.kill(second.worker(), signal.SIGKILL)
-    message = second.end().strip().splitlines()
-    assert second.popen.returncode == 1
+    assert second.end() == 1
+    message = second.log.strip().splitlines()
     assert re.search(
         "continuing with the 2 of 8 shards that an earlier prepare finished$", message[0]
     )
@@ -377,15 +366,13 @@ def test_a_failure_without_a_finished_shard_leaves_nothing(write_tree, tmp_path,
 def test_ctrl_c_is_one_line_that_states_what_is_kept(write_tree, tmp_path):
     """The terminal sends it to the workers, too."""
     raw = write_tree()
-    process = Process(raw, tmp_path / "set", raw / IMAGES / "M003/T1/8.jpg")
+    process = Stopped(raw, tmp_path / "set", raw / IMAGES / "M003/T1/8.jpg")
     worker = process.worker()
-    began = time.monotonic()
-    for pid in (worker, process.popen.pid):
+    for pid in (worker, process.pid):
         os.kill(pid, signal.SIGINT)
-    message = process.end()
-    assert process.popen.returncode == 130 and time.monotonic() - began < 20
-    assert "Traceback" not in message
-    assert message.splitlines()[-1] == (
+    assert process.end() == 130
+    assert "Traceback" not in process.log
+    assert process.log.splitlines()[-1] == (
         "interrupted: 2 finished shards kept, and the same command continues with them"
     )
 

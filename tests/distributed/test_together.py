@@ -13,25 +13,22 @@ import pytest
 
 from tests.data.sets import coded, write_set
 from tests.processes import ROOT, Process, free_port
-from tests.train.conftest import noise_set
+from tests.tiny import noise_set
 from vlfau_jax.distributed import processes
 from vlfau_jax.errors import UserError
 from vlfau_jax.evaluation import evaluate as evaluation
 from vlfau_jax.train.loop import train
 
 CODE = """
-import os, sys
-sys.modules["torch"] = None
-from vlfau_jax.cli.main import main
+from tests.member import main
 from vlfau_jax.distributed import agreement
 agreement._DELAY = 1.0
-os.chdir(sys.argv[1])
-sys.exit(main(sys.argv[2:]))
+main()
 """
 HERE = "/proc/self/cwd"
 TRAIN = [
     "train",
-    f"--config={ROOT}/tests/train/tiny_experiment.py",
+    f"--config={ROOT}/tests/tiny.py",
     "--config.train.steps=2",
     "--config.train.eval_every=2",
     "--config.train.checkpoint_every=1",
@@ -65,8 +62,8 @@ def both(argvs, folders, devices):
     try:
         for k, (argv, folder) in enumerate(zip(argvs, folders, strict=True)):
             flags = [f"--coordinator={address}", "--processes=2", f"--process={k}"]
-            program = ("-c", CODE, str(folder))
-            started.append(Process([*argv, *flags], devices, folder / "logs", program))
+            process = Process([*argv, *flags], devices, folder / "logs", ("-c", CODE), folder)
+            started.append(process)
         return [process.wait() for process in started], [process.log for process in started]
     finally:
         for process in started:
