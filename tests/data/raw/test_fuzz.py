@@ -1,8 +1,6 @@
 """Broken files of every kind: one line that says what is wrong, or labels that the file holds.
 
-Every reader gets a clean tree of which some bytes, cells, rows or names were changed at random. The
-oracles below read the same bytes in their own, simpler way.
-"""
+Every reader gets a tree with bytes, cells, rows or names changed at random; oracles read it, too."""
 
 import csv
 import io
