@@ -209,7 +209,7 @@ def draw_results(scores: Mapping[str, Any], people: Sequence[Described]) -> plt.
     _name_units(axes, aus)
     axes.set_xlim(0, 1)
     axes.set_title(
-        f"F1 on {scores['frames']:,} rendered faces of {len(scores['test_subjects'])} unseen subjects",
+        f"F1 on {scores['frames']:,} rendered faces of {len(scores['test_subjects'])} new subjects",
         fontsize=10,
         loc="left",
         pad=24,
