@@ -1,6 +1,6 @@
 """Broken files of every kind: one line that says what is wrong, or labels that the file holds.
 
-Every reader gets a tree with bytes, cells, rows or names changed at random; so do oracles."""
+A tree has bytes, cells, rows or names changed at random; simpler readers are the oracles."""
 
 import csv
 import io
