@@ -28,8 +28,9 @@ Command = tuple[str, ...]
 
 # Files of prose and pictures for readers, logs of no fixed order, and programs: what they answer is
 # compared instead (predictions.csv). Arrays of checkpoints are compared by `params_digest`.
-PRESENTATION = (".html", ".png", ".txt", ".tfevents", "README.md", ".stablehlo", "run.lock")
+PRESENTATION = (".html", ".png", ".txt", "README.md", ".stablehlo", "run.lock")
 STORAGE = ("/optimizer/", "/params/", "/ema/", "_CHECKPOINT_METADATA", "commit_success.txt")
+LOGS = ("/tensorboard/",)  # their names hold the time
 
 # File name -> values that may differ, as paths of keys; "*" is any key.
 MAY_DIFFER = {
@@ -146,6 +147,10 @@ def blanked(value: Any, paths: tuple[str, ...]) -> Any:
 
 def canonical(path: Path) -> Any:
     """What of a file must be equal: JSON but for values that may differ, or its bytes."""
+    if path.suffix == ".safetensors":  # whose metadata have no fixed order
+        content = path.read_bytes()
+        end = 8 + int.from_bytes(content[:8], "little")
+        return json.loads(content[8:end]), content[end:]
     if path.suffix not in (".json", ".jsonl"):
         return path.read_bytes()
     renamed = RENAMED.get(path.name, {})
@@ -173,8 +178,8 @@ def compare(before: Path, after: Path) -> dict[str, list[str]]:
 
 def verdict(before: Path, after: Path) -> str:
     """How the same file of both versions compares."""
-    if any(part in str(before) for part in STORAGE):
-        return "stored arrays"
+    if any(part in str(before) for part in (*STORAGE, *LOGS)):
+        return "stored arrays and logs"
     if not (before.exists() and after.exists()):
         return "missing"
     if before.read_bytes() == after.read_bytes():
@@ -216,7 +221,7 @@ def report(title: str, verdicts: dict[str, list[str]]) -> int:
     """Prints how many files have which verdict; returns how many are not as they were."""
     print(title)
     for kind, names in sorted(verdicts.items()):
-        listed = "" if kind in ("identical", "stored arrays") else f": {', '.join(names)}"
+        listed = "" if kind in ("identical", "stored arrays and logs") else f": {', '.join(names)}"
         print(f"  {len(names):5} {kind}{listed}")
     return sum(len(verdicts.get(kind, ())) for kind in ("different", "missing"))
 

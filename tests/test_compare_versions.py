@@ -56,13 +56,30 @@ def write(folder, name, content):
             {"predictions.csv": {"frame": "new words"}},
             "equal but for named values",
         ),
-        ("run/checkpoints/8/params/d/a1", "1", "2", "stored arrays"),
+        ("run/checkpoints/8/params/d/a1", "1", "2", "stored arrays and logs"),
     ],
 )
 def test_verdicts(tmp_path, name, before, after, verdict):
     write(tmp_path / "before", name, before)
     write(tmp_path / "after", name, after)
     assert compare(tmp_path / "before", tmp_path / "after") == {verdict: [name]}
+
+
+def test_safetensors_are_compared_whatever_the_order_of_their_metadata(tmp_path):
+    def save(version, value, metadata):
+        (tmp_path / version).mkdir(exist_ok=True)
+        header = json.dumps({"__metadata__": metadata}).encode()
+        content = len(header).to_bytes(8, "little") + header + value
+        (tmp_path / version / "a.safetensors").write_bytes(content)
+
+    save("before", b"12", {"a": "1", "b": "2"})
+    save("after", b"12", {"b": "2", "a": "1"})
+    found = compare(tmp_path / "before", tmp_path / "after")
+    assert found == {"equal but for named values": ["a.safetensors"]}
+    save("after", b"13", {"b": "2", "a": "1"})
+    assert compare(tmp_path / "before", tmp_path / "after") == {"different": ["a.safetensors"]}
+    save("after", b"12", {"b": "2", "a": "3"})
+    assert compare(tmp_path / "before", tmp_path / "after") == {"different": ["a.safetensors"]}
 
 
 def test_a_file_of_one_version_alone_is_missing(tmp_path):

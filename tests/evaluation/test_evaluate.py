@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from tests.report.html_tree import parse
 from vlfau_jax.cli.settings import resolve
 from vlfau_jax.data.raw.frames import decode_image
 from vlfau_jax.data.read.dataset import open_dataset
@@ -150,10 +151,13 @@ def test_sentence_probabilities_are_those_of_the_words_under_teacher_forcing(lin
 
 
 def test_report_shows_faces_and_warns(run):
-    page = (run[0] / "report.html").read_text()
-    assert page.count('<article class="card face">') == FACES_SHOWN
-    assert "SYNTHETIC FACES" in page and "F004, task" in page
-    assert page.count("<polyline") == 2
+    page = parse((run[0] / "report.html").read_text())
+    cards = page.all("article")
+    assert len(cards) == FACES_SHOWN
+    assert all(card.one("h3").text.startswith("F004, task") for card in cards)
+    assert page.one("p", "warn").text.startswith("SYNTHETIC FACES")
+    series = [s for c in json.loads(page.all("script")[0].raw)["charts"] for s in c["series"]]
+    assert sum(len(one["points"]) > 1 for one in series) == len(page.all("figure", "chart")) == 2
 
 
 def evaluated(workdir, folder, capsys, **how):
@@ -161,7 +165,8 @@ def evaluated(workdir, folder, capsys, **how):
     shutil.copytree(workdir, folder)
     scores = evaluating.evaluate(folder, batch_size=20, render=render, **how).to_json()
     lines = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
-    return scores, lines, (folder / "report.html").read_text(), capsys.readouterr().out
+    page = parse((folder / "report.html").read_text())
+    return scores, lines, page, capsys.readouterr().out
 
 
 def test_a_model_without_sentences_is_scored_and_none_is_made_up(silent_workdir, tmp_path, capsys):
@@ -181,10 +186,11 @@ def test_a_model_without_sentences_is_scored_and_none_is_made_up(silent_workdir,
             assert record["sentence"] is None and record["sentence_probability"] is None
         assert 0 < line["per_au"]["1"]["probability"] < 1
     assert any(line["true_sentence"] for line in lines)
-    assert page.count('<article class="card face">') == FACES_SHOWN
-    for absent in ("<b>Says</b>", 'class="maps"', 'class="says"', "Maps:", "state the truth"):
-        assert absent not in page
-    assert "writes no sentences about single units or the whole face" in page
+    assert len(page.all("article")) == FACES_SHOWN
+    assert not page.all(class_="sentence") and not page.all(class_="thumb")
+    for absent in ("Generated", "Maps:", "polarity accuracy"):
+        assert absent not in page.text
+    assert "writes no sentences about single units or the whole face" in page.text
     assert "sentences:" not in screen and "null: model.local_captions=False" in screen
 
 
@@ -199,8 +205,8 @@ def test_a_model_of_global_sentences_alone_with_beams(half_workdir, tmp_path, ca
     for line in lines:
         assert 0 < line["sentence_probability"] <= 1
         assert line["per_au"]["1"]["sentence_probability"] is None
-    assert "<b>Says</b>" in page and "a search with 3 beams" in page
-    assert "branch looks" in page and "words look" not in page
+    assert "Generated" in page.text and "a search with 3 beams" in page.text
+    assert "unit's branch" in page.text and "sentence's words" not in page.text
     assert "global sentences: F1 of named units 0." in screen
     assert "local sentences" not in screen
     trained = load_trained(half_workdir)

@@ -8,6 +8,7 @@ import pytest
 
 from tests.conftest import untrained
 from tests.data.sets import coded, write_set
+from tests.report.html_tree import parse
 from vlfau_jax.data.text.descriptions import global_description
 from vlfau_jax.errors import UserError
 from vlfau_jax.evaluation import evaluate as evaluating
@@ -119,10 +120,13 @@ def test_the_protocol_is_that_of_each_set(run):
     assert scores["validation_subjects"] == list(load_trained(workdir).validation_subjects)
     assert len(scores["validation_subjects"]) == 1
     assert not set(scores["validation_subjects"]) & set(scores["train_subjects"])
-    page = (workdir / "report.html").read_text()
-    assert "disfa alone: mean F1" in page and "camera: bp4d: the only one; disfa: left;" in page
-    assert "disfa: active where the intensity is 3 or more;" in page
-    assert f"Kept back for validation: {scores['validation_subjects'][0]}." in page
+    stated = parse((workdir / "report.html").read_text()).all("dl")[-1]
+    terms = [term.text for term in stated.all("dt")]
+    page = dict(zip(terms, [text.text for text in stated.all("dd")], strict=True))
+    assert page["disfa alone"].startswith("mean F1")
+    assert page["Camera"] == "bp4d: the only one; disfa: left"
+    assert "disfa: active where the intensity is 3 or more;" in page["Labels"]
+    assert page["Kept back for validation"] == scores["validation_subjects"][0]
     screen = format_scores(Scores.from_json(scores))
     assert "bp4d alone" in screen and "of AU 1, 2, 4, 6, 9, 12, 25, 26; 4 frames" in screen
     assert json.loads((workdir / "scores.json").read_text()) == scores

@@ -1,143 +1,84 @@
+"""report.html: what it holds, from scores, curves and faces of every kind."""
+
+import base64
 import dataclasses
-import math
-from html.parser import HTMLParser
+import json
+import re
 
 import cv2
 import numpy as np
 import pytest
 
-from vlfau_jax.data.text.descriptions import global_description, local_description
+from tests.evaluation.example_scores import example
+from tests.report.examples import HOSTILE, RECORDS, face, scores
+from tests.report.html_tree import addresses, check_table, parse
 from vlfau_jax.evaluation.faces import DescribedFace
-from vlfau_jax.facs import DISFA_AUS
+from vlfau_jax.facs import ACTION_UNITS, DISFA_AUS
 from vlfau_jax.inference.prediction import Prediction
+from vlfau_jax.metrics.table import AU_FLOORS, AU_METRICS, EXPLANATION_METRICS, Metric
 from vlfau_jax.report import render
-from vlfau_jax.report.charts import line_chart, number, thin, ticks
-from vlfau_jax.report.faces import overlay, verdict
+from vlfau_jax.report import scores as report_scores
+from vlfau_jax.report.templating import script
 
-HOSTILE = "<script src='https://evil.example/x.js'></script>\"&"
-
-
-def scores(**changes):
-    unit = {
-        "precision": 0.8,
-        "recall": 0.7,
-        "f1": 0.75,
-        "accuracy": 0.9,
-        "auc": 0.93,
-        "positives": 31,
-        "frames": 96,
-    }
-    floor = {str(au): 0.4 for au in DISFA_AUS}
-    return {
-        "mean_f1": 0.75,
-        "aus": list(DISFA_AUS),
-        "per_au": {str(au): unit for au in DISFA_AUS},
-        "floors": {"all_on": 0.4, "best_constant": 0.0},
-        "floors_per_au": {"all_on": floor, "best_constant": floor},
-        "explanations": {
-            "polarity_accuracy": 0.93,
-            "polarity_constant": 0.71,
-            "agreement": 0.95,
-            "global_f1": 0.8,
-            "noun_accuracy": None,
-            "note": "",
-        },
-        "captions": ["local", "global"],
-        "beams": 1,
-        "dataset": "disfa",
-        "fold": 1,
-        "test_subjects": ["SN003", HOSTILE],
-        "frames": 96,
-        "threshold": 0.5,
-        "per_dataset": {},
-        "validation_subjects": [],
-        "label_rule": "active where the intensity is 2 or more",
-        "excluded_stretches": "none",
-        "layout": "raw",
-        "camera": "left",
-        "frame_offset": 0,
-        "average": "pooled",
-        "checkpoint": "last",
-        "step": 1500,
-        "beginning": "<b>random</b> parameters",
-        "image_size": 32,
-        "crop_rule": {"name": "cascade", "digest": "0123456789abcdef"},
-        "note": "SYNTHETIC FACES",
-        "config_digest": "ab" * 32,
-        **changes,
-    }
+LABELS = [1, 0, 0, 1, 0, -1, 0, 0]
 
 
-def face(labels, said=None, title="SN003, task 1, frame 7", rng=None):
-    rng = rng or np.random.default_rng(0)
-    labels = np.asarray(labels, np.int8)
-    active = np.asarray(labels == 1 if said is None else said)
-    sentences = [local_description(au, bool(on)) for au, on in zip(DISFA_AUS, active, strict=True)]
-    return DescribedFace(
-        title=title,
-        image=rng.integers(0, 256, (32, 32, 3), np.uint8),
-        prediction=Prediction(
-            DISFA_AUS,
-            np.where(active, 0.9, 0.1),
-            active,
-            tuple(sentences),
-            global_description(DISFA_AUS, active.tolist(), "person"),
-        ),
-        labels=labels,
-        true_sentence=None,
-        spatial_maps=rng.random((8, 4, 4)),
-        attention=rng.random((8, 4, 4)),
-    )
+def page_of(faces=(), records=(), **changes):
+    return parse(render(scores(**changes), records, faces))
 
 
-RECORDS = [{"step": s, "total": 2.0 / s, "au": 1.0 / s, "learning_rate": 1e-3} for s in range(1, 9)]
+def units_table(page):
+    (table,) = [t for t in page.all("table") if "sortable" in t.classes]
+    return table
 
 
-class Page(HTMLParser):
-    """Elements and attributes of a page; checks that tags are closed in order."""
-
-    VOID = frozenset({"meta", "img", "br", "link"})
-
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.links, self.text, self.open = [], [], "", []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.links += [
-            v for k, v in attrs if k in ("src", "href", "action", "srcset", "xlink:href")
-        ]
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.handle_starttag(tag, attrs)
-        if tag not in self.VOID:
-            self.open.pop()
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text += data
+def face_rows(card):
+    return card.one("table").one("tbody").all("tr")
 
 
 def test_the_page_is_whole_and_needs_nothing_from_outside():
-    text = render(scores(), RECORDS, [face([1, 0, 0, 1, 0, -1, 0, 0])])
-    page = Page(text)
-    assert page.open == []
-    assert page.links and all(link.startswith("data:image/jpeg;base64,") for link in page.links)
-    assert not {"script", "link", "iframe", "object"} & set(page.tags)
-    assert "@import" not in text and "url(" not in text
-    assert page.tags.count("polyline") == 3
-    assert "SYNTHETIC FACES" in page.text
+    page = page_of([face(LABELS)], RECORDS)
+    found = addresses(page)
+    inside = [address for address in found if address.startswith("#")]
+    ids = {element.attributes.get("id") for element in page.all()}
+    assert {address[1:] for address in inside} <= ids
+    pictures = [address for address in found if address not in inside]
+    assert len(pictures) > 20 and all(address.startswith("data:image/") for address in pictures)
+    assert not {"link", "iframe", "object", "embed", "base", "form"} & {e.tag for e in page.all()}
+    assert page.one("p", "warn").text == "SYNTHETIC FACES"
+
+
+def test_the_plots_are_drawings_that_refer_to_nothing():
+    page = page_of(records=RECORDS)
+    plots = [a for a in addresses(page) if a.startswith("data:image/svg+xml")]
+    assert len(plots) == 2 * 3, "three charts, light and dark"
+    assert len(set(plots)) == len(plots)
+    for plot in plots:
+        svg = base64.b64decode(plot.partition(",")[2]).decode()
+        assert svg.count("<path") > 2
+        assert all(address.startswith("#") for address in re.findall(r"url\((.)", svg))
+        assert "href=" not in svg and "<script" not in svg and "<image" not in svg
+
+
+def test_the_only_scripts_are_ours_and_data():
+    page = page_of([face(LABELS)], RECORDS)
+    data, code = page.all("script")
+    assert data["type"] == "application/json" and set(data.attributes) == {"type", "id"}
+    assert not code.attributes and code.raw == script()
+    handlers = [n for e in page.all() for n in e.attributes if n.startswith("on")]
+    assert not handlers
+    charts = json.loads(data.raw)["charts"]
+    assert [one["series"][0]["name"] for one in charts] == ["total", "au", "learning_rate"]
+    assert charts[0]["series"][0]["points"][:2] == [[1, 2], [2, 1]]
+    for chart in charts:
+        left, top, right, bottom = chart["box"]
+        assert 0 <= left < right <= 1 and 0 <= top < bottom <= 1
+        assert chart["x"] == [1, 8]
 
 
 def test_hostile_text_stays_text():
-    one = face([1, 0, 0, 1, 0, 0, 0, 0], title=HOSTILE)
-    rude = Prediction(
+    one = face(LABELS)
+    prediction = Prediction(
         one.prediction.aus,
         one.prediction.probabilities,
         one.prediction.active,
@@ -145,98 +86,176 @@ def test_hostile_text_stays_text():
         HOSTILE,
     )
     hostile = DescribedFace(
-        HOSTILE, one.image, rude, one.labels, HOSTILE, one.spatial_maps, one.attention
+        HOSTILE, one.image, prediction, one.labels, HOSTILE, one.spatial_maps, one.attention
     )
-    text = render(scores(note=HOSTILE), RECORDS, [hostile])
-    page = Page(text)
-    assert "script" not in page.tags
-    assert page.text.count(HOSTILE) >= 5
-    assert not any("evil" in link for link in page.links)
+    records = [{**record, f"test_{HOSTILE}": 0.5} for record in RECORDS]
+    changes = {
+        "note": HOSTILE,
+        "dataset": HOSTILE,
+        "beginning": HOSTILE,
+        "label_rule": {HOSTILE: HOSTILE},
+        "explanations": {**scores()["explanations"], "note": HOSTILE},
+    }
+    page = page_of([hostile], records, **changes)
+    harmless = page_of([one], [{**record, "test_x": 0.5} for record in RECORDS])
+    assert sorted({e.tag for e in page.all()}) == sorted({e.tag for e in harmless.all()})
+    assert len(page.all("script")) == 2 and page.all("script")[1].raw == script()
+    assert page.text.count(HOSTILE) >= 8 + 8
+    assert not any("evil" in address for address in addresses(page))
+    (data, _) = page.all("script")
+    assert "<" not in data.raw
+    names = [s["name"] for chart in json.loads(data.raw)["charts"] for s in chart["series"]]
+    assert f"test_{HOSTILE}" in names
 
 
-def test_without_metrics_and_without_a_note():
-    text = render(scores(note="", mean_f1=None), [], [])
-    page = Page(text)
-    assert "no training metrics" in page.text
-    assert 'class="warn"' not in text
-    assert "96 test frames of 2 people never trained on: SN003, " in page.text
+def test_every_metric_of_the_table_is_on_the_page():
+    table = units_table(page_of())
+    check_table(table)
+    heads = [head.text for head in table.one("thead").all("th")]
+    first, *others = (metric.heading for metric in AU_METRICS)
+    floors = [floor.heading for floor in AU_FLOORS]
+    assert heads == ["unit", f"{first} and floors", first, *floors, *others]
+    rows = table.one("tbody").all("tr")
+    names = [f"AU{au:02d}{ACTION_UNITS[au].name}" for au in DISFA_AUS]
+    assert [row.one("th").text for row in rows] == names
+    cells = [cell.text for cell in rows[0].all("td")]
+    assert cells[1:] == [
+        "0.750",
+        "0.400",
+        "0.400",
+        "0.800",
+        "0.700",
+        "0.900",
+        "0.930",
+        "31",
+        "1,096",
+    ]
+    assert [cell.text for cell in table.one("tfoot").all("td")][1:4] == ["0.750", "0.400", "0.000"]
+
+
+def test_a_metric_is_added_in_the_table_alone(monkeypatch):
+    added = Metric("jaccard", "Jaccard", "Overlap, 0 to 1.", compute=None)
+    monkeypatch.setattr(report_scores, "AU_METRICS", (*AU_METRICS, added))
+    values = scores()
+    for unit in values["per_au"].values():
+        unit["jaccard"] = 0.625
+    page = parse(render(values, [], []))
+    table = units_table(page)
+    assert table.one("thead").all("th")[-1].text == "Jaccard"
+    assert {row.all("td")[-1].text for row in table.one("tbody").all("tr")} == {"0.625"}
+    assert "Overlap, 0 to 1." in page.text
+
+
+def test_headlines_are_the_explanations_with_a_value_and_their_floors():
+    cards = [card.text for card in page_of().one(class_="figures").all(class_="card")]
+    names = [metric.heading for metric in EXPLANATION_METRICS if metric.name != "noun_accuracy"]
+    assert len(cards) == 1 + len(names)
+    assert cards[0].startswith("0.750mean F1 over 8 units")
+    for card, name in zip(cards[1:], names, strict=True):
+        assert name in card
+    floored = next(metric for metric in EXPLANATION_METRICS if metric.floor)
+    (card,) = [card for card in cards if card.startswith(f"0.930{floored.heading}")]
+    assert f"Floor: {floored.floor.heading} 0.710" in card
+
+
+def test_a_unit_without_positives_has_dashes_and_sorts_last():
+    values = scores(mean_f1=None)
+    values["per_au"]["1"] |= {"f1": None, "precision": None, "recall": None, "auc": None}
+    rows = units_table(parse(render(values, [], []))).one("tbody").all("tr")
+    cells = rows[0].all("td")
+    assert cells[0].text == "no positives" and not cells[0].all(class_="meter")
+    assert [(cell.text, cell["data-value"]) for cell in cells[1:2]] == [("-", "")]
+    assert rows[1].all("td")[1]["data-value"] == "0.75"
+
+
+def test_without_faces_metrics_and_note():
+    page = page_of(note="", mean_f1=None)
+    assert "no training metrics" in page.text and "No face" in page.text
+    assert not page.all(class_="warn") and not page.all("article") and not page.all("figure")
+    assert "1,096 test frames of 2 people never trained on" in page.text
+    assert page.one("title").text == "VL-FAU: mean F1 -"
 
 
 def test_one_person_is_a_person():
-    text = render(scores(test_subjects=["SN003"]), [], [])
-    assert "96 test frames of 1 person never trained on: SN003." in text
+    assert "1,096 test frames of 1 person never" in page_of(test_subjects=["SN003"]).text
 
 
-@pytest.mark.parametrize(
-    ("said", "label", "expected"),
-    [(True, 1, "right"), (True, 0, "wrong"), (False, 0, "right"), (True, -1, "unjudged")],
-)
-def test_verdicts(said, label, expected):
-    assert verdict(said, label) == expected
+def test_the_protocol_is_stated():
+    alone = {
+        "mean_f1": 0.5,
+        "floors": {"all_on": 0.4, "best_constant": None},
+        "aus": [1, 2],
+        "units_scored": 1,
+        "frames": 1234,
+    }
+    page = page_of(
+        camera=None,
+        beams=3,
+        validation_subjects=["SN009"],
+        label_rule={"bp4d": "one", "disfa": "two"},
+        per_dataset={"bp4d": alone},
+        threshold={"1": 0.5, "2": 0.25, **{str(au): 0.5 for au in DISFA_AUS[2:]}},
+    )
+    terms = page.all("dl")[-1]
+    found = dict(
+        zip([t.text for t in terms.all("dt")], [d.text for d in terms.all("dd")], strict=True)
+    )
+    assert found["Tested on"] == f"2 people: SN003, {HOSTILE}"
+    assert found["Labels"] == "bp4d: one; disfa: two"
+    assert found["Camera"] == "the only one"
+    assert found["Kept back for validation"] == "SN009"
+    assert found["Sentence search"] == "3 beams"
+    assert found["Checkpoint"] == "last, step 1,500"
+    assert found["Threshold"].startswith("1: 0.5; 2: 0.25;")
+    assert "mean F1 0.500" in found["bp4d alone"] and "1,234 frames" in found["bp4d alone"]
+    assert "best of a search with 3 beams" in page_of([face(LABELS)], beams=3).text
 
 
-def test_a_sentence_that_lies_is_marked_wrong():
-    truthful = render(scores(), [], [face([1, 0, 0, 0, 0, 0, 0, 0])])
-    lying = render(scores(), [], [face([1, 0, 0, 0, 0, 0, 0, 0], said=np.ones(8, bool))])
-    assert '<li class="wrong">' not in truthful
-    assert "against its score" not in truthful + lying
-    assert lying.count('<li class="wrong">') == 14  # seven units, among the active and among all
-
-
-def test_overlay_colours_the_peak_and_leaves_the_low_alone():
-    image = np.full((64, 64, 3), 100, np.uint8)
-    heat = np.zeros((4, 4))
-    heat[0, 0] = 1.0
-    shown = overlay(image, heat).astype(int)
-    changed = np.abs(shown - 100).sum(-1)
-    assert changed[4, 4] > 60
-    assert changed[40:, 40:].max() == 0
-    assert (overlay(image, np.full((4, 4), 0.3)) == image).all()
-    assert (image == 100).all()
-
-
-@pytest.mark.parametrize(
-    ("low", "high"), [(0, 1), (0.93, 0.97), (-3, 41), (5, 5), (0, 0), (1e-7, 2e-3)]
-)
-def test_ticks_span_the_range_in_round_steps(low, high):
-    marks = ticks(low, high)
-    assert marks[0] <= low + 1e-12 and marks[-1] >= high - 1e-12
-    assert 2 <= len(marks) <= 8
-    step = marks[1] - marks[0]
-    mantissa = step / 10 ** math.floor(math.log10(step) + 1e-9)
-    assert round(mantissa, 6) in (1, 2, 5)
-
-
-def test_chart_draws_finite_points_only():
-    chart = line_chart("t", {"a": [(0, 1), (1, math.nan), (2, 3)], "b": []}, x_label="x", unit="")
-    assert chart.count("<polyline") == 1 and "nan" not in chart
-    assert line_chart("t", {"a": [(0, 1)]}, x_label="x", unit="") == ""
-
-
-def test_thinning_keeps_the_mean():
-    points = [(float(k), float(k % 7)) for k in range(1000)]
-    thinned = thin(points)
-    assert len(thinned) == 250
-    assert np.mean([y for _, y in thinned]) == pytest.approx(np.mean([y for _, y in points]))
-
-
-def test_numbers_are_short():
-    assert [number(v) for v in (0.0, 0.002, 5e-5, 1500.0, 0.30000000000000004)] == [
-        "0",
-        "0.002",
-        "5e-5",
-        "1500",
-        "0.3",
+def test_a_card_has_a_row_for_every_unit():
+    card = page_of([face(LABELS)]).one("article")
+    check_table(card.one("table"))
+    rows = face_rows(card)
+    assert [row.one(class_="chip").text for row in rows] == [
+        {1: "on", 0: "off", -1: "unknown"}[label] for label in LABELS
     ]
+    verdicts = [row.one(class_="score").one(class_="mark")["aria-label"] for row in rows]
+    assert verdicts == ["right"] * 5 + ["unjudged"] + ["right"] * 2
+    assert card.one("header").one("p").text == "7 of 7 units right"
+    assert card["data-on"] == f"{DISFA_AUS[0]} {DISFA_AUS[3]}" == card["data-active"]
+    assert card["data-wrong"] == ""
+    assert all(image.attributes["alt"] for image in card.all("img"))
+
+
+def test_the_thresholds_are_those_of_the_scores():
+    page = page_of([face(LABELS)], threshold={str(au): au / 100 for au in DISFA_AUS})
+    marks = [row.one(class_="meter").one("u")["style"] for row in face_rows(page.one("article"))]
+    assert marks == [f"left:{au:.1f}%" for au in DISFA_AUS]
+
+
+def test_a_false_sentence_is_marked_wrong():
+    def verdicts(card):
+        return [r.one(class_="sentence").one(class_="mark")["aria-label"] for r in face_rows(card)]
+
+    truthful = page_of([face([1, 0, 0, 0, 0, 0, 0, 0])]).one("article")
+    lying = page_of([face([1, 0, 0, 0, 0, 0, 0, 0], stated=np.ones(8, bool))]).one("article")
+    assert verdicts(truthful) == ["right"] * 8
+    assert verdicts(lying) == ["right"] + ["wrong"] * 7
+    assert "against its score" not in truthful.text + lying.text
+
+
+def test_a_sentence_against_its_own_score_is_marked_so():
+    one = face([1, 0, 0, 0, 0, 0, 0, 0])
+    off = dataclasses.replace(one.prediction, active=np.zeros(8, bool))
+    card = page_of([dataclasses.replace(one, prediction=off)]).one("article")
+    assert card.text.count("states on, against its score of 0.90") == 1
 
 
 def test_pictures_keep_their_pixels():
-    page = Page(render(scores(), [], [face([0] * 8)]))
-    import base64
-
-    data = base64.b64decode(page.links[0].partition(",")[2])
+    one = face([0] * 8)
+    image = page_of([one]).one("article").one(class_="stage").all("img")[0]
+    data = base64.b64decode(image["src"].partition(",")[2])
     picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
-    expected = cv2.resize(face([0] * 8).image, picture.shape[:2], interpolation=cv2.INTER_CUBIC)
+    expected = cv2.resize(one.image, picture.shape[:2], interpolation=cv2.INTER_CUBIC)
     assert np.abs(picture.astype(int) - expected).mean() < 12
 
 
@@ -245,37 +264,38 @@ def test_pictures_keep_their_pixels():
     [(["local"], "sentences"), (["global"], "sentence"), ([], None)],
 )
 def test_what_the_model_does_not_write_is_not_shown(captions, kept):
-    one = face([1, 0, 0, 1, 0, 0, 0, 0])
+    one = face(LABELS)
     lost = {name: None for name in ("sentences", "sentence") if name != kept}
-    prediction = dataclasses.replace(one.prediction, **lost)
-    quiet = dataclasses.replace(
-        one, prediction=prediction, attention=one.attention if "local" in captions else None
+    without = dataclasses.replace(
+        one,
+        prediction=dataclasses.replace(one.prediction, **lost),
+        attention=one.attention if "local" in captions else None,
     )
-    text = render(scores(captions=captions), [], [quiet])
-    page = Page(text)
-    assert page.open == [] and "None" not in page.text
-    assert ("Says" in page.text) == ("global" in captions)
-    assert ("all 8 sentences" in page.text) == ("local" in captions)
-    assert ("local sentences" in page.text) == ("local" in captions)
-    assert ("about the whole face name" in page.text) == ("global" in captions)
-    assert ("words look" in page.text) == ("local" in captions)
-    assert "branch looks" in page.text and "This model writes no sentences about" in page.text
+    page = page_of([without], captions=captions)
+    card = page.one("article")
+    assert "None" not in page.text
+    assert ("Generated" in card.text) == ("global" in captions)
+    assert len(card.all(class_="sentence")) == (8 if "local" in captions else 0)
+    assert ("averaged over the words" in page.text) == ("local" in captions)
+    assert "attention of the unit's branch" in page.text
+    assert "This model writes no sentences about" in page.text
+    check_table(card.one("table"))
 
 
-def test_a_branch_that_looks_everywhere_alike_has_no_map():
-    one = face([1, 0, 0, 1, 0, 0, 0, 0])
-    wordy = render(scores(), [], [dataclasses.replace(one, spatial_maps=None)])
-    assert "branch looks" not in wordy and "words look" in wordy
-    assert "Maps: where its sentence" in wordy
-    blind = render(scores(), [], [dataclasses.replace(one, spatial_maps=None, attention=None)])
-    assert 'class="maps"' not in blind and "Maps:" not in blind
-    pictures = [Page(render(scores(), [], [f])).tags.count("img") for f in (one,)]
-    assert pictures == [1 + 2 * 2] and Page(wordy).tags.count("img") == 1 + 2
-    assert Page(blind).tags.count("img") == 1
+def test_a_map_that_a_model_lacks_is_left_out():
+    one = face(LABELS)
+    both = page_of([one]).one("article")
+    words = page_of([dataclasses.replace(one, spatial_maps=None)])
+    neither = page_of([dataclasses.replace(one, spatial_maps=None, attention=None)])
+    assert [len(p.all(class_="thumb")) for p in (both, words, neither)] == [16, 8, 0]
+    assert "unit's branch" not in words.text and "averaged over the words" in words.text
+    assert "Maps:" not in neither.text
+    check_table(neither.one("article").one("table"))
 
 
-def test_a_sentence_against_its_own_score_is_marked_so():
-    one = face([1, 0, 0, 0, 0, 0, 0, 0])
-    off = dataclasses.replace(one.prediction, active=np.zeros(8, bool))
-    text = render(scores(), [], [dataclasses.replace(one, prediction=off)])
-    assert text.count("says on, against its score of 0.90") == 2  # among the missed and among all
+def test_scores_of_an_evaluation_make_a_page():
+    page = parse(render(example().to_json(), [], []))
+    assert "bp4d alone" in page.text and "polarity_accuracy and agreement are null" in page.text
+    rows = units_table(page).one("tbody").all("tr")
+    assert [row.one("th")["data-value"] for row in rows] == ["1", "12"]
+    assert "no positives" in rows[1].text

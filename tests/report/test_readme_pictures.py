@@ -66,7 +66,7 @@ def test_the_results_colour_what_was_missed_and_what_was_a_false_alarm(described
     }
     figure = draw_results(scores, [described])
     drawn = texts(figure)
-    assert "0.51" in drawn and "F1 on 1,234 faces of 1 unseen subjects" in drawn
+    assert "0.51" in drawn and "F1 on 1,234 rendered faces of 1 new subjects" in drawn
     assert drawn["7"] == drawn["missed"] != drawn["1"] == drawn["detected"]
     assert drawn["10"] == drawn["false alarm"]
     plt.close(figure)

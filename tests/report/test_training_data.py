@@ -2,23 +2,29 @@
 
 import json
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import cv2
 import numpy as np
 import pytest
 
 from tests.data.sets import Person, coded, write_set
+from tests.report.examples import HOSTILE
+from tests.report.html_tree import addresses, check_table, parse
 from vlfau_jax.cli.main import main
 from vlfau_jax.cli.settings import resolve
 from vlfau_jax.data.text.descriptions import global_description, local_description
 from vlfau_jax.errors import UserError
 from vlfau_jax.facs import BP4D_AUS
-from vlfau_jax.report import training_data as look
-from vlfau_jax.report.training_data import inspect_data, table
+from vlfau_jax.report import training_faces
+from vlfau_jax.report.data_page import render_data
+from vlfau_jax.report.label_record import drawn_rates
+from vlfau_jax.report.label_text import table
+from vlfau_jax.report.templating import script
+from vlfau_jax.report.training_data import inspect_data
+from vlfau_jax.report.training_faces import NO_SENTENCE, UNKNOWN, TrainingFace, first_faces
 from vlfau_jax.sharding.mesh import MeshOptions
 from vlfau_jax.train import loop
-from vlfau_jax.train.experiment import build_experiment
+from vlfau_jax.train.experiment import build_experiment, open_data
 from vlfau_jax.train.stop import StopSignals
 
 FILES = ("faces.png", "labels.png", "cooccurrence.png", "labels.json", "index.html")
@@ -61,9 +67,9 @@ def _on_one_device(chosen):
 
 
 @pytest.fixture(scope="module")
-def looked(data_dir, tmp_path_factory):
-    """The folder of a look at BP4D, and what it returned."""
-    out = tmp_path_factory.mktemp("look") / "out"
+def inspected(data_dir, tmp_path_factory):
+    """The folder of an inspection of BP4D, and what it returned."""
+    out = tmp_path_factory.mktemp("inspected") / "out"
     return out, inspect_data(settings(data_dir, validation_subjects=1), out, faces=3)
 
 
@@ -78,12 +84,12 @@ def test_the_faces_are_those_of_trains_first_batches(data_dir, monkeypatch):
     experiment = build_experiment(_on_one_device(settings(data_dir, validation_subjects=1)))
     run = loop._Run(experiment, None, None, None, None, {}, StopSignals())
     with pytest.raises(InterruptedError):
-        run.steps(None, 0, None)
+        run.take_steps(None, 0, None)
     ((_, rows, captions, options), stream) = seen[0]
-    batches = look.train_iterator(experiment.dataset, rows, captions, options, **stream)
+    batches = training_faces.train_iterator(experiment.dataset, rows, captions, options, **stream)
     first, second = next(batches), next(batches)
     batches.close()
-    faces = look._first_faces(experiment, 11)
+    faces = first_faces(experiment, 11)
     assert len(faces) == 11
     for k, face in enumerate(faces):
         batch, row = (first, k) if k < 8 else (second, k - 8)
@@ -100,16 +106,16 @@ def test_the_faces_are_those_of_trains_first_batches(data_dir, monkeypatch):
     assert any(not face.sentence for face in faces), "one of them has an unknown label"
 
 
-def test_five_files_that_can_be_opened(looked):
-    out, record = looked
+def test_five_files_that_can_be_opened(inspected):
+    out, record = inspected
     assert sorted(path.name for path in out.iterdir()) == sorted(FILES)
     for name in FILES[:3]:
         assert cv2.imread(str(out / name)).shape[1] > 1000
     assert json.loads((out / "labels.json").read_text()) == json.loads(json.dumps(record))
 
 
-def test_the_numbers_are_the_sets(looked, data_dir):
-    _, record = looked
+def test_the_numbers_are_the_sets(inspected, data_dir):
+    _, record = inspected
     codes = dict(np.load(next(data_dir.glob("bp4d/*/*/labels.npz"))))
     sets = record["sets"]
     assert list(sets) == ["training", "validation", "test"]
@@ -141,8 +147,8 @@ def test_the_numbers_are_the_sets(looked, data_dir):
     assert record["phi"][0][11] is None, "AU24 never changes"
 
 
-def test_the_protocol_is_told(looked, data_dir):
-    _, record = looked
+def test_the_protocol_is_recorded(inspected, data_dir):
+    _, record = inspected
     assert record["dataset"] == "bp4d"
     assert record["synthetic"] is True
     assert record["note"].startswith("SYNTHETIC FACES")
@@ -159,8 +165,8 @@ def test_the_protocol_is_told(looked, data_dir):
     ]
 
 
-def test_the_screen_names_units_rates_and_what_is_wrong(looked):
-    _, record = looked
+def test_the_screen_names_units_rates_and_what_is_wrong(inspected):
+    _, record = inspected
     lines = table(record).splitlines()
     (line,) = [line for line in lines if line.startswith("AU12 lip corner puller")]
     assert f"{100 * record['sets']['test']['per_au']['12']['rate']:.1f} %" in line
@@ -170,22 +176,65 @@ def test_the_screen_names_units_rates_and_what_is_wrong(looked):
     assert "as drawn" not in lines[0]
 
 
-def test_the_page_shows_the_pictures_and_the_table(looked):
-    out, _ = looked
-    sources, text = [], []
+def test_the_page_holds_everything_and_links_to_the_files(inspected):
+    out, record = inspected
+    page = parse((out / "index.html").read_text())
+    links = {a["href"] for a in page.all("a") if not a["href"].startswith("#")}
+    assert links == set(FILES) - {"index.html"}
+    others = [a for a in addresses(page) if a not in links and not a.startswith("#")]
+    assert len(others) == 3 and all(a.startswith("data:image/jpeg") for a in others)
+    for table_ in page.all("table"):
+        check_table(table_)
+    assert page.all("script")[1].raw == script()
+    warnings = [p.text for p in page.all("p", "warn")]
+    assert warnings[0].startswith("SYNTHETIC FACES")
+    assert "never active in training: AU24 lip pressor" in warnings
+    (rates,) = page.all("table", "rates")
+    cells = {r.one("th").text: r for r in rates.one("tbody").all("tr")}["AU12lip corner puller"]
+    training = record["sets"]["training"]["per_au"]["12"]
+    assert [c.text for c in cells.all("td")][1:4] == [
+        f"{100 * training['rate']:.1f} %",
+        str(training["active"]),
+        str(training["unknown"]),
+    ]
 
-    class Page(HTMLParser):
-        def handle_starttag(self, tag, attrs):
-            sources.extend(v for k, v in attrs if k in ("src", "href"))
 
-        def handle_data(self, data):
-            text.append(data)
+def test_the_page_has_a_row_for_every_subject_and_pair(inspected):
+    out, record = inspected
+    page = parse((out / "index.html").read_text())
+    subjects = page.one("table", id="by-subject").one("tbody").all("tr")
+    assert [row.one("th").text for row in subjects] == list(record["subjects"])
+    assert [row.all("td")[0].text for row in subjects][-1] == "no set"
+    cell = subjects[0].all("td")[1]
+    unit = next(iter(record["subjects"].values()))["per_au"]["1"]
+    assert cell["data-value"] == str(unit["rate"]) and cell.text == f"{100 * unit['rate']:.0f}"
+    heat = page.all("table", "heat")[1].one("tbody").all("tr")
+    assert heat[0].all("td")[0].text == ""
+    assert {td.text for td in heat[11].all("td")[:-1]} == {"-"}, "AU24 never changes"
+    assert sum("apart" in td.classes for td in heat[0].all("td")) == sum(
+        value is not None and value < 0 for value in record["phi"][0]
+    )
 
-    Page().feed((out / "index.html").read_text())
-    assert set(sources) == {"faces.png", "labels.png", "cooccurrence.png", "labels.json"}
-    assert "AU12 lip corner puller" in text
-    assert "never active in training: AU24 lip pressor" in text
-    assert any(part.startswith("SYNTHETIC FACES") for part in text)
+
+def test_hostile_names_stay_text(inspected):
+    _, record = inspected
+    hostile = json.loads(json.dumps(record))
+    hostile |= {"dataset": HOSTILE, "warnings": [HOSTILE]}
+    hostile["subjects"][HOSTILE] = hostile["subjects"].pop("F001")
+    hostile["sets"]["test"]["subjects"] = [HOSTILE]
+    labels = np.array([1, 0, -1] + [0] * 9, np.int8)
+    image = np.zeros((8, 8, 3), np.uint8)
+    face = TrainingFace(HOSTILE, image, labels, "", (HOSTILE, HOSTILE, "") + ("x",) * 9)
+    words = {"about": HOSTILE, "stream": HOSTILE, "files": {"Faces": "faces.png"}}
+    page = parse(render_data(hostile, [face], **words))
+    harmless = parse(render_data(record, [face], **words))
+    assert {e.tag for e in page.all()} == {e.tag for e in harmless.all()}
+    assert len(page.all("script")) == 2
+    assert page.text.count(HOSTILE) >= 10
+    assert not any("evil" in address for address in addresses(page))
+    card = page.one("article")
+    assert (NO_SENTENCE in card.text, card.text.count(UNKNOWN)) == (True, 1)
+    assert card["data-unknown"] == "4"
 
 
 def test_a_mixture_and_what_is_left_out(data_dir, tmp_path):
@@ -199,7 +248,11 @@ def test_a_mixture_and_what_is_left_out(data_dir, tmp_path):
     assert record["drawn_rates"]["24"] == 0
     assert record["drawn_rates"]["25"] != record["sets"]["training"]["per_au"]["25"]["rate"]
     assert "as drawn" in table(record).splitlines()[0]
-    assert "<th>as drawn</th>" in (tmp_path / "out" / "index.html").read_text()
+    page = parse((tmp_path / "out" / "index.html").read_text())
+    (rates,) = page.all("table", "rates")
+    check_table(rates)
+    heads = [head.text for head in rates.one("thead").all("tr")[-1].all("th")]
+    assert heads == ["unit", *["rate", "active", "unknown"] * 2, "as drawn", "class weight"]
 
 
 @pytest.fixture
@@ -211,7 +264,7 @@ def own(tmp_path):
     return tmp_path
 
 
-def test_few_sentences_and_units_that_never_change_are_warned_of(own, tmp_path):
+def test_few_sentences_and_units_that_never_change_are_warned_about(own, tmp_path):
     def warned(**data):
         out = tmp_path / "out"
         chosen = settings(own, name="folder", **data)
@@ -231,10 +284,10 @@ def test_few_sentences_and_units_that_never_change_are_warned_of(own, tmp_path):
 
 def test_drawn_rates_are_those_of_a_long_stream(data_dir):
     chosen = settings(data_dir, batch_size=800, balance_classes=True, jitter=0.0)
-    experiment = build_experiment(_on_one_device(chosen))
-    rates = look._drawn_rates(experiment)
+    experiment = open_data(chosen)
+    rates = drawn_rates(experiment)
     rows = experiment.dataset.rows(experiment.split.train)
-    batches = look.train_iterator(
+    batches = training_faces.train_iterator(
         experiment.dataset, rows, experiment.captions, chosen.data, batch_size=800, seed=1
     )
     batch = next(batches)
@@ -244,8 +297,8 @@ def test_drawn_rates_are_those_of_a_long_stream(data_dir):
         assert batch["au"][known, i].mean() == pytest.approx(rates[str(au)], abs=0.07)
 
 
-def test_nothing_is_overwritten_unless_asked(looked, data_dir):
-    out, _ = looked
+def test_nothing_is_overwritten_unless_asked(inspected, data_dir):
+    out, _ = inspected
     chosen = settings(data_dir)
     with pytest.raises(UserError, match=r"faces\.png and .* exist; give --overwrite"):
         inspect_data(chosen, out)
@@ -257,7 +310,7 @@ def test_nothing_is_overwritten_unless_asked(looked, data_dir):
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "message"),
     [
         ((), "--data must be given"),
         (("--data", "--config.data.data_dir=/nowhere"), "/nowhere"),
@@ -267,12 +320,12 @@ def test_nothing_is_overwritten_unless_asked(looked, data_dir):
         (("--data", "--config.data.fold=9"), "data.fold=9"),
     ],
 )
-def test_a_mistake_is_one_line_and_writes_nothing(capsys, data_dir, tmp_path, flags, said):
+def test_a_mistake_is_one_line_and_writes_nothing(capsys, data_dir, tmp_path, flags, message):
     argv = ["inspect", "--config=configs/demo.py", f"--out={tmp_path / 'out'}"]
     code = main([*argv, f"--config.data.data_dir={data_dir}", *flags])
     _, err = capsys.readouterr()
     assert (code, err.count("\n")) == (2, 1)
-    assert said in err
+    assert message in err
     assert not (tmp_path / "out").exists()
 
 

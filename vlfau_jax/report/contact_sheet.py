@@ -3,112 +3,101 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+import cv2
 import numpy as np
-from PIL import Image
+from matplotlib.figure import Figure
 
-from vlfau_jax.facs import ACTION_UNITS
-from vlfau_jax.report.canvas import (
-    CARD,
-    INK,
-    LINE,
-    PAD,
-    RIGHT,
-    SOFT,
-    WARN,
-    WARN_INK,
-    Block,
+from vlfau_jax.report.formats import unit_name
+from vlfau_jax.report.plots import drawing
+from vlfau_jax.report.sheets import (
+    MARGIN,
+    SMALL,
     Heading,
-    beside,
-    card,
-    enlarged,
-    page,
+    extent,
+    new_figure,
+    pixels,
     shorten,
     wrap,
+    write,
 )
+from vlfau_jax.report.theme import LIGHT
+from vlfau_jax.report.training_faces import NO_SENTENCE, UNKNOWN, TrainingFace
 
-FACE = 300  # pixels of a face on its card
-NAME = 186  # room for a unit's number and name
-WORDS = 530  # room for its sentence
-SMALL = 14
-STEP = 18  # from one line of small text to the next
+FACE = 300  # side of a face on its card
+NAME, CHIP = 212, 46  # room for a unit's number and name, and for its label
+SENTENCE = 552  # for its sentence
+STEP = 19  # from one line of text to the next
+GAP = 28  # between the parts of a card, and around it
 COLUMNS = 2
+CARD = FACE + GAP + CHIP + NAME + SENTENCE
+SHEET = 2 * MARGIN + COLUMNS * CARD + (COLUMNS - 1) * 2 * GAP
 
-# Label -> what the chip says, its colour, its words' colour, and that of what stands beside it.
+# Label -> the word on its chip, the chip's colour, the word's, and that of the text beside it.
 STATES = {
-    1: ("on", RIGHT, CARD, INK),
-    0: ("off", LINE, SOFT, SOFT),
-    -1: ("?", WARN, WARN_INK, WARN_INK),
+    1: ("on", LIGHT.accent, LIGHT.card, LIGHT.ink),
+    0: ("off", LIGHT.line, LIGHT.soft, LIGHT.soft),
+    -1: ("?", LIGHT.warn, LIGHT.warn_ink, LIGHT.warn_ink),
 }
-UNKNOWN = "unknown: masked, neither a label nor a sentence is learned from"
-NO_SENTENCE = "no sentence about the face: a unit's label is unknown"
-LEGEND = (
-    "on / off: the label that is learned. ?: unknown, left out of the loss. Right: the sentence "
-    "about the unit, read back from the tokens; under the face: the sentence about the face."
-)
 
 
-@dataclass(frozen=True)
-class Shown:
-    """One augmented face of the training stream, n action units.
-
-    Attributes:
-        title: subject, task and frame.
-        image: uint8 [h, h, 3] RGB, as the network gets it.
-        labels: int8 [n], 1, 0, or -1 where unknown.
-        sentence: about the face; "" where there is none.
-        sentences: n about the units; "" where there is none.
-    """
-
-    title: str
-    image: np.ndarray
-    labels: np.ndarray
-    sentence: str
-    sentences: tuple[str, ...]
-
-
-def contact_sheet(faces: Sequence[Shown], aus: Sequence[int], heading: Heading) -> Image.Image:
-    """The picture: a card per face, two beside each other, in the order of the stream."""
-    cards = [_card(face, aus) for face in faces]
-    across = cards[0].image.width * COLUMNS + 16 * (COLUMNS - 1)
-    rows = [beside(cards[i : i + COLUMNS]) for i in range(0, len(cards), COLUMNS)]
-    return page([heading.block(across), *rows])
+def contact_sheet(
+    faces: Sequence[TrainingFace], aus: Sequence[int], heading: Heading
+) -> np.ndarray:
+    """A card per face, two beside each other, in the order of the stream; uint8 [h, w, 3] RGB."""
+    rows = [faces[i : i + COLUMNS] for i in range(0, len(faces), COLUMNS)]
+    with drawing():
+        heights = [round(heading.height(SHEET)), *(round(max(map(_height, row))) for row in rows)]
+        sheet = np.empty((sum(heights), SHEET, 3), np.uint8)
+        y = 0
+        for row, height in zip([(), *rows], heights, strict=True):
+            figure = new_figure(SHEET, height)  # one a row: all in one would be huge
+            if y == 0:
+                heading.draw(figure)
+            for k, face in enumerate(row):
+                _card(figure, MARGIN + k * (CARD + 2 * GAP), face, aus)
+            sheet[y : y + height] = pixels(figure)
+            y += height
+    return sheet
 
 
-def _card(face: Shown, aus: Sequence[int]) -> Block:
-    told = [wrap(sentence or UNKNOWN, WORDS, SMALL) for sentence in face.sentences]
-    about = wrap(face.sentence or NO_SENTENCE, FACE, SMALL)
-    rows = sum(_height(lines) for lines in told)
-    under = FACE + 34 + len(about) * STEP
-    w = PAD + FACE + PAD + 44 + NAME + WORDS + PAD
-    drawn = card(w, PAD + 30 + max(rows, under) + PAD)
-    drawn.text(PAD, PAD + 17, shorten(face.title, w - 2 * PAD, 18), size=18)
-    top = PAD + 32
-    drawn.paste(PAD, top, enlarged(face.image, FACE))
-    active = int((face.labels == 1).sum())
-    drawn.text(PAD, top + FACE + 22, f"{active} of {len(aus)} units on", size=SMALL, colour=SOFT)
-    for k, line in enumerate(about):
-        drawn.text(PAD, top + FACE + 44 + STEP * k, line, size=SMALL)
-    _units(drawn, face, aus, told, PAD + FACE + PAD, top)
-    return drawn
+def enlarged(face: np.ndarray) -> np.ndarray:
+    """A square face at the pixels of its card: averaged down, or its own pixels made larger."""
+    way = cv2.INTER_AREA if face.shape[0] > FACE else cv2.INTER_CUBIC
+    return cv2.resize(face, (FACE, FACE), interpolation=way)
 
 
-def _units(
-    drawn: Block, face: Shown, aus: Sequence[int], told: list[list[str]], x: int, y: int
-) -> None:
-    """A line per unit: chip, number and name, sentence."""
-    for au, label, lines in zip(aus, face.labels, told, strict=True):
+def _unit_lines(face: TrainingFace) -> list[list[str]]:
+    """The sentences about the units, in lines."""
+    return [wrap(sentence or UNKNOWN, SENTENCE, SMALL) for sentence in face.sentences]
+
+
+def _row_height(lines: Sequence[str]) -> float:
+    """Of one unit: at least that of two lines, so that cards are alike."""
+    return max(len(lines), 2) * STEP + 7
+
+
+def _height(face: TrainingFace) -> float:
+    under = FACE + 34 + len(wrap(face.sentence or NO_SENTENCE, FACE, SMALL)) * STEP
+    return GAP + 34 + max(under, sum(map(_row_height, _unit_lines(face)))) + GAP
+
+
+def _card(figure: Figure, x: float, face: TrainingFace, aus: Sequence[int]) -> None:
+    write(figure, x, GAP + 14, shorten(face.title, CARD, 18), size=18)
+    top = GAP + 34
+    below = extent(figure)[1] - top - FACE
+    figure.figimage(enlarged(face.image), x, round(below), origin="upper")
+    active = f"{int((face.labels == 1).sum())} of {len(aus)} units on"
+    write(figure, x, top + FACE + 22, active, size=SMALL, colour=LIGHT.soft)
+    for k, line in enumerate(wrap(face.sentence or NO_SENTENCE, FACE, SMALL)):
+        write(figure, x, top + FACE + 46 + STEP * k, line, size=SMALL)
+    x += FACE + GAP
+    y = top
+    for au, label, lines in zip(aus, face.labels, _unit_lines(face), strict=True):
         word, chip, on_chip, ink = STATES[int(label)]
-        drawn.box(x, y, 34, STEP, chip, radius=5)
-        drawn.text(x + 17, y + STEP / 2, word, size=13, colour=on_chip, anchor="mm")
-        name = shorten(f"AU{au:02d} {ACTION_UNITS[au].name}", NAME - 18, SMALL)
-        drawn.text(x + 44, y + 14, name, size=SMALL, colour=ink)
+        box = {"boxstyle": "round,pad=0.25", "facecolor": chip, "edgecolor": "none"}
+        write(figure, x + 17, y + 14, word, size=12, colour=on_chip, align="center", box=box)
+        write(figure, x + CHIP, y + 14, unit_name(au), size=SMALL, colour=ink)
         for k, line in enumerate(lines):
-            drawn.text(x + 44 + NAME, y + 14 + STEP * k, line, size=SMALL, colour=ink)
-        y += _height(lines)
-
-
-def _height(lines: list[str]) -> int:
-    """Of one unit's line: at least that of two lines of words, so that cards are alike."""
-    return max(len(lines), 2) * STEP + 6
+            write(figure, x + CHIP + NAME, y + 14 + STEP * k, line, size=SMALL, colour=ink)
+        y += _row_height(lines)

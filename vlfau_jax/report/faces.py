@@ -1,139 +1,133 @@
-"""A card per face: the picture, where the model looked, what it scored and what it says."""
+"""A described face as the page shows it: per unit its label, score, sentence and maps."""
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
-from html import escape
-
-import cv2
-import numpy as np
+from dataclasses import dataclass
 
 from vlfau_jax.evaluation.faces import DescribedFace
-from vlfau_jax.facs import ACTION_UNITS
 from vlfau_jax.metrics.statements import stated
+from vlfau_jax.report.formats import share
+from vlfau_jax.report.pictures import face_uri, layer_uri
 
-MAPS_PER_FACE = 5
-
-
-def picture(image: np.ndarray, size: int) -> str:
-    """An <img> with the pixels inside it: JPEG, base64; image uint8 [h, w, 3] RGB."""
-    shape = (size, round(size * image.shape[0] / image.shape[1]))
-    resized = cv2.resize(image, shape, interpolation=cv2.INTER_CUBIC)
-    done, data = cv2.imencode(
-        ".jpg", cv2.cvtColor(resized, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88]
-    )
-    if not done:
-        raise RuntimeError(f"cv2.imencode refused an image of shape {resized.shape}")
-    return f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(data).decode()}">'
+WIDTH, THUMB = 372, 96  # pixels of the face on its card and under its small maps
+LABELS = {1: "on", 0: "off", -1: "unknown"}
+# What a map shows, by its name in DescribedFace.maps.
+MAPS = {
+    "branch": "attention of the unit's branch",
+    "words": "attention of its sentence's words, averaged over the words",
+}
 
 
-def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """The face with a map laid over it: uint8 [h, w, 3] RGB of the image's size.
+@dataclass(frozen=True)
+class SentenceView:
+    """A local sentence: its text, the state that it states, and whether that is true.
 
-    The map, float [h', w'], is enlarged bicubically and stretched from its own lowest to its own
-    highest value; the higher, the more its colour covers the face. An even map covers nothing.
+    Attributes:
+        text: the sentence as generated.
+        state: "states on", "states off" or "states neither".
+        verdict: "right", "wrong", or "unjudged" where the label is unknown.
+        contradiction: "against its score of 0.90" where it states another state; else "".
     """
-    heat = np.asarray(heat, np.float32)
-    low, high = float(heat.min()), float(heat.max())
-    if not high - low > 1e-8:
-        return image
-    h, w, _ = image.shape
-    level = cv2.resize((heat - low) / (high - low), (w, h), interpolation=cv2.INTER_CUBIC)
-    level = np.clip(level, 0.0, 1.0)
-    colour = cv2.applyColorMap((level * 255).astype(np.uint8), cv2.COLORMAP_TURBO)
-    colour = cv2.cvtColor(colour, cv2.COLOR_BGR2RGB)
-    cover = 0.65 * level[..., None]
-    return np.rint(image * (1 - cover) + colour * cover).astype(np.uint8)
+
+    text: str
+    state: str
+    verdict: str
+    contradiction: str
 
 
-def verdict(said: bool, label: int) -> str:
-    """The class that colours an answer: right, wrong, or unjudged where the label is unknown."""
+@dataclass(frozen=True)
+class MapView:
+    """A map of one unit: its name, the layer as a data: URI, its lowest and highest value."""
+
+    name: str
+    layer: str
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class UnitView:
+    """One action unit of a face; `label` is one of `LABELS`, `verdict` that of the score."""
+
+    au: int
+    label: str
+    probability: float
+    threshold: float
+    active: bool
+    verdict: str
+    sentence: SentenceView | None
+    maps: tuple[MapView, ...]
+
+
+@dataclass(frozen=True)
+class FaceView:
+    """One face: its pictures as data: URIs, its sentences, its units in the model's order."""
+
+    title: str
+    image: str
+    thumb: str
+    sentence: str | None
+    true_sentence: str | None
+    units: tuple[UnitView, ...]
+
+    @property
+    def known(self) -> int:
+        """Units with a known label."""
+        return sum(unit.verdict != "unjudged" for unit in self.units)
+
+    @property
+    def right(self) -> int:
+        """Units whose score is right."""
+        return sum(unit.verdict == "right" for unit in self.units)
+
+
+def verdict(active: bool, label: int) -> str:
+    """Of an answer: "right", "wrong", or "unjudged" where the label is unknown (-1)."""
     if label < 0:
         return "unjudged"
-    return "right" if said == (label == 1) else "wrong"
+    return "right" if active == (label == 1) else "wrong"
 
 
-def _bars(face: DescribedFace, thresholds: Sequence[float]) -> str:
-    rows = []
-    for i, au in enumerate(face.prediction.aus):
-        p, on = float(face.prediction.probabilities[i]), bool(face.prediction.active[i])
-        truth = {1: "on", 0: "off", -1: "unknown"}[int(face.labels[i])]
-        rows.append(
-            f'<span title="{escape(ACTION_UNITS[au].name)}, truly {truth}">'
-            f"{'<b>' if truth == 'on' else ''}AU{au:02d}{'</b>' if truth == 'on' else ''}</span>"
-            f'<div class="meter"><i class="{verdict(on, int(face.labels[i]))}" '
-            f'style="width:{100 * p:.1f}%"></i><u style="left:{100 * thresholds[i]:.1f}%"></u>'
-            f"</div><span>{p:.2f}</span>"
-        )
-    return f'<div class="bars">{"".join(rows)}</div>'
-
-
-def _maps(face: DescribedFace, places: Sequence[int]) -> str:
-    if not face.maps:
-        return ""
-    figures = []
-    for i in places:
-        au = face.prediction.aus[i]
-        ranges = (f"{name} {m[i].min():.3f} to {m[i].max():.3f}" for name, m in face.maps.items())
-        pictures = (picture(overlay(face.image, m[i]), 192) for m in face.maps.values())
-        figures.append(
-            f'<figure title="{"; ".join(ranges)}"><figcaption><b>AU{au:02d}</b>'
-            f"{escape(ACTION_UNITS[au].name)}</figcaption>{''.join(pictures)}</figure>"
-        )
-    verbs = {"branch": "looks", "words": "look"}
-    rows = "".join(f"<span>{name} {verbs[name]}</span>" for name in face.maps)
-    return f'<div class="maps"><div class="rows">{rows}</div>{"".join(figures)}</div>'
-
-
-def _sentences(face: DescribedFace, sentences: Sequence[str], places: Sequence[int]) -> str:
-    items = []
-    for i in places:
-        au, sentence = face.prediction.aus[i], sentences[i]
-        fact = stated(sentence)
-        said = fact[1] if fact is not None and fact[0] == au else None
-        label = int(face.labels[i])
-        colour = "wrong" if said is None and label >= 0 else verdict(bool(said), label)
-        tag = {True: "says on", False: "says off", None: "states neither state"}[said]
-        if said != face.prediction.active[i]:
-            tag += f", against its score of {face.prediction.probabilities[i]:.2f}"
-        items.append(
-            f'<li class="{colour}"><b>AU{au:02d}</b>{escape(sentence)} <small>({tag})</small></li>'
-        )
-    return f'<ul class="says">{"".join(items)}</ul>'
-
-
-def _told(face: DescribedFace, told: Sequence[int]) -> str:
-    """The sentences about the units `told`, and behind a fold those about all."""
-    sentences = face.prediction.sentences
-    if sentences is None:
-        return ""
-    first = (
-        _sentences(face, sentences, told)
-        if told
-        else '<p class="soft">No unit is scored as active, and none is known to be.</p>'
-    )
-    return (
-        f"{first}<details><summary>all {len(sentences)} sentences</summary>"
-        f"{_sentences(face, sentences, range(len(sentences)))}</details>"
+def _sentence(au: int, text: str, label: int, active: bool, probability: float) -> SentenceView:
+    fact = stated(text)
+    state = fact[1] if fact is not None and fact[0] == au else None
+    return SentenceView(
+        text=text,
+        state={True: "states on", False: "states off", None: "states neither"}[state],
+        verdict="wrong" if state is None and label >= 0 else verdict(bool(state), label),
+        contradiction="" if state == active else f"against its score of {share(probability, 2)}",
     )
 
 
-def card(face: DescribedFace, thresholds: Sequence[float]) -> str:
-    """The card of one face."""
-    active = np.flatnonzero(face.prediction.active)
-    by_score = np.argsort(-face.prediction.probabilities, kind="stable")
-    missed = np.flatnonzero((face.labels == 1) & ~face.prediction.active)
-    mapped = [*by_score[: len(active)], *missed][:MAPS_PER_FACE] or list(by_score[:2])
-    known = face.labels >= 0
-    right = int(((face.labels == 1) == face.prediction.active)[known].sum())
-    truth = face.true_sentence or "not stated: a label of this face is unknown"
-    sentence = face.prediction.sentence
-    says = "" if sentence is None else f"<b>Says</b> {escape(sentence)}<br>"
-    return (
-        f'<article class="card face"><header><h3>{escape(face.title)}</h3>'
-        f'<p class="soft">{right} of {int(known.sum())} units right</p></header>'
-        f"<div>{picture(face.image, 372)}{_bars(face, thresholds)}</div>"
-        f'<div><p>{says}<span class="soft"><b>Truth</b> {escape(truth)}</span></p>'
-        f"{_maps(face, sorted(mapped, key=int))}{_told(face, [*active, *missed])}</div></article>"
+def face_view(face: DescribedFace, thresholds: Sequence[float]) -> FaceView:
+    """What the card of a face shows; `thresholds` are those of its units, in order."""
+    prediction = face.prediction
+    units = []
+    for i, au in enumerate(prediction.aus):
+        label, active = int(face.labels[i]), bool(prediction.active[i])
+        probability = float(prediction.probabilities[i])
+        sentences = prediction.sentences
+        units.append(
+            UnitView(
+                au=au,
+                label=LABELS[label],
+                probability=probability,
+                threshold=thresholds[i],
+                active=active,
+                verdict=verdict(active, label),
+                sentence=sentences and _sentence(au, sentences[i], label, active, probability),
+                maps=tuple(
+                    MapView(name, layer_uri(m[i]), float(m[i].min()), float(m[i].max()))
+                    for name, m in face.maps.items()
+                ),
+            )
+        )
+    return FaceView(
+        title=face.title,
+        image=face_uri(face.image, WIDTH),
+        thumb=face_uri(face.image, THUMB),
+        sentence=prediction.sentence,
+        true_sentence=face.true_sentence,
+        units=tuple(units),
     )

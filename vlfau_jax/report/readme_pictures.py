@@ -30,16 +30,15 @@ from vlfau_jax.errors import UserError
 from vlfau_jax.facs import ACTION_UNITS
 from vlfau_jax.inference.exported_model import ExportedModel
 from vlfau_jax.inference.prediction import Prediction
+from vlfau_jax.report.theme import LIGHT
 
-INK, SOFT, LINE = "#18202c", "#5a6575", "#e1e6ed"
-ACCENT, RIGHT, WRONG, FLOOR = "#2458c6", "#17794a", "#c23030", "#c05f14"
 STYLE = {
     "font.family": "DejaVu Sans",
-    "text.color": INK,
-    "axes.labelcolor": SOFT,
-    "axes.edgecolor": LINE,
-    "xtick.color": SOFT,
-    "ytick.color": INK,
+    "text.color": LIGHT.ink,
+    "axes.labelcolor": LIGHT.soft,
+    "axes.edgecolor": LIGHT.line,
+    "xtick.color": LIGHT.soft,
+    "ytick.color": LIGHT.ink,
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
@@ -140,20 +139,20 @@ def draw_card(described: Described) -> plt.Figure:
 def _draw_scores(axes: Axes, described: Described) -> None:
     prediction = described.prediction
     places = np.arange(len(prediction.aus))
-    axes.barh(places, 1.0, color=LINE, height=0.7)
-    colours = [RIGHT if right else WRONG for right in described.right]
+    axes.barh(places, 1.0, color=LIGHT.page, height=0.7)
+    colours = [LIGHT.right if right else LIGHT.wrong for right in described.right]
     axes.barh(places, prediction.probabilities, color=colours, height=0.7)
     for place, probability in zip(places, prediction.probabilities, strict=True):
-        axes.text(1.03, place, f"{probability:.2f}", va="center", fontsize=8.5, color=SOFT)
-    axes.axvline(0.5, color=INK, linewidth=0.8, linestyle=(0, (2, 2)))
+        axes.text(1.03, place, f"{probability:.2f}", va="center", fontsize=8.5, color=LIGHT.soft)
+    axes.axvline(0.5, color=LIGHT.ink, linewidth=0.8, linestyle=(0, (2, 2)))
     _name_units(axes, prediction.aus)
     for label, active in zip(axes.get_yticklabels(), described.labels, strict=True):
         label.set_weight("bold" if active else "normal")
-        label.set_color(INK if active else SOFT)
+        label.set_color(LIGHT.ink if active else LIGHT.soft)
     axes.set_xlim(0, 1)
     axes.set_xticks([])
     axes.spines[:].set_visible(False)
-    axes.set_title("probability of each unit", fontsize=9, color=SOFT, loc="left", pad=4)
+    axes.set_title("probability of each unit", fontsize=9, color=LIGHT.soft, loc="left", pad=4)
 
 
 def _name_units(axes: Axes, aus: Sequence[int]) -> None:
@@ -165,7 +164,7 @@ def _name_units(axes: Axes, aus: Sequence[int]) -> None:
 
 def _draw_sentence(axes: Axes, described: Described) -> None:
     axes.axis("off")
-    axes.text(0, 1.0, "sentence about the whole face", fontsize=9, color=SOFT, va="top")
+    axes.text(0, 1.0, "sentence about the whole face", fontsize=9, color=LIGHT.soft, va="top")
     text = textwrap.fill(described.prediction.sentence, 31)
     axes.text(0, 0.9, text, fontsize=11.5, va="top", linespacing=1.45)
     legend = (
@@ -174,7 +173,7 @@ def _draw_sentence(axes: Axes, described: Described) -> None:
         "below, for each active unit: the spatial\n"
         "attention of its branch (7 x 7, enlarged)\nand the generated sentence"
     )
-    axes.text(0, 0.0, legend, fontsize=8.5, color=SOFT, va="bottom", linespacing=1.4)
+    axes.text(0, 0.0, legend, fontsize=8.5, color=LIGHT.soft, va="bottom", linespacing=1.4)
 
 
 def _draw_map(axes: Axes, described: Described, i: int) -> None:
@@ -203,14 +202,14 @@ def draw_results(scores: Mapping[str, Any], people: Sequence[Described]) -> plt.
     places = np.arange(len(aus))
     f1 = [scores["per_au"][str(au)]["f1"] for au in aus]
     floors = [scores["floors_per_au"]["all_on"][str(au)] for au in aus]
-    axes.barh(places, f1, color=ACCENT, height=0.66, label="the demo")
-    axes.barh(places, floors, color=FLOOR, height=0.2, label="floor: always on")
+    axes.barh(places, f1, color=LIGHT.accent, height=0.66, label="the demo")
+    axes.barh(places, floors, color=LIGHT.second, height=0.2, label="floor: always on")
     for place, value in zip(places, f1, strict=True):
-        axes.text(value + 0.01, place, f"{value:.2f}", va="center", fontsize=8.5, color=SOFT)
+        axes.text(value + 0.01, place, f"{value:.2f}", va="center", fontsize=8.5, color=LIGHT.soft)
     _name_units(axes, aus)
     axes.set_xlim(0, 1)
     axes.set_title(
-        f"F1 on {scores['frames']:,} faces of {len(scores['test_subjects'])} unseen subjects",
+        f"F1 on {scores['frames']:,} rendered faces of {len(scores['test_subjects'])} new subjects",
         fontsize=10,
         loc="left",
         pad=24,
@@ -218,7 +217,7 @@ def draw_results(scores: Mapping[str, Any], people: Sequence[Described]) -> plt.
     axes.legend(frameon=False, fontsize=8.8, ncols=2, loc="lower left", bbox_to_anchor=(-0.02, 1))
 
     figure.text(0.575, 0.955, "one face of each of them, with its units", fontsize=10)
-    key = (("detected", RIGHT), ("missed", SOFT), ("false alarm", WRONG))
+    key = (("detected", LIGHT.right), ("missed", LIGHT.soft), ("false alarm", LIGHT.wrong))
     for (text, colour), x in zip(key, (0.575, 0.655, 0.72), strict=True):
         figure.text(x, 0.91, text, fontsize=8.8, color=colour)
     for k, described in enumerate(people[:9]):
@@ -238,7 +237,9 @@ def _draw_units(axes: Axes, described: Described) -> None:
     for au, is_active, is_detected in zip(described.prediction.aus, active, detected, strict=True):
         if not (is_active or is_detected):
             continue
-        colour = RIGHT if is_active and is_detected else WRONG if is_detected else SOFT
+        colour = (
+            LIGHT.right if is_active and is_detected else LIGHT.wrong if is_detected else LIGHT.soft
+        )
         axes.text(x, -0.03, str(au), fontsize=7.6, color=colour, va="top", transform=axes.transAxes)
         x += 0.085 if au < 10 else 0.14
 

@@ -3,8 +3,8 @@
 import dataclasses
 import hashlib
 import inspect
-import pickle
 import re
+from multiprocessing.reduction import ForkingPickler
 
 import pytest
 
@@ -50,7 +50,7 @@ def test_digests_stay(rule):
 
 def test_rules_are_plain_values_with_a_name_for_configs(rule):
     assert RULES[rule.name] is type(rule) and re.fullmatch("[a-z]+", rule.name)
-    assert pickle.loads(pickle.dumps(rule)) == rule
+    assert ForkingPickler.loads(ForkingPickler.dumps(rule)) == rule  # as workers get it
     assert dataclasses.replace(rule, size=65) != rule
     assert rule.parameters is not type(rule).PARAMETERS
 

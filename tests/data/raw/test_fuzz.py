@@ -1,8 +1,6 @@
 """Broken files of every kind: one line that says what is wrong, or labels that the file holds.
 
-Every reader gets a clean tree of which some bytes, cells, rows or names were changed at random. The
-oracles below read the same bytes in their own, simpler way.
-"""
+A tree has bytes, cells, rows or names changed at random; simpler readers are the oracles."""
 
 import csv
 import io
