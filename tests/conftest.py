@@ -18,13 +18,16 @@ from tests.processes import XLA_FLAGS
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("XLA_FLAGS", XLA_FLAGS)
+# PyTorch's and BLAS's threads, which mostly wait for each other beside a second worker's.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import jax
 import numpy as np
 import pytest
 
-from tests.tiny import SUBJECTS, TINY_MODEL, noise_set, tiny_settings
+from tests.tiny import ONE_DEVICE, SUBJECTS, TINY_MODEL, noise_set, tiny_settings
 from vlfau_jax.cli.settings import Settings
+from vlfau_jax.sharding.mesh import MeshOptions
 
 # A shell's background job, as this suite may be, ignores Ctrl-C, and what it starts inherits that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -79,6 +82,21 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Settings]:
     people = {"bp4d": SUBJECTS, "disfa": ("SN001", "SN003")}
     monkeypatch.setattr(dataset, "open_set", lambda name, *_: noise_set(name, people[name]))
     return tiny_settings
+
+
+@pytest.fixture
+def silent(tiny: Callable[..., Settings]) -> Callable[..., Settings]:
+    """`tiny` without captioners, which are half of what tracing and compiling a step takes.
+
+    For tests of what happens around the steps, whatever they compute.
+    """
+
+    def make(mesh: MeshOptions = ONE_DEVICE, **train: object) -> Settings:
+        settings = tiny(mesh, **train)
+        model = replace(settings.model, local_captions=False, global_captions=False)
+        return replace(settings, model=model)
+
+    return make
 
 
 @pytest.fixture

@@ -125,15 +125,15 @@ def test_the_best_stay_beside_the_newest_also_after_a_resume(tmp_path):
     assert names(tmp_path) == [8, 9, 10]
 
 
-def test_a_run_keeps_its_best_and_saves_at_every_score(tiny, tmp_path):
+def test_a_run_keeps_its_best_and_saves_at_every_score(silent, tmp_path):
     scores = iter((0.2, 0.6, 0.4, 0.5))
-    settings = tiny(steps=4, eval_every=1, keep_best=1, keep=1, checkpoint_every=100)
+    settings = silent(steps=4, eval_every=1, keep_best=1, keep=1, checkpoint_every=100)
     settings = replace(settings, data=replace(settings.data, fold=1))
     train(settings, tmp_path, evaluator=lambda *_: {"mean_f1": next(scores)})
     assert names(tmp_path) == [2, 4]
     assert load_inference(tmp_path, "best")[2] == 2
     with pytest.raises(UserError, match=r"keep_best=1: nothing is scored; give train\.eval_every"):
-        tiny(keep_best=1)
+        silent(keep_best=1)
 
 
 def test_choices_that_are_not_there(saved):

@@ -130,8 +130,8 @@ def test_a_second_error_does_not_hide_what_ended_the_run(disk, capfd):
     assert err.startswith("warning: ") and "No space left" in err and err.count("\n") == 1
 
 
-def test_a_folder_that_becomes_read_only(tiny, tmp_path, capfd):
-    settings, run = scored(tiny(steps=6, checkpoint_every=2, eval_every=1)), tmp_path / "run"
+def test_a_folder_that_becomes_read_only(silent, tmp_path, capfd):
+    settings, run = scored(silent(steps=6, checkpoint_every=2, eval_every=1)), tmp_path / "run"
     place = run / "checkpoints"
 
     def lock():
@@ -149,26 +149,26 @@ def test_a_folder_that_becomes_read_only(tiny, tmp_path, capfd):
         subprocess.run(["umount", "--lazy", place], stderr=subprocess.DEVNULL)
 
 
-def test_a_read_only_workdir(tiny, disk):
+def test_a_read_only_workdir(silent, disk):
     run = disk / "run"
-    train(tiny(steps=1), run)
+    train(silent(steps=1), run)
     mount("-o", "remount,ro", disk)
     with pytest.raises((UserError, RunError), match=r"last good checkpoint is of step 1: once"):
-        train(tiny(steps=2), run, resume=True)
+        train(silent(steps=2), run, resume=True)
     with pytest.raises(UserError, match=r"disk/new.*Read-only file system; there is no good"):
-        train(tiny(steps=2), disk / "new")
+        train(silent(steps=2), disk / "new")
 
 
-def test_what_is_in_the_way(tiny, tmp_path):
+def test_what_is_in_the_way(silent, tmp_path):
     run = tmp_path / "run"
     (run / "final.json.partial").mkdir(parents=True)
     with pytest.raises(RunError, match=r"final\.json\.partial: Is a directory; .* step 2: once"):
-        train(tiny(steps=2), run)
+        train(silent(steps=2), run)
     (run / "final.json.partial").rmdir()
     (run / "checkpoints").rename(tmp_path / "away")
     (run / "checkpoints").write_text("")
     with pytest.raises(UserError, match=r"checkpoints is not a folder; there is no good"):
-        train(tiny(steps=2), run, resume=True)
+        train(silent(steps=2), run, resume=True)
 
 
 def test_data_that_fail_end_with_a_line_on_what_is_left(tmp_path):

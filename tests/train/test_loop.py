@@ -113,17 +113,19 @@ def test_an_average_and_a_ramp_survive_a_resume_and_the_average_answers(tiny, tm
     assert [weight for weight, _ in told[0]] == [0, 0, 0.5, 1]
 
 
-def test_a_resume_onto_other_faces_or_another_schedule_is_told(tiny, tmp_path, monkeypatch, capsys):
-    train(tiny(steps=3), tmp_path / "run")
-    settings = tiny(steps=4)
+def test_a_resume_onto_other_faces_or_another_schedule_is_told(
+    silent, tmp_path, monkeypatch, capsys
+):
+    train(silent(steps=3), tmp_path / "run")
+    settings = silent(steps=4)
     settings = replace(settings, optimizer=replace(settings.optimizer, decay_steps=0))
     other = replace(noise_set(), crop={"name": "cascade", "digest": "1" * 16})
     with monkeypatch.context() as patch:
         patch.setattr(dataset, "open_set", lambda *_: other)
         with pytest.raises(UserError, match=r"with crop .*none.*gives .*cascade"):
-            train(tiny(steps=4), tmp_path / "run", resume=True)
+            train(silent(steps=4), tmp_path / "run", resume=True)
 
-    bent = tiny(steps=3)
+    bent = silent(steps=3)
     bent = replace(bent, optimizer=settings.optimizer)
     train(bent, tmp_path / "bent")
     assert "note:" not in capsys.readouterr().err
@@ -142,16 +144,16 @@ def test_scores_of_nobody_are_refused_before_training(tiny, tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"), [("config.json", "damaged"), ("metrics.jsonl", "metrics.jsonl:1")]
 )
-def test_a_damaged_file_of_the_run_is_named(tiny, tmp_path, name, message):
-    train(tiny(steps=1), tmp_path / "run")
+def test_a_damaged_file_of_the_run_is_named(silent, tmp_path, name, message):
+    train(silent(steps=1), tmp_path / "run")
     (tmp_path / "run" / name).write_text("{]\n")
     with pytest.raises(UserError, match=message):
-        train(tiny(), tmp_path / "run", resume=True)
+        train(silent(), tmp_path / "run", resume=True)
 
 
-def test_sigterm_saves_and_a_resume_goes_on(tiny, tmp_path, capsys):
+def test_sigterm_saves_and_a_resume_goes_on(silent, tmp_path, capsys):
     def tested(**changes):
-        settings = tiny(**changes)
+        settings = silent(**changes)
         return replace(settings, data=replace(settings.data, fold=1))
 
     whole = train(tested(), tmp_path / "whole")
@@ -171,8 +173,8 @@ def test_sigterm_saves_and_a_resume_goes_on(tiny, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("times", "message"), [(1, r"^after step 2, saved; go on with --resume$"), (2, r"^$")]
 )
-def test_ctrl_c_saves_and_a_second_one_ends_at_once(tiny, tmp_path, capfd, times, message):
-    settings = tiny(eval_every=1)
+def test_ctrl_c_saves_and_a_second_one_ends_at_once(silent, tmp_path, capfd, times, message):
+    settings = silent(eval_every=1)
     settings = replace(settings, data=replace(settings.data, fold=1))
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt, match=message):
@@ -196,8 +198,8 @@ def sending(number, function):
 @pytest.mark.parametrize(
     ("number", "kind"), [(signal.SIGTERM, Interrupted), (signal.SIGINT, KeyboardInterrupt)]
 )
-def test_a_signal_where_no_step_runs_loses_nothing(tiny, tmp_path, monkeypatch, number, kind):
-    settings = tiny(steps=1)
+def test_a_signal_where_no_step_runs_loses_nothing(silent, tmp_path, monkeypatch, number, kind):
+    settings = silent(steps=1)
     with monkeypatch.context() as before:
         before.setattr(Experiment, "train_step", sending(number, Experiment.train_step))
         message = "before its first step; nothing is lost, start again with --resume$"
@@ -296,10 +298,10 @@ def test_what_happened_is_told(tiny, tmp_path, capsys):
     assert "run: going on from step 1" in capsys.readouterr().err
 
 
-def test_weights_that_cannot_be_leave_the_earlier_run_alone(tiny, tmp_path):
-    train(tiny(steps=1), tmp_path / "run")
+def test_weights_that_cannot_be_leave_the_earlier_run_alone(silent, tmp_path):
+    train(silent(steps=1), tmp_path / "run")
     before = (tmp_path / "run" / "final.json").read_text()
-    settings = tiny(steps=1)
+    settings = silent(steps=1)
     bad = replace(settings, data=replace(settings.data, mixture_weights=(0.5, 0.5)))
     with pytest.raises(UserError, match=r"data\.mixture_weights=\(0\.5, 0\.5\): bp4d is one set"):
         train(bad, tmp_path / "run", overwrite=True)
@@ -307,31 +309,31 @@ def test_weights_that_cannot_be_leave_the_earlier_run_alone(tiny, tmp_path):
     assert load_inference(tmp_path / "run")[2] == 1
 
 
-def test_a_resume_onto_data_read_otherwise_is_refused(tiny, tmp_path, monkeypatch):
-    train(tiny(steps=1), tmp_path / "run")
+def test_a_resume_onto_data_read_otherwise_is_refused(silent, tmp_path, monkeypatch):
+    train(silent(steps=1), tmp_path / "run")
     person, others = noise_set().subject_facts["F001"], (*SUBJECTS[1:], "M009")
     for changes, message in (
         ({"frame_offset": 1}, "with frame_offset 0, but noise_bp4d gives 1"),
         ({"camera": "right"}, 'with camera null, but noise_bp4d gives "right"'),
         ({"layout": "me_graphau"}, 'with layout "raw", but noise_bp4d gives "me_graphau"'),
         ({"synthetic": False}, "with synthetic true, but"),
-        ({"people": {one: person | {"frames": 4} for one in SUBJECTS}}, "with frames"),
+        ({"subject_facts": {one: person | {"frames": 4} for one in SUBJECTS}}, "with frames"),
         (
-            {"subjects": others, "people": dict.fromkeys(others, person)},
+            {"subjects": others, "subject_facts": dict.fromkeys(others, person)},
             "with train_subjects .*F001.*gives .*M009",
         ),
     ):
         other = replace(noise_set(), **changes)
         monkeypatch.setattr(dataset, "open_set", lambda *_, other=other: other)
         with pytest.raises(UserError, match=message) as error:
-            train(tiny(steps=2), tmp_path / "run", resume=True)
+            train(silent(steps=2), tmp_path / "run", resume=True)
         assert "\n" not in str(error.value)
     assert load_inference(tmp_path / "run")[2] == 1
     assert read_config(tmp_path / "run")["train"]["steps"] == 1
     assert (tmp_path / "run" / "final.json").exists()
 
 
-def test_a_checkpoint_of_an_earlier_version_goes_on(tiny, tmp_path, monkeypatch):
+def test_a_checkpoint_of_an_earlier_version_goes_on(silent, tmp_path, monkeypatch):
     later = ("layout", "camera", "frame_offset", "frames")
     record = Experiment.inference_record
 
@@ -340,8 +342,8 @@ def test_a_checkpoint_of_an_earlier_version_goes_on(tiny, tmp_path, monkeypatch)
 
     with monkeypatch.context() as patch:
         patch.setattr(Experiment, "inference_record", earlier)
-        train(tiny(steps=1), tmp_path / "run")
-    assert train(tiny(steps=2), tmp_path / "run", resume=True)["step"] == 2
+        train(silent(steps=1), tmp_path / "run")
+    assert train(silent(steps=2), tmp_path / "run", resume=True)["step"] == 2
 
 
 def test_faces_without_a_sentence_are_told(tiny, tmp_path, monkeypatch, capsys):

@@ -134,7 +134,7 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch, capsys):
     assert "cannot be locked ([Errno 37] No locks available)" in capsys.readouterr().err
 
 
-def test_the_lock_is_held_while_a_run_trains(tiny, tmp_path):
+def test_the_lock_is_held_while_a_run_trains(silent, tmp_path):
     seen = []
 
     def score(*_):
@@ -143,7 +143,7 @@ def test_the_lock_is_held_while_a_run_trains(tiny, tmp_path):
         seen.append("refused")
         return {}
 
-    settings = tiny(steps=1, eval_every=1)
+    settings = silent(steps=1, eval_every=1)
     settings = replace(settings, data=replace(settings.data, fold=1))
     train(settings, tmp_path, evaluator=score)
     assert seen == ["refused"]
@@ -151,7 +151,7 @@ def test_the_lock_is_held_while_a_run_trains(tiny, tmp_path):
         assert load_inference(tmp_path)[2] == 1  # evaluation needs no lock
 
 
-def test_the_config_is_written_once(tiny, tmp_path, monkeypatch):
+def test_the_config_is_written_once(silent, tmp_path, monkeypatch):
     written = []
 
     def write(path, content):
@@ -159,23 +159,23 @@ def test_the_config_is_written_once(tiny, tmp_path, monkeypatch):
         write_json(path, content)
 
     monkeypatch.setattr(folder, "write_json", write)
-    train(tiny(steps=1), tmp_path / "run")
+    train(silent(steps=1), tmp_path / "run")
     assert written == ["config.json"]
     (tmp_path / "run" / "nonfinite.json").write_text("{}")
-    train(tiny(steps=2), tmp_path / "run", resume=True)
+    train(silent(steps=2), tmp_path / "run", resume=True)
     assert written == ["config.json"] * 2
     assert not (tmp_path / "run" / "nonfinite.json").exists()
-    train(tiny(steps=1), tmp_path / "begun", resume=True)
+    train(silent(steps=1), tmp_path / "begun", resume=True)
     assert written == ["config.json"] * 3
 
 
-def test_fewer_steps_than_are_done(tiny, tmp_path):
-    done = train(tiny(steps=3), tmp_path)
+def test_fewer_steps_than_are_done(silent, tmp_path):
+    done = train(silent(steps=3), tmp_path)
     with pytest.raises(UserError, match=r"has 3 steps behind it, train\.steps=2 asks for fewer;"):
-        train(tiny(steps=2), tmp_path, resume=True)
+        train(silent(steps=2), tmp_path, resume=True)
     assert read_config(tmp_path)["train"]["steps"] == 3
     assert (tmp_path / "final.json").exists()
-    assert train(tiny(steps=3), tmp_path, resume=True)["params_digest"] == done["params_digest"]
+    assert train(silent(steps=3), tmp_path, resume=True)["params_digest"] == done["params_digest"]
 
 
 def test_how_many_are_kept_may_change():
