@@ -91,8 +91,14 @@ def same_as_alone(workdir, alone, steps=STEPS):
 
 
 def test_four_processes_train_what_one_would(base, train, alone):
-    ended = run(train("four", steps=3), *LAYOUTS["four"], base / "logs_four")
-    same_as_alone(base / "four", alone, 3)
+    """From a checkpoint of one, between two scores: each process compiles nothing but the step."""
+    shutil.copytree(alone, base / "four")
+    (base / "four" / "final.json").unlink()
+    for step in range(10, STEPS + 1):
+        shutil.rmtree(base / "four" / "checkpoints" / str(step))
+    ended = run(train("four", "--resume", steps=11), *LAYOUTS["four"], base / "logs_four")
+    same_as_alone(base / "four", alone, 11)
+    assert "going on from step 9" in ended[0].log
     assert "trained to step" in ended[0].log
     for process in ended[1:]:
         assert not any(word in process.log for word in ("trained", "compiling", "step/s"))
