@@ -34,6 +34,7 @@ def run(argv, cwd, **kwargs):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "code", "message"),
     [
@@ -54,6 +55,7 @@ def test_no_import_can_swallow_a_signal(command, tmp_path, number, code, message
     assert (done.returncode, done.stderr.strip()) == (code, message)
 
 
+@pytest.mark.slow
 def test_an_experiment_imports_its_neighbour_in_the_current_folder(command, tmp_path):
     folder = tmp_path / "experiments"
     folder.mkdir()

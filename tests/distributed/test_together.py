@@ -19,6 +19,8 @@ from vlfau_jax.errors import UserError
 from vlfau_jax.evaluation import evaluate as evaluation
 from vlfau_jax.train.loop import train
 
+pytestmark = pytest.mark.slow
+
 CODE = """
 from tests.member import main
 from vlfau_jax.distributed import agreement

@@ -90,6 +90,7 @@ def test_a_model_without_sentences_and_maps_exports_its_probabilities(silent_fol
     assert "the probability of each of 12 facial action units" in card
 
 
+@pytest.mark.slow
 def test_beams_are_in_the_program_and_stated_in_config_and_card(
     half_workdir, images, tmp_path, monkeypatch
 ):

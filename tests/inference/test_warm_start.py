@@ -51,6 +51,7 @@ def test_metadata_names_the_subjects_of_the_whole_chain_of_warm_starts(
     assert metadata["dataset"] == "bp4d+disfa"
 
 
+@pytest.mark.slow
 def test_the_file_of_a_scanned_run_is_looped(workdir, tmp_path):
     config = read_config(workdir)
     config["model"] |= {"depths": (0, 0, 4, 1), "scan_blocks": True}

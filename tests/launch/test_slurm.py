@@ -43,6 +43,7 @@ PartitionName=all Nodes=ALL Default=YES State=UP
 
 missing = [name for name in ("slurmctld", "slurmd", "munged", "sbatch") if not shutil.which(name)]
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(
         bool(missing),
         reason="no Slurm: apt-get install slurm-wlm munge, or bash launch/test.sh --with-slurm",

@@ -73,15 +73,6 @@ CASES = {
 }
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Tiny tensors: PyTorch's threads would only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def make_batch(rng, units):
     """Three faces and a filling row, some labels unknown; unit 5, if there is one, known nowhere.
 
@@ -158,7 +149,10 @@ def check(what, distances, limit):
     assert distances[worst] < limit, {k: v for k, v in distances.items() if not v < limit}
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if name != "default" else ()) for name in CASES],
+)
 def test_parity(name):
     case = CASES[name]
     rng = np.random.default_rng(case.seed)

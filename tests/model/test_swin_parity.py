@@ -168,6 +168,7 @@ def test_small(window, height, width, scan):
     check(model, picture(0, 2, height, width), scan=scan)
 
 
+@pytest.mark.slow
 def test_odd_sizes_need_padding_everywhere():
     height, width = sides = (225, 238)
     for stage in range(4):
@@ -176,6 +177,7 @@ def test_odd_sizes_need_padding_everywhere():
     check(reference(0, **SMALL), picture(0, 1, height, width), scan=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_random_configurations(seed):
     rng = np.random.default_rng(seed)

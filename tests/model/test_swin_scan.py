@@ -72,6 +72,7 @@ def assert_same(found, expected, limit):
     jax.tree_util.tree_map_with_path(check, found, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("train", [False, True])
 def test_both_layouts_give_the_same_outputs_and_gradients(stacked, image, train):
     (_, taps), gradient = step(stacked, SCANNED, image, train, KEY)
@@ -186,6 +187,7 @@ def test_a_scanned_program_does_not_grow_with_depth(image):
     assert size(SCANNED, 12) == size(SCANNED, 4) < size(LOOPED, 4)
 
 
+@pytest.mark.slow
 def test_scanned_gradients_are_the_same_on_any_mesh(boxed, stacked, image):
     """Stored shards and a scan once gave wrong gradients (`rules.gathered`)."""
     mesh = make_mesh(MeshOptions(2, 2, 2))

@@ -23,6 +23,8 @@ from vlfau_jax.train.experiment import TrainOptions, build_experiment
 from vlfau_jax.train.state import TrainState
 from vlfau_jax.train.step import abstract_batch
 
+pytestmark = pytest.mark.slow
+
 WIDTH, HEADS, UNITS = 16, 4, (1, 2, 4, 12)
 BLOCK = "stage2_block1"  # of width 64, whose windows are shifted
 # 40 images are 5, 10 or 40 on a device: no parameter has a dimension that is a multiple of 5, every

@@ -125,6 +125,7 @@ def test_the_best_stay_beside_the_newest_also_after_a_resume(tmp_path):
     assert names(tmp_path) == [8, 9, 10]
 
 
+@pytest.mark.slow
 def test_a_run_keeps_its_best_and_saves_at_every_score(silent, tmp_path):
     scores = iter((0.2, 0.6, 0.4, 0.5))
     settings = silent(steps=4, eval_every=1, keep_best=1, keep=1, checkpoint_every=100)

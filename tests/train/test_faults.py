@@ -15,6 +15,8 @@ from vlfau_jax.train.loop import train
 from vlfau_jax.train.state import TrainState
 from vlfau_jax.train.writer import MetricWriter
 
+pytestmark = pytest.mark.slow
+
 
 def mount(*arguments):
     """Mounts, or skips the test: it needs root."""

@@ -10,6 +10,8 @@ from vlfau_jax.cli.settings import Settings
 from vlfau_jax.sharding.mesh import MeshOptions
 from vlfau_jax.train.loop import train
 
+pytestmark = pytest.mark.slow
+
 # The mesh takes its three sizes together, as a tuple; that they matter is what test_mesh shows.
 OPTIONS = [
     kind

@@ -1,6 +1,10 @@
 """A run that is killed again and again ends as an uninterrupted one."""
 
+import pytest
+
 from tests import kill_train
+
+pytestmark = pytest.mark.slow
 
 
 def test_kills_lose_nothing_but_the_steps_since_the_last_save(tmp_path):

@@ -83,6 +83,7 @@ def averaging(settings, **objective):
     )
 
 
+@pytest.mark.slow
 def test_an_average_and_a_ramp_survive_a_resume_and_the_average_answers(tiny, tmp_path):
     scored = []
 
@@ -113,6 +114,7 @@ def test_an_average_and_a_ramp_survive_a_resume_and_the_average_answers(tiny, tm
     assert [weight for weight, _ in told[0]] == [0, 0, 0.5, 1]
 
 
+@pytest.mark.slow
 def test_a_resume_onto_other_faces_or_another_schedule_is_told(
     silent, tmp_path, monkeypatch, capsys
 ):
@@ -151,6 +153,7 @@ def test_a_damaged_file_of_the_run_is_named(silent, tmp_path, name, message):
         train(silent(), tmp_path / "run", resume=True)
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_a_resume_goes_on(silent, tmp_path, capsys):
     def tested(**changes):
         settings = silent(**changes)
@@ -195,6 +198,7 @@ def sending(number, function):
     return called
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "kind"), [(signal.SIGTERM, Interrupted), (signal.SIGINT, KeyboardInterrupt)]
 )
@@ -212,6 +216,7 @@ def test_a_signal_where_no_step_runs_loses_nothing(silent, tmp_path, monkeypatch
     assert (tmp_path / "run" / "final.json").exists()
 
 
+@pytest.mark.slow
 def test_a_warm_start_is_where_training_begins(tiny, tmp_path):
     experiment = build_experiment(tiny())
     path = tmp_path / "w.safetensors"
@@ -229,6 +234,7 @@ def test_a_warm_start_is_where_training_begins(tiny, tmp_path):
     assert record["warm_start"]["people"] == "0"
 
 
+@pytest.mark.slow
 def test_a_backbone_file_replaces_the_backbone_alone(tiny, tmp_path):
     begun = [tiny(steps=1)]
     experiment = build_experiment(begun[0])
@@ -257,6 +263,7 @@ def test_a_backbone_file_replaces_the_backbone_alone(tiny, tmp_path):
         train(begun[1], tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_value_that_is_not_finite_ends_the_run(tiny, tmp_path):
     experiment = build_experiment(tiny())
     params = parameters(experiment, 0)
@@ -279,6 +286,7 @@ def test_what_cannot_run_is_refused_before_the_workdir_is_touched(tiny, tmp_path
         train(tiny(eval_every=1), tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_progress_goes_to_stderr(tiny, tmp_path, capsys):
     train(tiny(log_every=2), tmp_path / "run")
     out, err = capsys.readouterr()
@@ -298,6 +306,7 @@ def test_what_happened_is_told(tiny, tmp_path, capsys):
     assert "run: going on from step 1" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_weights_that_cannot_be_leave_the_earlier_run_alone(silent, tmp_path):
     train(silent(steps=1), tmp_path / "run")
     before = (tmp_path / "run" / "final.json").read_text()
@@ -309,6 +318,7 @@ def test_weights_that_cannot_be_leave_the_earlier_run_alone(silent, tmp_path):
     assert load_inference(tmp_path / "run")[2] == 1
 
 
+@pytest.mark.slow
 def test_a_resume_onto_data_read_otherwise_is_refused(silent, tmp_path, monkeypatch):
     train(silent(steps=1), tmp_path / "run")
     person, others = noise_set().subject_facts["F001"], (*SUBJECTS[1:], "M009")
@@ -333,6 +343,7 @@ def test_a_resume_onto_data_read_otherwise_is_refused(silent, tmp_path, monkeypa
     assert (tmp_path / "run" / "final.json").exists()
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_an_earlier_version_goes_on(silent, tmp_path, monkeypatch):
     later = ("layout", "camera", "frame_offset", "frames")
     record = Experiment.inference_record
@@ -346,6 +357,7 @@ def test_a_checkpoint_of_an_earlier_version_goes_on(silent, tmp_path, monkeypatc
     assert train(silent(steps=2), tmp_path / "run", resume=True)["step"] == 2
 
 
+@pytest.mark.slow
 def test_faces_without_a_sentence_are_told(tiny, tmp_path, monkeypatch, capsys):
     told = "no training face has a sentence about the whole face"
     noise = noise_set()

@@ -6,6 +6,7 @@ from dataclasses import replace
 import jax
 import numpy as np
 import optax
+import pytest
 
 from vlfau_jax.data.read import batch as batches
 from vlfau_jax.sharding.arrays import shard_batch
@@ -13,6 +14,8 @@ from vlfau_jax.sharding.mesh import MeshOptions
 from vlfau_jax.train.experiment import build_experiment
 from vlfau_jax.train.state import abstract_state
 from vlfau_jax.train.step import abstract_batch
+
+pytestmark = pytest.mark.slow
 
 AUS = (1, 2, 4, 6, 7, 10, 12, 14)  # one for each of eight devices
 # (data, fsdp, tensor), the device batch that cuts it, and into how many micro-batches. Whole steps

@@ -19,6 +19,8 @@ from vlfau_jax.train.loop import train
 from vlfau_jax.train.provenance import provenance, seen_people
 from vlfau_jax.train.warm_start import save_warm_start
 
+pytestmark = pytest.mark.slow
+
 AUS = (1, 7, 12, 25)  # both sets, BP4D, both, DISFA
 
 

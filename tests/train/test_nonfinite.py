@@ -15,6 +15,8 @@ from vlfau_jax.train.nonfinite import format_values
 from vlfau_jax.train.state import TrainState
 from vlfau_jax.train.step import advanced
 
+pytestmark = pytest.mark.slow
+
 SUBJECT, TASK, FRAME = 2, 1, 4  # a face whose sentences break the loss
 
 

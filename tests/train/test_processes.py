@@ -13,6 +13,8 @@ from vlfau_jax.cli.main import main
 from vlfau_jax.distributed.coordinator import expects_several_processes
 from vlfau_jax.train.checkpoint import load_inference, params_digest
 
+pytestmark = pytest.mark.slow
+
 STEPS = 12  # more than the faults below leave time for
 LAYOUTS = {"two": (2, 4), "four": (4, 2)}  # processes, devices each
 

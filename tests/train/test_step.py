@@ -11,6 +11,8 @@ from vlfau_jax.train.experiment import build_experiment
 from vlfau_jax.train.state import stream
 from vlfau_jax.train.step import abstract_batch
 
+pytestmark = pytest.mark.slow
+
 
 def test_random_parameters_do_not_depend_on_the_mesh(tiny):
     one, split = (build_experiment(tiny(MeshOptions(*mesh))) for mesh in ((1, 1, 1), (2, 2, 2)))

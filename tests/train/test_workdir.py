@@ -134,6 +134,7 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch, capsys):
     assert "cannot be locked ([Errno 37] No locks available)" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_lock_is_held_while_a_run_trains(silent, tmp_path):
     seen = []
 
@@ -151,6 +152,7 @@ def test_the_lock_is_held_while_a_run_trains(silent, tmp_path):
         assert load_inference(tmp_path)[2] == 1  # evaluation needs no lock
 
 
+@pytest.mark.slow
 def test_the_config_is_written_once(silent, tmp_path, monkeypatch):
     written = []
 
@@ -169,6 +171,7 @@ def test_the_config_is_written_once(silent, tmp_path, monkeypatch):
     assert written == ["config.json"] * 3
 
 
+@pytest.mark.slow
 def test_fewer_steps_than_are_done(silent, tmp_path):
     done = train(silent(steps=3), tmp_path)
     with pytest.raises(UserError, match=r"has 3 steps behind it, train\.steps=2 asks for fewer;"):

@@ -155,6 +155,7 @@ def test_step_k_is_a_function_of_seed_and_k(mixed):
     assert_same(mixed(1, start_step=10**9)[0], mixed(1, start_step=10**9)[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parallel", [{"threads": 3}, {"workers": 1}, {"workers": 2, "threads": 2}])
 def test_threads_and_processes_change_nothing(mixed, parallel):
     for one, other in zip(mixed(7), mixed(7, **parallel), strict=True):
@@ -180,6 +181,7 @@ def test_processes_read_what_one_would_row_by_row(mixed, shares):
             assert_same({key: values[own] for key, values in batch.items()}, part)
 
 
+@pytest.mark.slow
 def test_worker_processes_leave_the_rows_of_a_process_alone(mixed):
     own = np.array([1, 2])
     for one, other in zip(mixed(5, own=own), mixed(5, own=own, workers=2), strict=True):
