@@ -14,14 +14,16 @@ from vlfau_jax.train.step import abstract_batch
 BLOCK = re.compile(r"stage\d_block\d$")
 
 
-def equations(jaxpr):
+def equations(jaxpr, outer=""):
+    """All equations with their name stacks; jax 0.12 gives some inner ones none of their own."""
     for eqn in jaxpr.eqns:
-        yield eqn
+        where = str(eqn.source_info.name_stack) or outer
+        yield eqn, where
         for value in eqn.params.values():
             for inner in value if isinstance(value, (tuple, list)) else (value,):
                 inner = getattr(inner, "jaxpr", inner)
                 if hasattr(inner, "eqns"):
-                    yield from equations(inner)
+                    yield from equations(inner, where)
 
 
 def may_be_low(eqn, where):
@@ -53,8 +55,8 @@ def test_bfloat16_computes_products_alone(tiny, mode):
     assert low not in {leaf.dtype for leaf in jax.tree.leaves(e.abstract)}
     traced = e.train_step().trace(e.abstract, abstract_batch(e.spec, e.mesh))
     products = set()
-    for eqn in equations(traced.jaxpr.jaxpr):
-        kind, where = eqn.primitive.name, str(eqn.source_info.name_stack)
+    for eqn, where in equations(traced.jaxpr.jaxpr):
+        kind = eqn.primitive.name
         dtypes = {v.aval.dtype for v in eqn.invars if hasattr(v.aval, "dtype")}
         if kind in ("dot_general", "conv_general_dilated"):
             # float32: the few numbers a face that tell units apart, from pooled features.
