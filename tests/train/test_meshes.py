@@ -107,7 +107,7 @@ def test_three_steps_agree_on_every_mesh_whole_and_in_parts(tiny):
         found = three_steps(e, step)
         expected = expected or found
         assert_same(found, expected, f"{mesh} in {parts} parts:")
-        # Every device keeps its own pictures, however they are regrouped: uint8, and nothing else is.
+        # Every device keeps its own pictures, the only uint8 arrays, however they are regrouped.
         moved = re.findall(r"= \(?u8\[.* (?:all-|collective-)[\w-]+\(.*", step.as_text())
         assert not moved, (mesh, parts, moved[0])
         if mesh == (2, 2, 2):
