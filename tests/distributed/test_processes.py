@@ -12,6 +12,8 @@ from tests.processes import Process, free_port, wait_until
 from vlfau_jax.distributed.coordinator import check_reachable, is_listening
 from vlfau_jax.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 MEMBER = """
 import sys, time
 from vlfau_jax.errors import UserError, outcome
