@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import unicodedata
 
-# A place that the user named cannot be used; whatever else the system refuses has a traceback.
+LONGEST_LINE = 500  # characters of a line on the screen
+
+# A place that the user named cannot be used.
 _UNUSABLE = {
     errno.EACCES,
     errno.EEXIST,
@@ -16,6 +19,17 @@ _UNUSABLE = {
     errno.EPERM,
     errno.EROFS,
 }
+# The machine has no more of something, or lost it; whatever else it refuses has a traceback.
+_EXHAUSTED = {
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EIO,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+    errno.ENOSPC,
+    errno.ESTALE,
+}
 
 
 class UserError(Exception):
@@ -25,6 +39,20 @@ class UserError(Exception):
     """
 
     exit_code = 2
+
+
+class FileError(UserError):
+    """A file that cannot be read as what it should be: `path: reason`.
+
+    Attributes:
+        path: the file.
+        reason: what is wrong with it, without the path.
+    """
+
+    def __init__(self, path: object, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason
 
 
 class RunError(Exception):
@@ -49,15 +77,53 @@ class Interrupted(RunError):
     exit_code = 75
 
 
+def printable(text: str) -> str:
+    """`text` without power over a terminal: control and other unprintable characters as escapes.
+
+    Names of files and words of data may hold them. Line feeds and tabs stay.
+    """
+    return "".join(
+        character if character in "\n\t" or _is_harmless(character) else _escaped(character)
+        for character in text
+    )
+
+
+def _is_harmless(character: str) -> bool:
+    # Cc control, Cf format (such as the change of direction), Cs surrogates: bytes that are no
+    # UTF-8; Co, Cn: no character at all; Zl, Zp: line separators.
+    return unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that was no UTF-8, by Python's surrogateescape
+        return f"\\x{code - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()
+
+
+def line(text: str) -> str:
+    """`text` as one line for the screen: printable, at most `LONGEST_LINE` characters."""
+    text = printable(" ".join(text.split("\n")))
+    return text if len(text) <= LONGEST_LINE else text[: LONGEST_LINE - 4] + " ..."
+
+
+def is_exhausted(error: OSError) -> bool:
+    """Whether a disk, a quota or a limit of the machine ended the work, and no mistake of ours."""
+    return error.errno in _EXHAUSTED
+
+
 def outcome(error: BaseException) -> tuple[str, int] | None:
     """The line and the exit code of what ended a verb; None where only a traceback explains it."""
     match error:
         case UserError():
-            return f"error: {error}", error.exit_code
+            return line(f"error: {error}"), error.exit_code
         case RunError():
-            return f"failed: {error}", error.exit_code
+            return line(f"failed: {error}"), error.exit_code
+        case OSError() if is_exhausted(error):
+            place = f"{error.filename}: " if error.filename is not None else ""
+            return line(f"failed: {place}{error.strerror}"), RunError.exit_code
         case OSError() if error.filename is not None and error.errno in _UNUSABLE:
-            return f"error: {error.filename}: {error.strerror}", UserError.exit_code
+            return line(f"error: {error.filename}: {error.strerror}"), UserError.exit_code
         case KeyboardInterrupt():  # its text, if any, says what is kept
-            return ": ".join(filter(None, ("interrupted", str(error)))), 130
+            return line(": ".join(filter(None, ("interrupted", str(error))))), 130
     return None

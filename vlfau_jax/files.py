@@ -1,16 +1,29 @@
-"""Files and folders: checked before any work is done for them, written whole, digested."""
+"""Files and folders: checked before any work is done for them, read bounded, written whole.
+
+What is being written has a hidden name beside its place, `.NAME.partial`, which is created
+exclusively, never through a symbolic link, and locked while its process lives. So that name says
+that a place is taken, and what a dead process left there is swept by the next one.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
 import os
+import shutil
+import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
-from vlfau_jax.errors import UserError
+from vlfau_jax.errors import FileError, UserError
+
+# Bytes that a file of a kind may have: far above any real one, far below a machine's memory.
+RECORD_LIMIT = 64 << 20  # JSON
+TABLE_LIMIT = 1 << 30  # labels, landmarks, boxes
+PICTURE_LIMIT = 256 << 20
 
 
 def absolute_folder(flag: str, path: str | Path) -> Path:
@@ -64,14 +77,14 @@ def created(flag: str, folder: Path) -> Iterator[None]:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keeps other processes from preparing in `folder`: each would sweep away the other's work.
+    """Keeps other processes that ask the same from working in `folder`, which exists.
 
     Raises:
-        UserError: another process does.
+        UserError: another process works there.
     """
-    handle = os.open(folder, os.O_RDONLY)
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        lock(handle, folder, f"{folder} is being prepared by another process; wait for it")
+        lock(handle, folder, f"{folder} is being written by another process; wait for it")
         yield
     finally:
         os.close(handle)
@@ -111,12 +124,209 @@ def new_file(flag: str, path: str | Path) -> Path:
     return path
 
 
+def open_regular(path: str | Path, limit: int) -> BinaryIO:
+    """Opens a regular file of at most `limit` bytes to read it; links to one are followed.
+
+    A FIFO or a device would block, or never end; a sparse file has any size for no bytes on disk.
+
+    Raises:
+        FileError: it is none, is larger, or cannot be opened.
+    """
+    try:
+        _check_regular(path, os.stat(path), limit)  # opening a device can have effects
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except (OSError, ValueError) as error:  # ValueError: a NUL character in the name
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise FileError(path, f"cannot be read: {reason}") from error
+    try:
+        _check_regular(path, os.fstat(handle), limit)
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def _check_regular(path: str | Path, status: os.stat_result, limit: int) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise FileError(path, "is a folder; expected a file")
+    if not stat.S_ISREG(status.st_mode):
+        raise FileError(path, "is no regular file (a pipe, socket or device)")
+    if status.st_size > limit:
+        raise FileError(path, f"has {status.st_size} bytes; at most {limit} are read of such files")
+
+
+def read_bytes(path: str | Path, limit: int) -> bytes:
+    """All bytes of a regular file of at most `limit`.
+
+    Raises:
+        FileError: it is none, is larger, or cannot be read.
+    """
+    with open_regular(path, limit) as file:
+        try:
+            content = file.read(limit + 1)
+        except OSError as error:
+            raise FileError(path, f"cannot be read: {error.strerror}") from error
+    if len(content) > limit:  # it has grown
+        raise FileError(path, f"has more than {limit} bytes")
+    return content
+
+
+def partial_name(path: Path) -> Path:
+    """Where what will be `path` is written until it is whole."""
+    return path.with_name(f".{path.name}.partial")
+
+
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Gives another name to write under; the file gets its own once all of it is there."""
-    partial = path.with_name(path.name + ".partial")
+    """Gives another name to write under; the file gets its own once all of it is there.
+
+    Raises:
+        UserError: another process is writing it.
+    """
+    partial = partial_name(path)
+    handle = _claim(partial, path, lambda: os.open(partial, _CREATE, 0o666), os.unlink)
     try:
         yield partial
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+        os.close(handle)
+
+
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+def _claim(
+    partial: Path, place: Path, create: Callable[[], int], remove: Callable[[Path], None] | None
+) -> int:
+    """A locked handle of `partial`: created, or left by a dead process and removed or taken over.
+
+    Args:
+        partial: the hidden name.
+        place: what it is for, for the message.
+        create: creates it and returns an open handle; FileExistsError where something is there.
+        remove: removes what a dead process left; None takes that over.
+    """
+    taken = f"{place} is being written by another process; wait for it, or name another place"
+    while True:
+        try:
+            handle, created_now = create(), True
+        except FileExistsError:
+            try:
+                handle, created_now = os.open(partial, _OPEN), False
+            except FileNotFoundError:
+                continue  # its process has just finished
+            except OSError as error:  # ELOOP: a symbolic link
+                raise UserError(
+                    f"{partial} is in the way ({error.strerror}); remove it or name another place"
+                ) from error
+        try:
+            lock(handle, place.parent, taken)
+            if not _names(partial, handle):
+                pass  # finished or swept by its process before we had the lock
+            elif created_now or remove is None:
+                return handle
+            else:
+                remove(partial)
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
+
+
+def _names(path: Path, handle: int) -> bool:
+    """Whether `path` itself, no link, is the open file."""
+    try:
+        return os.path.samestat(os.lstat(path), os.fstat(handle))
+    except FileNotFoundError:
+        return False
+
+
+def _open_new_folder(path: Path) -> int:
+    path.mkdir()
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+
+@contextmanager
+def written_together(folder: Path, names: Sequence[str], *, keep: bool = False) -> Iterator[Path]:
+    """Gives a folder in which to write the files `names` of one result; then all change together.
+
+    Of `names`, those that are not written are removed from `folder`: they would be of another
+    result. A process that dies between the renames has left a folder from which the next call goes
+    on with them.
+
+    Args:
+        folder: exists; where the files belong.
+        names: of all files of the result; the first one names the hidden folder.
+        keep: where the body fails or its process dies, what it wrote stays in the hidden folder,
+            and the next call with `keep` finds it there; else it is removed.
+
+    Raises:
+        UserError: another process is writing them.
+    """
+    place = folder / names[0]
+    partial, complete = partial_name(place), place.with_name(f".{names[0]}.complete")
+    remove = None if keep else shutil.rmtree
+    handle = _claim(partial, place, lambda: _open_new_folder(partial), remove)
+    try:
+        if complete.is_dir() and not complete.is_symlink():
+            _move_all(complete, folder, names)
+        yield partial
+        os.rename(partial, complete)
+        _move_all(complete, folder, names)
+    finally:
+        if not keep and _names(partial, handle):
+            shutil.rmtree(partial)
+        os.close(handle)
+
+
+def _move_all(complete: Path, folder: Path, names: Sequence[str]) -> None:
+    for name in names:
+        if (complete / name).exists():
+            (complete / f"{name}.moved").touch()  # an interrupted call is not to remove it
+            os.replace(complete / name, folder / name)
+        elif not (complete / f"{name}.moved").exists():
+            (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(complete)
+
+
+@contextmanager
+def replaced_folder(folder: Path, foreign: Callable[[Path], str | None]) -> Iterator[Path]:
+    """Gives an empty folder to fill; it then takes the place of `folder`, whole.
+
+    What was there is moved aside first and removed last. A process that dies in between has left
+    both, and the next call puts the old one back where there is no new one.
+
+    Args:
+        folder: need not exist; its parent does.
+        foreign: given `folder`, names an entry that must not be removed, if any.
+
+    Raises:
+        UserError: another process is writing it, or it has a foreign entry.
+    """
+    partial, old = partial_name(folder), folder.with_name(f".{folder.name}.replaced")
+    handle = _claim(partial, folder, lambda: _open_new_folder(partial), shutil.rmtree)
+    try:
+        if old.is_dir() and not old.is_symlink():
+            if folder.exists():
+                shutil.rmtree(old)
+            else:
+                os.rename(old, folder)
+        _refuse_foreign(folder, foreign)
+        yield partial
+        _refuse_foreign(folder, foreign)  # it may have come meanwhile
+        if folder.exists():
+            os.rename(folder, old)
+        os.rename(partial, folder)
+        if old.exists():
+            shutil.rmtree(old)
+    finally:
+        if _names(partial, handle):
+            shutil.rmtree(partial)
+        os.close(handle)
+
+
+def _refuse_foreign(folder: Path, foreign: Callable[[Path], str | None]) -> None:
+    if folder.exists() and (name := foreign(folder)):
+        raise UserError(f"{folder} holds {name}, which is not ours to remove; name another place")

@@ -137,7 +137,7 @@ def test_prepare_refuses_a_set_that_tfds_is_making(write_tree, tmp_path, monkeyp
     raw, others = write_tree(("F001",)), []
 
     def write_shard(job):
-        with pytest.raises(UserError, match="is being prepared by another process"):
+        with pytest.raises(UserError, match="is being written by another process"):
             build(raw, tmp_path / "set")
         others.append(job)
         return shards.write_shard(job)

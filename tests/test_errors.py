@@ -1,0 +1,46 @@
+"""What a user sees of a failure: one bounded line without power over the terminal."""
+
+import errno
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vlfau_jax.errors import LONGEST_LINE, RunError, UserError, line, outcome, printable
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\x1b[31mred", "a\\x1b[31mred"),
+        ("\x07\x7f\x9b", "\\x07\\x7f\\x9b"),
+        ("right\u202eleft", "right\\u202eleft"),
+        (os.fsdecode(b"IMG_\xff.jpg"), "IMG_\\xff.jpg"),
+        ("Ünïcode 顔 🙂 stays\n\t", "Ünïcode 顔 🙂 stays\n\t"),
+    ],
+)
+def test_names_have_no_power_over_the_terminal(text, shown):
+    assert printable(text) == shown
+
+
+@given(st.text(st.characters()))
+def test_every_line_is_one_short_line(text):
+    shown = line(text)
+    assert "\n" not in shown
+    assert len(shown) <= LONGEST_LINE
+    shown.encode()
+
+
+@pytest.mark.parametrize("number", ["ENOSPC", "EDQUOT", "EFBIG", "EMFILE", "EIO"])
+def test_what_the_machine_has_no_more_of_is_one_line(number):
+    code = getattr(errno, number)
+    assert outcome(OSError(code, os.strerror(code))) == (f"failed: {os.strerror(code)}", 1)
+    named = OSError(code, os.strerror(code), "runs/x")
+    assert outcome(named) == (f"failed: runs/x: {os.strerror(code)}", 1)
+
+
+def test_the_outcome_of_an_error_is_cut():
+    assert len(outcome(UserError("x" * 10_000))[0]) == LONGEST_LINE
+    assert outcome(RunError("a\nb")) == ("failed: a b", 1)
+    assert outcome(OSError("of a library")) is None
