@@ -163,10 +163,10 @@ def test_a_read_only_workdir(silent, disk):
 
 def test_what_is_in_the_way(silent, tmp_path):
     run = tmp_path / "run"
-    (run / "final.json.partial").mkdir(parents=True)
-    with pytest.raises(RunError, match=r"final\.json\.partial: Is a directory; .* step 2: once"):
+    (run / ".final.json.partial").mkdir(parents=True)
+    with pytest.raises(RunError, match=r"\.final\.json\.partial: Is a directory; .* step 2: once"):
         train(silent(steps=2), run)
-    (run / "final.json.partial").rmdir()
+    (run / ".final.json.partial").rmdir()
     (run / "checkpoints").rename(tmp_path / "away")
     (run / "checkpoints").write_text("")
     with pytest.raises(UserError, match=r"checkpoints is not a folder; there is no good"):
