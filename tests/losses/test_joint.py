@@ -244,7 +244,7 @@ def test_a_ramp_moves_its_term_and_its_term_only(rng, name):
 
 @pytest.mark.parametrize("ramp", [(-1, 5), (5, 4), (5,), (1, 2, 3)])
 def test_impossible_ramps_are_refused(ramp):
-    with pytest.raises(UserError, match=r"objective\.local_ramp=\(.*(first <= last|2 values, each 0 to)"):
+    with pytest.raises(UserError, match=r"objective\.local_ramp=\(.*: give (two steps|2 values)"):
         ObjectiveOptions(local_ramp=ramp)
 
 

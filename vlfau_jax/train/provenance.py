@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from safetensors import SafetensorError, safe_open
 
+from vlfau_jax import shipped
 from vlfau_jax.data.read.dataset import Dataset
 from vlfau_jax.errors import UserError
 from vlfau_jax.files import file_digest
@@ -106,7 +107,7 @@ def seen_before(record: Mapping[str, Any] | None) -> tuple[Seen, ...]:
         return ()
     if "seen" in record:
         return tuple(Seen(*one) for one in record["seen"])
-    path = Path(record["file"])
+    path = shipped.find(record["file"])
     if not path.is_file() or file_digest(path) != record["sha256"]:
         raise UserError(
             f"{path}: the run began from this file and recorded only how many people it had seen; "
