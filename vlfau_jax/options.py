@@ -101,11 +101,11 @@ def wanted(kind: Any, error: ValidationError | None = None) -> str:
     if get_origin(plain) is tuple:
         return _wanted_tuple(get_args(plain), metadata, error)
     low, high = _bound(metadata, Ge, Gt, "more than "), _bound(metadata, Le, Lt, "below ")
-    text = ""
+    if high and not high.startswith("below") and (not low or " " in low):
+        high = "up to " + high
+    text = low + " or more" if low and not high else low or high
     if low and high:
-        text = f"{low}{', up to ' if ' ' in low else ' to '}{high}"
-    elif low or high:
-        text = low + " or more" if low else "up to " + high
+        text = f"{low}{', ' if ' ' in low else ' to '}{high}"
     if longest := _only(metadata, MaxLen):
         text = f"at most {longest.max_length} characters"
     if error is None or not _about_type(error):

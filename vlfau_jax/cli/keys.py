@@ -56,9 +56,9 @@ def config_keys(options: type = Settings, prefix: str = "") -> Iterator[Key]:
 
 def _kind(hint: Any, bounded: Any) -> str:
     if typing.get_origin(hint) is typing.Literal:
-        return wanted(bounded)
+        return "|".join(typing.get_args(hint))
     name = hint.__name__ if isinstance(hint, type) else str(hint)
-    return name if hint == bounded else f"{name}, {wanted(bounded)}"
+    return name if hint in (bounded, str) else f"{name} {wanted(bounded)}"
 
 
 def help_on_keys() -> list[str]:

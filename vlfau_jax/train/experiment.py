@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, ClassVar, Protocol
 
+import jax
 import numpy as np
 import optax
 from jax.sharding import Mesh
@@ -28,6 +29,7 @@ from vlfau_jax.options import FilePath, Options, Steps, StepsOrNone
 from vlfau_jax.sharding.arrays import BATCH_AXES, check_batch_size
 from vlfau_jax.sharding.mesh import MeshOptions, make_mesh
 from vlfau_jax.train.accumulate import micro_batches
+from vlfau_jax.train.memory import check_pictures, check_state
 from vlfau_jax.train.optimizer import OptimizerOptions, make_optimizer, make_schedule
 from vlfau_jax.train.state import TrainState, abstract_state, initial_state
 from vlfau_jax.train.step import TrainStep, make_train_step
@@ -247,6 +249,7 @@ def build_experiment(settings: Settings) -> Experiment:
     _check_fit(settings)
     mesh = make_mesh(settings.mesh)
     check_batch_size(train.batch_size, mesh)
+    check_pictures(train.batch_size, settings.data.image_size, jax.process_count())
     data = open_data(settings)
     captions = data.captions
     batch = spec(
@@ -263,6 +266,15 @@ def build_experiment(settings: Settings) -> Experiment:
     model = VLFAU(options, len(captions.aus), data.vocabulary.size)
     schedule = make_schedule(settings.optimizer, train.steps)
     optimizer = make_optimizer(settings.optimizer, schedule)
+    abstract = abstract_state(
+        model,
+        optimizer,
+        batch,
+        mesh,
+        frozen=settings.optimizer.frozen,
+        averaged=settings.optimizer.ema_decay > 0,
+    )
+    check_state(abstract)
     return Experiment(
         **vars(data),
         spec=batch,
@@ -270,14 +282,7 @@ def build_experiment(settings: Settings) -> Experiment:
         model=model,
         optimizer=optimizer,
         schedule=schedule,
-        abstract=abstract_state(
-            model,
-            optimizer,
-            batch,
-            mesh,
-            frozen=settings.optimizer.frozen,
-            averaged=settings.optimizer.ema_decay > 0,
-        ),
+        abstract=abstract,
     )
 
 
