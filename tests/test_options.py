@@ -138,7 +138,7 @@ def test_choices_are_those_of_the_tables_that_are_looked_up():
 )
 def test_the_words_for_each_kind_of_bound(kind, words):
     assert wanted(kind) == words
-    with pytest.raises(UserError, match="^here=b'x': give "):
+    with pytest.raises(UserError, match=r"^here=b'x': give "):
         checked("here", b"x", kind)
 
 
