@@ -5,5 +5,4 @@ from setuptools import find_namespace_packages, setup
 setup(
     packages=[*find_namespace_packages(include=["vlfau_jax*"]), "vlfau_jax.shipped_configs"],
     package_dir={"vlfau_jax.shipped_configs": "configs"},
-    package_data={"vlfau_jax.shipped_configs": ["*.safetensors"]},
 )
