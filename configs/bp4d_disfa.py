@@ -15,11 +15,11 @@ Hardware, time and expected score: not measured, and no published number is comp
 and configs/disfa name those of the single sets.
 """
 
-from configs import bp4d
+from vlfau_jax.shipped import experiment
 
 
 def get_config(backbone="swin_b"):
-    config = bp4d.get_config(backbone)
+    config = experiment("bp4d").get_config(backbone)
     config.data.name = "bp4d+disfa"
     config.train.steps = 57_603
     return config

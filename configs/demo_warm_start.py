@@ -12,11 +12,11 @@ Fold 0 trains on every subject. The seed of `synthesize` decides which subjects 
 differ from that of any data set that is tested (the demo's is 0).
 """
 
-from configs import demo
+from vlfau_jax.shipped import experiment
 
 
 def get_config():
-    config = demo.network()
+    config = experiment("demo").network()
     config.data.data_dir = "runs/warm_start/prepared"
     config.data.fold = 0
     config.train.steps = 7000

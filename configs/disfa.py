@@ -14,11 +14,11 @@ Expected score: ME-GraphAU reports 62.4 mean F1 over three folds with this backb
 number to reach, not one that this code has reached.
 """
 
-from configs import bp4d
+from vlfau_jax.shipped import experiment
 
 
 def get_config(backbone="swin_b"):
-    config = bp4d.get_config(backbone)
+    config = experiment("bp4d").get_config(backbone)
     config.data.name = "disfa"
     config.train.steps = 26_099
     return config

@@ -15,16 +15,21 @@ from types import FrameType
 def command() -> int:
     """Runs the command line of this process; returns the exit code."""
     _handle_signals()
+    from vlfau_jax.cli.terminal import protect
+
+    out, err = protect()
     from vlfau_jax.cli.main import main
 
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # file names need not be text
     try:
         code = main(sys.argv[1:], on_start=_restore_ctrl_c)
-        sys.stdout.flush()
-    except BrokenPipeError:  # `train --help | head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except SystemExit as stop:  # --help
+        code = stop.code
+    out.flush()
+    if out.failure is not None and code == 0:
         code = 1
+        if not isinstance(out.failure, BrokenPipeError):  # `train --help | head` has read enough
+            print(f"failed: standard output: {out.failure.strerror}", file=err)
+    err.flush()
     return code
 
 

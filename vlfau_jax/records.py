@@ -101,6 +101,11 @@ def explain(error: ValidationError) -> str:
     return f"{key + ' is ' if key else 'holds '}{value}; {wanted}{more}"
 
 
+def quoted(value: Any) -> str:
+    """The repr of a value for a message, bounded in length and in cost."""
+    return _short(value)
+
+
 def _short(value: Any, quoted: bool = True) -> str:
     # The repr of a value as deep or as long as its file would be as costly as the file.
     match value:

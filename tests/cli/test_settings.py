@@ -96,7 +96,7 @@ def test_a_value_of_the_wrong_type_is_one_line(value):
     with pytest.raises(UserError) as error:
         resolve({"train": {"steps": value}})
     assert "\n" not in str(error.value)
-    assert "config.train.steps" in str(error.value)
+    assert str(error.value).startswith("train.steps=")
 
 
 def rows(*some):
@@ -161,7 +161,10 @@ def test_the_first_row_that_is_the_whole_name_counts_and_given_keys_stay():
         (rows({"device_kind": "(GPU"}), r"device_kind='\(GPU': missing \)"),
         (rows({"train": {"steps": 1}}), "device_kind=None of a row"),
         (rows({"device_kind": "GPU", "mesh": 3}), "config.mesh: this is a group of keys"),
-        (rows({"device_kind": "GPU", "mesh": {"data": "all"}}), "config.mesh.data='all': int"),
+        (
+            rows({"device_kind": "GPU", "mesh": {"data": "all"}}),
+            "mesh.data='all': give a whole number",
+        ),
     ],
 )
 def test_a_table_that_does_not_do_is_one_line(table, words):
@@ -192,4 +195,4 @@ def test_train_applies_the_table_and_says_what_it_set(tmp_path, monkeypatch, cap
         "error: --hardware: no row of it is for 'cpu'; there are 'GPU'\n"
     )
     assert main([*run, f"--hardware={tmp_path}/none.py"]) == 2
-    assert "none.py: no such file; give configs/hardware.py" in capsys.readouterr().err
+    assert "none.py: no such file; give a table of devices" in capsys.readouterr().err

@@ -244,7 +244,7 @@ def test_a_ramp_moves_its_term_and_its_term_only(rng, name):
 
 @pytest.mark.parametrize("ramp", [(-1, 5), (5, 4), (5,), (1, 2, 3)])
 def test_impossible_ramps_are_refused(ramp):
-    with pytest.raises(UserError, match=r"objective.local_ramp=\(.*0 <= first <= last"):
+    with pytest.raises(UserError, match=r"objective\.local_ramp=\(.*: give (two steps|2 values)"):
         ObjectiveOptions(local_ramp=ramp)
 
 
@@ -261,7 +261,7 @@ def test_impossible_options_are_refused():
 @pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
 @pytest.mark.parametrize("name", ["dice_weight", "local_weight", "global_weight"])
 def test_impossible_weights_are_refused(name, value):
-    with pytest.raises(UserError, match=rf"objective\.{name}={value}: give 0 or more"):
+    with pytest.raises(UserError, match=rf"objective\.{name}={value}: give .*0 to 1000000"):
         ObjectiveOptions(**{name: value})
 
 

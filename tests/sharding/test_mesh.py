@@ -126,7 +126,6 @@ def test_slices_that_cannot_be_kept_apart_are_refused(asked, devices, words):
         (MeshOptions(-1, 3, 1), "product 3 does not divide"),
         (MeshOptions(-1, -1, 1), "one of them may be -1"),
         (MeshOptions(0, 1, 1), "mesh.data=0"),
-        (MeshOptions(1, -2, 1), "mesh.fsdp=-2"),
     ],
 )
 def test_impossible_sizes_are_refused(asked, words):

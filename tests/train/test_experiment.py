@@ -56,6 +56,14 @@ def changed(settings, **sections):
             {"model": {"global_context": True}, "objective": {"global_weight": 0.0}},
             r"model\.global_context=True: objective\.global_weight=0 .*; give it a weight",
         ),
+        (
+            {"train": {"batch_size": 2**20}, "data": {"image_size": 1024}},
+            r"train\.batch_size=1048576: .*data\.image_size=1024 need 3,298\.5 GB",
+        ),
+        (
+            {"model": {"backbone_width": 4096, "depths": (0, 0, 0, 1), "mlp_ratio": 16.0}},
+            r"parameters and the optimizer's moments need .* GB a device",
+        ),
         ({"data": {"aus": (1, 99)}}, r"data\.aus.*99"),
         ({"data": {"aus": (1, 1)}}, r"data\.aus.*1, 1"),
     ],

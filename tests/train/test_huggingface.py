@@ -4,12 +4,18 @@ model/test_swin_parity.py tests that the values are right.
 """
 
 import json
+import os
+import shutil
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 import torch
+import transformers
 from flax import linen as nn
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 from safetensors.torch import load_file as load_torch
@@ -18,11 +24,11 @@ from transformers import SwinConfig, SwinForImageClassification
 
 from vlfau_jax.cli.main import main
 from vlfau_jax.data.read.batch import spec
-from vlfau_jax.errors import UserError
+from vlfau_jax.errors import UserError, line
 from vlfau_jax.model.options import ModelOptions
 from vlfau_jax.model.swin import Swin, unstack_blocks
-from vlfau_jax.model.vlfau import VLFAU
-from vlfau_jax.train.huggingface import import_backbone
+from vlfau_jax.model.vlfau import IMAGE_MEAN, IMAGE_STD, VLFAU
+from vlfau_jax.train.huggingface import Preprocessing, import_backbone
 from vlfau_jax.train.state import abstract_params
 from vlfau_jax.train.warm_start import load_warm_start
 
@@ -177,14 +183,14 @@ def test_all_faults_of_the_tensors_in_one_line(source, out):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"model_type": "swinv2"}, "model_type is 'swinv2', not 'swin'"),
+        ({"model_type": "swinv2"}, "model_type is 'swinv2'; should be 'swin'"),
         (
             {"hidden_act": "relu", "qkv_bias": False},
             "qkv_bias=False.*hidden_act='relu', not 'gelu'",
         ),
         ({"use_absolute_embeddings": True}, "use_absolute_embeddings=True"),
         ({"layer_norm_eps": 1e-6}, "layer_norm_eps"),
-        ({"depths": [1, 2, 1]}, "stage4"),
+        ({"depths": [1, 2, 1]}, r"model\.depths=\(1, 2, 1\): give 4 values"),
         ({"num_heads": [1, 2, 2]}, r"model\.heads=\(1, 2, 2\)"),
         ({"num_heads": [1, 2, 3, 4]}, r"model\.heads=\(1, 2, 3, 4\): 3 does not divide"),
         ({"window_size": 0}, r"model\.window=0"),
@@ -205,7 +211,7 @@ def test_a_configuration_that_is_no_such_swin(source, out, fields, message):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "is not JSON"), ("[]", "an object was expected"), (None, "cannot be")],
+    [("{", "not JSON"), ("[]", "holds a list of 0; should be"), (None, "cannot be")],
 )
 def test_a_configuration_that_cannot_be_read(source, out, text, message):
     path = source / "config.json"
@@ -217,11 +223,11 @@ def test_a_configuration_that_cannot_be_read(source, out, text, message):
 @pytest.mark.parametrize(
     ("shard", "message"),
     [
-        ("../outside.safetensors", "not the name of a safetensors file here"),
-        ("/outside.safetensors", "not the name of a safetensors file here"),
-        ("pytorch_model.bin", "not the name of a safetensors file here"),
-        (["a"], "not the name of a safetensors file here"),
-        ("absent.safetensors", "cannot be read as safetensors"),
+        ("../outside.safetensors", r"weight_map\.swin\..* should "),
+        ("/outside.safetensors", r"weight_map\.swin\..* should "),
+        ("pytorch_model.bin", r"weight_map\.swin\..* should "),
+        (["a"], r"weight_map\.swin\..* should "),
+        ("absent.safetensors", "absent.safetensors: cannot be read"),
         ("other.safetensors", f"not in the shards that it names: {QUERY}"),
     ],
 )
@@ -242,9 +248,180 @@ def test_pickles_are_not_opened(tmp_path, out, name):
     path = tmp_path / name
     path.write_bytes(b"not even a pickle")
     for source in (tmp_path, path):
-        with pytest.raises(UserError, match=rf"{name} is a pickle.*save_pretrained") as error:
+        with pytest.raises(UserError, match=rf"{name} is a pickle.*hf download") as error:
             import_backbone(source, out)
         assert "\n" not in str(error.value)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(UserError, match=rf"{name} is a pickle.*from_pretrained.*save_pretrained"):
+        import_backbone(tmp_path, out)
+
+
+def test_the_advice_for_a_pickle_works_when_followed(classifier, source, out):
+    weights = load_torch(source / "model.safetensors")
+    (source / "model.safetensors").unlink()
+    torch.save(weights, source / "pytorch_model.bin")
+    with pytest.raises(UserError) as error:
+        import_backbone(source, out)
+    code = str(error.value).partition("(with torch): ")[2]
+    assert code.startswith("transformers.SwinModel.from_pretrained(")
+    code = code.replace("NEW_FOLDER", str(source.parent / "new"))
+    eval(code, {"transformers": transformers})
+    import_backbone(source.parent / "new", out)
+    np.testing.assert_array_equal(
+        load_file(out)["backbone/stage1_block1/attention/query/kernel"],
+        weights[QUERY].numpy().T,
+    )
+
+
+def test_a_backbones_own_normalisation_is_taken_along(classifier, source, out, capsys):
+    def picture_of(mean, std, pixels):
+        return ((pixels / 255 - mean) / std).astype(np.float32)
+
+    def first_layer(tensors, x):  # of a patch of 4 x 4 pixels
+        layer = "backbone/embedding/project/"
+        return np.einsum("hwc,hwco->o", x, tensors[layer + "kernel"]) + tensors[layer + "bias"]
+
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 4, 3))
+    import_backbone(source, out)
+    assert "ImageNet's mean and deviation are assumed" in capsys.readouterr().out
+    plain = load_file(out)
+    own = {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.5, 0.25, 0.2], "more": {"auto_map": "x"}}
+    (source / "preprocessor_config.json").write_text(json.dumps(own))
+    import_backbone(source, out.with_name("own"))
+    assert "its normalisation is taken along" in capsys.readouterr().out
+    found = load_file(out.with_name("own"))
+    theirs = picture_of(np.array([0.5, 0.4, 0.3]), np.array([0.5, 0.25, 0.2]), pixels)
+    ours = picture_of(np.array(IMAGE_MEAN), np.array(IMAGE_STD), pixels)
+    np.testing.assert_allclose(
+        first_layer(found, ours), first_layer(plain, theirs), rtol=1e-4, atol=1e-5
+    )
+    changed = {name for name in plain if not np.array_equal(plain[name], found[name])}
+    assert changed == {"backbone/embedding/project/kernel", "backbone/embedding/project/bias"}
+
+    (source / "preprocessor_config.json").write_text(
+        json.dumps({"image_mean": IMAGE_MEAN, "image_std": IMAGE_STD, "rescale_factor": 1 / 255})
+    )
+    import_backbone(source, out.with_name("same"))
+    assert "as this network does" in capsys.readouterr().out
+    same = load_file(out.with_name("same"))
+    assert not [name for name in plain if not np.array_equal(plain[name], same[name])]
+
+
+@pytest.mark.parametrize(
+    ("changes", "scale", "shift"),
+    [
+        ({"do_normalize": False}, [0.229, 0.224, 0.225], [0.485, 0.456, 0.406]),
+        (
+            {"do_normalize": False, "do_rescale": False},
+            [58.395, 57.12, 57.375],
+            [123.675, 116.28, 103.53],
+        ),
+    ],
+)
+def test_what_a_preprocessor_leaves_out(changes, scale, shift):
+    found = Preprocessing(**changes).relative_to_ours()
+    np.testing.assert_allclose(found, (scale, shift), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        ({"image_mean": [0.5]}, "image_mean is a list of 1; "),
+        ({"image_std": [0.5, 0.0, 0.5]}, r"image_std\.1 is 0\.0; should be"),
+        ({"image_mean": "imagenet"}, "image_mean is 'imagenet'; should be"),
+        ({"rescale_factor": -1}, "rescale_factor is -1"),
+        ([], "holds a list of 0; should be"),
+    ],
+)
+def test_a_normalisation_that_is_none(source, out, own, message):
+    (source / "preprocessor_config.json").write_text(json.dumps(own))
+    with pytest.raises(UserError, match=f"preprocessor_config.json: {message}"):
+        import_backbone(source, out)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("whose", "name"),
+    [
+        ("timm", "layers.3.downsample.reduction.weight"),
+        ("Microsoft's own code or timm", "model.layers.2.downsample.norm.weight"),
+        ("transformers in memory", "encoder.layers.0.blocks.0.attention.q_proj.weight"),
+        ("torchvision", "features.7.0.attn.relative_position_bias_table"),
+    ],
+)
+def test_another_naming_is_told_apart_in_one_line(source, out, whose, name):
+    block = {"torchvision": "features.1.0", "transformers in memory": "encoder"}.get(
+        whose, "layers.0.blocks.0"
+    )
+    names = [f"{block}.attn.qkv.weight", name, *(f"{block}.n{k}" for k in range(300))]
+    save_file(dict.fromkeys(names, np.zeros(1, np.float32)), source / "model.safetensors")
+    with pytest.raises(UserError, match=f"named as by {whose}.*hf download") as error:
+        import_backbone(source, out)
+    assert len(str(error.value)) < 500
+    with pytest.raises(UserError, match=r"model\.backbone_weights=.*named as by .*import_backbone"):
+        load_warm_start(source / "model.safetensors", {}, "model.backbone_weights")
+
+
+def test_lists_of_faults_are_cut_at_ten(source, out):
+    change(source, lambda tensors: tensors.update({f"x{k:03}": np.zeros(1) for k in range(300)}))
+    with pytest.raises(UserError, match=r"x000 is unknown; .* x009 is unknown and 290 more$"):
+        import_backbone(source, out)
+
+
+def a_fifo(path):
+    os.mkfifo(path)
+
+
+def a_sparse_file(path):
+    with path.open("wb") as file:
+        file.truncate(17 << 30)
+
+
+def a_huge_header(path):
+    path.write_bytes((2**40).to_bytes(8, "little") + b"{}")
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, a_fifo, a_sparse_file, a_huge_header])
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "preprocessor_config.json"])
+def test_special_and_huge_files_are_one_line(source, out, name, make):
+    (source / name).unlink(missing_ok=True)
+    make(source / name)
+    with pytest.raises(UserError) as error:
+        import_backbone(source, out)
+    assert str(source / name) in str(error.value)
+    if name == "model.safetensors":
+        with pytest.raises(UserError, match=r"^model\.backbone_weights="):
+            load_warm_start(source / name, {}, "model.backbone_weights")
+
+
+NAMES = ("model.safetensors", "config.json", "preprocessor_config.json")
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.sampled_from(NAMES), st.integers(0, 2999), st.none() | st.binary(max_size=4))
+def test_a_cut_or_changed_file_never_ends_in_a_traceback(fuzzed, name, place, put):
+    source, whole = fuzzed, fuzzed.with_name("whole")
+    content = bytearray((whole / name).read_bytes())
+    place %= len(content)  # most of what can go wrong is in the header and in JSON
+    content[place : place + 1 if put else None] = put or b""
+    (source / name).write_bytes(content)
+    out = source.parent / "fuzzed.safetensors"
+    out.unlink(missing_ok=True)
+    try:
+        import_backbone(source, out)
+    except UserError as error:
+        assert len(line(str(error))) <= 500
+    finally:
+        shutil.copy(whole / name, source / name)
+
+
+@pytest.fixture(scope="module")
+def fuzzed(classifier, tmp_path_factory):
+    """A folder with all three files; beside it the same as "whole"."""
+    whole = tmp_path_factory.mktemp("fuzz") / "whole"
+    classifier.save_pretrained(whole)
+    (whole / "preprocessor_config.json").write_text(json.dumps({"image_mean": [0.5] * 3}))
+    return shutil.copytree(whole, whole.with_name("source"))
 
 
 def test_no_source_an_unreadable_source_and_no_overwriting(source, out, capsys):

@@ -178,15 +178,15 @@ def test_what_is_frozen_is_not_in_the_state():
 @pytest.mark.parametrize(
     ("field", "value", "right"),
     [
-        ("learning_rate", float("nan"), "give a finite number more than 0"),
-        ("learning_rate", 0.0, "give a finite number more than 0"),
-        ("clip_norm", 0.0, "give a finite number more than 0"),
-        ("warmup_steps", -1, "give 0 or more"),
-        ("captioner_learning_rate", -1.0, "give 0 or more"),
+        ("learning_rate", float("nan"), "give a finite number, more than 0, up to 1000"),
+        ("learning_rate", 0.0, "give more than 0"),
+        ("clip_norm", 0.0, "give more than 0"),
+        ("warmup_steps", -1, r"give 0 to 2\*\*30"),
+        ("captioner_learning_rate", -1.0, "give 0 to 1000"),
         ("ema_decay", 1.0, "give 0 to below 1"),
         ("b2", 1.5, "give 0 to below 1"),
-        ("layer_decay", 0.0, "give above 0, up to 1"),
-        ("layer_decay", 1.1, "give above 0, up to 1"),
+        ("layer_decay", 0.0, "give more than 0, up to 1"),
+        ("layer_decay", 1.1, "give more than 0, up to 1"),
     ],
 )
 def test_impossible_values_are_refused(field, value, right):

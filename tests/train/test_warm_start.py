@@ -59,7 +59,7 @@ def test_a_table_of_integers_is_not_interpolated_into_floating_point(tmp_path):
 
 
 def test_no_file_and_no_safetensors(tmp_path):
-    with pytest.raises(UserError, match="none cannot be read"):
+    with pytest.raises(UserError, match="none: cannot be read"):
         load_warm_start(tmp_path / "none", ABSTRACT)
     (tmp_path / "junk").write_bytes(b"junk" * 10)
     with pytest.raises(UserError, match="cannot be read as safetensors"):

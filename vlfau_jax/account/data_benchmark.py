@@ -17,6 +17,7 @@ from vlfau_jax.data.read.pipeline import Faces, train_iterator
 from vlfau_jax.errors import UserError
 from vlfau_jax.files import absolute_folder, written_whole
 from vlfau_jax.train.experiment import ExperimentData, Settings, open_data
+from vlfau_jax.train.memory import check_pictures
 
 SAMPLE, BATCH = 512, 32  # images whose stages are timed, and how many of them at a time
 STAGES = ("read", "decode", "augment", "label", "stack")
@@ -54,6 +55,7 @@ def benchmark_data(
         raise UserError(f"--seconds={seconds:g}: give more than 0 and up to 3600")
     if out:
         _check_file(Path(out), overwrite)
+    check_pictures(settings.train.batch_size, settings.data.image_size)
     opened = open_data(settings)
     stages, plain = _stages(opened)
     images, elapsed, cpu = _stream(opened, seconds)

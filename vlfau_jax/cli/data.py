@@ -3,69 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from pathlib import Path
+from typing import Annotated
 
 from absl import flags, logging
+from pydantic import Field
 
-from vlfau_jax.cli.verb import CONFIG, Flag, verb
+from vlfau_jax.cli.verb import CONFIG, Flag, Later, verb
 from vlfau_jax.errors import UserError
+from vlfau_jax.options import Workers
 
-
-def _layouts() -> Iterable[str]:
-    from vlfau_jax.data.sets import layouts
-
-    return layouts()
-
-
-def _help_on_frames() -> str:
-    from vlfau_jax.data.sets import frames_help
-
-    return frames_help()
-
-
-def _help_on_coded_runs() -> str:
-    from vlfau_jax.data.sets import coded_runs_help
-
-    return coded_runs_help()
-
-
-def _help_on_camera() -> str:
-    from vlfau_jax.data.sets import camera_help
-
-    return camera_help()
-
-
-def _data_sets() -> Iterable[str]:
-    from vlfau_jax.data.sets import SETS
-
-    return SETS
-
-
-def _crop_rules() -> Iterable[str]:
-    from vlfau_jax.data.crop.registry import RULES
-
-    return RULES
-
-
-def _help_on_crop() -> str:
-    from vlfau_jax.data.crop.registry import crop_help
-
-    return crop_help()
-
-
-def _help_on_crop_file() -> str:
-    from vlfau_jax.data.crop.registry import crop_file_help
-
-    return crop_file_help()
+_SETS, _CROPS = "vlfau_jax.data.sets", "vlfau_jax.data.crop.registry"
+_Offset = Annotated[int, Field(ge=-9999, le=9999)]
 
 
 @verb(
-    Flag("layout", str, "raw layout to write", required=True, choices=_layouts),
+    Flag("layout", str, "raw layout to write", required=True, choices=Later(_SETS, "layouts")),
     Flag("out", str, "folder to create", required=True),
-    Flag("subjects", int, "number of subjects; 4 or more for all traps", 27),
-    Flag("frames", int, _help_on_frames, 16),
-    Flag("coded_runs", bool, _help_on_coded_runs, False),
+    Flag(
+        "subjects",
+        int,
+        "number of subjects; 4 or more for all traps",
+        27,
+    ),
+    Flag("frames", int, Later(_SETS, "frames_help"), 16),
+    Flag("coded_runs", bool, Later(_SETS, "coded_runs_help"), False),
     Flag("seed", int, "of the subjects and their movements", 0),
     Flag("size", int, "frame height and width in pixels", 160),
     Flag("workers", int, "processes", os.cpu_count() or 1),
@@ -98,16 +60,21 @@ def synthesize(fv: flags.FlagValues, _: list[str]) -> None:
 
 
 @verb(
-    Flag("dataset", str, "which raw layout to read", required=True, choices=_data_sets),
+    Flag("dataset", str, "which raw layout to read", required=True, choices=Later(_SETS, "SETS")),
     Flag("raw_dir", str, "the raw tree", required=True),
     Flag("data_dir", str, "where the prepared set goes", required=True),
-    Flag("crop", str, _help_on_crop, "cascade", choices=_crop_rules),
+    Flag("crop", str, Later(_CROPS, "crop_help"), "cascade", choices=Later(_CROPS, "RULES")),
     Flag("crop_size", int, "height and width of a crop in pixels", 256),
-    Flag("crop_file", str, _help_on_crop_file),
-    Flag("camera", str, _help_on_camera),
-    Flag("frame_offset", int, "label frame n shows picture n + this, -9999 to 9999", 0),
+    Flag("crop_file", str, Later(_CROPS, "crop_file_help")),
+    Flag("camera", str, Later(_SETS, "camera_help")),
+    Flag(
+        "frame_offset",
+        _Offset,
+        "label frame n shows picture n + this, -9999 to 9999",
+        0,
+    ),
     Flag("overwrite", bool, "replace a set that is already there", False),
-    Flag("workers", int, "processes; one per core when absent"),
+    Flag("workers", Workers, "processes; one per core when absent"),
     Flag(
         "beam_runner",
         str,

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from vlfau_jax.cli.settings import Settings
+from vlfau_jax.options import option_kinds, wanted
 
 _ATTRIBUTE = re.compile(r"^    (\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
 _INDENT, _WIDTH = 42, 100
@@ -25,7 +26,7 @@ class Key:
 
     Attributes:
         name: with its group, "train.steps".
-        kind: its type, as Python writes it.
+        kind: its type, as Python writes it, and its bounds.
         default: its default value.
         description: from its dataclass's docstring; empty where that has none.
     """
@@ -38,14 +39,26 @@ class Key:
 
 def config_keys(options: type = Settings, prefix: str = "") -> Iterator[Key]:
     """Every key of `options` and of the options inside it, in the order of the fields."""
-    descriptions, hints, defaults = _attributes(options), typing.get_type_hints(options), options()
+    descriptions, defaults = _attributes(options), options()
+    hints, bounds = typing.get_type_hints(options), option_kinds(options)
     for field in dataclasses.fields(options):
         name, hint = prefix + field.name, hints[field.name]
         if dataclasses.is_dataclass(hint):
             yield from config_keys(hint, f"{name}.")
             continue
-        kind = hint.__name__ if isinstance(hint, type) else str(hint)
-        yield Key(name, kind, getattr(defaults, field.name), descriptions.get(field.name, ""))
+        yield Key(
+            name,
+            _kind(hint, bounds[field.name]),
+            getattr(defaults, field.name),
+            descriptions.get(field.name, ""),
+        )
+
+
+def _kind(hint: Any, bounded: Any) -> str:
+    if typing.get_origin(hint) is typing.Literal:
+        return "|".join(typing.get_args(hint))
+    name = hint.__name__ if isinstance(hint, type) else str(hint)
+    return name if hint in (bounded, str) else f"{name} {wanted(bounded)}"
 
 
 def help_on_keys() -> list[str]:

@@ -6,13 +6,15 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 from absl import flags
 
 from vlfau_jax.cli import data, models, training
-from vlfau_jax.cli.verb import Verb
+from vlfau_jax.cli.config_files import expanded
+from vlfau_jax.cli.terminal import protected
+from vlfau_jax.cli.verb import Flag, Verb
 from vlfau_jax.errors import UserError, outcome
+from vlfau_jax.options import checked
 
 # It advises to install PyTorch, which nothing here needs.
 os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
@@ -41,6 +43,11 @@ def main(argv: list[str], on_start: Callable[[], None] = lambda: None) -> int:
     Returns:
         The exit code, see `EXIT_CODES`.
     """
+    with protected():
+        return _main(argv, on_start)
+
+
+def _main(argv: list[str], on_start: Callable[[], None]) -> int:
     if not argv or argv[0] in ("--help", "-h", "help"):
         print(_overview())
         return 0 if argv else 2
@@ -51,7 +58,7 @@ def main(argv: list[str], on_start: Callable[[], None] = lambda: None) -> int:
         if name not in VERBS:
             raise UserError(f"{name!r} is not a verb; choose one of {', '.join(VERBS)}")
         verb = VERBS[name]
-        fv, inputs = _parse(verb, argv[1:])
+        fv, inputs = _parse(verb, expanded(argv[1:]))
         for module in verb.imports:
             importlib.import_module(module)
         on_start()
@@ -118,14 +125,20 @@ def _parse(verb: Verb, argv: list[str]) -> tuple[flags.FlagValues, list[str]]:
     try:
         rest = fv([name, *argv])[1:]
     except flags.Error as error:
-        # Where a config file refuses its arguments, a traceback precedes the reason.
         raise UserError(f"{name}: {str(error).strip().splitlines()[-1].strip()}") from None
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # of ml_collections
+        raise UserError(f"{name}: {' '.join(str(error).split())}") from None
     missing = [f"--{flag}" for flag in verb.required if fv[flag].value is None]
     if missing:
         raise UserError(f"{name}: {', '.join(missing)} must be given; see {name} --help")
     for flag in fv:
         if fv[flag].value == "" and fv[flag].default is None:  # of an unset shell variable
             raise UserError(f"{name}: --{flag} is empty; give a value")
+    for flag in verb.flags:
+        if isinstance(flag, Flag):
+            flag.check(fv[flag.name].value)
+    for argument in rest:
+        checked(f"{name}: the argument", argument, str)
     if rest and not verb.inputs:
         raise UserError(f"{name}: {rest[0]!r} is not a flag; see {name} --help")
     if verb.inputs and not rest:
@@ -134,19 +147,16 @@ def _parse(verb: Verb, argv: list[str]) -> tuple[flags.FlagValues, list[str]]:
 
 
 def _check_config_argument(argument: str) -> None:
-    """UserError where `--config=FILE[:args]` names no file, or `--config.key=value` no key.
-
-    `--hardware=FILE` is a file, too.
-    """
+    """UserError where `--config.key=value` names no key, or a flag of a file has no value."""
     from vlfau_jax.cli.settings import check_key
 
-    flag, equals, value = argument.lstrip("-").partition("=")
+    flag, equals, _ = argument.lstrip("-").partition("=")
+    off = flag.startswith("noconfig.")  # --noconfig.data.flip
+    if off:
+        flag = flag.removeprefix("no")
     if not argument.startswith("-") or flag.partition(".")[0] not in ("config", "hardware"):
         return
-    if not equals:
+    if not equals and not off:
         raise UserError(f"{argument}: write it as {argument}=value")
     if flag.startswith("config."):
         check_key(flag)
-    elif not Path(value.partition(":")[0]).is_file():
-        wanted = "an experiment, configs/X.py[:args]" if flag == "config" else "configs/hardware.py"
-        raise UserError(f"{argument}: no such file; give {wanted}")

@@ -19,13 +19,14 @@ from vlfau_jax.data.read.options import DataOptions
 from vlfau_jax.errors import UserError
 from vlfau_jax.losses.joint import ObjectiveOptions
 from vlfau_jax.model.options import ModelOptions
+from vlfau_jax.options import Options, Seed
 from vlfau_jax.sharding.mesh import MeshOptions
 from vlfau_jax.train.loop import TrainOptions
 from vlfau_jax.train.optimizer import OptimizerOptions
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(Options):
     """One experiment, complete.
 
     Attributes:
@@ -39,18 +40,13 @@ class Settings:
         mesh: how devices share the work.
     """
 
-    seed: int = 0
+    seed: Seed = 0
     data: DataOptions = dataclasses.field(default_factory=DataOptions)
     model: ModelOptions = dataclasses.field(default_factory=ModelOptions)
     objective: ObjectiveOptions = dataclasses.field(default_factory=ObjectiveOptions)
     optimizer: OptimizerOptions = dataclasses.field(default_factory=OptimizerOptions)
     train: TrainOptions = dataclasses.field(default_factory=TrainOptions)
     mesh: MeshOptions = dataclasses.field(default_factory=MeshOptions)
-
-    def __post_init__(self) -> None:
-        """Refuses a seed that no random stream takes."""
-        if not 0 <= self.seed < 2**31:
-            raise UserError(f"seed={self.seed}: give 0 to 2**31 - 1")
 
 
 def default_config() -> ConfigDict:
@@ -146,26 +142,9 @@ def _hint(kind: type, name: str, key: str) -> Any:
 
 
 def _build(kind: type, plain: Mapping[str, Any], path: str) -> Any:
-    return kind(
-        **{
-            name: _value(_hint(kind, name, f"{path}.{name}"), value, f"{path}.{name}")
-            for name, value in plain.items()
-        }
-    )
-
-
-def _value(hint: Any, value: Any, path: str) -> Any:
-    """`value` as the field's type; only int -> float and list -> tuple are converted."""
-    if dataclasses.is_dataclass(hint):
-        if not isinstance(value, Mapping):
-            raise UserError(f"{path}={value!r}: a group of keys is expected here")
-        return _build(hint, value, path)
-    if typing.get_origin(hint) is tuple and isinstance(value, (tuple, list)):
-        (item, _) = typing.get_args(hint)
-        return tuple(_value(item, v, f"{path}[{i}]") for i, v in enumerate(value))
-    if hint is float and type(value) is int:
-        return float(value)
-    if type(value) is not (typing.get_origin(hint) or hint):
-        name = getattr(hint, "__name__", str(hint))
-        raise UserError(f"{path}={value!r}: {name} expected, got {type(value).__name__}")
-    return value
+    values = {}
+    for name, value in plain.items():
+        hint = _hint(kind, name, f"{path}.{name}")
+        group = dataclasses.is_dataclass(hint) and isinstance(value, Mapping)
+        values[name] = _build(hint, value, f"{path}.{name}") if group else value
+    return kind(**values)

@@ -6,12 +6,15 @@ import sys
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
+from pydantic import Field
 
 from vlfau_jax.cli.verb import BEAMS, CHECKPOINT, CONFIG, WORKDIR, ConfigFlag, Flag, verb
 
+_Fold = Annotated[int, Field(ge=0, le=1000)]
 PROCESSES = (
     Flag(
         "coordinator",
@@ -19,11 +22,11 @@ PROCESSES = (
         "HOST:PORT of process 0, to which all --processes connect; without the three flags, as "
         "Slurm, Open MPI, Kubernetes or Cloud TPU state it",
     ),
-    Flag("processes", int, "number of processes"),
-    Flag("process", int, "number of this process, from 0"),
+    Flag("processes", Annotated[int, Field(ge=1, le=2**20)], "number of processes"),
+    Flag("process", Annotated[int, Field(ge=0, lt=2**20)], "number of this process, from 0"),
     Flag(
         "lost_after",
-        float,
+        Annotated[float, Field(ge=1, le=86_400)],
         "seconds to wait for the other processes at the start, and later for their next heartbeat",
         120.0,
     ),
@@ -34,7 +37,8 @@ PROCESSES = (
     CONFIG,
     ConfigFlag(
         "hardware",
-        "table of keys by kind of device, configs/hardware.py; --config.key overrides it",
+        "table of keys by kind of device, a file or the one that ships: hardware; "
+        "--config.key overrides it",
     ),
     replace(WORKDIR, help="where checkpoints and metrics go"),
     Flag("resume", bool, "continue from the workdir's last checkpoint", False),
@@ -61,7 +65,11 @@ def train(fv: flags.FlagValues, _: list[str]) -> None:
 @verb(
     WORKDIR,
     CHECKPOINT,
-    Flag("fold", int, "the fold to test; the trained one when absent"),
+    Flag(
+        "fold",
+        _Fold,
+        "the fold to test; the trained one when absent",
+    ),
     BEAMS,
     *PROCESSES,
     imports=("vlfau_jax.evaluation.evaluate", "vlfau_jax.report"),

@@ -6,12 +6,16 @@ that --help and a mistake do not wait for JAX.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, get_args, get_origin
 
 from absl import flags
 from ml_collections import config_flags
+
+from vlfau_jax.cli.config_files import ConfigParser
+from vlfau_jax.options import checked
 
 Run = Callable[[flags.FlagValues, list[str]], None]
 
@@ -24,26 +28,43 @@ _DEFINE = {
 
 
 @dataclass(frozen=True)
+class Later:
+    """Something of a module that takes a while to import; it is imported when this is called.
+
+    Attributes:
+        module: the module, "vlfau_jax.data.sets".
+        name: of a constant there, or of a function without arguments that returns the value.
+    """
+
+    module: str
+    name: str
+
+    def __call__(self) -> Any:
+        """The value."""
+        value = getattr(importlib.import_module(self.module), self.name)
+        return value() if callable(value) else value
+
+
+@dataclass(frozen=True)
 class Flag:
     """One flag of a verb.
 
     Attributes:
         name: without the dashes.
-        kind: str, int, float or bool.
-        help: what it sets, for --help; a function, like `choices`, where a table states it.
+        kind: str, int, float or bool, with bounds where it has some (`vlfau_jax.options`).
+        help: what it sets, for --help; where a table states it, like `choices`.
         default: its value when it is absent.
         required: whether the verb refuses to run without it.
-        choices: returns the values that it takes, where they are few; called when the verb's flags
-            are read, because the table of the choices may take a while to import.
+        choices: the values that it takes, where they are few.
         repeated: whether it may be given several times; its value is then a list (of str).
     """
 
     name: str
-    kind: type
-    help: str | Callable[[], str]
+    kind: Any
+    help: str | Later
     default: Any = None
     required: bool = False
-    choices: Callable[[], Iterable[str]] | None = None
+    choices: Later | None = None
     repeated: bool = False
 
     def define(self, fv: flags.FlagValues, argv: list[str]) -> None:
@@ -56,7 +77,15 @@ class Flag:
         elif self.repeated:
             flags.DEFINE_multi_string(self.name, self.default, text, flag_values=fv)
         else:
-            _DEFINE[self.kind](self.name, self.default, text, flag_values=fv)
+            annotated = get_origin(self.kind) is Annotated
+            kind = get_args(self.kind)[0] if annotated else self.kind
+            _DEFINE[kind](self.name, self.default, text, flag_values=fv)
+
+    def check(self, value: Any) -> None:
+        """Raises UserError where the flag's value is out of bounds; None is no value."""
+        for one in value if self.repeated and value else [value]:
+            if one is not None:
+                checked(f"--{self.name}", one, self.kind)
 
 
 @dataclass(frozen=True)
@@ -73,6 +102,7 @@ class ConfigFlag:
     def define(self, fv: flags.FlagValues, argv: list[str]) -> None:
         """Adds the flag to `fv`, and one for each `--NAME.key` in `argv`."""
         config_flags.DEFINE_config_file(self.name, None, self.help, flag_values=fv, sys_argv=argv)
+        fv[self.name].parser = ConfigParser(self.name)
 
 
 @dataclass(frozen=True)
@@ -123,9 +153,15 @@ def verb(
 
 CONFIG = ConfigFlag(
     "config",
-    "experiment file, configs/X.py[:args]; --config.key=value changes a key",
+    "experiment, a file X.py[:args] or one that ships: demo, bp4d:swin_b, ...; "
+    "--config.key=value changes a key",
     required=True,
 )
 WORKDIR = Flag("workdir", str, "a training run's folder", required=True)
 CHECKPOINT = Flag("checkpoint", str, "last, best (by the scores during training) or a step", "last")
-BEAMS = Flag("beams", int, "width of the beam search for sentences, 1 (greedy) to 16", 1)
+BEAMS = Flag(
+    "beams",
+    int,
+    "width of the beam search for sentences, 1 (greedy) to 16",
+    1,
+)

@@ -6,23 +6,24 @@ once. Unknown labels and rows that are not valid add nothing to either, nor to a
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
+from pydantic import Field
 
 from vlfau_jax.data.text.vocabulary import PAD
 from vlfau_jax.errors import UserError
 from vlfau_jax.model.vlfau import Outputs
+from vlfau_jax.options import Options, StepsOrNone, Weight
 
 
 @dataclass(frozen=True)
-class ObjectiveOptions:
+class ObjectiveOptions(Options):
     """What is minimised: au + dice_weight * dice + local_weight * local + global_weight * global.
 
     A ramp (first, last) schedules a weight: 0 until `first` steps have been taken, then linear,
@@ -41,27 +42,24 @@ class ObjectiveOptions:
             random; 0 for all of them. Ignored where model.local_captions is off.
     """
 
-    au_loss: str = "bce"
-    dice_weight: float = 1.0
-    local_weight: float = 1.0
-    global_weight: float = 1.0
-    dice_ramp: tuple[int, int] = (0, 0)
-    local_ramp: tuple[int, int] = (0, 0)
-    global_ramp: tuple[int, int] = (0, 0)
+    group: ClassVar[str] = "objective"
+
+    au_loss: Literal["bce", "asymmetric"] = "bce"
+    dice_weight: Weight = 1.0
+    local_weight: Weight = 1.0
+    global_weight: Weight = 1.0
+    dice_ramp: tuple[StepsOrNone, StepsOrNone] = (0, 0)
+    local_ramp: tuple[StepsOrNone, StepsOrNone] = (0, 0)
+    global_ramp: tuple[StepsOrNone, StepsOrNone] = (0, 0)
     class_weighting: bool = True
-    local_branches: int = 0
+    local_branches: Annotated[int, Field(ge=0, le=1000)] = 0
 
     def __post_init__(self) -> None:
         """Refuses an impossible objective, naming field and value."""
-        if self.au_loss not in _AU_LOSSES:
-            known = ", ".join(map(repr, _AU_LOSSES))
-            raise UserError(f"objective.au_loss={self.au_loss!r}: give one of {known}")
-        for name in ("dice_weight", "local_weight", "global_weight", "local_branches"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise UserError(f"objective.{name}={getattr(self, name)}: give 0 or more")
+        super().__post_init__()
         for name in ("dice", "local", "global"):
             ramp = getattr(self, f"{name}_ramp")
-            if len(ramp) != 2 or not 0 <= ramp[0] <= ramp[1]:
+            if ramp[0] > ramp[1]:
                 raise UserError(
                     f"objective.{name}_ramp={ramp}: give two steps (first, last), "
                     "0 <= first <= last"

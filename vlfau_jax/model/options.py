@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
 
 from vlfau_jax.errors import UserError
-from vlfau_jax.model.remat import POLICIES
+from vlfau_jax.options import FilePath, Options
 
 # Swin's four sizes (arXiv 2103.14030, section 3.3) with the drop path of ME-GraphAU's recipe, which
 # has none for Swin-L: there it is Swin-B's.
@@ -21,15 +23,11 @@ SIZES: Mapping[str, Mapping[str, Any]] = {
     )
 }
 
-_CHOICES = {
-    "stem": ("patch", "conv"),
-    "pooling": ("average", "max"),
-    "refinement": ("both", "channel", "spatial", "none"),
-    "channel_mlp": ("shared", "separate"),
-    "local_captioner": ("shared", "per_au"),
-    "remat": ("none", *POLICIES),
-    "dtype": ("float32", "bfloat16"),
-}
+_Width = Annotated[int, Field(ge=1, le=8192)]
+_DropRate = Annotated[float, Field(ge=0, le=0.99)]
+_Depth = Annotated[int, Field(ge=0, le=64)]  # Swin V2's largest has 42 blocks in a stage
+_Heads = Annotated[int, Field(ge=1, le=4096)]
+_FOUR = Field(min_length=4, max_length=4)
 
 
 def scanned(depth: int) -> bool:
@@ -38,7 +36,7 @@ def scanned(depth: int) -> bool:
 
 
 @dataclass(frozen=True)
-class ModelOptions:
+class ModelOptions(Options):
     """Sizes of the network; the defaults are Swin-B and the paper's widths.
 
     Attributes:
@@ -81,58 +79,43 @@ class ModelOptions:
             training; empty for random ones.
     """
 
-    backbone_width: int = 128
-    depths: tuple[int, ...] = (2, 2, 18, 2)
-    heads: tuple[int, ...] = (4, 8, 16, 32)
-    window: int = 7
-    patch: int = 4
-    stem: str = "patch"
+    group: ClassVar[str] = "model"
+
+    backbone_width: Annotated[int, Field(ge=1, le=4096)] = 128
+    depths: Annotated[tuple[_Depth, ...], _FOUR] = (2, 2, 18, 2)
+    heads: Annotated[tuple[_Heads, ...], _FOUR] = (4, 8, 16, 32)
+    window: Annotated[int, Field(ge=1, le=64)] = 7
+    patch: Annotated[int, Field(ge=2, le=64)] = 4
+    stem: Literal["patch", "conv"] = "patch"
     scan_blocks: bool = False
-    mlp_ratio: float = 4.0
-    drop_path: float = 0.5
-    width: int = 512
-    grid: int = 0
-    reduction: int = 16
-    taps: tuple[int, ...] = (1, 2, 3, 4)
-    pooling: str = "average"
-    refinement: str = "both"
-    channel_mlp: str = "shared"
+    mlp_ratio: Annotated[float, Field(ge=0.1, le=16)] = 4.0
+    drop_path: _DropRate = 0.5
+    width: _Width = 512
+    grid: Annotated[int, Field(ge=0, le=256)] = 0
+    reduction: _Width = 16
+    taps: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=4)], ...], Field(min_length=1, max_length=4)
+    ] = (1, 2, 3, 4)
+    pooling: Literal["average", "max"] = "average"
+    refinement: Literal["both", "channel", "spatial", "none"] = "both"
+    channel_mlp: Literal["shared", "separate"] = "shared"
     spatial_sigmoid: bool = True
     local_captions: bool = True
     global_captions: bool = True
-    local_captioner: str = "shared"
+    local_captioner: Literal["shared", "per_au"] = "shared"
     au_embedding: bool = False
     global_context: bool = False
-    word_embedding: int = 512
-    hidden: int = 512
-    attention: int = 512
-    dropout: float = 0.5
-    remat: str = "none"
-    dtype: str = "float32"
-    backbone_weights: str = ""
+    word_embedding: _Width = 512
+    hidden: _Width = 512
+    attention: _Width = 512
+    dropout: _DropRate = 0.5
+    remat: Literal["none", "dots", "full"] = "none"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    backbone_weights: FilePath = ""
 
     def __post_init__(self) -> None:
         """Refuses an impossible model, naming field and value."""
-        limits = {
-            "backbone_width": (1, 4096),
-            "window": (1, 64),
-            "patch": (2, 64),
-            "mlp_ratio": (0.1, 16.0),
-            "drop_path": (0.0, 0.99),
-            "width": (1, 8192),
-            "grid": (0, 256),
-            "reduction": (1, 8192),
-            "word_embedding": (1, 8192),
-            "hidden": (1, 8192),
-            "attention": (1, 8192),
-            "dropout": (0.0, 0.99),
-        }
-        for name, (low, high) in limits.items():
-            if not low <= getattr(self, name) <= high:
-                raise UserError(f"model.{name}={getattr(self, name)}: give {low} to {high}")
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise UserError(f"model.{name}={getattr(self, name)!r}: give one of {choices}")
+        super().__post_init__()
         if self.patch & (self.patch - 1):
             raise UserError(f"model.patch={self.patch}: give a power of two")
         if self.stem == "conv" and self.backbone_width < self.patch // 2:
@@ -141,12 +124,7 @@ class ModelOptions:
                 f"model.stem='conv' no channel at model.patch={self.patch}; give {self.patch // 2} "
                 "or more"
             )
-        for name in ("depths", "heads"):
-            if len(getattr(self, name)) != 4 or min(getattr(self, name)) < 0:
-                raise UserError(
-                    f"model.{name}={getattr(self, name)}: give four stages, none negative"
-                )
-        if not self.taps or sorted({*self.taps} & {1, 2, 3, 4}) != list(self.taps):
+        if sorted({*self.taps}) != list(self.taps):
             raise UserError(f"model.taps={self.taps}: give some of 1, 2, 3, 4, ascending")
         if int(self.backbone_width * self.mlp_ratio) < 1:
             raise UserError(
@@ -156,7 +134,7 @@ class ModelOptions:
         self._check_switches()
         for stage, heads in enumerate(self.heads):
             width = self.backbone_width << stage
-            if heads < 1 or width % heads:
+            if width % heads:
                 raise UserError(
                     f"model.heads={self.heads}: {heads} does not divide the width {width} of stage "
                     f"{stage + 1} (model.backbone_width={self.backbone_width} * 2**{stage})"

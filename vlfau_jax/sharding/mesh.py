@@ -6,19 +6,23 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
+from typing import Annotated, ClassVar
 
 import jax
 import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
+from pydantic import Field
 
 from vlfau_jax.errors import UserError
+from vlfau_jax.options import Options
 
 AXES = ("data", "fsdp", "tensor")
+_Devices = Annotated[int, Field(ge=-1, le=2**20)]
 
 
 @dataclass(frozen=True)
-class MeshOptions:
+class MeshOptions(Options):
     """Devices along each axis; -1, at most once, takes all devices that the others leave.
 
     Attributes:
@@ -30,9 +34,11 @@ class MeshOptions:
             and their sentences.
     """
 
-    data: int = -1
-    fsdp: int = 1
-    tensor: int = 1
+    group: ClassVar[str] = "mesh"
+
+    data: _Devices = -1
+    fsdp: _Devices = 1
+    tensor: _Devices = 1
 
 
 def make_mesh(options: MeshOptions, devices: Sequence[jax.Device] | None = None) -> Mesh:

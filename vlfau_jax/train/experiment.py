@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Protocol
+from typing import Annotated, Any, ClassVar, Protocol
 
+import jax
 import numpy as np
 import optax
 from jax.sharding import Mesh
+from pydantic import Field
 
 from vlfau_jax.data.read.batch import Spec, spec
 from vlfau_jax.data.read.dataset import Dataset, open_dataset
@@ -23,9 +25,11 @@ from vlfau_jax.errors import UserError
 from vlfau_jax.losses.joint import ObjectiveOptions, class_weights
 from vlfau_jax.model.options import ModelOptions
 from vlfau_jax.model.vlfau import IMAGE_MEAN, IMAGE_STD, VLFAU
+from vlfau_jax.options import FilePath, Options, Steps, StepsOrNone
 from vlfau_jax.sharding.arrays import BATCH_AXES, check_batch_size
 from vlfau_jax.sharding.mesh import MeshOptions, make_mesh
 from vlfau_jax.train.accumulate import micro_batches
+from vlfau_jax.train.memory import check_pictures, check_state
 from vlfau_jax.train.optimizer import OptimizerOptions, make_optimizer, make_schedule
 from vlfau_jax.train.state import TrainState, abstract_state, initial_state
 from vlfau_jax.train.step import TrainStep, make_train_step
@@ -33,7 +37,7 @@ from vlfau_jax.train.workdir import config_digest
 
 
 @dataclass(frozen=True)
-class TrainOptions:
+class TrainOptions(Options):
     """Length, batch sizes, and how often to save and score.
 
     Attributes:
@@ -54,30 +58,22 @@ class TrainOptions:
         warm_start: safetensors file of initial parameters; empty for random ones.
     """
 
-    steps: int = 1000
-    batch_size: int = 64
-    device_batch: int = 0
-    skip_steps: int = 0
-    checkpoint_every: int = 500
-    keep: int = 2
-    keep_best: int = 0
-    log_every: int = 10
-    eval_every: int = 0
-    warm_start: str = ""
+    group: ClassVar[str] = "train"
+
+    steps: Steps = 1000
+    batch_size: Annotated[int, Field(ge=1, le=2**20)] = 64
+    device_batch: Annotated[int, Field(ge=0, le=2**20)] = 0
+    skip_steps: StepsOrNone = 0
+    checkpoint_every: Steps = 500
+    keep: Annotated[int, Field(ge=1, le=10_000)] = 2
+    keep_best: Annotated[int, Field(ge=0, le=10_000)] = 0
+    log_every: Steps = 10
+    eval_every: StepsOrNone = 0
+    warm_start: FilePath = ""
 
     def __post_init__(self) -> None:
         """Refuses impossible numbers, naming field and value."""
-        for name in ("steps", "batch_size", "checkpoint_every", "keep", "log_every"):
-            if getattr(self, name) < 1:
-                raise UserError(f"train.{name}={getattr(self, name)}: give 1 or more")
-        for name, none in (
-            ("eval_every", "never"),
-            ("device_batch", "no limit"),
-            ("skip_steps", "none"),
-            ("keep_best", "none"),
-        ):
-            if getattr(self, name) < 0:
-                raise UserError(f"train.{name}={getattr(self, name)}: give 0 ({none}) or more")
+        super().__post_init__()
         if self.keep_best and not self.eval_every:
             raise UserError(
                 f"train.keep_best={self.keep_best}: nothing is scored; give train.eval_every, too"
@@ -253,6 +249,7 @@ def build_experiment(settings: Settings) -> Experiment:
     _check_fit(settings)
     mesh = make_mesh(settings.mesh)
     check_batch_size(train.batch_size, mesh)
+    check_pictures(train.batch_size, settings.data.image_size, jax.process_count())
     data = open_data(settings)
     captions = data.captions
     batch = spec(
@@ -269,6 +266,15 @@ def build_experiment(settings: Settings) -> Experiment:
     model = VLFAU(options, len(captions.aus), data.vocabulary.size)
     schedule = make_schedule(settings.optimizer, train.steps)
     optimizer = make_optimizer(settings.optimizer, schedule)
+    abstract = abstract_state(
+        model,
+        optimizer,
+        batch,
+        mesh,
+        frozen=settings.optimizer.frozen,
+        averaged=settings.optimizer.ema_decay > 0,
+    )
+    check_state(abstract)
     return Experiment(
         **vars(data),
         spec=batch,
@@ -276,14 +282,7 @@ def build_experiment(settings: Settings) -> Experiment:
         model=model,
         optimizer=optimizer,
         schedule=schedule,
-        abstract=abstract_state(
-            model,
-            optimizer,
-            batch,
-            mesh,
-            frozen=settings.optimizer.frozen,
-            averaged=settings.optimizer.ema_decay > 0,
-        ),
+        abstract=abstract,
     )
 
 

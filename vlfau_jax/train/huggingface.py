@@ -2,28 +2,81 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import jax
 import numpy as np
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError, safe_open
-from transformers import SwinConfig
+from pydantic import Field
 
-from vlfau_jax.errors import UserError
+from vlfau_jax.errors import FileError, UserError
 from vlfau_jax.files import new_file
 from vlfau_jax.model.options import ModelOptions
 from vlfau_jax.model.swin import NORM_EPSILON, Swin
+from vlfau_jax.model.vlfau import IMAGE_MEAN, IMAGE_STD
+from vlfau_jax.records import Record, read_record
+from vlfau_jax.train.tensor_files import listed, naming, opened
 from vlfau_jax.train.warm_start import save_warm_start
 
 WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
+PREPROCESSOR = "preprocessor_config.json"
+PICKLES = (".bin", ".pth", ".pt", ".ckpt", ".pkl", ".pickle")
+
+# Where the published Swins are in the one naming that is read.
+_DOWNLOAD = (
+    "Microsoft's published ones are there in that form: hf download "
+    "microsoft/swin-base-patch4-window7-224 --local-dir FOLDER (or swin-tiny, -small, -large)"
+)
+
+
+class HuggingFaceSwin(Record, extra="ignore"):
+    """config.json of a Hugging Face Swin: what we read of it, and the values when it is absent."""
+
+    model_type: Literal["swin"]
+    embed_dim: int = 96
+    depths: tuple[int, ...] = (2, 2, 6, 2)
+    num_heads: tuple[int, ...] = (3, 6, 12, 24)
+    window_size: int = 7
+    patch_size: int = 4
+    mlp_ratio: float = 4.0
+    num_channels: int = 3
+    qkv_bias: bool = True
+    hidden_act: str = "gelu"
+    use_absolute_embeddings: bool = False
+    layer_norm_eps: float = 1e-5
+
+
+_Channels = Annotated[tuple[float, ...], Field(min_length=3, max_length=3)]
+_Deviation = Annotated[float, Field(ge=1e-3, le=1000)]
+
+
+class Preprocessing(Record, extra="ignore"):
+    """preprocessor_config.json: (pixel 0-255 * rescale_factor - image_mean) / image_std."""
+
+    do_rescale: bool = True
+    rescale_factor: Annotated[float, Field(gt=0, le=1)] = 1 / 255
+    do_normalize: bool = True
+    image_mean: _Channels = IMAGE_MEAN
+    image_std: Annotated[tuple[_Deviation, ...], Field(min_length=3, max_length=3)] = IMAGE_STD
+
+    def relative_to_ours(self) -> tuple[np.ndarray, np.ndarray]:
+        """Scale and shift by channel, float64 [3]: theirs = our normalised picture * a + b."""
+        factor = 255 * self.rescale_factor if self.do_rescale else 255.0
+        mean = np.asarray(self.image_mean if self.do_normalize else (0.0,) * 3)
+        std = np.asarray(self.image_std if self.do_normalize else (1.0,) * 3)
+        return np.asarray(IMAGE_STD) * factor / std, (np.asarray(IMAGE_MEAN) * factor - mean) / std
+
+
+class _Index(Record, extra="ignore"):
+    """model.safetensors.index.json: the file of each tensor, in the same folder."""
+
+    weight_map: dict[str, Annotated[str, Field(pattern=r"^[\w.-]{1,200}\.safetensors$")]]
+
 
 # Our field of ModelOptions -> its name in Hugging Face's configuration, and what is fixed there.
 _FIELDS = {
@@ -75,29 +128,32 @@ def import_backbone(source: str | Path, out: str | Path) -> None:
         out: the safetensors file to create; its tensors are named "backbone/...".
 
     Raises:
-        UserError: `out` exists; the folder holds no Swin, or one that `model.swin` cannot be; or
-            tensors are missing, unknown or of another shape, which it lists.
+        UserError: `out` exists; the folder holds no Swin, or one that `model.swin` cannot be, or
+            one in another project's naming; or tensors are missing, unknown or of another shape,
+            of which it lists ten.
     """
     out, source = new_file("--out", out), Path(source)
     files = _tensor_files(source)
     config = _swin_config(source / CONFIG)
     params, ignored = _read_backbone(files, config, source)
+    message = _take_normalisation_along(params, source / PREPROCESSOR)
     fields = {name: str(value).replace(" ", "") for name, value in _fields(config).items()}
     metadata = {"source": source.resolve().name, **fields}
     save_warm_start({"backbone": params}, out, metadata, "float32")
     for group, names in ignored.items():
-        print(f"ignored {group}: {', '.join(names)}")
+        print(f"ignored {group}: {listed(names, ', ')}")
+    print(message)
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB; it fits a model of these values:")
     print(shlex.join(f"--config.model.{name}={value}" for name, value in fields.items()))
 
 
-def backbone(config: SwinConfig) -> Swin:
+def backbone(config: HuggingFaceSwin) -> Swin:
     """The network that a Hugging Face configuration describes."""
     fields = _fields(config)
     return Swin(fields.pop("backbone_width"), **fields)
 
 
-def _fields(config: SwinConfig) -> dict[str, Any]:
+def _fields(config: HuggingFaceSwin) -> dict[str, Any]:
     found = {ours: getattr(config, theirs) for ours, theirs in _FIELDS.items()}
     return {name: tuple(v) if isinstance(v, list) else v for name, v in found.items()}
 
@@ -127,88 +183,95 @@ def _to_ours(name: str, value: np.ndarray) -> np.ndarray:
     return value.transpose(2, 3, 1, 0) if value.ndim == 4 else value.T
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: an object was expected, not {type(content).__name__}")
-    return content
-
-
-def _swin_config(path: Path) -> SwinConfig:
+def _swin_config(path: Path) -> HuggingFaceSwin:
     """config.json, or UserError listing all that our Swin does differently."""
-    content = _read_json(path)
-    if content.get("model_type") != "swin":
-        raise UserError(f"{path}: model_type is {content.get('model_type')!r}, not 'swin'")
-    try:
-        config = SwinConfig.from_dict(content)
-    except (StrictDataclassError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: {' '.join(str(error).split())}") from error
+    config = read_record(path, HuggingFaceSwin)
     faults = [
         f"{key}={getattr(config, key)!r}, not {value!r}"
         for key, value in _FIXED.items()
         if getattr(config, key) != value
     ]
-    if not isinstance(config.patch_size, int):
-        faults.append(f"patch_size={config.patch_size}, not one number")
     if faults:
-        raise UserError(f"{path} describes a Swin that this one cannot be: {'; '.join(faults)}")
+        raise FileError(path, f"describes a Swin that this one cannot be: {'; '.join(faults)}")
     try:
         ModelOptions(**_fields(config))
     except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+        raise FileError(path, str(error)) from error
     return config
+
+
+def _take_normalisation_along(params: dict[str, Any], path: Path) -> str:
+    """Makes the parameters take pictures as this network normalises them; returns what was done.
+
+    Theirs are ours, scaled and shifted by channel, and the first layer is linear: a scale goes into
+    its kernel, a shift into its bias. Only where an image size is no multiple of the patch do the
+    zeros at the border stand for another grey.
+    """
+    if not path.exists():
+        return f"no {PREPROCESSOR}: ImageNet's mean and deviation are assumed"
+    scale, shift = read_record(path, Preprocessing).relative_to_ours()
+    if np.allclose(scale, 1, rtol=0, atol=1e-6) and np.allclose(shift, 0, atol=1e-6):
+        return f"{PREPROCESSOR}: pictures are normalised as this network does"
+    layer = params["embedding"]["project"]
+    kernel = layer["kernel"].astype(np.float64)  # [rows, columns, channels, outputs]
+    layer["bias"] = (layer["bias"] + np.einsum("hwco,c->o", kernel, shift)).astype(np.float32)
+    layer["kernel"] = (kernel * scale[:, None]).astype(np.float32)
+    return f"{PREPROCESSOR}: its normalisation is taken along, in the first layer's parameters"
 
 
 def _tensor_files(source: Path) -> dict[str, Path]:
     """The file that holds each tensor of a folder, by the tensor's on-disk name."""
-    if (source / WEIGHTS).is_file():
-        return dict.fromkeys(_tensor_names(source / WEIGHTS), source / WEIGHTS)
-    if (source / INDEX).is_file():
-        return _sharded(source / INDEX)
-    pickles = [source] if source.is_file() else sorted(source.glob("*"))
-    pickles = [path for path in pickles if path.suffix in (".bin", ".pth", ".pt", ".ckpt")]
-    if pickles:
+    if (source / WEIGHTS).exists():
+        files = dict.fromkeys(_tensor_names(source / WEIGHTS), source / WEIGHTS)
+    elif (source / INDEX).exists():
+        files = _sharded(source / INDEX)
+    else:
+        raise _no_weights(source)
+    whose = naming(files)
+    if whose and whose != "Hugging Face":
         raise UserError(
-            f"{pickles[0]} is a pickle, which can run code, and is not read; convert it where you "
-            f"trust it (with torch): transformers.SwinModel.from_pretrained({str(source)!r})"
-            ".save_pretrained('NEW_FOLDER')"
+            f"--source={source}: its tensors are named as by {whose} ({min(files)}, ...), and only "
+            f"Hugging Face's naming of a Swin is read; {_DOWNLOAD}"
         )
-    raise UserError(
-        f"--source={source} is no folder with {WEIGHTS} or {INDEX}; a model of the Hugging Face "
-        "Hub is downloaded first: hf download NAME --local-dir FOLDER"
-    )
+    return files
+
+
+def _no_weights(source: Path) -> UserError:
+    """Says what the place holds instead of safetensors, and what would be right."""
+    if source.suffix == ".safetensors":
+        return UserError(f"--source={source} is one file; give its folder, with {CONFIG} in it")
+    there = [source] if source.is_file() else sorted(source.glob("*"))
+    pickles = [path for path in there if path.suffix in PICKLES]
+    if not pickles:
+        return UserError(
+            f"--source={source} is no folder with {WEIGHTS} or {INDEX}; a model of the Hugging "
+            "Face Hub is downloaded first: hf download NAME --local-dir FOLDER"
+        )
+    text = f"{pickles[0]} is a pickle, which can run code, and is not read; "
+    if (source / CONFIG).is_file():
+        return UserError(
+            f"{text}convert it where you trust it (with torch): transformers.SwinModel"
+            f".from_pretrained({str(source)!r}).save_pretrained('NEW_FOLDER')"
+        )
+    return UserError(f"{text}a folder with {CONFIG} and {WEIGHTS} is; {_DOWNLOAD}")
 
 
 def _sharded(index: Path) -> dict[str, Path]:
-    shards = _read_json(index).get("weight_map")
-    if not isinstance(shards, dict):
-        raise UserError(f"{index}: weight_map is missing")
-    for shard in shards.values():
-        # A bare name cannot leave the folder.
-        if not isinstance(shard, str) or not re.fullmatch(r"[\w.-]+\.safetensors", shard):
-            raise UserError(f"{index}: shard {shard!r} is not the name of a safetensors file here")
+    shards = read_record(index, _Index).weight_map
     held = {shard: set(_tensor_names(index.parent / shard)) for shard in set(shards.values())}
     absent = sorted(name for name, shard in shards.items() if name not in held[shard])
     if absent:
-        raise UserError(f"{index}: not in the shards that it names: {', '.join(absent)}")
+        raise FileError(index, f"not in the shards that it names: {listed(absent, ', ')}")
     return {name: index.parent / shard for name, shard in shards.items()}
 
 
 def _tensor_names(path: Path) -> list[str]:
-    try:
-        with safe_open(path, "flax") as file:
-            return list(file.keys())
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path} cannot be read as safetensors: {error}") from error
+    with opened(path) as file:
+        return list(file.keys())
 
 
 def _read_backbone(
-    files: Mapping[str, Path], config: SwinConfig, source: Path
+    files: Mapping[str, Path], config: HuggingFaceSwin, source: Path
 ) -> tuple[dict[str, Any], dict[str, list[str]]]:
     """Our parameters, float32, and the names of the tensors that were ignored, by group."""
     prefix = "swin." if any(name.startswith("swin.") for name in files) else ""
@@ -230,7 +293,7 @@ def _read_backbone(
     for name, (their_name, shape) in wanted.items():
         if their_name not in left:
             continue
-        with safe_open(files[their_name], "flax") as file:  # NumPy's reader has no bfloat16
+        with opened(files[their_name], "flax") as file:  # NumPy's reader has no bfloat16
             found = tuple(file.get_slice(their_name).get_shape())
             if found != shape:
                 faults.append(f"{their_name} is {found}, not {shape}")
@@ -240,13 +303,13 @@ def _read_backbone(
                 if not np.isfinite(value).all():
                     faults.append(f"{their_name} is not finite")
     if faults:
-        raise UserError(f"--source={source} does not fit its {CONFIG}: {'; '.join(faults)}")
+        raise UserError(f"--source={source} does not fit its {CONFIG}: {listed(faults)}")
     return unflatten_dict(params, sep="/"), {
         group: names for group, names in ignored.items() if names
     }
 
 
-def _shapes(config: SwinConfig) -> dict[str, tuple[int, ...]]:
+def _shapes(config: HuggingFaceSwin) -> dict[str, tuple[int, ...]]:
     """Shapes of our parameters of the network, traced without computing values."""
     # At this size the last map is one full window, so that no stage's table is cut down.
     size = config.patch_size * config.window_size * 8

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import jax
 import numpy as np
 import optax
+from pydantic import Field
 
 from vlfau_jax.errors import UserError
 from vlfau_jax.model.swin import laid_out_like, looped_shapes
+from vlfau_jax.options import Options, Share, StepsOrNone
 
 # Biases, relative-position biases among them, and normalisation scales have no weight decay
 # (arXiv 2103.14030, section A2); these endings of their names select them.
 NO_WEIGHT_DECAY = ("bias", "scale")
 
 _BLOCK = re.compile(r"stage(\d+)_block(\d+)")
+_Decay = Annotated[float, Field(ge=0, lt=1)]
 CAPTIONERS = ("local_captioner", "global_captioner")
 
 
 @dataclass(frozen=True)
-class OptimizerOptions:
+class OptimizerOptions(Options):
     """AdamW, and which parameters have another learning rate or none.
 
     Attributes:
@@ -45,40 +47,24 @@ class OptimizerOptions:
             use; 0 keeps none.
     """
 
-    learning_rate: float = 1e-4
-    warmup_steps: int = 500
-    decay_steps: int = 0
-    end_factor: float = 0.0
-    weight_decay: float = 5e-4
-    clip_norm: float = 1.0
-    b1: float = 0.9
-    b2: float = 0.999
+    group: ClassVar[str] = "optimizer"
+
+    learning_rate: Annotated[float, Field(gt=0, le=1000)] = 1e-4
+    warmup_steps: StepsOrNone = 500
+    decay_steps: StepsOrNone = 0
+    end_factor: Share = 0.0
+    weight_decay: Annotated[float, Field(ge=0, le=1000)] = 5e-4
+    clip_norm: Annotated[float, Field(gt=0, le=1e12)] = 1.0
+    b1: _Decay = 0.9
+    b2: _Decay = 0.999
     freeze_backbone: bool = False
-    layer_decay: float = 1.0
-    captioner_learning_rate: float = 0.0
-    ema_decay: float = 0.0
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    captioner_learning_rate: Annotated[float, Field(ge=0, le=1000)] = 0.0
+    ema_decay: _Decay = 0.0
 
     def __post_init__(self) -> None:
         """Refuses an impossible recipe, naming field and value."""
-        for name in ("learning_rate", "clip_norm"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise UserError(
-                    f"optimizer.{name}={getattr(self, name)}: give a finite number more than 0"
-                )
-        for name in (
-            "warmup_steps",
-            "decay_steps",
-            "end_factor",
-            "weight_decay",
-            "captioner_learning_rate",
-        ):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise UserError(f"optimizer.{name}={getattr(self, name)}: give 0 or more")
-        for name in ("b1", "b2", "ema_decay"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UserError(f"optimizer.{name}={getattr(self, name)}: give 0 to below 1")
-        if not 0 < self.layer_decay <= 1:
-            raise UserError(f"optimizer.layer_decay={self.layer_decay}: give above 0, up to 1")
+        super().__post_init__()
         if self.freeze_backbone and self.layer_decay != 1:
             raise UserError(
                 f"optimizer.layer_decay={self.layer_decay}: optimizer.freeze_backbone=True leaves "

@@ -8,11 +8,11 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from safetensors import SafetensorError, safe_open
-
+from vlfau_jax import shipped
 from vlfau_jax.data.read.dataset import Dataset
 from vlfau_jax.errors import UserError
 from vlfau_jax.files import file_digest
+from vlfau_jax.train.tensor_files import opened
 
 
 class Seen(NamedTuple):
@@ -106,7 +106,7 @@ def seen_before(record: Mapping[str, Any] | None) -> tuple[Seen, ...]:
         return ()
     if "seen" in record:
         return tuple(Seen(*one) for one in record["seen"])
-    path = Path(record["file"])
+    path = shipped.find(record["file"])
     if not path.is_file() or file_digest(path) != record["sha256"]:
         raise UserError(
             f"{path}: the run began from this file and recorded only how many people it had seen; "
@@ -116,13 +116,8 @@ def seen_before(record: Mapping[str, Any] | None) -> tuple[Seen, ...]:
 
 
 def _read_metadata(path: Path) -> dict[str, str]:
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return file.metadata() or {}
-    except (OSError, SafetensorError) as error:
-        raise UserError(
-            f"train.warm_start={path} cannot be read as safetensors: {error}"
-        ) from error
+    with opened(path, key="train.warm_start") as file:
+        return file.metadata() or {}
 
 
 def _people_of(metadata: Mapping[str, str], path: Path) -> tuple[Seen, ...]:

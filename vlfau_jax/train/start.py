@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vlfau_jax import shipped
 from vlfau_jax.errors import UserError
 from vlfau_jax.files import file_digest
 from vlfau_jax.train.experiment import Experiment
@@ -54,9 +55,10 @@ def initial_params(experiment: Experiment) -> InitialParams:
         return InitialParams(params, {"file": path, "sha256": file_digest(Path(path))})
     if path := e.settings.train.warm_start:
         kept_back = seen_people(e.dataset, e.split.validation + e.split.test)
-        metadata = check_provenance(Path(path), kept_back, e.captions.aus, e.vocabulary.words)
-        params = load_warm_start(Path(path), wanted)
-        return InitialParams(params, {"file": path, "sha256": file_digest(Path(path)), **metadata})
+        file = shipped.find(path)
+        metadata = check_provenance(file, kept_back, e.captions.aus, e.vocabulary.words)
+        params = load_warm_start(file, wanted)
+        return InitialParams(params, {"file": path, "sha256": file_digest(file), **metadata})
     return InitialParams(None, None)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from vlfau_jax.distributed.processes import is_first_process
 from vlfau_jax.errors import UserError
 from vlfau_jax.files import written_whole
 from vlfau_jax.model.swin import laid_out_like, looped_shapes
+from vlfau_jax.train.tensor_files import listed, naming, opened
+
+_LARGEST_SIDE = 255  # of a table of relative positions: windows of 128
 
 
 def save_warm_start(
@@ -47,29 +49,38 @@ def load_warm_start(path: Path, abstract: Any, key: str = "train.warm_start") ->
 
     Files hold the blocks one by one (`model.swin`); for a scanned backbone they are stacked here.
     Relative position tables for windows of another size are interpolated, and a line is printed.
-    Raises UserError, which names the config's `key` and lists the tensors, where some are missing,
+    Raises UserError, which names the config's `key` and lists ten tensors, where some are missing,
     unknown, of another shape, not floating point or not finite.
     """
-    try:
-        found = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{key}={path} cannot be read as safetensors: {error}") from error
     wanted = flatten_dict(looped_shapes(abstract), sep="/")
-    bad_values = _bad_values({name: found[name] for name in sorted(wanted.keys() & found.keys())})
-    resized = _fit_tables(found, {name: leaf.shape for name, leaf in wanted.items()})
-    faults = [f"{name} is missing" for name in sorted(wanted.keys() - found.keys())]
-    faults += [f"{name} is unknown" for name in sorted(found.keys() - wanted.keys())]
+    with opened(path, key=key) as file:
+        names = list(file.keys())
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
+        _check_naming(path, key, shapes)
+        tables = _resizable(shapes, {name: leaf.shape for name, leaf in wanted.items()})
+        # A foreign file's tensors may be of any size, so none that cannot fit is read.
+        found = {
+            name: file.get_tensor(name)
+            for name in sorted(wanted.keys() & shapes.keys())
+            if math.prod(shapes[name]) <= math.prod(wanted[name].shape) or name in tables
+        }
+    faults = [f"{name} is missing" for name in sorted(wanted.keys() - shapes.keys())]
+    faults += [f"{name} is unknown" for name in sorted(shapes.keys() - wanted.keys())]
     faults += [
-        f"{name} is {found[name].shape}, not {wanted[name].shape}"
-        for name in sorted(wanted.keys() & found.keys())
-        if found[name].shape != wanted[name].shape
+        f"{name} is {shapes[name]}, not {wanted[name].shape}"
+        for name in sorted(wanted.keys() & shapes.keys())
+        if shapes[name] != wanted[name].shape and name not in tables
     ]
-    faults += bad_values
+    faults += _bad_values(found)
     if faults:
         raise UserError(
             f"{key}={path} does not fit this model (--config.{key}= starts from random "
-            f"parameters): {'; '.join(faults)}"
+            f"parameters): {listed(faults)}"
         )
+    resized = Counter()
+    for name, windows in tables.items():
+        found[name] = _resized(found[name], wanted[name].shape)
+        resized[windows] += 1
     if resized and is_first_process():
         windows = ", ".join(f"{old} to {new} in {n} blocks" for (old, new), n in resized.items())
         print(f"{key}={path}: relative positions interpolated, window {windows}")
@@ -91,22 +102,40 @@ def _bad_values(tensors: Mapping[str, np.ndarray]) -> list[str]:
     return faults
 
 
-def _fit_tables(found: dict[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> Counter:
-    """Interpolates tables in place; counts them by (window found, window wanted).
+def _check_naming(path: Path, key: str, names: Collection[str]) -> None:
+    """Refuses a backbone that was downloaded and not imported."""
+    whose = naming(names)
+    if whose and whose != "import_backbone":
+        raise UserError(
+            f"{key}={path}: its tensors are named as by {whose} ({min(names)}, ...); give a file "
+            "that `python -m vlfau_jax import_backbone` made"
+        )
 
-    A table's (2 window - 1)^2 rows are a square of offsets; its columns are heads. Bicubic, as
-    Swin's own code does (microsoft/Swin-Transformer:utils.py, load_pretrained).
+
+def _resizable(
+    found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]
+) -> dict[str, tuple[int, int]]:
+    """Tables of relative positions for another window: name -> (window found, window wanted).
+
+    A table's (2 window - 1)^2 rows are a square of offsets; its columns are heads.
     """
-    resized = Counter()
-    for name, shape in shapes.items():
-        table = found.get(name)
-        if not name.endswith("relative_position_bias") or table is None or table.ndim != 2:
+    tables = {}
+    for name, shape in wanted.items():
+        there = found.get(name, ())
+        if not name.endswith("relative_position_bias") or len(there) != 2:
             continue
-        old, new = math.isqrt(len(table)), math.isqrt(shape[0])
-        if old == new or table.shape != (old * old, shape[1]) or old % 2 == 0:
+        old, new = math.isqrt(there[0]), math.isqrt(shape[0])
+        if old == new or there != (old * old, shape[1]) or old % 2 == 0 or old > _LARGEST_SIDE:
             continue  # it fits, or is no such table, which the caller reports
-        grid = table.astype(np.float32).reshape(old, old, -1)
-        grid = cv2.resize(grid, (new, new), interpolation=cv2.INTER_CUBIC)
-        found[name] = grid.reshape(shape)
-        resized[(old + 1) // 2, (new + 1) // 2] += 1
-    return resized
+        tables[name] = (old + 1) // 2, (new + 1) // 2
+    return tables
+
+
+def _resized(table: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The table interpolated, bicubic, as Swin's own code does.
+
+    See microsoft/Swin-Transformer:utils.py, load_pretrained.
+    """
+    old, new = math.isqrt(len(table)), math.isqrt(shape[0])
+    grid = table.astype(np.float32).reshape(old, old, -1)
+    return cv2.resize(grid, (new, new), interpolation=cv2.INTER_CUBIC).reshape(shape)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
-from vlfau_jax.errors import UserError
+from pydantic import Field
+
+from vlfau_jax.options import FilePath, Name, Options, Share, Workers
+
+_Unit = Annotated[int, Field(ge=1, le=99)]
 
 
 @dataclass(frozen=True)
-class DataOptions:
+class DataOptions(Options):
     """Which prepared sets to read, and how to make batches of them.
 
     Attributes:
@@ -37,37 +42,23 @@ class DataOptions:
         workers: processes that make batches; 0 makes them in this one.
     """
 
-    name: str = "bp4d"
-    data_dir: str = "data"
-    variant: str = ""
-    fold: int = 1
-    aus: tuple[int, ...] = ()
-    threshold: int = 2
+    group: ClassVar[str] = "data"
+
+    name: Name = "bp4d"
+    data_dir: FilePath = "data"
+    variant: Name = ""
+    fold: Annotated[int, Field(ge=0, le=1000)] = 1
+    aus: Annotated[tuple[_Unit, ...], Field(max_length=99)] = ()
+    threshold: Annotated[int, Field(ge=1, le=5)] = 2
     exclude_stretches: bool = True
-    validation_subjects: int = 0
-    image_size: int = 112
-    min_area: float = 0.7
+    validation_subjects: Annotated[int, Field(ge=0, le=1000)] = 0
+    image_size: Annotated[int, Field(ge=16, le=1024)] = 112
+    min_area: Annotated[float, Field(ge=0.05, le=1)] = 0.7
     flip: bool = True
-    jitter: float = 0.4
-    erasing: float = 0.0
+    jitter: Annotated[float, Field(ge=0, le=0.95)] = 0.4
+    erasing: Share = 0.0
     balance_classes: bool = False
     balance_subjects: bool = False
-    mixture_weights: tuple[float, ...] = ()
-    threads: int = 2
-    workers: int = 0
-
-    def __post_init__(self) -> None:
-        limits = {
-            "threshold": (1, 5),
-            "validation_subjects": (0, 1000),
-            "image_size": (16, 1024),
-            "min_area": (0.05, 1),
-            "jitter": (0, 0.95),
-            "erasing": (0, 1),
-            "threads": (0, 256),
-            "workers": (0, 256),
-        }
-        for key, (low, high) in limits.items():
-            value = getattr(self, key)
-            if not low <= value <= high:
-                raise UserError(f"data.{key}={value} is out of range; expected {low} to {high}")
+    mixture_weights: Annotated[tuple[float, ...], Field(max_length=20)] = ()
+    threads: Workers = 2
+    workers: Workers = 0

@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from zlib import crc32
 
 import cv2
 import numpy as np
+from pydantic import Field
 from tqdm import tqdm
 
 from vlfau_jax.data.raw.listing import SYNTHETIC_MARK
@@ -23,6 +24,7 @@ from vlfau_jax.data.synthetic.scenes import RenderedSequence, draw_sequence
 from vlfau_jax.data.workers import Workers
 from vlfau_jax.errors import UserError
 from vlfau_jax.files import absolute_folder
+from vlfau_jax.options import Seed, checked
 
 GENERATOR = "vlfau_jax embedded faces"
 VERSION = 1
@@ -69,15 +71,12 @@ def digest(name: str) -> int:
 
 def check(*, subjects: int, frames: int | None, seed: int, size: int, workers: int) -> None:
     """Raises UserError for the first argument of `synthesize` that is out of range."""
-    for name, value, least in (
-        ("subjects", subjects, 1),
-        ("frames", frames, 4),
-        ("seed", seed, 0),
-        ("size", size, 64),
-        ("workers", workers, 1),
-    ):
-        if value is not None and value < least:
-            raise UserError(f"--{name}={value} is too small; it must be at least {least}")
+    checked("--subjects", subjects, Annotated[int, Field(ge=1, le=100_000)])
+    if frames is not None:
+        checked("--frames", frames, Annotated[int, Field(ge=4, le=100_000)])
+    checked("--seed", seed, Seed)
+    checked("--size", size, Annotated[int, Field(ge=64, le=4096)])
+    checked("--workers", workers, Annotated[int, Field(ge=1, le=256)])
 
 
 def new_folder(out: Path) -> Path:
