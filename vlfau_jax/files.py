@@ -135,15 +135,34 @@ def open_regular(path: str | Path, limit: int) -> BinaryIO:
     try:
         _check_regular(path, os.stat(path), limit)  # opening a device can have effects
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except (OSError, ValueError) as error:  # ValueError: a NUL character in the name
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise FileError(path, f"cannot be read: {reason}") from error
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
     try:
         _check_regular(path, os.fstat(handle), limit)
         return os.fdopen(handle, "rb")
     except BaseException:
         os.close(handle)
         raise
+
+
+def regular_size(path: str | Path, limit: int) -> int:
+    """Bytes of a regular file, which is not opened; links to one are followed.
+
+    Raises:
+        FileError: it is none, is larger than `limit`, or cannot be asked.
+    """
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
+    _check_regular(path, status, limit)
+    return status.st_size
+
+
+def _unreadable(path: str | Path, error: OSError | ValueError) -> FileError:
+    # ValueError: a NUL character in the name.
+    reason = error.strerror if isinstance(error, OSError) else str(error)
+    return FileError(path, f"cannot be read: {reason}")
 
 
 def _check_regular(path: str | Path, status: os.stat_result, limit: int) -> None:

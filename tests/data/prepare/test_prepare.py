@@ -53,7 +53,7 @@ def interrupted(write_tree, tmp_path, monkeypatch) -> tuple[Path, Path]:
 def test_bytes_do_not_depend_on_workers(write_tree, tmp_path):
     raw = write_tree()
     expected = contents(build(raw, tmp_path / "0", workers=0))
-    assert len(expected) == 11 and "bp4d-M003.array_record-00001-of-00002" in expected
+    assert len(expected) == 12 and "bp4d-M003.array_record-00001-of-00002" in expected
     for workers in (1, 2):
         assert contents(build(raw, tmp_path / str(workers), workers=workers)) == expected
 

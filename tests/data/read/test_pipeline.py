@@ -253,10 +253,10 @@ EMPTY, GARBAGE, INCOMPLETE = (rewrite(b""), rewrite(b"\xff" * 9), rewrite(b"\n\x
 def test_a_shard_that_cannot_be_read_is_named(tmp_path, damage, parallel):
     people = coded(np.random.default_rng(2), "bp4d", ("F001", "F004"), 3)
     folder = write_set(tmp_path, "bp4d", people)
-    damage(next(folder.glob("*F004*.array_record*")))
     broken = open_dataset(DataOptions(data_dir=str(tmp_path)))
+    damage(next(folder.glob("*F004*.array_record*")))  # the opening does not read it
     with pytest.raises(
-        RunError, match=r"none_24.*of F004, task 1, frame 1 cannot be .*\);"
+        RunError, match=r"none_24.*of F004, task 1, frame 1 cannot be .*bp4d-F004\.array_.*\);"
     ) as error:
         take(evaluate(broken, replace(OPTIONS, **parallel)), 99)
     assert "\n" not in str(error.value)

@@ -20,6 +20,7 @@ from vlfau_jax.data.raw.frames import decode_image
 from vlfau_jax.data.read.batch import Batch
 from vlfau_jax.data.read.dataset import Dataset
 from vlfau_jax.data.read.options import DataOptions
+from vlfau_jax.data.read.pictures import DamagedExample
 from vlfau_jax.data.read.sampling import Draws, row_weights
 from vlfau_jax.data.read.transforms import augment, resize
 from vlfau_jax.data.text.captions import CaptionTables
@@ -63,7 +64,7 @@ class Faces:
         """Reads the encoded `image` and its `source`. Raises DataError if the set is damaged."""
         try:
             return self._examples[position]
-        except RuntimeError as error:  # array_record raises it for anything wrong with a shard
+        except DamagedExample as error:
             raise self._unusable(position, f"cannot be read ({error})") from error
 
     def decode(self, position: int, example: Mapping[str, bytes]) -> np.ndarray:
