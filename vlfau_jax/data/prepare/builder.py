@@ -28,7 +28,7 @@ import tensorflow_datasets as tfds
 from vlfau_jax.data.crop.registry import RULES, crop_rule
 from vlfau_jax.data.crop.rule import CropRule
 from vlfau_jax.data.prepare.shards import ShardFacts, ShardJob, features, write_shard
-from vlfau_jax.data.raw.frames import place_of
+from vlfau_jax.data.raw.frames import place_of, source_of
 from vlfau_jax.data.raw.integrity_text import save_report
 from vlfau_jax.data.raw.label_counts import LabelCounts
 from vlfau_jax.data.raw.tree import RawTree
@@ -299,8 +299,8 @@ def _complete_report(
             sequence, kept = job.sequence, list(facts.kept)
             of_sequence[subject, sequence.task].written = len(kept)
             counts.count(sequence.occurrence[kept], sequence.intensity[kept])
-            for kind, source in facts.losses:
-                report.losses[kind].append(source)
+            for kind, i in facts.losses:
+                report.losses[kind].append(source_of(job.root, sequence.pictures, i))
             for kind, number in facts.aligned_by.items():
                 report.aligned_by[kind] = report.aligned_by.get(kind, 0) + number
             if kept:
