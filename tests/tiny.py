@@ -5,6 +5,7 @@ cache is shared by the whole session. A test of the network itself states its ow
 this is also the experiment of the processes that tests start: `--config=tests/tiny.py`.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -87,6 +88,7 @@ def noise_set(name: str = "bp4d", subjects: Sequence[str] = SUBJECTS, seed: int 
     unknown = np.full((m, len(aus)), -1, np.int8)
     codes = rng.integers(-1, 2, unknown.shape).astype(np.int8)
     person = {"frames": FRAMES, "sex": "", "fold": 0}
+    content = repr((name, subjects, codes.tolist())).encode()
     return NoiseSet(
         name=name,
         folder=Path(f"noise_{name}"),
@@ -106,4 +108,6 @@ def noise_set(name: str = "bp4d", subjects: Sequence[str] = SUBJECTS, seed: int 
             "occurrence": unknown if name == "disfa" else codes,
             "intensity": codes * 2 if name == "disfa" else unknown,
         },
+        shards=(),
+        digest=hashlib.sha256(content).hexdigest(),
     )

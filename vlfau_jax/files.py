@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from vlfau_jax.errors import FileError, UserError
+from vlfau_jax.errors import FileError, UserError, is_exhausted
 
 # Bytes that a file of a kind may have: far above any real one, far below a machine's memory.
 RECORD_LIMIT = 64 << 20  # JSON
@@ -51,7 +51,9 @@ def absolute_folder(flag: str, path: str | Path) -> Path:
     return folder
 
 
-def _unusable(flag: str, path: str | Path, error: OSError) -> UserError:
+def _unusable(flag: str, path: str | Path, error: OSError) -> Exception:
+    if is_exhausted(error):  # not by the place
+        return error
     return UserError(f"{flag}={path}: {error.strerror}; name another place")
 
 
@@ -70,9 +72,51 @@ def created(flag: str, folder: Path) -> Iterator[None]:
             raise _unusable(flag, folder, error) from error
         yield
     finally:
-        for place in new:
-            with suppress(OSError):  # not empty
-                place.rmdir()
+        _remove_empty(new)
+
+
+def _remove_empty(places: Sequence[Path]) -> None:
+    for place in places:
+        with suppress(OSError):  # not empty
+            place.rmdir()
+
+
+@contextmanager
+def claimed(flag: str, folder: Path) -> Iterator[None]:
+    """`folder` as `created` gives it, and `locked`.
+
+    A process that is refused removes no folder: the other one is about to use it.
+
+    Raises:
+        UserError: it cannot be created, or another process works there.
+    """
+    new = [place for place in (folder, *folder.parents) if not place.exists()]
+    while True:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            continue  # another process has just removed it, or one above it, as empty
+        except OSError as error:
+            raise _unusable(flag, folder, error) from error
+        try:
+            lock(handle, folder, _TAKEN.format(folder))
+            if os.path.samestat(os.stat(folder), os.fstat(handle)):
+                break
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
+    try:
+        yield
+    finally:
+        _remove_empty(new)
+        os.close(handle)
+
+
+_TAKEN = "{} is being written by another process; wait for it"
 
 
 @contextmanager
@@ -84,7 +128,7 @@ def locked(folder: Path) -> Iterator[None]:
     """
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        lock(handle, folder, f"{folder} is being written by another process; wait for it")
+        lock(handle, folder, _TAKEN.format(folder))
         yield
     finally:
         os.close(handle)
@@ -135,15 +179,34 @@ def open_regular(path: str | Path, limit: int) -> BinaryIO:
     try:
         _check_regular(path, os.stat(path), limit)  # opening a device can have effects
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except (OSError, ValueError) as error:  # ValueError: a NUL character in the name
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise FileError(path, f"cannot be read: {reason}") from error
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
     try:
         _check_regular(path, os.fstat(handle), limit)
         return os.fdopen(handle, "rb")
     except BaseException:
         os.close(handle)
         raise
+
+
+def regular_size(path: str | Path, limit: int) -> int:
+    """Bytes of a regular file, which is not opened; links to one are followed.
+
+    Raises:
+        FileError: it is none, is larger than `limit`, or cannot be asked.
+    """
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
+    _check_regular(path, status, limit)
+    return status.st_size
+
+
+def _unreadable(path: str | Path, error: OSError | ValueError) -> FileError:
+    # ValueError: a NUL character in the name.
+    reason = error.strerror if isinstance(error, OSError) else str(error)
+    return FileError(path, f"cannot be read: {reason}")
 
 
 def _check_regular(path: str | Path, status: os.stat_result, limit: int) -> None:

@@ -10,8 +10,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import tensorflow_datasets as tfds
+from array_record.python.array_record_module import ArrayRecordReader
 
+from vlfau_jax.data.set_record import Shard, seal
 from vlfau_jax.facs import BP4D_AUS, DISFA_AUS
+from vlfau_jax.files import file_digest
 
 CROP = {"name": "none", "version": 1, "parameters": {}, "size": 24, "digest": "0" * 16}
 DISFA_CODED = (1, 2, 4, 5, 6, 9, 12, 15, 17, 20, 25, 26)
@@ -155,4 +158,21 @@ def write_set(
         for key, values in rows.items()
     }
     np.savez(folder / "labels.npz", **arrays)
+    reseal(folder)
     return folder
+
+
+def reseal(folder: Path) -> None:
+    """Writes the digests of a set's files as they are now."""
+    shards: dict[str, list[Shard]] = {}
+    for path in sorted(folder.glob("*.array_record-*")):
+        reader = ArrayRecordReader(str(path))
+        shard = Shard(
+            file=path.name,
+            examples=reader.num_records(),
+            size=path.stat().st_size,
+            sha256=file_digest(path),
+        )
+        reader.close()
+        shards.setdefault(path.name.partition("-")[2].partition(".")[0], []).append(shard)
+    seal(folder, shards)

@@ -1,10 +1,13 @@
 """Worker processes: ordered results, reported steps, and no process left behind."""
 
+import builtins
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -57,6 +60,22 @@ def test_ctrl_c_reaches_no_worker_but_ends_it(tmp_path):
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
     assert not (tmp_path / "c").exists()
+
+
+def is_watched_while_imports_are_replaced():
+    """tfds does so in the seconds in which it is imported."""
+    original = builtins.__import__
+    builtins.__import__ = lambda *_, **__: SimpleNamespace(wait=None)
+    try:
+        time.sleep(0.5)  # two looks at the parent
+    finally:
+        builtins.__import__ = original
+    return any("watch" in thread.name for thread in threading.enumerate())
+
+
+def test_a_worker_that_imports_goes_on_watching_its_parent():
+    with Workers(1) as workers:
+        assert list(workers.starmap(is_watched_while_imports_are_replaced, [()])) == [True]
 
 
 def is_deaf():

@@ -327,6 +327,7 @@ def test_a_resume_onto_data_read_otherwise_is_refused(silent, tmp_path, monkeypa
         ({"camera": "right"}, 'with camera null, but noise_bp4d gives "right"'),
         ({"layout": "me_graphau"}, 'with layout "raw", but noise_bp4d gives "me_graphau"'),
         ({"synthetic": False}, "with synthetic true, but"),
+        ({"digest": "0" * 64}, 'with other labels, pictures or people .* gives {"bp4d": "0000'),
         ({"subject_facts": {one: person | {"frames": 4} for one in SUBJECTS}}, "with frames"),
         (
             {"subjects": others, "subject_facts": dict.fromkeys(others, person)},
@@ -345,7 +346,7 @@ def test_a_resume_onto_data_read_otherwise_is_refused(silent, tmp_path, monkeypa
 
 @pytest.mark.slow
 def test_a_checkpoint_of_an_earlier_version_goes_on(silent, tmp_path, monkeypatch):
-    later = ("layout", "camera", "frame_offset", "frames")
+    later = ("layout", "camera", "frame_offset", "frames", "set_digests")
     record = Experiment.inference_record
 
     def earlier(self, config):

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from ctypes import c_byte
 from itertools import starmap
-from multiprocessing import resource_tracker
+from multiprocessing import connection, resource_tracker
 from multiprocessing.sharedctypes import Synchronized
 from typing import Any, Self, TypeVar
 
@@ -137,11 +137,13 @@ def end_with_parent(or_when: Callable[[], bool] = lambda: False) -> None:
 
     A killed parent closes no pipe that its workers read, so each of them watches it.
     """
-    parent = multiprocessing.parent_process()
+    # Not `is_alive` and `join`, which import: tfds replaces Python's import while it is imported,
+    # and what another thread then gets ends that thread.
+    parent = multiprocessing.parent_process().sentinel
 
     def watch() -> None:
-        while parent.is_alive() and not or_when():
-            parent.join(0.2)
+        while not connection.wait([parent], 0.2) and not or_when():
+            pass
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

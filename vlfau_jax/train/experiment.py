@@ -196,6 +196,7 @@ class Experiment(ExperimentData):
             "frames": {
                 s: self.dataset.set_of(s).subject_facts[s]["frames"] for s in self.split.train
             },
+            "set_digests": self.dataset.digests,
             "image_size": self.settings.data.image_size,
             "normalisation": {"mean": IMAGE_MEAN, "std": IMAGE_STD},
             "aus": self.captions.aus,

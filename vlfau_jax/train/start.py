@@ -27,6 +27,7 @@ _SAME_DATA = (
     "camera",
     "frame_offset",
     "frames",
+    "set_digests",  # last: the others say what is different
 )
 
 
@@ -78,8 +79,9 @@ def check_resumable(
     before, now = record["inference"], json.loads(json.dumps(inference))
     for key in _SAME_DATA:
         if before.get(key, now[key]) != now[key]:  # an earlier version recorded fewer keys
+            what = "other labels, pictures or people" if key == "set_digests" else key
             raise UserError(
-                f"--resume: {workdir} was trained with {key} {_short(before[key])}, but "
+                f"--resume: {workdir} was trained with {what} {_short(before[key])}, but "
                 f"{experiment.dataset.folder} gives {_short(now[key])}"
             )
     done, steps = record["progress"]["next_batch"], experiment.settings.train.steps

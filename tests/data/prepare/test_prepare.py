@@ -1,13 +1,11 @@
 """`prepare`: the same bytes whatever happens on the way, and one line where it must stop."""
 
-import errno
 import fcntl
 import json
 import os
 import re
 import resource
 import signal
-import time
 from pathlib import Path
 
 import cv2
@@ -53,70 +51,46 @@ def interrupted(write_tree, tmp_path, monkeypatch) -> tuple[Path, Path]:
 def test_bytes_do_not_depend_on_workers(write_tree, tmp_path):
     raw = write_tree()
     expected = contents(build(raw, tmp_path / "0", workers=0))
-    assert len(expected) == 11 and "bp4d-M003.array_record-00001-of-00002" in expected
+    assert len(expected) == 12 and "bp4d-M003.array_record-00001-of-00002" in expected
     for workers in (1, 2):
         assert contents(build(raw, tmp_path / str(workers), workers=workers)) == expected
 
 
 class Stopped(Process):
-    """`python -m vlfau_jax prepare` that is stopped at a picture which cannot be read to its end.
+    """`python -m vlfau_jax prepare` whose worker stops before a sequence, see paused.py."""
 
-    It is a pipe that never ends.
-    """
-
-    def __init__(self, raw: Path, out: Path, picture: Path) -> None:
-        self.picture, self.whole = picture, picture.read_bytes()
-        picture.unlink()
-        os.mkfifo(picture)
+    def __init__(self, raw: Path, out: Path, sequence: str) -> None:
         self.tmp = raw.with_name("tmp")
         self.tmp.mkdir(exist_ok=True)
+        self.paused = self.tmp.with_name(f"paused_{sequence}")
         argv = ["--dataset=bp4d", f"--raw_dir={raw}", f"--data_dir={out}", "--workers=1"]
         argv += [f"--{key}={value}" for key, value in OPTIONS.items()]
-        super().__init__(["prepare", *argv], 1, raw.with_name("logs"), TMPDIR=str(self.tmp))
+        program = ("-m", "tests.data.prepare.paused")
+        env = {"PAUSED_AT": sequence, "PAUSED": str(self.paused), "TMPDIR": str(self.tmp)}
+        super().__init__(["prepare", *argv], 1, raw.with_name("logs"), program, **env)
 
     def worker(self) -> int:
-        """The worker process, once it reads the picture."""
-        while self.alive:
-            try:
-                self.handle = os.open(self.picture, os.O_WRONLY | os.O_NONBLOCK)
-            except OSError as error:
-                assert error.errno == errno.ENXIO  # not read yet
-                time.sleep(0.02)
-                continue
-            children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-            (worker,) = (
-                int(child)
-                for child in children
-                if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
-            )
-            return worker
-        raise AssertionError(self.log)
-
-    def end(self) -> int:
-        """Its exit code; the picture is whole again."""
-        code = self.wait()
-        os.close(self.handle)
-        self.picture.unlink()
-        self.picture.write_bytes(self.whole)
-        return code
+        """The worker process, once it has come to the sequence."""
+        self.wait_for(self.paused)
+        return int(self.paused.read_text())
 
 
 def test_killed_prepares_continue_and_write_the_same_bytes(write_tree, tmp_path, capsys):
     raw = write_tree(("F001", "F002", "M003", "M004"))
     folder = tmp_path / "set/bp4d/none_32/2.0.0"
 
-    first = Stopped(raw, tmp_path / "set", raw / IMAGES / "F002/T1/9.jpg")
+    first = Stopped(raw, tmp_path / "set", "F002_T1")
     worker = first.worker()
     first.send(signal.SIGKILL)
-    first.end()
+    first.wait()
     assert list(first.tmp.iterdir()) == []
     kept = staged(folder)
     assert sorted(kept) == ["F001_T1", "F001_T2"]
     wait_until(lambda: not Path(f"/proc/{worker}").exists(), "its worker goes on writing")
 
-    second = Stopped(raw, tmp_path / "set", raw / IMAGES / "M003/T2/0009.jpg")
+    second = Stopped(raw, tmp_path / "set", "M003_T2")
     os.kill(second.worker(), signal.SIGKILL)
-    assert second.end() == 1
+    assert second.wait() == 1
     message = second.log.strip().splitlines()
     assert re.search(
         "continuing with the 2 of 8 shards that an earlier prepare finished$", message[0]
@@ -366,11 +340,11 @@ def test_a_failure_without_a_finished_shard_leaves_nothing(write_tree, tmp_path,
 def test_ctrl_c_is_one_line_that_states_what_is_kept(write_tree, tmp_path):
     """The terminal sends it to the workers, too."""
     raw = write_tree()
-    process = Stopped(raw, tmp_path / "set", raw / IMAGES / "M003/T1/8.jpg")
+    process = Stopped(raw, tmp_path / "set", "M003_T1")
     worker = process.worker()
     for pid in (worker, process.pid):
         os.kill(pid, signal.SIGINT)
-    assert process.end() == 130
+    assert process.wait() == 130
     assert "Traceback" not in process.log
     assert process.log.splitlines()[-1] == (
         "interrupted: 2 finished shards kept, and the same command continues with them"

@@ -3,6 +3,7 @@ from contextlib import closing
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from tests.data import sets
 from tests.data.sets import coded, picture, write_set
 from vlfau_jax.data.raw.frames import decode_image
 from vlfau_jax.data.read import batch as batches
+from vlfau_jax.data.read import pipeline
 from vlfau_jax.data.read.dataset import Dataset, open_dataset
 from vlfau_jax.data.read.options import DataOptions
 from vlfau_jax.data.read.pipeline import eval_iterator, train_iterator
@@ -19,7 +21,7 @@ from vlfau_jax.data.read.transforms import resize
 from vlfau_jax.data.text.captions import CaptionTables
 from vlfau_jax.data.text.descriptions import global_description
 from vlfau_jax.data.text.vocabulary import Vocabulary
-from vlfau_jax.errors import DataError, RunError, UserError
+from vlfau_jax.errors import LONGEST_LINE, DataError, RunError, UserError, line
 from vlfau_jax.facs import BP4D_AUS
 
 VOCABULARY = Vocabulary.build()
@@ -253,10 +255,10 @@ EMPTY, GARBAGE, INCOMPLETE = (rewrite(b""), rewrite(b"\xff" * 9), rewrite(b"\n\x
 def test_a_shard_that_cannot_be_read_is_named(tmp_path, damage, parallel):
     people = coded(np.random.default_rng(2), "bp4d", ("F001", "F004"), 3)
     folder = write_set(tmp_path, "bp4d", people)
-    damage(next(folder.glob("*F004*.array_record*")))
     broken = open_dataset(DataOptions(data_dir=str(tmp_path)))
+    damage(next(folder.glob("*F004*.array_record*")))  # the opening does not read it
     with pytest.raises(
-        RunError, match=r"none_24.*of F004, task 1, frame 1 cannot be .*\);"
+        RunError, match=r"none_24.*of F004, task 1, frame 1 cannot be .*bp4d-F004\.array_.*\);"
     ) as error:
         take(evaluate(broken, replace(OPTIONS, **parallel)), 99)
     assert "\n" not in str(error.value)
@@ -317,6 +319,28 @@ def test_a_killed_worker_is_one_line(dataset):
         next(stream)
         (worker,) = multiprocessing.active_children()
         worker.kill()
-        with pytest.raises(DataError, match=r"was killed, .* try fewer data\.workers$"):
+        with pytest.raises(DataError, match=r"was killed, .*/dev/shm.* try fewer data\.workers$"):
             for _ in range(99):
                 next(stream)
+
+
+def test_too_little_shared_memory_is_said_before_a_process_is_killed(dataset, monkeypatch):
+    size = 3 * OPTIONS.image_size**2 * 4
+    free = SimpleNamespace(f_bavail=7 * size // 512, f_frsize=512)
+    monkeypatch.setattr(pipeline.os, "statvfs", lambda place: {"/dev/shm": free}[place])
+    train(dataset, replace(OPTIONS, workers=2), batch_size=4).close()
+    train(dataset, replace(OPTIONS, workers=0), batch_size=400).close()
+    free.f_bavail -= 1
+    with pytest.raises(UserError, match=r"^data\.workers=2: .*/dev/shm.*--shm-size") as error:
+        train(dataset, replace(OPTIONS, workers=2), batch_size=4)
+    assert len(line(str(error.value))) < LONGEST_LINE and "data.workers=0" in str(error.value)
+
+
+def test_shared_memory_that_cannot_be_used_is_named(dataset, monkeypatch):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")  # as Python raises it: without a name
+
+    monkeypatch.setattr("multiprocessing.synchronize.SemLock.__init__", full)
+    message = r"^data\.workers=1: /dev/shm, .* cannot be used: No space left on device; give more"
+    with pytest.raises(DataError, match=message):
+        next(train(dataset, replace(OPTIONS, workers=1)))

@@ -2,9 +2,9 @@
 
 A set has one split per subject, because folds are chosen when reading, and one shard per raw
 sequence. Codes are stored as the raw files have them, unknown ones as -1: thresholds and exclusions
-are applied when reading. The set's folder also holds
+are applied when reading. The set's folder also holds digests.json and metadata.json
+(data/set_record.py), and
 
-    metadata.json     what a reader must know: units, crop rule, camera, subjects
     labels.npz        every example's subject, task, frame and codes, in the order of
                       as_data_source("+".join(sorted subjects)): labels are counted without images
     integrity.json    what the raw tree held and what was dropped; integrity.txt as tables
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import groupby
@@ -28,10 +28,11 @@ import tensorflow_datasets as tfds
 from vlfau_jax.data.crop.registry import RULES, crop_rule
 from vlfau_jax.data.crop.rule import CropRule
 from vlfau_jax.data.prepare.shards import ShardFacts, ShardJob, features, write_shard
-from vlfau_jax.data.raw.frames import place_of
+from vlfau_jax.data.raw.frames import place_of, source_of
 from vlfau_jax.data.raw.integrity_text import save_report
 from vlfau_jax.data.raw.label_counts import LabelCounts
 from vlfau_jax.data.raw.tree import RawTree
+from vlfau_jax.data.set_record import LABELS, Metadata, Shard, seal
 from vlfau_jax.data.sets import DataSet
 from vlfau_jax.errors import UserError
 from vlfau_jax.files import locked
@@ -105,8 +106,16 @@ def config_named(name: str, cameras: tuple[str, ...]) -> AuConfig | None:
 class _Info(tfds.core.DatasetInfo):
     """Dataset information that is never looked up in Google's bucket of public data sets."""
 
+    shards: Mapping[str, Sequence[Shard]] | None = None  # known once they are written
+
     def initialize_from_bucket(self) -> None:
         """Does nothing: no request is made, and no folder is left in /tmp."""
+
+    def write_to_directory(self, dataset_info_dir: str, all_metadata: bool = True) -> None:
+        """Writes tfds's files and then the digests: the last that tfds does for a set."""
+        super().write_to_directory(dataset_info_dir, all_metadata)
+        if self.shards is not None:
+            seal(Path(dataset_info_dir), self.shards)
 
 
 def _write_one_by_one(jobs: Sequence[ShardJob]) -> list[ShardFacts]:
@@ -192,9 +201,9 @@ class AuBuilder(tfds.core.DatasetBuilder, skip_registration=True):
             tfds.core.SplitDict([self._split(name, theirs) for name, theirs in subjects.items()])
         )
         self.info.metadata.update(self._metadata(tree, subjects))
-        np.savez(Path(folder) / "labels.npz", **_label_arrays(subjects))
+        np.savez(Path(folder) / LABELS, **_label_arrays(subjects))
         save_report(tree.report, folder)
-        self._place_shards(subjects)
+        self.info.shards = self._place_shards(subjects)
         if self.work is None:
             for left in work.iterdir():
                 left.unlink()
@@ -228,20 +237,29 @@ class AuBuilder(tfds.core.DatasetBuilder, skip_registration=True):
             filename_template=self._template(subject),
         )
 
-    def _place_shards(self, subjects: dict[str, list[Written]]) -> None:
+    def _place_shards(self, subjects: dict[str, list[Written]]) -> dict[str, list[Shard]]:
         """Gives every shard its name in the set; the last step, so that a kill loses no shard."""
+        placed: dict[str, list[Shard]] = {}
         for subject, written in subjects.items():
-            template = self._template(subject)
-            for k, (job, _) in enumerate(written):
+            template, placed[subject] = self._template(subject), []
+            for k, (job, facts) in enumerate(written):
                 target = template.sharded_filepath(shard_index=k, num_shards=len(written))
                 try:
                     os.link(job.path, target)  # it keeps its old name until the set is in place
                 except OSError:  # a file system without links
                     os.replace(job.path, target)
+                shard = Shard(
+                    file=target.name,
+                    examples=len(facts.kept),
+                    size=facts.size,
+                    sha256=facts.sha256,
+                )
+                placed[subject].append(shard)
+        return placed
 
     def _metadata(self, tree: RawTree, subjects: dict[str, list[Written]]) -> dict[str, Any]:
         report, config = tree.report, self.builder_config
-        return {
+        values = {
             "aus": list(tree.aus),
             "benchmark": list(tree.benchmark),
             "crop": report.crop,
@@ -264,6 +282,7 @@ class AuBuilder(tfds.core.DatasetBuilder, skip_registration=True):
                 for subject, written in subjects.items()
             },
         }
+        return Metadata.model_validate(values).model_dump()
 
 
 def _complete_report(
@@ -280,8 +299,8 @@ def _complete_report(
             sequence, kept = job.sequence, list(facts.kept)
             of_sequence[subject, sequence.task].written = len(kept)
             counts.count(sequence.occurrence[kept], sequence.intensity[kept])
-            for kind, source in facts.losses:
-                report.losses[kind].append(source)
+            for kind, i in facts.losses:
+                report.losses[kind].append(source_of(job.root, sequence.pictures, i))
             for kind, number in facts.aligned_by.items():
                 report.aligned_by[kind] = report.aligned_by.get(kind, 0) + number
             if kept:

@@ -1,22 +1,12 @@
-"""Turns a raw tree into a prepared set on disk: what the verb `prepare` does.
-
-A set is made in a folder beside its place, `incomplete.<version>`:
-
-    shards/      finished shards and their sidecars (shards.py): a killed prepare leaves them, and
-                 the next one continues with them
-    bp4d/...     the set, when all shards are finished
-    downloads/   empty, but required by tfds
-    replaced     the old set, while the new one is renamed to its place
-"""
+"""Turns a raw tree into a prepared set on disk: what the verb `prepare` does."""
 
 from __future__ import annotations
 
 import io
 import os
-import shutil
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Sequence
+from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
 
@@ -35,15 +25,13 @@ from vlfau_jax.data.prepare.shards import (
     stored,
     write_shard,
 )
+from vlfau_jax.data.prepare.staging import SHARDS, built_beside, refuse_existing, sweep
 from vlfau_jax.data.raw.integrity import IntegrityReport
 from vlfau_jax.data.raw.integrity_text import format_summary
-from vlfau_jax.data.raw.places import format_count
 from vlfau_jax.data.sets import DataSet, data_set
 from vlfau_jax.data.workers import Workers
 from vlfau_jax.errors import RunError, UserError
-from vlfau_jax.files import absolute_folder, created, locked
-
-SHARDS, REPLACED = "shards", "replaced"
+from vlfau_jax.files import absolute_folder, claimed, locked
 
 
 def prepare(
@@ -100,12 +88,15 @@ def prepare(
     _check_workers(workers, beam_runner, beam_options)
     data_dir = absolute_folder("--data_dir", data_dir)
     target = data_dir / dataset / config.name / str(builder_class.VERSION)
-    _refuse_existing(target, overwrite)
+    if target.parent.exists():  # what stops a prepare is said before it reads all labels
+        with locked(target.parent):
+            sweep(target)
+            refuse_existing(target, overwrite)
     tree = builder_class.read(raw_dir, config)
-    with created("--data_dir", target.parent), locked(target.parent):
-        _sweep(target)
-        _refuse_existing(target, overwrite)
-        with _built_beside(target, data_dir) as staging:
+    with claimed("--data_dir", target.parent):
+        sweep(target)
+        refuse_existing(target, overwrite)
+        with built_beside(target, data_dir) as staging:
             builder = _builder(builder_class, config, staging)
             builder.tree = tree
             builder.work = staging / SHARDS
@@ -142,84 +133,6 @@ def _builder(builder_class: type[AuBuilder], config: AuConfig, data_dir: Path) -
     # tfds expects the name of a config that it knows, and any other config itself.
     known = builder_class.get_builder_config(config.name) is not None
     return builder_class(config=config.name if known else config, data_dir=str(data_dir))
-
-
-def _refuse_existing(target: Path, overwrite: bool) -> None:
-    if target.exists() and not overwrite:
-        raise UserError(f"{target} is prepared already; give --overwrite to build it again")
-
-
-def _staging(target: Path) -> Path:
-    return target.with_name(f"incomplete.{target.name}")
-
-
-def _sweep(target: Path) -> None:
-    """Removes what a killed prepare left, except for its finished shards."""
-    staging = _staging(target)
-    _put_back(staging, target)
-    for left in sorted(target.parent.glob(f"incomplete.*{target.name}")):
-        if left != staging:  # of tfds without our verb
-            shutil.rmtree(left)
-            print(f"removed {left}, which a killed prepare left behind", file=sys.stderr)
-    if staging.exists():
-        _clear(staging)
-
-
-def _clear(staging: Path, *, ignore_errors: bool = False) -> int:
-    """Removes all but finished shards; returns their number."""
-    kept = len(list((staging / SHARDS).glob("*" + SUFFIX)))
-    rest = [path for path in staging.iterdir() if path.name != SHARDS] if kept else [staging]
-    for left in rest:
-        shutil.rmtree(left, ignore_errors=ignore_errors)
-    return kept
-
-
-def _put_back(staging: Path, target: Path) -> None:
-    """Restores the old set after a stop between the two renames of `_built_beside`."""
-    if (staging / REPLACED).exists() and not target.exists():
-        os.replace(staging / REPLACED, target)
-
-
-@contextmanager
-def _built_beside(target: Path, data_dir: Path) -> Iterator[Path]:
-    """Yields a folder in place of `data_dir`; on success `target` is moved out of it.
-
-    On failure only finished shards are kept.
-    """
-    staging = _staging(target)
-    try:
-        staging.mkdir(exist_ok=True)
-        yield staging
-        if target.exists():
-            os.replace(target, staging / REPLACED)
-        os.replace(staging / target.relative_to(data_dir), target)
-        # Beside the configs tfds writes the default one, always the same.
-        defaults = target.parent.parent.relative_to(data_dir) / ".config"
-        (data_dir / defaults).mkdir(exist_ok=True)
-        for file in (staging / defaults).iterdir():
-            os.replace(file, data_dir / defaults / file.name)
-        shutil.rmtree(staging)
-    except BaseException as error:
-        _put_back(staging, target)
-        # A second error would hide the first one.
-        kept = _format_kept(_clear(staging, ignore_errors=True))
-        if isinstance(error, KeyboardInterrupt):
-            raise KeyboardInterrupt(kept) from error
-        if isinstance(error, RunError | OSError):
-            raise RunError("; ".join(filter(None, (_reason(error, target), kept)))) from error
-        raise
-
-
-def _format_kept(kept: int) -> str:
-    if not kept:
-        return ""
-    return f"{format_count(kept, 'finished shard')} kept, and the same command continues with them"
-
-
-def _reason(error: RunError | OSError, target: Path) -> str:
-    if isinstance(error, OSError):
-        return f"{error.filename or target}: {error.strerror or error}"
-    return str(error)
 
 
 def _run(builder: AuBuilder, raw_dir: str, downloads: Path) -> None:

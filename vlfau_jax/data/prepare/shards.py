@@ -16,28 +16,31 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
+from pydantic import Field
 from tensorflow_datasets.proto import tf_example_pb2
 
 from vlfau_jax.data.crop.cropping import Crop, crop_sequence
 from vlfau_jax.data.crop.rule import CropRule
 from vlfau_jax.data.raw.frames import place_of, source_of
+from vlfau_jax.data.raw.integrity import DROP_REASONS
 from vlfau_jax.data.raw.tree import ImageFiles, RawSequence, Video
 from vlfau_jax.data.workers import advance
-from vlfau_jax.errors import RunError
-from vlfau_jax.files import file_digest
+from vlfau_jax.errors import FileError, RunError
+from vlfau_jax.files import file_digest, regular_size
+from vlfau_jax.records import Record, Sha256, read_record
 
 R = TypeVar("R")
 
-FORMAT = 1  # counts changes of the examples or of the sidecar
+FORMAT = 2  # counts changes of the examples or of the sidecar
 SUFFIX = ".array_record"
 
 
@@ -61,24 +64,23 @@ class ShardJob:
         return Path(self.folder) / (self.sequence.name + ".json")
 
 
-@dataclass(frozen=True)
-class ShardFacts:
-    """What was written of a sequence, and what was dropped.
+class ShardFacts(Record):
+    """What was written of a sequence, and what was dropped: the sidecar.
 
     Attributes:
         fingerprint: of all that the shard was made from.
         sha256: of the shard; "" for a sequence whose frames are all dropped: it has no shard.
         size: bytes of the shard.
         kept: positions within the sequence of the frames that are in the shard.
-        losses: drop reason (a key of integrity.DROP_REASONS) and source of the others.
+        losses: drop reason (a key of integrity.DROP_REASONS) and position of the others.
         aligned_by: number of crops by what they were aligned by, see `Crop`.
     """
 
-    fingerprint: str
-    sha256: str
-    size: int
+    fingerprint: Sha256
+    sha256: Sha256 | Literal[""]
+    size: Annotated[int, Field(ge=0)]
     kept: tuple[int, ...]
-    losses: tuple[tuple[str, str], ...]
+    losses: tuple[tuple[str, int], ...]
     aligned_by: dict[str, int]
 
 
@@ -117,17 +119,17 @@ def write_shard(job: ShardJob) -> ShardFacts:
     fingerprint = _fingerprint(job)  # first, because pictures may change while they are read
     sequence = job.sequence
     kept: list[int] = []
-    losses: list[tuple[str, str]] = []
+    losses: list[tuple[str, int]] = []
     aligned_by: Counter[str] = Counter()
     size, sha256 = 0, ""
     with _own_name(job.path) as partial:
         with _opened(partial) as write:
             for i, crop in enumerate(crop_sequence(sequence, job.rule, job.root)):
                 advance()
-                source = source_of(job.root, sequence.pictures, i)
                 if crop.image is None:
-                    losses.append((crop.drop_reason, source))
+                    losses.append((crop.drop_reason, i))
                     continue
+                source = source_of(job.root, sequence.pictures, i)
                 write(_record(sequence, i, crop, source, job.rule.size))
                 kept.append(i)
                 aligned_by[crop.aligned_by] += 1
@@ -137,9 +139,16 @@ def write_shard(job: ShardJob) -> ShardFacts:
         else:
             job.path.unlink(missing_ok=True)
     counts = {kind: aligned_by[kind] for kind in sorted(aligned_by)}
-    facts = ShardFacts(fingerprint, sha256, size, tuple(kept), tuple(losses), counts)
+    facts = ShardFacts(
+        fingerprint=fingerprint,
+        sha256=sha256,
+        size=size,
+        kept=tuple(kept),
+        losses=tuple(losses),
+        aligned_by=counts,
+    )
     with _own_name(job.sidecar) as partial:
-        partial.write_text(json.dumps(asdict(facts)), encoding="utf-8")
+        partial.write_text(facts.model_dump_json(), encoding="utf-8")
         os.replace(partial, job.sidecar)
     return facts
 
@@ -203,13 +212,16 @@ def _record(sequence: RawSequence, i: int, crop: Crop, source: str, size: int) -
 def stored(job: ShardJob) -> ShardFacts | None:
     """The facts of a shard that exists, or None."""
     try:
-        text = job.sidecar.read_text(encoding="utf-8")
-        facts = ShardFacts(**json.loads(text))
-        facts = replace(facts, kept=tuple(facts.kept), losses=tuple(map(tuple, facts.losses)))
-        size = job.path.stat().st_size if facts.kept else 0
-    except (OSError, ValueError, TypeError):
+        facts = read_record(job.sidecar, ShardFacts)
+        size = regular_size(job.path, facts.size) if facts.kept else 0
+    except FileError:
         return None
-    return facts if size == facts.size else None
+    frames = sorted([*facts.kept, *(i for _, i in facts.losses)])
+    whole = frames == list(range(len(job.sequence.frames))) and list(facts.kept) == sorted(
+        facts.kept
+    )
+    known = all(reason in DROP_REASONS for reason, _ in facts.losses)
+    return facts if whole and known and size == facts.size else None
 
 
 def finished(job: ShardJob) -> ShardFacts | None:

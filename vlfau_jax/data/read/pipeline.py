@@ -8,6 +8,8 @@ draws replace shuffle and repeat.
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Generator, Mapping, Sequence
 from itertools import islice
 
@@ -20,13 +22,20 @@ from vlfau_jax.data.raw.frames import decode_image
 from vlfau_jax.data.read.batch import Batch
 from vlfau_jax.data.read.dataset import Dataset
 from vlfau_jax.data.read.options import DataOptions
+from vlfau_jax.data.read.pictures import DamagedExample
 from vlfau_jax.data.read.sampling import Draws, row_weights
 from vlfau_jax.data.read.transforms import augment, resize
 from vlfau_jax.data.text.captions import CaptionTables
 from vlfau_jax.data.workers import ctrl_c_blocked, end_with_parent
-from vlfau_jax.errors import DataError
+from vlfau_jax.errors import DataError, UserError
 
 _KILLED = "was terminated unexpectedly"  # grain's RuntimeError for a worker that is gone
+_BUFFER = 2  # batches that each worker process has ready
+_SHARED = "/dev/shm"
+_REMEDY = (
+    "give more (docker run --shm-size=1g; in Kubernetes an emptyDir with medium: Memory, see "
+    "launch/kubernetes.yaml), or fewer data.workers, or data.workers=0"
+)
 FILLING = -1  # the position of a row that pads a batch
 
 
@@ -63,7 +72,7 @@ class Faces:
         """Reads the encoded `image` and its `source`. Raises DataError if the set is damaged."""
         try:
             return self._examples[position]
-        except RuntimeError as error:  # array_record raises it for anything wrong with a shard
+        except DamagedExample as error:
             raise self._unusable(position, f"cannot be read ({error})") from error
 
     def decode(self, position: int, example: Mapping[str, bytes]) -> np.ndarray:
@@ -204,16 +213,38 @@ def _batches(
     iterable = batches.to_iter_dataset(read)
     _one_thread_each()
     if options.workers:
+        _check_shared_memory(options, share)
         if not flags.FLAGS.is_parsed():  # grain hands absl's flags on to its processes
             flags.FLAGS.mark_as_parsed()
         iterable = iterable.mp_prefetch(
-            grain.MultiprocessingOptions(num_workers=options.workers, per_worker_buffer_size=2),
+            grain.MultiprocessingOptions(
+                num_workers=options.workers, per_worker_buffer_size=_BUFFER
+            ),
             worker_init_fn=_start_worker,
         )
-    return _closing(iter(iterable))
+    return _closing(iter(iterable), options.workers)
 
 
-def _closing(batches: grain.DatasetIterator) -> Generator[Batch, None, None]:
+def _check_shared_memory(options: DataOptions, batch_size: int) -> None:
+    """Raises UserError where worker processes would run out of shared memory.
+
+    They hand batches over in it, and a process that finds no room there is killed without a word.
+    """
+    try:
+        found = os.statvfs(_SHARED)
+    except OSError:  # another system's shared memory is no file system
+        return
+    free = found.f_bavail * found.f_frsize
+    # Each process fills its buffer and then holds the next one; one is being read.
+    most = (options.workers * (_BUFFER + 1) + 1) * batch_size * 3 * options.image_size**2
+    if most > free:
+        raise UserError(
+            f"data.workers={options.workers}: the processes hand batches over in {_SHARED}, which "
+            f"has {free >> 20} MiB free of the {(most >> 20) + 1} MiB that these take; {_REMEDY}"
+        )
+
+
+def _closing(batches: grain.DatasetIterator, workers: int) -> Generator[Batch, None, None]:
     """Stops grain's threads and processes when the batches end, fail or are closed."""
     try:
         with ctrl_c_blocked():  # grain starts its processes with the first batch
@@ -224,8 +255,16 @@ def _closing(batches: grain.DatasetIterator) -> Generator[Batch, None, None]:
         if _KILLED not in str(error):
             raise
         raise DataError(
-            "a process that loads data was killed, perhaps because memory ran out; try fewer "
-            "data.workers"
+            f"a process that loads data was killed, perhaps because memory or {_SHARED}, through "
+            "which batches are handed over, ran out; try fewer data.workers"
+        ) from error
+    except OSError as error:
+        if not workers or error.filename is not None or error.errno == errno.EMFILE:
+            raise
+        # Of semaphores and shared memory, which have no names here; nothing else is written.
+        raise DataError(
+            f"data.workers={workers}: {_SHARED}, through which the processes hand batches over, "
+            f"cannot be used: {error.strerror}; {_REMEDY}"
         ) from error
     finally:
         batches.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,29 +12,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow_datasets as tfds
-from google.protobuf.json_format import ParseError
-from google.protobuf.message import DecodeError
-from tensorflow_datasets.proto import tf_example_pb2
 
 from vlfau_jax.data.raw.codes import decide, excluded, units_with_occurrence
 from vlfau_jax.data.raw.published import Published
-from vlfau_jax.data.read.folds import FOLDS
+from vlfau_jax.data.read.pictures import Pictures
+from vlfau_jax.data.set_record import (
+    DIGESTED,
+    DIGESTS,
+    LABELS,
+    METADATA,
+    Digests,
+    Metadata,
+    Shard,
+)
 from vlfau_jax.data.sets import DataSet, data_set
 from vlfau_jax.data.text.descriptions import noun_of
-from vlfau_jax.errors import UserError
+from vlfau_jax.errors import FileError, UserError
+from vlfau_jax.files import RECORD_LIMIT, TABLE_LIMIT, open_regular, read_bytes, regular_size
+from vlfau_jax.records import parse_record
 
-LABELS_FILE = "labels.npz"
-_METADATA = {
-    "aus": list,
-    "benchmark": list,
-    "crop": dict,
-    "synthetic": bool,
-    "layout": str,
-    "camera": str,
-    "frame_offset": int,
-    "subjects": dict,
-}
+_AGAIN = "restore the set's files or prepare it again (`python -m vlfau_jax prepare --overwrite`)"
+_SHARD_LIMIT = 1 << 40
 
 
 @dataclass(frozen=True)
@@ -53,6 +52,8 @@ class PreparedSet:
         camera: whose pictures, where the data set has several; else "".
         frame_offset: label frame n shows picture n + frame_offset.
         codes: labels.npz: subject, task and frame int32 [m]; occurrence and intensity int8 [m, n].
+        shards: of all subjects, in the order of the examples.
+        digest: of the set's digests.json, which differs for any other labels, pictures or people.
     """
 
     name: str
@@ -67,33 +68,24 @@ class PreparedSet:
     camera: str
     frame_offset: int
     codes: Mapping[str, np.ndarray]
+    shards: tuple[Shard, ...]
+    digest: str
 
     def source(self) -> Sequence[dict[str, bytes]]:
         """Random access to `image` and `source` of all examples, subject by subject, as bytes.
 
-        The other fields of a record are in `codes`. tfds would decode all fields, at 75 us an
-        example instead of 20, while all the work for a training picture takes 600.
+        The other fields of a record are in `codes`, with which they are compared.
         """
-        builder = tfds.builder_from_directory(self.folder)
-        raw = tfds.decode.DeserializeMethod.RAW_BYTES
-        return _Pictures(builder.as_data_source("+".join(self.subjects), deserialize_method=raw))
+        return Pictures(self.folder, self.shards, self.subjects, self.codes)
 
-    @property
-    def identity(self) -> dict[str, Any]:
-        """Subjects, crop rule and labels in a few JSON values that differ for any other data."""
-        codes = hashlib.sha256()
-        for key in sorted(self.codes):
-            codes.update(np.ascontiguousarray(self.codes[key]))
-        return {
-            "variant": self.folder.parent.name,
-            "frames": {subject: self.subject_facts[subject]["frames"] for subject in self.subjects},
-            "folds": [self.subject_facts[subject]["fold"] for subject in self.subjects],
-            "aus": self.aus,
-            "crop": self.crop["digest"],
-            "camera": self.camera,
-            "frame_offset": self.frame_offset,
-            "labels": codes.hexdigest(),
-        }
+    def verify(self) -> None:
+        """Reads every shard, and raises FileError for the first whose digest differs."""
+        for shard in self.shards:
+            path = self.folder / shard.file
+            with open_regular(path, _SHARD_LIMIT) as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+            if found != shard.sha256:
+                raise _changed(path)
 
     @property
     def data_set(self) -> DataSet:
@@ -141,94 +133,41 @@ class PreparedSet:
         return noun_of(subject, self.subject_facts[subject]["sex"])
 
 
-class _Pictures(Sequence[dict[str, bytes]]):
-    """Parses serialized tf.train.Examples for `PreparedSet.source`.
-
-    Raises RuntimeError, as array_record does, if a record cannot be read.
-    """
-
-    def __init__(self, records: Sequence[bytes]) -> None:
-        self._records = records
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    def __getitem__(self, index: int) -> dict[str, bytes]:
-        record = self._records[index]  # b"" where a shard ends too early
-        try:
-            features = tf_example_pb2.Example.FromString(record).features.feature
-            return {key: features[key].bytes_list.value[0] for key in ("image", "source")}
-        except (DecodeError, IndexError) as error:
-            raise RuntimeError(f"its record of {len(record)} bytes is damaged") from error
-
-
 def open_set(name: str, data_dir: Path, variant: str) -> PreparedSet:
-    """Opens and checks one prepared set. Raises UserError, see `open_dataset`."""
+    """Opens one prepared set and checks that its files are those that `prepare` wrote.
+
+    Labels and metadata are read and compared with their digests, and the shards' sizes with the
+    recorded ones. The shards themselves are read, and each example compared with its labels, when
+    it is used; `PreparedSet.verify` compares all of them.
+
+    Raises:
+        UserError: see `open_dataset`.
+    """
     folder = _find(name, data_dir, variant)
-    again = "prepare it again (`python -m vlfau_jax prepare`)"
     try:
-        info = tfds.builder_from_directory(folder).info
-        metadata = dict(info.metadata or {})
-        examples = {split: info.splits[split].num_examples for split in info.splits}
-    except (OSError, ValueError, TypeError, KeyError, ParseError) as error:
-        raise UserError(f"{folder} cannot be read: {_first_line(error)}; {again}") from error
-    missing = [key for key in _METADATA if key not in metadata]
-    if missing:
-        raise UserError(
-            f"{folder} has no {missing[0]!r} in metadata.json, as sets of an earlier version or of "
-            f"another library; {again}"
-        )
-    wrong = _damage(metadata)
-    if wrong:
-        raise UserError(f"{folder}/metadata.json is damaged: {wrong}; {again}")
-    facts = metadata["subjects"]
-    opened = PreparedSet(
+        digests, contents, digest = _read_digested(folder)
+        metadata = parse_record(contents[METADATA], Metadata, folder / METADATA)
+        codes = _read_codes(contents[LABELS], folder / LABELS)
+        _check_codes(codes, metadata, folder / LABELS)
+        _check_shards(folder, digests, metadata)
+    except FileError as error:
+        raise FileError(error.path, f"{error.reason}; {_AGAIN}") from error
+    return PreparedSet(
         name=name,
         folder=folder,
-        aus=tuple(metadata["aus"]),
-        benchmark=tuple(metadata["benchmark"]),
-        subjects=tuple(sorted(facts)),
-        subject_facts=facts,
-        crop=metadata["crop"],
-        synthetic=metadata["synthetic"],
-        layout=metadata["layout"],
-        camera=metadata["camera"],
-        frame_offset=metadata["frame_offset"],
-        codes=_read_codes(folder / LABELS_FILE, again),
+        aus=tuple(metadata.aus),
+        benchmark=tuple(metadata.benchmark),
+        subjects=tuple(sorted(metadata.subjects)),
+        subject_facts={name: person.model_dump() for name, person in metadata.subjects.items()},
+        crop=metadata.crop.model_dump(),
+        synthetic=metadata.synthetic,
+        layout=metadata.layout,
+        camera=metadata.camera,
+        frame_offset=metadata.frame_offset,
+        codes=codes,
+        shards=tuple(digests.in_order),
+        digest=digest,
     )
-    wrong = _disagreement(opened, examples)
-    if wrong:
-        raise UserError(f"{folder / LABELS_FILE}: {wrong}; {again}")
-    return opened
-
-
-def _damage(metadata: Mapping[str, Any]) -> str:
-    """Describes what is wrong with metadata.json, which has all keys; "" if nothing."""
-    for key, kind in _METADATA.items():
-        if type(metadata[key]) is not kind:
-            return f"{key} is {metadata[key]!r:.40}"
-    aus, benchmark = metadata["aus"], metadata["benchmark"]
-    if not aus or any(type(au) is not int or not 1 <= au <= 99 for au in aus):
-        return f"aus is {aus!r:.40}"
-    if len(set(aus)) != len(aus):
-        return "a unit comes twice in aus"
-    if not benchmark or any(au not in aus for au in benchmark):
-        return f"benchmark is {benchmark!r:.40}"
-    for key, kind in {"name": str, "digest": str, "size": int}.items():
-        if type(metadata["crop"].get(key)) is not kind:
-            return f"crop[{key!r}] is {metadata['crop'].get(key)!r:.40}"
-    for subject, facts in metadata["subjects"].items():
-        for key, kind in {"frames": int, "sex": str, "fold": int}.items():
-            if type(facts) is not dict or type(facts.get(key)) is not kind:
-                return f"{key!r} of {subject} is missing or no {kind.__name__}"
-        if facts["fold"] not in range(FOLDS + 1) or facts["frames"] < 1:
-            return f"{subject} has fold {facts['fold']} and {facts['frames']} frames"
-    folds = [facts["fold"] for facts in metadata["subjects"].values()]
-    return "some subjects have a fold and others none" if any(folds) != all(folds) else ""
-
-
-def _first_line(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or error).strip().partition("\n")[0]
 
 
 def _find(name: str, data_dir: Path, variant: str) -> Path:
@@ -250,32 +189,68 @@ def _find(name: str, data_dir: Path, variant: str) -> Path:
     return found[variant] if variant else next(iter(found.values()))
 
 
-def _read_codes(path: Path, again: str) -> dict[str, np.ndarray]:
+def _read_digested(folder: Path) -> tuple[Digests, dict[str, bytes], str]:
+    """digests.json, the files that it is about and that are no shards, and its own digest."""
+    path = folder / DIGESTS
+    if not path.exists():
+        raise FileError(path, "is missing, as in sets of an earlier version or of another library")
+    text = read_bytes(path, RECORD_LIMIT)
+    digests = parse_record(text, Digests, path)
+    contents = {}
+    for name in DIGESTED:
+        limit = TABLE_LIMIT if name == LABELS else RECORD_LIMIT
+        contents[name] = read_bytes(folder / name, limit)
+        if hashlib.sha256(contents[name]).hexdigest() != digests.files[name]:
+            raise _changed(folder / name)
+    return digests, contents, hashlib.sha256(text).hexdigest()
+
+
+def _changed(path: Path) -> FileError:
+    return FileError(path, f"is not as `prepare` wrote it: {DIGESTS} has another SHA-256")
+
+
+def _check_shards(folder: Path, digests: Digests, metadata: Metadata) -> None:
+    """Raises FileError for a shard that is missing, cut or no file, or for another's shards."""
+    examples = {
+        subject: sum(shard.examples for shard in theirs)
+        for subject, theirs in digests.shards.items()
+    }
+    if examples != {subject: person.frames for subject, person in metadata.subjects.items()}:
+        raise FileError(folder / DIGESTS, f"is about other subjects or frames than {METADATA}")
+    for shard in digests.in_order:
+        path = folder / shard.file
+        size = regular_size(path, _SHARD_LIMIT)
+        if size != shard.size:
+            raise FileError(path, f"has {size} bytes instead of {shard.size}")
+
+
+def _read_codes(content: bytes, path: Path) -> dict[str, np.ndarray]:
     try:
-        # Opened here, since np.load leaves a file that is no archive to the garbage collector.
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if sum(part.file_size for part in archive.infolist()) > len(content):
+                raise ValueError("its arrays are larger than the file")
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
             return dict(file)
-    except (OSError, EOFError, TypeError, ValueError, RuntimeError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} cannot be read: {_first_line(error)}; {again}") from error
+    except Exception as error:  # of many kinds, from zipfile and from numpy
+        reason = str(error).strip().partition("\n")[0]
+        raise FileError(path, f"cannot be read: {reason}") from error
 
 
-def _disagreement(opened: PreparedSet, examples: Mapping[str, int]) -> str:
-    """Describes what is wrong with a set's codes; "" if nothing."""
-    codes, n = opened.codes, len(opened.aus)
-    frames = [opened.subject_facts[subject]["frames"] for subject in opened.subjects]
+def _check_codes(codes: Mapping[str, np.ndarray], metadata: Metadata, path: Path) -> None:
+    """Raises FileError where the columns of labels.npz are not those of the metadata's subjects."""
+    subjects, n = sorted(metadata.subjects), len(metadata.aus)
+    frames = [metadata.subjects[subject].frames for subject in subjects]
     m = sum(frames)
     shapes = dict.fromkeys(("subject", "task", "frame"), ((m,), "int32"))
     shapes |= dict.fromkeys(("occurrence", "intensity"), ((m, n), "int8"))
     if codes.keys() != shapes.keys():
-        return f"holds {', '.join(sorted(codes))}, not {', '.join(sorted(shapes))}"
+        raise FileError(path, f"holds {', '.join(sorted(codes))}, not {', '.join(sorted(shapes))}")
     for key, (shape, dtype) in shapes.items():
-        if (codes[key].shape, str(codes[key].dtype)) != (shape, dtype):
-            return f"{key} is {codes[key].dtype}{codes[key].shape}, not {dtype}{shape}"
+        found = codes[key]
+        if (found.shape, str(found.dtype)) != (shape, dtype):
+            raise FileError(path, f"{key} is {found.dtype}{found.shape}, not {dtype}{shape}")
     for key, most in (("occurrence", 1), ("intensity", 5)):
-        if codes[key].size and not -1 <= codes[key].min() <= codes[key].max() <= most:
-            return f"{key} holds codes besides -1 to {most}"
+        if not -1 <= codes[key].min() <= codes[key].max() <= most:
+            raise FileError(path, f"{key} holds codes besides -1 to {most}")
     if not np.array_equal(codes["subject"], np.repeat(np.arange(len(frames)), frames)):
-        return "subjects are not in the order and numbers of metadata.json"
-    if dict(zip(opened.subjects, frames, strict=True)) != dict(examples):
-        return "the images are of other subjects or other numbers of frames"
-    return ""
+        raise FileError(path, f"subjects are not in the order and numbers of {METADATA}")
