@@ -12,7 +12,7 @@ from vlfau_jax.errors import UserError
 Options = TypeVar("Options")
 
 
-def read_options(kind: type[Options], stored: Mapping[str, Any], source: Path) -> Options:
+def read_options(kind: type[Options], stored: Mapping[str, Any], source: object) -> Options:
     """An options dataclass from JSON values: lists become tuples, absent fields their defaults.
 
     Fields are absent where an earlier version, which did not have them, wrote the values.
