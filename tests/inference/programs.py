@@ -10,8 +10,9 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import export
 
 from tests.tiny import TINY_MODEL
+from vlfau_jax.inference.model_folder import PLATFORMS
 from vlfau_jax.inference.outputs import describe
-from vlfau_jax.inference.program_check import PLATFORMS, Request
+from vlfau_jax.inference.program_check import Request
 from vlfau_jax.model.vlfau import VLFAU
 
 UNITS, WORDS, MAX_WORDS, SIZE = 3, 11, (4, 6), 16

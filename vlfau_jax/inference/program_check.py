@@ -15,6 +15,7 @@ import os
 import resource
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -23,6 +24,7 @@ from jax import export
 from jax._src.interpreters.mlir import refine_polymorphic_shapes
 
 from vlfau_jax.errors import UserError
+from vlfau_jax.inference.model_folder import MOST_WORDS, PLATFORMS
 from vlfau_jax.inference.outputs import describe
 from vlfau_jax.inference.program_cost import Cost, Refused, cost
 from vlfau_jax.inference.stored_options import read_options
@@ -32,14 +34,9 @@ from vlfau_jax.records import Record, parse_record
 
 REFUSED = 3
 
-PLATFORMS = ("cpu", "cuda", "tpu")
-MOST_WORDS = 255  # of a sentence
-
 # What a program may take beyond twice what the network of its options takes, as this version would
 # export it: other versions of JAX and of this package wrote other operations.
-_SLACK = Cost(
-    operations=1000, loop=0, largest=16 << 20, live=64 << 20, work=10**8, constant=10**7
-)
+_SLACK = Cost(operations=1000, loop=0, largest=16 << 20, live=64 << 20, work=10**8, constant=10**7)
 _SECONDS = 5
 _MEMORY = 1 << 30
 
@@ -223,7 +220,8 @@ def _cost(program: export.Exported, weights: Any, image: Any, platform: str) -> 
 
 def _limit_memory() -> None:
     # Address space would also count what JAX reserves and never uses. A thread has a stack.
-    pages = int(open("/proc/self/statm").read().split()[5]) if os.path.exists("/proc") else 0
+    sizes = Path("/proc/self/statm")
+    pages = int(sizes.read_text().split()[5]) if sizes.exists() else 0
     used = pages * resource.getpagesize()
     limit = used + _MEMORY + (os.cpu_count() or 1) * (16 << 20)
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)

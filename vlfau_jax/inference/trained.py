@@ -15,6 +15,7 @@ from vlfau_jax.data.read.options import DataOptions
 from vlfau_jax.data.text.vocabulary import Vocabulary
 from vlfau_jax.errors import UserError
 from vlfau_jax.facs import ACTION_UNITS
+from vlfau_jax.inference.model_folder import MOST_BEAMS
 from vlfau_jax.inference.outputs import describe
 from vlfau_jax.inference.stored_options import read_options
 from vlfau_jax.model.options import ModelOptions
@@ -26,7 +27,6 @@ from vlfau_jax.train.workdir import CONFIG_FILE, config_digest, read_config
 
 # The field scores at 0.5; a threshold tuned on the test fold would be another protocol.
 THRESHOLD = 0.5
-MOST_BEAMS = 16
 
 
 @dataclass(frozen=True)
