@@ -15,6 +15,7 @@ import vlfau_jax
 from vlfau_jax.errors import FileError, RunError
 from vlfau_jax.inference.program_check import REFUSED, Request
 
+_CHECK = ("-m", "vlfau_jax.inference.program_check")
 _SECONDS = 600  # after which a check counts as hanging; its own limits are far lower
 
 
@@ -40,7 +41,7 @@ def load_program(path: Path, content: bytes, request: Request) -> export.Exporte
     body = request.model_dump_json().encode() + b"\n" + content
     try:
         run = subprocess.run(
-            [sys.executable, "-P", "-m", "vlfau_jax.inference.program_check"],
+            [sys.executable, "-P", *_CHECK],
             input=body,
             capture_output=True,
             env=_environment(),

@@ -15,6 +15,8 @@ import os
 import resource
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from vlfau_jax.inference.model_folder import MOST_WORDS, PLATFORMS
 from vlfau_jax.inference.outputs import describe
 from vlfau_jax.inference.program_cost import Cost, Refused, cost
 from vlfau_jax.inference.stored_options import read_options
+from vlfau_jax.inference.weights import listed
 from vlfau_jax.model.options import ModelOptions
 from vlfau_jax.model.vlfau import VLFAU
 from vlfau_jax.records import Record, parse_record
@@ -81,10 +84,10 @@ def main() -> int:
 def check(request: Request, content: bytes) -> None:
     """Raises UserError or Refused, with what is wrong, unless the program may run."""
     _limit_memory()
-    with _Seconds(_SECONDS):
+    with _seconds(_SECONDS):
         program = _deserialised(content)
-    _check_facts(program)
-    _check_arguments(program, request)
+    _check_facts(program, request.platform)
+    batch = _check_arguments(program, request)
     max_words = request.max_words or _words_of(program)
     options = read_options(ModelOptions, request.options, "config.json")
     model = VLFAU(options, request.units, request.vocabulary)
@@ -103,15 +106,16 @@ def check(request: Request, content: bytes) -> None:
         ours = export.export(jax.jit(network), platforms=[request.platform])(weights, image)
     except Exception as error:  # flax and jax have no class in common for shapes that do not fit
         raise Refused(f"the weights are not of the network of config.json: {error}") from error
-    _check_results(program, _results(ours))
+    _check_results(program, _results(ours), batch)
     limit = _cost(ours, weights, image, request.platform)
-    with _Seconds(_SECONDS + 2 * (time.process_time() - start)):
+    with _seconds(_SECONDS + 2 * (time.process_time() - start)):
         try:
             found = _cost(program, weights, image, request.platform)
         except (Refused, MemoryError):
             raise
         except Exception as error:  # whatever a compiler's passes find
-            raise Refused(f"cannot be compiled: {type(error).__name__}: {error}") from error
+            reason = error.__cause__ or error
+            raise Refused(f"cannot be compiled: {type(reason).__name__}: {reason}") from error
     if excess := found.excess(limit, _SLACK):
         raise Refused(f"takes more than a network of these options: {excess}")
 
@@ -125,9 +129,12 @@ def _deserialised(content: bytes) -> export.Exported:
         raise Refused(f"cannot be read: {type(error).__name__}: {error}") from error
 
 
-def _check_facts(program: export.Exported) -> None:
-    if not set(program.platforms) <= set(PLATFORMS):
-        raise Refused(f"is for the platforms {program.platforms}, expected some of {PLATFORMS}")
+def _check_facts(program: export.Exported, platform: str) -> None:
+    if platform not in program.platforms or not set(program.platforms) <= set(PLATFORMS):
+        raise Refused(
+            f"is for the platforms {', '.join(program.platforms)}, expected some of "
+            f"{', '.join(PLATFORMS)} and among them {platform}"
+        )
     for name, wanted in (
         ("nr_devices", 1),
         ("ordered_effects", ()),
@@ -145,7 +152,8 @@ def _check_facts(program: export.Exported) -> None:
         raise Refused(f"has the calling convention {version}, expected {lowest} to {highest}")
 
 
-def _check_arguments(program: export.Exported, request: Request) -> None:
+def _check_arguments(program: export.Exported, request: Request) -> Any:
+    """Returns the symbol for the size of a batch."""
     wanted = {name: _text(*tensor) for name, tensor in request.weights.items()}
     size = request.image_size
     try:
@@ -154,21 +162,25 @@ def _check_arguments(program: export.Exported, request: Request) -> None:
         given = _text(str(image.dtype), image.shape)
     except (TypeError, ValueError, AttributeError) as error:
         raise Refused("takes other arguments than weights and images") from error
-    if others or given != _text("uint8", (image.shape[0], size, size, 3)):
+    expected = _text("uint8", (*image.shape[:1], size, size, 3))
+    if others or given != expected or isinstance(image.shape[0], int):
         raise Refused(f"takes images {given}, expected uint8 [b, {size}, {size}, 3]")
-    differing = sorted(
-        name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name)
-    )
-    if differing:
-        name = differing[0]
-        raise Refused(
-            f"takes other weights than the file holds: {name} is {found.get(name, 'missing')} in "
-            f"the program, {wanted.get(name, 'missing')} in the file"
-            + (f"; {len(differing) - 1} more differ" if len(differing) > 1 else "")
-        )
+    for what, names in (
+        ("missing in the file", found.keys() - wanted.keys()),
+        ("not in the program", wanted.keys() - found.keys()),
+    ):
+        if names:
+            raise Refused(f"takes other weights than the file holds; {what}: {listed(names)}")
+    for name, text in wanted.items():
+        if found[name] != text:
+            raise Refused(
+                f"takes other weights than the file holds: {name} is {found[name]} in the program "
+                f"and {text} in the file"
+            )
+    return image.shape[0]
 
 
-def _check_results(program: export.Exported, expected: dict[str, Any]) -> None:
+def _check_results(program: export.Exported, expected: dict[str, Any], batch: Any) -> None:
     found = _results(program)
     # The first programs gave no scores of sentences.
     early = {name for name in expected if not name.endswith("_scores")}
@@ -177,10 +189,9 @@ def _check_results(program: export.Exported, expected: dict[str, Any]) -> None:
             f"a model of these options gives {', '.join(expected)}, but the program gives "
             f"{', '.join(found)}; export the model again"
         )
-    batch = found["au_probabilities"].shape[:1]
     for name, aval in found.items():
         given = _text(str(aval.dtype), aval.shape)
-        wanted = _text(str(expected[name].dtype), (*batch, *expected[name].shape[1:]))
+        wanted = _text(str(expected[name].dtype), (batch, *expected[name].shape[1:]))
         if given != wanted:
             raise Refused(f"gives {name} as {given}, expected {wanted}")
 
@@ -229,21 +240,17 @@ def _limit_memory() -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
 
 
-class _Seconds:
+@contextmanager
+def _seconds(seconds: float) -> Iterator[None]:
     """Ends the process where the body takes more seconds of all processors than given."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-
-    def __enter__(self) -> None:
-        self._before = resource.getrlimit(resource.RLIMIT_CPU)
-        limit = int(time.process_time() + self._seconds) + 1
-        soft, hard = self._before
-        if soft == resource.RLIM_INFINITY or limit < soft:
-            resource.setrlimit(resource.RLIMIT_CPU, (limit, hard))
-
-    def __exit__(self, *_: object) -> None:
-        resource.setrlimit(resource.RLIMIT_CPU, self._before)
+    before = soft, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    limit = int(time.process_time() + seconds) + 1
+    if soft == resource.RLIM_INFINITY or limit < soft:
+        resource.setrlimit(resource.RLIMIT_CPU, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_CPU, before)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,8 @@ def load_weights(path: Path) -> dict[str, np.ndarray]:
         raise FileError(path, f"is no whole safetensors file ({error})") from error
 
 
-def listed(names: list[str]) -> str:
-    """The first ten of `names`, and how many more there are."""
+def listed(names: Iterable[str]) -> str:
+    """The first ten of `names`, sorted, and how many more there are."""
+    names = sorted(names)
     more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-    return ", ".join(names[:10]) + more
+    return ", ".join(name[:100] for name in names[:10]) + more
