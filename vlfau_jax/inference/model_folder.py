@@ -55,7 +55,7 @@ class Unit(Record):
     def _is_known(self) -> Self:
         known = ACTION_UNITS.get(self.number)
         if known is None or known.name != self.name:
-            raise ValueError(f"AU {self.number} {self.name!r:.60} should be a unit of this version")
+            raise ValueError(f"should be a unit of facs.py, not AU {self.number} {self.name!r:.60}")
         return self
 
 
