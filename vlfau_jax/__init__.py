@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def load(folder: str | Path, *, crop_file: str | Path = "", batch_size: int = 8) -> ExportedModel:
+def load(
+    folder: str | Path, *, crop_file: str | Path = "", batch_size: int = 8, verify: str = ""
+) -> ExportedModel:
     """Loads a model folder that `python -m vlfau_jax export` wrote.
 
     An example, with pictures as RGB uint8 arrays of any size:
@@ -38,6 +40,8 @@ def load(folder: str | Path, *, crop_file: str | Path = "", batch_size: int = 8)
             pictures. With the demo's model on two busy cores one face took 0.07 s with 1, 0.19 s
             with 8 and 0.74 s with 32; 32 faces took 1.2, 0.75 and 0.65 s. Probabilities differ by
             up to 2e-6 between batch sizes.
+        verify: the SHA-256 of the folder that `export` printed, where it came by another way than
+            the folder; "" for any. The digests in the folder find damage, not forgery.
 
     Returns:
         An object with `predict(pictures)`, `describe(faces)` for faces that are cropped already,
@@ -45,9 +49,10 @@ def load(folder: str | Path, *, crop_file: str | Path = "", batch_size: int = 8)
         `synthetic`, `trained_on`.
 
     Raises:
-        vlfau_jax.errors.UserError: the folder is no model, is incomplete or changed, or needs
-            another `crop_file`.
+        vlfau_jax.errors.UserError: the folder is no model, is incomplete or changed, holds a
+            program that may not run, has another digest than `verify`, or needs another
+            `crop_file`.
     """
     from vlfau_jax.inference.exported_model import ExportedModel  # seconds to import
 
-    return ExportedModel(folder, crop_file, batch_size)
+    return ExportedModel(folder, crop_file, batch_size, verify)

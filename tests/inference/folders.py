@@ -1,9 +1,11 @@
 """Model folders that differ from the exported one."""
 
+import hashlib
 import json
 import shutil
 
 from vlfau_jax.data.crop.registry import crop_rule
+from vlfau_jax.inference.model_folder import config_digest
 
 
 def copied(model_folder, tmp_path):
@@ -11,10 +13,19 @@ def copied(model_folder, tmp_path):
 
 
 def edit(folder, change):
-    """Applies `change` to the contents of a folder's config.json."""
+    """Applies `change` to the contents of a folder's config.json, which then is as if exported."""
     config = json.loads((folder / "config.json").read_text())
     change(config)
+    if "config_sha256" in config:
+        config["config_sha256"] = config_digest(config)
     (folder / "config.json").write_text(json.dumps(config))
+
+
+def replace(folder, name, content):
+    """Another content of a file, with its digest: what a stranger can do."""
+    (folder / name).write_bytes(content)
+    digest = hashlib.sha256(content).hexdigest()
+    edit(folder, lambda config: config["files_sha256"].update({name: digest}))
 
 
 def cropped_by(model_folder, tmp_path, name, file=""):

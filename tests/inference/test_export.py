@@ -1,7 +1,9 @@
 import dataclasses
+import errno
 import hashlib
 import json
 import re
+import shutil
 
 import jax
 import numpy as np
@@ -13,6 +15,7 @@ import vlfau_jax.inference.export as exporting
 from vlfau_jax.data.text.vocabulary import PAD
 from vlfau_jax.errors import RunError, UserError
 from vlfau_jax.facs import BP4D_AUS
+from vlfau_jax.inference.exported_model import ExportedModel
 from vlfau_jax.inference.model_card import model_card
 from vlfau_jax.inference.outputs import OUTPUTS
 from vlfau_jax.inference.trained import load_trained
@@ -123,24 +126,149 @@ def test_a_folder_in_use_is_refused(workdir, tmp_path):
     (tmp_path / "mine.txt").write_text("keep me")
     with pytest.raises(UserError, match="--overwrite"):
         exporting.export(workdir, tmp_path)
-    with pytest.raises(UserError, match="no model folder"):
+    with pytest.raises(UserError, match=r"holds mine\.txt, which is not ours"):
         exporting.export(workdir, tmp_path, overwrite=True)
     assert (tmp_path / "mine.txt").read_text() == "keep me"
 
 
+def quick(monkeypatch):
+    """Exports then write what the folder had; what is tested is how it gets its place."""
+    monkeypatch.setattr(exporting, "load_trained", lambda *_: None)
+    monkeypatch.setattr(exporting, "_compare", lambda *_: None)
+
+
+def write_copy(source):
+    def write(_, new):
+        for path in source.iterdir():
+            shutil.copy(path, new)
+
+    return write
+
+
 def test_an_older_model_is_replaced_only_when_asked_and_leaves_nothing(
-    workdir, tmp_path, monkeypatch
+    model_folder, workdir, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(exporting, "_write", lambda trained, new: (new / "new.txt").write_text("2"))
-    monkeypatch.setattr(exporting, "_compare", lambda trained, new: None)
-    out = tmp_path / "model"
-    out.mkdir()
-    (out / "config.json").write_text("{}")
+    quick(monkeypatch)
+    monkeypatch.setattr(exporting, "_write", write_copy(model_folder))
+    out = shutil.copytree(model_folder, tmp_path / "model")
+    (out / "model.safetensors").write_bytes(b"damaged")
     with pytest.raises(UserError, match="--overwrite"):
         exporting.export(workdir, out)
+    assert (out / "model.safetensors").read_bytes() == b"damaged"
     exporting.export(workdir, out, overwrite=True)
-    assert [path.name for path in out.iterdir()] == ["new.txt"]
+    assert ExportedModel(out).aus == BP4D_AUS
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def run_itself(folder, _):
+    return folder
+
+
+def foreign_file(folder, model_folder):
+    shutil.copytree(model_folder, folder / "model")
+    (folder / "model" / "notes.txt").write_text("mine")
+    return folder / "model"
+
+
+def foreign_link(folder, model_folder):
+    shutil.copytree(model_folder, folder / "model")
+    (folder / "model" / "model.safetensors").unlink()
+    (folder / "model" / "model.safetensors").symlink_to(model_folder / "model.safetensors")
+    return folder / "model"
+
+
+def foreign_folder(folder, model_folder):
+    shutil.copytree(model_folder, folder / "model")
+    (folder / "model" / "tokenizer.json").unlink()
+    (folder / "model" / "tokenizer.json").mkdir()
+    return folder / "model"
+
+
+def other_model(folder, _):
+    (folder / "model").mkdir()
+    (folder / "model" / "config.json").write_text('{"model_type": "swin"}')
+    return folder / "model"
+
+
+def other_list(folder, _):
+    """A config that lists what an attacker wants to be removed."""
+    (folder / "model").mkdir()
+    config = {"format": "vlfau_jax.model", "files_sha256": {"checkpoints": "0", "..": "0"}}
+    (folder / "model" / "config.json").write_text(json.dumps(config))
+    (folder / "model" / "checkpoints").mkdir()
+    return folder / "model"
+
+
+def edited_card(folder, model_folder):
+    shutil.copytree(model_folder, folder / "model")
+    with (folder / "model" / "README.md").open("a") as file:
+        file.write("my own words")
+    return folder / "model"
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (run_itself, "checkpoints"),
+        (lambda folder, _: folder.parent, "run"),
+        (lambda folder, _: linked(folder), "checkpoints"),
+        (foreign_file, "notes.txt"),
+        (foreign_link, "model.safetensors"),
+        (foreign_folder, "tokenizer.json"),
+        (other_model, "config.json"),
+        (other_list, "checkpoints"),
+        (edited_card, r"README\.md, edited"),
+    ],
+)
+def test_overwriting_removes_nothing_but_what_an_export_wrote(
+    workdir, model_folder, tmp_path, make, named
+):
+    run = shutil.copytree(workdir, tmp_path / "run")
+    out = make(run, model_folder)
+    before = contents(tmp_path)
+    with pytest.raises(UserError, match=rf"holds {named}"):
+        exporting.export(run, out, overwrite=True)
+    assert contents(tmp_path) == before
+
+
+def linked(folder):
+    link = folder.parent / "link"
+    link.symlink_to(folder)
+    return link
+
+
+def contents(folder):
+    return {
+        path: path.read_bytes() if path.is_file() else path.is_symlink()
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+def test_a_model_may_lie_in_its_run_but_not_among_the_checkpoints(workdir, tmp_path, monkeypatch):
+    run = shutil.copytree(workdir, tmp_path / "run")
+    for out in (run / "checkpoints", run / "checkpoints" / "model"):
+        with pytest.raises(UserError, match="among the run's checkpoints"):
+            exporting.export(run, out)
+    assert contents(run).keys() == {run / p.relative_to(workdir) for p in contents(workdir)}
+
+
+def test_a_full_disk_is_one_line_and_leaves_what_was_there(
+    model_folder, workdir, tmp_path, monkeypatch
+):
+    def full(_, new):
+        (new / "model.safetensors").write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    quick(monkeypatch)
+    monkeypatch.setattr(exporting, "_write", full)
+    out = shutil.copytree(model_folder, tmp_path / "model")
+    before = contents(tmp_path)
+    with pytest.raises(RunError, match="No space left on device; nothing was exported, and"):
+        exporting.export(workdir, out, overwrite=True)
+    assert contents(tmp_path) == before
+    with pytest.raises(RunError, match="No space left"):
+        exporting.export(workdir, tmp_path / "new" / "model")
+    assert contents(tmp_path) == before
 
 
 def test_a_file_where_the_folder_should_be_is_refused_before_any_work(tmp_path):

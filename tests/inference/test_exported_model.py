@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -10,14 +11,16 @@ import textwrap
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save
 
 import vlfau_jax
-from tests.inference.folders import copied, cropped_by, edit
+from tests.inference.folders import copied, cropped_by, edit, replace
 from vlfau_jax.data.crop.registry import crop_rule
 from vlfau_jax.data.raw.frames import read_image
-from vlfau_jax.errors import UserError
+from vlfau_jax.errors import RunError, UserError, line
 from vlfau_jax.facs import BP4D_AUS
 from vlfau_jax.inference.exported_model import ExportedModel
+from vlfau_jax.inference.model_folder import open_model_folder
 from vlfau_jax.inference.outputs import OUTPUTS
 
 # Fields that ModelOptions did not have when the first model folders were written.
@@ -167,7 +170,7 @@ def test_rules_that_read_tables_need_the_paths_of_the_pictures(model_folder, pic
 
 
 def test_a_batch_size_without_faces_is_refused(model_folder):
-    with pytest.raises(ValueError, match="batch_size=0; expected at least 1"):
+    with pytest.raises(ValueError, match="batch_size=0; expected 1 to 4096"):
         vlfau_jax.load(model_folder, batch_size=0)
 
 
@@ -187,15 +190,43 @@ def test_a_changed_file_is_refused(model_folder, tmp_path, name):
         (lambda c: c["crop_rule"].update(digest="0" * 16), "cropped another way"),
         (lambda c: c["crop_rule"].update(name="mtcnn"), "cropped another way"),
         (lambda c: c.update(format_version=99), "this version reads"),
-        (lambda c: c.pop("aus"), "not a model's config"),
+        (lambda c: c.pop("aus"), "config.json: aus is missing"),
         (lambda c: c["model"].update(rotary=True), "holds 'rotary', which this version"),
         (lambda c: c["model"].update(pooling="median"), "model.pooling='median'"),
         (lambda c: c["model"].update(width="wide"), "config.json: holds no valid ModelOptions"),
-        (lambda c: c.update(model=3), "config.json: holds no valid ModelOptions"),
-        (lambda c: c["model"].update(local_captions=False), "export the model again"),
+        (lambda c: c.update(model=3), "config.json: model is 3; should be an object"),
+        (lambda c: c["model"].update(local_captions=False), "captions is .*, but the model has"),
         (lambda c: c["files_sha256"].pop("model.safetensors"), "lacks model.safetensors"),
-        (lambda c: c["files_sha256"].update({"../secret": "0"}), "not a file of this folder"),
-        (lambda c: c["files_sha256"].update({"gone.bin": "0"}), "not a file of this folder"),
+        (lambda c: c["files_sha256"].update({"../secret": "0" * 64}), "files_sha256.../secret"),
+        (lambda c: c["files_sha256"].update({"gone.bin": "0" * 64}), "not a file of this folder"),
+        (lambda c: c["aus"][0].update(number=3), "aus.0 .*, not AU 3 'inner brow raiser'"),
+        (
+            lambda c: c["aus"][0].update(name="brow lowerer"),
+            "should be a unit of facs.py, not AU 1",
+        ),
+        (lambda c: c["aus"].append(c["aus"][0]), r"aus should name every unit once, not AU \[1, 2"),
+        (lambda c: c["aus"].pop(), "the weights are not of the network"),
+        (lambda c: c.update(aus=[]), "aus is a list of 0"),
+        (
+            lambda c: c["aus"][0].update(threshold=1.5),
+            "aus.0.threshold is 1.5; should be less",
+        ),
+        (lambda c: c["aus"][0].update(threshold="0.5"), "aus.0.threshold is '0.5'; should be"),
+        (lambda c: c["aus"][0].update(threshold=None), "aus.0.threshold is None"),
+        (lambda c: c.update(image_size=10**9), "image_size is 1000000000; should be less"),
+        (lambda c: c.update(image_size=64), r"takes images uint8 \[b, 32, 32, 3\], expected"),
+        (lambda c: c.update(synthetic=1), "synthetic is 1"),
+        (lambda c: c.update(captions=["local"]), "captions is .'local',., but the model has"),
+        (lambda c: c.update(vocabulary_size=99), "vocabulary_size is 99, but the model has"),
+        (lambda c: c.update(beams=99), "beams is 99; should be less"),
+        (lambda c: c["sentence_lengths"].update(local=9), "gives local_"),
+        (lambda c: c["sentence_lengths"].pop("local"), "should have local and global"),
+        (lambda c: c.update(crop_rule=[]), "crop_rule is a list of 0"),
+        (lambda c: c.update(later=1), "later is no key"),
+        (lambda c: c["model"].update(width=8.0), "holds no valid ModelOptions .width is 8.0"),
+        (lambda c: c["model"].update(depths=[0, 0, 0, True]), "depths.3 is True"),
+        (lambda c: c["model"].update(depths=[0, 0, 0, "1"]), "depths.3 is '1'"),
+        (lambda c: c["model"].update(hidden=8), "the weights are not of the network"),
     ],
 )
 def test_a_config_that_does_not_fit_is_refused(model_folder, tmp_path, change, message):
@@ -204,6 +235,181 @@ def test_a_config_that_does_not_fit_is_refused(model_folder, tmp_path, change, m
     edit(folder, change)
     with pytest.raises(UserError, match=message):
         ExportedModel(folder)
+
+
+def flips(content, count, seed=0):
+    """Copies of `content` with one bit of it changed."""
+    for place in np.random.default_rng(seed).integers(0, 8 * len(content), count):
+        changed = bytearray(content)
+        changed[place // 8] ^= 1 << (place % 8)
+        yield bytes(changed)
+
+
+def test_a_flipped_bit_of_the_config_is_refused_or_without_effect(model_folder, tmp_path):
+    folder = copied(model_folder, tmp_path)
+    content = (folder / "config.json").read_bytes()
+    whole = open_model_folder(folder)
+    refused = 0
+    for changed in flips(content, 300):
+        (folder / "config.json").write_bytes(changed)
+        try:
+            found = open_model_folder(folder)
+        except UserError as error:
+            assert "\n" not in line(str(error))
+            refused += 1
+        else:  # white space
+            assert (found.config, found.stored) == (whole.config, whole.stored)
+    assert refused > 200
+
+
+def test_a_config_of_an_earlier_version_is_read_with_a_word(model_folder, tmp_path, capsys):
+    folder = copied(model_folder, tmp_path)
+    edit(folder, lambda config: config.pop("config_sha256"))
+    assert open_model_folder(folder).config.aus
+    assert "has no digest of its own" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("change", [lambda card: b"---\ntags: [facs]\n---\n" + card, None])
+def test_the_card_may_be_edited_or_removed(model_folder, tmp_path, change):
+    folder = copied(model_folder, tmp_path)
+    card = folder / "README.md"
+    card.write_bytes(change(card.read_bytes())) if change else card.unlink()
+    assert open_model_folder(folder).digest == open_model_folder(model_folder).digest
+
+
+def test_the_folders_digest_is_that_of_coreutils_and_covers_all_but_the_card(
+    model_folder, tmp_path, capsys
+):
+    folder = copied(model_folder, tmp_path)
+    command = "LC_ALL=C; sha256sum config.json model.* tokenizer* | sha256sum"
+    run = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True)
+    digest = run.stdout.split()[0]
+    assert open_model_folder(folder, digest.upper()).digest == digest
+    edit(folder, lambda config: config.update(synthetic=False))
+    with pytest.raises(UserError, match=f"has the SHA-256 .*, not {digest}"):
+        vlfau_jax.load(folder, verify=digest)
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "model.safetensors", "model.stablehlo", "tokenizer.json"]
+)
+@pytest.mark.parametrize("kind", ["fifo", "folder", "device", "link to nothing", "sparse"])
+def test_special_and_huge_files_are_refused(model_folder, tmp_path, name, kind):
+    file = copied(model_folder, tmp_path) / name
+    file.unlink()
+    match kind:
+        case "fifo":
+            os.mkfifo(file)
+        case "folder":
+            file.mkdir()
+        case "device":
+            file.symlink_to("/dev/zero")
+        case "link to nothing":
+            file.symlink_to("nothing")
+        case "sparse":
+            with file.open("wb") as sparse:
+                sparse.truncate(100 << 30)
+    with pytest.raises(UserError) as error:
+        open_model_folder(file.parent)
+    assert name in str(error.value)
+
+
+HEADER = 600  # bytes at the beginning of the weights file that are certainly its header
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: b"",
+        lambda content: content[:7],
+        lambda content: content[:HEADER],
+        lambda content: content[:-1],
+        lambda content: content + b"0",
+        lambda content: b"\xff" * 8 + content[8:],
+        lambda content: b"PK\x03\x04" + content,
+        lambda content: content[:8] + b"[" + content[9:],
+        lambda content: content.replace(b"F32", b"F99", 1),
+        lambda content: content.replace(b"F32", b"I32", 1),
+        lambda content: content.replace(b'"shape":[', b'"shape":[9', 1),
+    ],
+)
+def test_weights_that_are_cut_or_foreign_are_refused(model_folder, tmp_path, change):
+    folder = copied(model_folder, tmp_path)
+    replace(folder, "model.safetensors", change((folder / "model.safetensors").read_bytes()))
+    with pytest.raises(UserError, match=r"model\.safetensors: ") as error:
+        ExportedModel(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_missing_and_additional_weights_are_named(model_folder, tmp_path):
+    folder = copied(model_folder, tmp_path)
+    weights = load_file(folder / "model.safetensors")
+    bias = weights.pop("classifier/bias")
+    replace(folder, "model.safetensors", save(weights))
+    with pytest.raises(UserError, match=r"missing in the file: classifier/bias$"):
+        ExportedModel(folder)
+    more = {f"more/{k}": np.zeros(2, np.float32) for k in range(12)}
+    replace(folder, "model.safetensors", save(weights | {"classifier/bias": bias} | more))
+    with pytest.raises(UserError, match=r"not in the program: more/0, .* and 2 more$"):
+        ExportedModel(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t["model"]["vocab"].update(a=9999), "should be 0, 1, 2"),
+        (lambda t: t["model"]["vocab"].update(a=-1), "a is -1"),
+        (lambda t: t["model"]["vocab"].update({"x" * 10_000: 166}), "vocab"),
+        (lambda t: t["model"].update(type="BPE"), "type is 'BPE'"),
+        (lambda t: t.pop("model"), "model is missing"),
+        (lambda t: t["model"].update(vocab=[]), "vocab is a list of 0"),
+        (
+            lambda t: t["model"]["vocab"].update(zzz=166),
+            "vocabulary_size is 166, but the model has 167",
+        ),
+    ],
+)
+def test_a_vocabulary_that_is_none_is_refused(model_folder, tmp_path, change, message):
+    folder = copied(model_folder, tmp_path)
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    change(tokenizer)
+    replace(folder, "tokenizer.json", json.dumps(tokenizer).encode())
+    with pytest.raises(UserError, match=message):
+        ExportedModel(folder)
+
+
+def test_nothing_that_a_tokenizer_names_is_imported(model_folder, tmp_path):
+    folder = copied(model_folder, tmp_path)
+    (folder / "evil.py").write_text("raise SystemExit('imported')")
+    evil = {"auto_map": {"AutoTokenizer": "evil.Evil"}, "tokenizer_class": "evil.Evil"}
+    replace(folder, "tokenizer_config.json", json.dumps(evil).encode())
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer |= evil | {"decoder": {"type": "Evil"}, "normalizer": {"type": "Evil"}}
+    replace(folder, "tokenizer.json", json.dumps(tokenizer).encode())
+    assert ExportedModel(folder).aus == BP4D_AUS
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("local_tokens", 166, "local_tokens of 166, expected 0 to 165"),
+        ("global_tokens", -1, "global_tokens of -1, expected"),
+        ("au_probabilities", 1.5, "au_probabilities of 1.5"),
+        ("au_probabilities", -0.5, "au_probabilities of -0.5"),
+        ("local_scores", 0.5, "local_scores of 0.5"),
+    ],
+)
+def test_results_out_of_range_are_no_answers(model, faces, monkeypatch, name, value, message):
+    program = model._program
+
+    def wrong(weights, faces):
+        found = {k: np.array(v) for k, v in program(weights, faces).items()}
+        found[name].flat[0] = value
+        return found
+
+    monkeypatch.setattr(model, "_program", wrong)
+    with pytest.raises(RunError, match=f"the model gives {re.escape(message)}"):
+        model.describe(faces[:1])
 
 
 def test_a_rules_model_file_must_be_the_one_of_the_training(model_folder, tmp_path, monkeypatch):

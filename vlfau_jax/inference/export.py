@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,9 +22,9 @@ from jax import export as jax_export
 from safetensors.numpy import load_file, save
 
 from vlfau_jax import __version__
-from vlfau_jax.errors import RunError, UserError
+from vlfau_jax.errors import RunError, UserError, is_exhausted
 from vlfau_jax.facs import ACTION_UNITS
-from vlfau_jax.files import absolute_folder, file_digest
+from vlfau_jax.files import absolute_folder, created, file_digest, replaced_folder
 from vlfau_jax.inference.model_card import model_card
 from vlfau_jax.inference.model_folder import (
     CARD,
@@ -36,11 +34,15 @@ from vlfau_jax.inference.model_folder import (
     PLATFORMS,
     PROGRAM,
     WEIGHTS,
+    config_digest,
+    foreign_entry,
+    open_model_folder,
 )
 from vlfau_jax.inference.outputs import outputs_of
 from vlfau_jax.inference.trained import Trained, load_trained
 from vlfau_jax.model.vlfau import IMAGE_MEAN, IMAGE_STD
 from vlfau_jax.train.checkpoint import LAST
+from vlfau_jax.train.workdir import CHECKPOINTS
 
 TOLERANCE = 1e-5
 
@@ -61,42 +63,49 @@ def export(
     """Writes the model folder `out` from a checkpoint of `workdir`; returns its path.
 
     The files are loaded again and compared with the live model before the folder gets its name;
-    until then it has a temporary one beside it.
+    until then it has a hidden one beside it. What stood there before is removed last.
 
     Args:
         workdir: the run.
         out: the folder to create.
-        overwrite: replace an older model there.
+        overwrite: replace an older model there, if the folder holds nothing else.
         beams: width of the search for the model's sentences; 1 is greedy.
         checkpoint: "last", "best" or a step.
 
     Raises:
-        UserError: `out` exists and is not empty, `workdir` has no checkpoint, or `beams` is out of
-            range or would have no effect.
-        RunError: the exported program's outputs differ from the live model's.
+        UserError: `out` exists and is not empty, holds what no export wrote or is being written by
+            another process; `workdir` has no checkpoint; or `beams` is out of range or would have
+            no effect.
+        RunError: the exported program's outputs differ from the live model's, or the disk is full.
     """
     folder = absolute_folder("--out", out)
-    occupied = folder.is_dir() and any(folder.iterdir())
-    if occupied and not overwrite:
-        raise UserError(f"--out={out} exists and is not empty; give --overwrite or a new folder")
-    if occupied and not (folder / CONFIG).is_file():
-        raise UserError(f"--out={out} is no model folder, so it is not overwritten; name another")
-    trained = load_trained(workdir, beams, checkpoint)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
-        new, old = Path(scratch, "new"), Path(scratch, "old")
-        new.mkdir()
-        _write(trained, new)
-        _compare(trained, new)
-        if folder.exists():
-            os.replace(folder, old)
-        os.replace(new, folder)
-    print(f"{out}: reloaded, same outputs as the live model; {_megabytes(folder):.1f} MB")
+    checkpoints = Path(workdir, CHECKPOINTS).resolve()
+    if checkpoints in (folder, *folder.parents):
+        raise UserError(f"--out={out} is among the run's checkpoints; name another place")
+
+    def foreign(folder: Path) -> str | None:
+        if not overwrite and any(folder.iterdir()):
+            raise UserError(
+                f"--out={out} exists and is not empty; give --overwrite or a new folder"
+            )
+        return foreign_entry(folder)
+
+    try:
+        with created("--out", folder.parent), replaced_folder(folder, foreign) as new:
+            trained = load_trained(workdir, beams, checkpoint)
+            _write(trained, new)
+            _compare(trained, new)
+            digest = open_model_folder(new).digest
+            size = sum(path.stat().st_size for path in new.iterdir()) / 1e6
+    except OSError as error:
+        if not is_exhausted(error):
+            raise
+        place = error.filename or folder.parent
+        raise RunError(
+            f"{place}: {error.strerror}; nothing was exported, and {out} is as it was"
+        ) from error
+    print(f"{out}: reloaded, same outputs as the live model; {size:.1f} MB; SHA-256 {digest}")
     return folder
-
-
-def _megabytes(folder: Path) -> float:
-    return sum(path.stat().st_size for path in folder.iterdir()) / 1e6
 
 
 def _program(trained: Trained) -> jax_export.Exported:
@@ -120,10 +129,12 @@ def _write(trained: Trained, folder: Path) -> None:
     (folder / PROGRAM).write_bytes(_program(trained).serialize())
     trained.vocabulary.save(folder)
     (folder / CARD).write_text(model_card(trained))
-    # The config is written last because it holds the digests of all other files.
+    # The config is written last because it holds the digests of all other files and its own.
     files = {path.name: file_digest(path) for path in sorted(folder.iterdir())}
-    config = json.dumps(_config(trained) | {"files_sha256": files}, indent=2)
-    (folder / CONFIG).write_text(config + "\n")
+    # As read again: tuples are lists there.
+    config = json.loads(json.dumps(_config(trained) | {"files_sha256": files}))
+    config["config_sha256"] = config_digest(config)
+    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
 
 
 def _config(trained: Trained) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """A model folder as an object in Python: pictures or cropped faces in, predictions out.
 
 What runs is the exported program itself, which was compared with the live model when it was
-written. Its files are checked against their digests first.
+written. Its files are checked against their digests first, and the program by `program_check`.
 """
 
 from __future__ import annotations
@@ -14,18 +14,15 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax import export as jax_export
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from vlfau_jax.data.crop.cropping import find_and_crop
 from vlfau_jax.data.crop.registry import rule_from_record
 from vlfau_jax.data.crop.rule import CropRule
 from vlfau_jax.data.crop.tables import NotInTable
 from vlfau_jax.data.read.transforms import resize
-from vlfau_jax.data.text.vocabulary import Vocabulary
-from vlfau_jax.errors import UserError
-from vlfau_jax.inference.model_folder import CONFIG, PROGRAM, WEIGHTS, checked_config
+from vlfau_jax.data.text.vocabulary import TOKENIZER, Vocabulary
+from vlfau_jax.errors import RunError, UserError
+from vlfau_jax.inference.model_folder import PROGRAM, WEIGHTS, ModelFolder, open_model_folder
 from vlfau_jax.inference.outputs import outputs_of
 from vlfau_jax.inference.prediction import (
     DECODED_ARRAYS,
@@ -33,8 +30,14 @@ from vlfau_jax.inference.prediction import (
     Prediction,
     PredictionDecoder,
 )
+from vlfau_jax.inference.program import load_program, platform
+from vlfau_jax.inference.program_check import Request
 from vlfau_jax.inference.stored_options import read_options
+from vlfau_jax.inference.weights import load_weights, read_tensors
 from vlfau_jax.model.options import ModelOptions
+
+MOST_FACES = 4096  # in a run of the program
+_ROUNDING = 1e-3
 
 
 @dataclass(frozen=True)
@@ -65,41 +68,50 @@ class ExportedModel:
         trained_on: data set, fold, subjects, step and other facts about the training.
         outputs: names of the arrays that the exported program gives.
         batch_size: faces in each run of the program.
+        digest: the SHA-256 of the folder, see `model_folder.folder_digest`.
         config: all of the folder's config.json.
     """
 
-    def __init__(self, folder: str | Path, crop_file: str | Path = "", batch_size: int = 8) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        crop_file: str | Path = "",
+        batch_size: int = 8,
+        verify: str = "",
+    ) -> None:
         folder = Path(folder)
-        if batch_size < 1:
-            raise ValueError(f"batch_size={batch_size}; expected at least 1")
-        self.config: dict[str, Any] = checked_config(folder)
-        options = read_options(ModelOptions, self.config["model"], folder / CONFIG)
-        self.aus: tuple[int, ...] = tuple(unit["number"] for unit in self.config["aus"])
-        self.thresholds: tuple[float, ...] = tuple(u["threshold"] for u in self.config["aus"])
-        self.image_size: int = self.config["image_size"]
+        if not 1 <= batch_size <= MOST_FACES:
+            raise ValueError(f"batch_size={batch_size}; expected 1 to {MOST_FACES}")
+        opened = open_model_folder(folder, verify)
+        config = opened.config
+        self.config: dict[str, Any] = opened.stored
+        options = read_options(ModelOptions, config.model, opened.config_path)
+        vocabulary = Vocabulary.parse(opened.tokenizer, folder / TOKENIZER)
+        for key, said, found in (
+            ("captions", config.captions, options.captions),
+            ("vocabulary_size", config.vocabulary_size, vocabulary.size),
+        ):
+            if said not in (None, found):
+                raise UserError(f"{opened.config_path}: {key} is {said}, but the model has {found}")
+        self.aus: tuple[int, ...] = tuple(unit.number for unit in config.aus)
+        self.thresholds: tuple[float, ...] = tuple(unit.threshold for unit in config.aus)
+        self.image_size: int = config.image_size
         self.captions: tuple[str, ...] = options.captions
         self.crop_rule: CropRule = rule_from_record(
-            self.config["crop_rule"], str(crop_file), folder / CONFIG
+            config.crop_rule, str(crop_file), opened.config_path
         )
-        self.synthetic: bool = self.config["synthetic"]
-        self.trained_on: dict[str, Any] = self.config.get("trained_on", {})
+        self.synthetic: bool = config.synthetic
+        self.trained_on: dict[str, Any] = config.trained_on
+        self.digest: str = opened.digest
         self.batch_size = batch_size
-        self._decoder = PredictionDecoder(self.aus, self.thresholds, Vocabulary.load(folder))
-        try:
-            self._weights = jax.device_put(load_file(folder / WEIGHTS))
-            program = jax_export.deserialize(bytearray((folder / PROGRAM).read_bytes()))
-        except (SafetensorError, ValueError) as error:
-            raise UserError(f"{folder}: the model cannot be read ({error})") from error
+        self._decoder = PredictionDecoder(self.aus, self.thresholds, vocabulary)
+        self._tokens = vocabulary.size
+        request = _request(opened, vocabulary.size, batch_size)
+        program = load_program(folder / PROGRAM, opened.program, request)
+        self._weights = jax.device_put(load_weights(folder / WEIGHTS))
         given = jax.tree.unflatten(program.out_tree, program.out_avals)
-        expected = outputs_of(options)
         # The first programs gave no scores of sentences; their probabilities are then None.
-        without_scores = {name for name in expected if not name.endswith("_scores")}
-        if given.keys() not in (expected.keys(), without_scores):
-            raise UserError(
-                f"{folder / CONFIG}: a model of these options gives {', '.join(expected)}, but "
-                f"{PROGRAM} gives {', '.join(given)}; export the model again"
-            )
-        self.outputs: tuple[str, ...] = tuple(name for name in expected if name in given)
+        self.outputs: tuple[str, ...] = tuple(n for n in outputs_of(options) if n in given)
         self._program = jax.jit(program.call)
 
     def describe(self, faces: np.ndarray) -> list[Prediction]:
@@ -134,7 +146,21 @@ class ExportedModel:
         arrays = self._program(self._weights, faces)
         decoded = {name: arrays[name] for name in DECODED_ARRAYS if name in self.outputs}
         arrays = {name: values[:count] for name, values in jax.device_get(decoded).items()}
+        self._check_ranges(arrays)
         return list(self._decoder.decode(arrays))
+
+    def _check_ranges(self, arrays: dict[str, np.ndarray]) -> None:
+        """RunError for numbers that are none of this model's; that they are finite is decoded."""
+        for name, values in arrays.items():
+            low, high = {"tokens": (0, self._tokens - 1), "scores": (-np.inf, _ROUNDING)}.get(
+                name.rpartition("_")[2], (-_ROUNDING, 1 + _ROUNDING)
+            )
+            outside = values[(values < low) | (values > high)]
+            if outside.size:
+                raise RunError(
+                    f"the model gives {name} of {outside[0]}, expected {low:g} to {high:g}: its "
+                    f"{PROGRAM} or {WEIGHTS} is no trained model's"
+                )
 
     def find_face(
         self, picture: np.ndarray, path: str | Path = "", root: str | Path = ""
@@ -217,3 +243,20 @@ class ExportedModel:
 
 def _array(value: np.ndarray) -> str:
     return f"{value.dtype} {list(value.shape)}"
+
+
+def _request(folder: ModelFolder, vocabulary: int, batch_size: int) -> Request:
+    """What the folder's program should be."""
+    config = folder.config
+    lengths = config.sentence_lengths
+    return Request(
+        options=config.model,
+        units=len(config.aus),
+        vocabulary=vocabulary,
+        max_words=None if lengths is None else (lengths["local"] - 1, lengths["global"] - 1),
+        beams=config.beams,
+        image_size=config.image_size,
+        batch_size=batch_size,
+        platform=platform(),
+        weights=read_tensors(folder.path / WEIGHTS),
+    )

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import jax
+
 from vlfau_jax.model.options import ModelOptions
+from vlfau_jax.model.vlfau import VLFAU, normalise
 
 # Name -> dtype, shape and meaning. config.json of every model folder holds these texts.
 OUTPUTS = {
@@ -29,3 +34,23 @@ def outputs_of(options: ModelOptions) -> dict[str, str]:
         "spatial": options.refinement in ("both", "spatial"),
     }
     return {name: text for name, text in OUTPUTS.items() if present.get(name.split("_")[0], True)}
+
+
+def describe(
+    model: VLFAU, params: Any, image: jax.Array, max_words: tuple[int, int], beams: int
+) -> dict[str, jax.Array]:
+    """The arrays that `outputs_of` lists, by name.
+
+    Args:
+        model: the network.
+        params: its parameters.
+        image: uint8 RGB [b, h, w, 3].
+        max_words: the most words of a local and of the global sentence, without <start> and <end>.
+        beams: width of the search for sentences; 1 is greedy.
+    """
+    generated = model.apply(
+        {"params": params}, normalise(image), *max_words, beams, method=VLFAU.describe
+    )
+    names = outputs_of(model.options).keys() - {"au_probabilities"}
+    outputs = {name: getattr(generated, name) for name in sorted(names)}
+    return {"au_probabilities": jax.nn.sigmoid(generated.au_logits), **outputs}

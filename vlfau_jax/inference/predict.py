@@ -74,6 +74,7 @@ def predict(
     overwrite: bool = False,
     batch_size: int = 32,
     crop_file: str = "",
+    verify: str = "",
 ) -> Summary:
     """Describes the largest face of every picture; writes CSV, JSONL and what their columns mean.
 
@@ -87,6 +88,7 @@ def predict(
         overwrite: replace these files where they exist.
         batch_size: the most faces in each run of the program.
         crop_file: the file that the model's crop rule reads, if it reads one.
+        verify: the SHA-256 that the model folder must have; "" for any.
 
     Raises:
         UserError: a model folder that is incomplete, a crop file that is not the model's, inputs
@@ -98,7 +100,7 @@ def predict(
     if existing and not overwrite:
         raise UserError(f"{' and '.join(existing)} exist; give --overwrite to replace them")
     pictures = find_pictures(inputs)
-    exported = ExportedModel(model, crop_file, min(batch_size, len(pictures)))
+    exported = ExportedModel(model, crop_file, min(batch_size, len(pictures)), verify)
     results = exported.results(_read_face(exported, picture) for picture in pictures)
     out.mkdir(parents=True, exist_ok=True)
     summary = Summary()

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import fields
-from pathlib import Path
+from functools import cache
 from typing import Any, TypeVar
 
+from pydantic import TypeAdapter, ValidationError
+
 from vlfau_jax.errors import UserError
+from vlfau_jax.records import explain
 
 Options = TypeVar("Options")
 
 
-def read_options(kind: type[Options], stored: Mapping[str, Any], source: Path) -> Options:
+def read_options(kind: type[Options], stored: Mapping[str, Any], source: object) -> Options:
     """An options dataclass from JSON values: lists become tuples, absent fields their defaults.
 
     Fields are absent where an earlier version, which did not have them, wrote the values.
@@ -27,12 +31,24 @@ def read_options(kind: type[Options], stored: Mapping[str, Any], source: Path) -
     """
     try:
         unknown = stored.keys() - {field.name for field in fields(kind)}
-        if not unknown:
-            values = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
-            return kind(**values)
-    except (AttributeError, TypeError, UserError) as error:
+    except AttributeError as error:
         raise UserError(f"{source}: holds no valid {kind.__name__} ({error})") from error
-    raise UserError(
-        f"{source}: {kind.__name__} holds {', '.join(map(repr, sorted(unknown)))}, which this "
-        "version does not know; use the version of vlfau_jax that wrote it"
-    )
+    if unknown:
+        shown = ", ".join(f"{name!r:.40}" for name in sorted(unknown)[:10])
+        raise UserError(
+            f"{source}: {kind.__name__} holds {shown}, which this version does not know; use the "
+            "version of vlfau_jax that wrote it"
+        )
+    try:
+        # As JSON, in which an object may be a dataclass and a list a tuple without being converted.
+        return _adapter(kind).validate_json(json.dumps(dict(stored)), strict=True)
+    except ValidationError as error:
+        reason = explain(error)
+    except UserError as error:  # of the dataclass itself
+        reason = str(error)
+    raise UserError(f"{source}: holds no valid {kind.__name__} ({reason})")
+
+
+@cache
+def _adapter(kind: type[Options]) -> TypeAdapter[Options]:
+    return TypeAdapter(kind)

@@ -15,18 +15,18 @@ from vlfau_jax.data.read.options import DataOptions
 from vlfau_jax.data.text.vocabulary import Vocabulary
 from vlfau_jax.errors import UserError
 from vlfau_jax.facs import ACTION_UNITS
-from vlfau_jax.inference.outputs import outputs_of
+from vlfau_jax.inference.model_folder import MOST_BEAMS
+from vlfau_jax.inference.outputs import describe
 from vlfau_jax.inference.stored_options import read_options
 from vlfau_jax.model.options import ModelOptions
 from vlfau_jax.model.swin import unstack_blocks
-from vlfau_jax.model.vlfau import IMAGE_MEAN, IMAGE_STD, VLFAU, normalise
+from vlfau_jax.model.vlfau import IMAGE_MEAN, IMAGE_STD, VLFAU
 from vlfau_jax.train.checkpoint import BEST, LAST, load_inference
 from vlfau_jax.train.state import abstract_params
 from vlfau_jax.train.workdir import CONFIG_FILE, config_digest, read_config
 
 # The field scores at 0.5; a threshold tuned on the test fold would be another protocol.
 THRESHOLD = 0.5
-MOST_BEAMS = 16
 
 
 @dataclass(frozen=True)
@@ -86,12 +86,7 @@ class Trained:
 
         Parameters are an argument so that a compiled program does not hold them as constants.
         """
-        generated = self.model.apply(
-            {"params": params}, normalise(image), *self.max_words, self.beams, method=VLFAU.describe
-        )
-        names = outputs_of(self.model.options).keys() - {"au_probabilities"}
-        outputs = {name: getattr(generated, name) for name in sorted(names)}
-        return {"au_probabilities": jax.nn.sigmoid(generated.au_logits), **outputs}
+        return describe(self.model, params, image, self.max_words, self.beams)
 
     @property
     def warm_start(self) -> dict[str, str] | None:

@@ -255,7 +255,7 @@ class Captioner(nn.Module):
             if au_words is not None:
                 au_words = jnp.take(au_words, branches, axis=0)
         if au_words is not None:
-            au_words = jnp.broadcast_to(au_words[None], (len(features), *au_words.shape))
+            au_words = jnp.broadcast_to(au_words[None], (features.shape[0], *au_words.shape))
         p["word_gates"] = p["words"] @ p["words_to_gates"] + jnp.expand_dims(p["gates_bias"], -2)
         memory, state = over_branches(stacked, attention_memory, p, features, au_words)
         return Decoder(p, memory, state, stacked, self.remat)

@@ -6,40 +6,58 @@ DISFA have the same word numbers.
 
 from __future__ import annotations
 
-import os
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import Field, StringConstraints
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from vlfau_jax.data.text.descriptions import vocabulary_texts
-from vlfau_jax.errors import UserError
+from vlfau_jax.errors import FileError, UserError
+from vlfau_jax.files import read_bytes
+from vlfau_jax.records import Record, parse_record
 
+TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
+LIMIT = 16 << 20  # bytes of such a file
 PAD, START, END, UNK = 0, 1, 2, 3
 SPECIAL_TOKENS = ("<pad>", "<start>", "<end>", "<unk>")
+
+_MOST_WORDS = 2**16
+_Word = Annotated[str, StringConstraints(min_length=1, max_length=100)]
+
+
+class _WordLevel(Record):
+    """The words of a tokenizer file and their numbers."""
+
+    type: Literal["WordLevel"]
+    vocab: Annotated[
+        dict[_Word, Annotated[int, Field(ge=0, lt=_MOST_WORDS)]], Field(max_length=_MOST_WORDS)
+    ]
+    unk_token: Literal["<unk>"]
+
+
+class _TokenizerFile(Record, extra="ignore"):
+    """What is read of a tokenizer file: how words are split and joined is this module's."""
+
+    model: _WordLevel
 
 
 class Vocabulary:
     """Translates words to numbers and back; 0 is <pad>, 1 <start>, 2 <end>, 3 <unk>."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        found = tuple(tokenizer.id_to_token(i) for i in range(len(SPECIAL_TOKENS)))
-        if found != SPECIAL_TOKENS:
-            raise UserError(f"a tokenizer begins with the tokens {found}, not {SPECIAL_TOKENS}")
-        self._tokenizer = tokenizer
-
-    @classmethod
-    def build(cls) -> Vocabulary:
-        """Builds the vocabulary: the words of all descriptions, numbered alphabetically."""
-        splitter = pre_tokenizers.Sequence(
-            [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation()]
-        )
-        words = {w for text in vocabulary_texts() for w, _ in splitter.pre_tokenize_str(text)}
-        numbers = {token: i for i, token in enumerate((*SPECIAL_TOKENS, *sorted(words)))}
+    def __init__(self, words: Sequence[str]) -> None:
+        """Numbers `words`, which begin with the special tokens and are distinct."""
+        if tuple(words[: len(SPECIAL_TOKENS)]) != SPECIAL_TOKENS:
+            raise UserError(
+                f"a tokenizer begins with the tokens {tuple(words[:4])}, not {SPECIAL_TOKENS}"
+            )
+        numbers = {word: number for number, word in enumerate(words)}
         tokenizer = Tokenizer(models.WordLevel(numbers, unk_token=SPECIAL_TOKENS[UNK]))
         tokenizer.normalizer = normalizers.Lowercase()
-        tokenizer.pre_tokenizer = splitter
+        tokenizer.pre_tokenizer = _splitter()
         tokenizer.post_processor = processors.TemplateProcessing(
             single="<start> $A <end>", special_tokens=[("<start>", START), ("<end>", END)]
         )
@@ -47,19 +65,45 @@ class Vocabulary:
         # starts with its prefix.
         tokenizer.decoder = decoders.WordPiece(prefix="##", cleanup=True)
         tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
-        return cls(tokenizer)
+        self._tokenizer = tokenizer
+
+    @classmethod
+    def build(cls) -> Vocabulary:
+        """Builds the vocabulary: the words of all descriptions, numbered alphabetically."""
+        splitter = _splitter()
+        words = {w for text in vocabulary_texts() for w, _ in splitter.pre_tokenize_str(text)}
+        return cls((*SPECIAL_TOKENS, *sorted(words)))
 
     @classmethod
     def load(cls, folder: str | Path) -> Vocabulary:
         """Reads what `save` wrote. Raises UserError if there is no tokenizer in `folder`."""
-        path = Path(folder) / "tokenizer.json"
-        if not path.is_file():
+        path = Path(folder) / TOKENIZER
+        if not path.exists():
             raise UserError(f"{path} is missing; expected a folder written by Vocabulary.save")
+        return cls.parse(read_bytes(path, LIMIT), path)
+
+    @classmethod
+    def parse(cls, content: bytes, source: Path) -> Vocabulary:
+        """The vocabulary of a tokenizer file's words; nothing else of it is used.
+
+        Args:
+            content: the file's bytes.
+            source: its path, for messages.
+
+        Raises:
+            UserError: it is not such a file.
+        """
         try:
-            tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:  # the Rust library raises the bare class
-            raise UserError(f"{path}: not a tokenizer file ({error})") from error
-        return cls(tokenizer)
+            numbers = parse_record(content, _TokenizerFile, source).model.vocab
+        except FileError as error:
+            raise FileError(source, f"not a tokenizer file: {error.reason}") from None
+        words = sorted(numbers, key=numbers.__getitem__)
+        if [numbers[word] for word in words] != list(range(len(words))):
+            raise FileError(source, "numbers of words should be 0, 1, 2, ..., each once")
+        try:
+            return cls(words)
+        except UserError as error:
+            raise FileError(source, str(error)) from None
 
     @property
     def size(self) -> int:
@@ -93,15 +137,20 @@ class Vocabulary:
 
     def save(self, folder: str | Path) -> None:
         """Writes `folder` in Hugging Face's format, for `AutoTokenizer.from_pretrained`."""
-        # Without PyTorch transformers warns that it has no models; none are needed.
-        os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-        from transformers import PreTrainedTokenizerFast  # seconds to import, needed only here
-
+        folder = Path(folder)
+        (folder / TOKENIZER).write_text(self._tokenizer.to_str(pretty=True))
         pad, start, end, unk = SPECIAL_TOKENS
-        PreTrainedTokenizerFast(
-            tokenizer_object=self._tokenizer,
-            pad_token=pad,
-            bos_token=start,
-            eos_token=end,
-            unk_token=unk,
-        ).save_pretrained(str(folder))
+        config = {
+            "backend": "tokenizers",
+            "bos_token": start,
+            "eos_token": end,
+            "model_max_length": 10**30,
+            "pad_token": pad,
+            "tokenizer_class": "TokenizersBackend",
+            "unk_token": unk,
+        }
+        (folder / TOKENIZER_CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+
+
+def _splitter() -> pre_tokenizers.PreTokenizer:
+    return pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation()])
