@@ -200,6 +200,7 @@ class Experiment(ExperimentData):
             "frames": {
                 s: self.dataset.set_of(s).subject_facts[s]["frames"] for s in self.split.train
             },
+            "identity": self.dataset.identity,
             "image_size": self.settings.data.image_size,
             "normalisation": {"mean": IMAGE_MEAN, "std": IMAGE_STD},
             "aus": self.captions.aus,

@@ -12,6 +12,7 @@ from vlfau_jax.files import file_digest
 from vlfau_jax.train.experiment import Experiment
 from vlfau_jax.train.provenance import check_provenance, seen_people
 from vlfau_jax.train.warm_start import load_warm_start
+from vlfau_jax.train.workdir import changed_keys
 
 # What a checkpoint's record must have in common with the prepared set of the run that resumes it.
 _SAME_DATA = (
@@ -73,19 +74,48 @@ def check_resumable(
         inference: the `inference` record of the experiment.
         experiment: what is to be trained now.
     """
+    if record.get("inference") is None:
+        raise UserError(f"--resume: the newest checkpoint of {workdir} says nothing of its data")
     before, now = record["inference"], json.loads(json.dumps(inference))
+    if before.get("config") and (changed := changed_keys(before["config"], now["config"])):
+        raise UserError(
+            f"--resume: the newest checkpoint of {workdir} is of another config: {changed}; take "
+            "it away, or train in another folder"
+        )
     for key in _SAME_DATA:
         if before.get(key, now[key]) != now[key]:  # an earlier version recorded fewer keys
             raise UserError(
                 f"--resume: {workdir} was trained with {key} {_short(before[key])}, but "
                 f"{experiment.dataset.folder} gives {_short(now[key])}"
             )
+    _check_identity(workdir, before.get("identity", {}), now["identity"], experiment)
     done, steps = record["progress"]["next_batch"], experiment.settings.train.steps
     if done > steps:
         raise UserError(
             f"--resume: {workdir} has {done} steps behind it, train.steps={steps} asks "
             f"for fewer; give {done} or more, or take another folder"
         )
+
+
+def _check_identity(
+    workdir: Path,
+    before: Mapping[str, Mapping[str, Any]],
+    now: Mapping[str, Mapping[str, Any]],
+    experiment: Experiment,
+) -> None:
+    """Refuses prepared sets whose pictures or labels are not those of the steps before.
+
+    Keys that only one of two versions records are not compared.
+    """
+    for name, values in now.items():
+        for key, value in values.items():
+            was = before.get(name, {}).get(key, value)
+            if was != value:
+                raise UserError(
+                    f"--resume: {workdir} was trained on other data: {key} of {name} was "
+                    f"{_short(was)}, {experiment.dataset.folder} has {_short(value)}; restore the "
+                    "set as it was, or train in another folder"
+                )
 
 
 def changed_schedule(experiment: Experiment, before: Mapping[str, Any], done: int) -> str:
