@@ -147,7 +147,7 @@ def test_choices_that_are_not_there(saved):
 
 
 def test_other_arrays_are_refused_before_any_is_read(saved, monkeypatch):
-    monkeypatch.setattr(checkpointing.ocp, "load_checkpointables", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr(checkpointing, "read_device_arrays", lambda *_: pytest.fail("read"))
     wanted = abstract(make_mesh(MeshOptions(1, 1, 1)))
     shape, dtype = jax.ShapeDtypeStruct((8, 9), jnp.float32), jax.ShapeDtypeStruct((8, 8), "int32")
     for other, message in (
@@ -174,7 +174,7 @@ def test_other_arrays_are_refused_before_any_is_read(saved, monkeypatch):
 
 
 def test_a_record_may_be_refused_before_any_array_is_read(saved, monkeypatch):
-    monkeypatch.setattr(checkpointing.ocp, "load_checkpointables", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr(checkpointing, "read_device_arrays", lambda *_: pytest.fail("read"))
 
     def refuse(record):
         raise UserError(f"not with {record['inference']}")

@@ -46,8 +46,8 @@ from vlfau_jax.train.read_checkpoint import (
     describe_error,
     is_no_orbax_traceback,
     read_checkpoint,
+    read_device_arrays,
     read_host_arrays,
-    restore_arrays,
 )
 from vlfau_jax.train.state import TrainState
 from vlfau_jax.train.workdir import CHECKPOINTS
@@ -145,7 +145,7 @@ class Checkpoints(AbstractContextManager):
                 del items["optimizer"]["skipped"]
             return items
 
-        items, record = read_checkpoint(self._folder, self.latest, wanted, restore_arrays)
+        items, record = read_checkpoint(self._folder, self.latest, wanted, read_device_arrays)
         optimizer = items.pop("optimizer")
         if "skipped" not in optimizer:
             optimizer["skipped"] = jax.device_put(np.int32(0), abstract.skipped.sharding)

@@ -1,11 +1,11 @@
 """Reading one checkpoint: first its manifest, then the arrays that are wanted, then their values.
 
-A run that goes on restores sharded arrays through orbax. Whoever reads beside a running one
-(`read_host_arrays`) must expect that run to remove the checkpoint at any moment. Orbax gathers the
-arrays as coroutines of one event loop and, when one of them fails, closes the loop without ending
-the others (0.12.8, `asyncio_utils.run_sync`): they are then reported from the garbage collector as
-never awaited, or with tracebacks on the screen. So these arrays are read by TensorStore itself, the
-library in whose format orbax writes; its futures are plain values and leave nothing behind.
+The arrays are read by TensorStore itself, the library in whose format orbax writes. Reading may
+fail: whoever reads beside a running run must expect it to remove the checkpoint at any moment, and
+a stranger's checkpoint may be anything. Orbax gathers arrays as coroutines of one event loop
+and, when one of them fails, closes the loop without ending the others (0.12.8,
+`asyncio_utils.run_sync`): they are then reported from the garbage collector as never awaited, or
+with tracebacks on the screen. TensorStore's futures are plain values and leave nothing behind.
 """
 
 from __future__ import annotations
@@ -82,21 +82,36 @@ def read_checkpoint(
         ) from error
 
 
-def restore_arrays(path: Path, items: dict[str, Any]) -> dict[str, Any]:
-    """The values of `items` (see `read_checkpoint`) in the checkpoint `path`, laid out as asked."""
-    for name, tree in items.items():
-        _open_item(path / name, tree)  # orbax would take memory for whatever is stored
-    return ocp.load_checkpointables(path, items)
+def read_device_arrays(path: Path, items: dict[str, Any]) -> dict[str, Any]:
+    """The values of `items` in the checkpoint `path`, laid out on the devices as those say.
+
+    Every process reads the parts of the arrays that its own devices hold.
+    """
+    return {name: _read_item(path / name, tree, _reading_of_shards) for name, tree in items.items()}
 
 
 def read_host_arrays(path: Path, items: dict[str, Any]) -> dict[str, Any]:
     """The values of `items` (see `read_checkpoint`) in the checkpoint `path`, as NumPy arrays."""
-    return {name: _read_item(path / name, tree) for name, tree in items.items()}
+    return {name: _read_item(path / name, tree, _reading_whole) for name, tree in items.items()}
 
 
-def _read_item(folder: Path, tree: Any) -> Any:
-    reading = jax.tree.map(lambda store: store.read(), _open_item(folder, tree))
-    return jax.tree.map(lambda future: np.asarray(future.result()), reading)
+def _reading_whole(store: tensorstore.TensorStore, _: Any) -> Callable[[], np.ndarray]:
+    reading = store.read()
+    return lambda: np.asarray(reading.result())
+
+
+def _reading_of_shards(store: tensorstore.TensorStore, wanted: Any) -> Callable[[], jax.Array]:
+    indices = wanted.sharding.addressable_devices_indices_map(wanted.shape).values()
+    reading = {str(index): store[index].read() for index in indices}
+    return lambda: jax.make_array_from_callback(
+        wanted.shape, wanted.sharding, lambda index: np.asarray(reading[str(index)].result())
+    )
+
+
+def _read_item(folder: Path, tree: Any, begin: Callable[[Any, Any], Callable[[], Any]]) -> Any:
+    """The arrays of one tree: all are opened, then all are read, then each is finished."""
+    reading = jax.tree.map(begin, _open_item(folder, tree), tree)
+    return jax.tree.map(lambda finish: finish(), reading)
 
 
 def _open_item(folder: Path, tree: Any) -> Any:
