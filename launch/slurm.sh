@@ -8,7 +8,8 @@
 #
 # Two minutes before its time is up, the run saves and ends with exit code 75; so it does when a node
 # is lost, unless srun reports the lost process itself: 137, killed. The job is then queued again and
-# goes on from its last checkpoint; after 1 (a failure) or 2 (a mistake in what was asked) it ends.
+# goes on from its last checkpoint; after 1 (a failure) or 2 (a mistake in what was asked) it ends. So
+# it does after five starts in a row without a new checkpoint (launch/attempt.sh, ATTEMPTS).
 #SBATCH --job-name=vlfau
 #SBATCH --ntasks-per-node=1
 #SBATCH --signal=TERM@120
@@ -37,7 +38,8 @@ fi
 # The processes find each other through srun's environment. It ends all of them when one is lost,
 # after giving them the time to report that.
 code=0
-srun --kill-on-bad-exit=1 --wait=180 \
+bash launch/attempt.sh "slurm-$SLURM_JOB_ID" "$workdir" \
+    srun --kill-on-bad-exit=1 --wait=180 \
     python -m vlfau_jax train --config="$config" --workdir="$workdir" --resume "$@" || code=$?
 if [ "$code" -eq 75 ] || [ "$code" -eq 137 ]; then
     echo "slurm.sh: stopped from outside, exit code $code; queued again" >&2

@@ -393,3 +393,30 @@ def replaced_folder(folder: Path, foreign: Callable[[Path], str | None]) -> Iter
 def _refuse_foreign(folder: Path, foreign: Callable[[Path], str | None]) -> None:
     if folder.exists() and (name := foreign(folder)):
         raise UserError(f"{folder} holds {name}, which is not ours to remove; name another place")
+
+
+def open_in_place(path: Path, flags: int) -> int:
+    """A descriptor of a regular file that is written where it is, created if nothing is there.
+
+    Raises:
+        FileError: something else is there, such as a symbolic link; it stays as it is.
+        OSError: it cannot be opened or created.
+    """
+    with suppress(FileNotFoundError):  # opening a device can have effects
+        _check_own(path, os.lstat(path))
+    flags |= os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    handle = os.open(path, flags, 0o666)
+    try:
+        _check_own(path, os.fstat(handle))
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
+
+
+def _check_own(path: Path, status: os.stat_result) -> None:
+    if stat.S_ISLNK(status.st_mode):
+        raise FileError(path, "is a symbolic link, through which nothing is written; remove it")
+    if not stat.S_ISREG(status.st_mode):
+        what = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
+        raise FileError(path, f"is {what}; expected a file of ours, move it away")

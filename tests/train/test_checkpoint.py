@@ -11,16 +11,15 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from tests.train.records import RECORD
 from vlfau_jax.errors import UserError
 from vlfau_jax.sharding.mesh import MeshOptions, make_mesh
 from vlfau_jax.train import checkpoint as checkpointing
 from vlfau_jax.train import read_checkpoint as reading
 from vlfau_jax.train.checkpoint import Checkpoints, load_inference, params_digest
 from vlfau_jax.train.loop import train
-from vlfau_jax.train.manifest import read_manifest
+from vlfau_jax.train.manifest import check_files, read_manifest
 from vlfau_jax.train.state import TrainState
-
-RECORD = {"progress": {"next_batch": 4, "seconds": {"train": 1.5}}, "inference": {"aus": [1, 2]}}
 
 
 def state(mesh, step=4):
@@ -148,7 +147,7 @@ def test_choices_that_are_not_there(saved):
 
 
 def test_other_arrays_are_refused_before_any_is_read(saved, monkeypatch):
-    monkeypatch.setattr(checkpointing.ocp, "load_checkpointables", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr(checkpointing, "read_device_arrays", lambda *_: pytest.fail("read"))
     wanted = abstract(make_mesh(MeshOptions(1, 1, 1)))
     shape, dtype = jax.ShapeDtypeStruct((8, 9), jnp.float32), jax.ShapeDtypeStruct((8, 8), "int32")
     for other, message in (
@@ -175,7 +174,7 @@ def test_other_arrays_are_refused_before_any_is_read(saved, monkeypatch):
 
 
 def test_a_record_may_be_refused_before_any_array_is_read(saved, monkeypatch):
-    monkeypatch.setattr(checkpointing.ocp, "load_checkpointables", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr(checkpointing, "read_device_arrays", lambda *_: pytest.fail("read"))
 
     def refuse(record):
         raise UserError(f"not with {record['inference']}")
@@ -251,9 +250,9 @@ def flip(path):
 @pytest.mark.parametrize(
     "harm, fault",
     [
-        (cut, r"params/d/\w+ has \d+ bytes, \d+ were written"),
-        (flip, r"params/d/\w+ is not what was written: its sha256 differs"),
-        (Path.unlink, r"params/d/\w+: No such file"),
+        (cut, r"params/d/\w+: has \d+ bytes, \d+ were written"),
+        (flip, r"params/d/\w+: is not what was written: its sha256 differs"),
+        (Path.unlink, r"params/d/\w+: cannot be read: No such file"),
     ],
 )
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_too(saved, harm, fault):
@@ -297,9 +296,7 @@ def changed(old, new):
 )
 def test_a_damaged_manifest(saved, harm):
     harm(saved / "checkpoints" / "4" / "manifest.json")
-    with pytest.raises(
-        UserError, match=r"is damaged \(manifest.json cannot be read: .* step 3"
-    ) as error:
+    with pytest.raises(UserError, match=r"is damaged \(manifest.json: .* step 3") as error:
         load_inference(saved)
     assert "\n" not in str(error.value)
 
@@ -308,7 +305,7 @@ def test_a_manifest_that_vouches_for_less_than_a_checkpoint(saved):
     path = saved / "checkpoints" / "4" / "manifest.json"
     digest = hashlib.sha256(b"{}").hexdigest()
     path.write_text(json.dumps({"body": {}, "sha256": digest}))
-    with pytest.raises(UserError, match=r"damaged \(manifest.json cannot be read: KeyError"):
+    with pytest.raises(UserError, match=r"damaged \(manifest.json: body.record is missing \(and 1"):
         load_inference(saved)
 
 
@@ -336,7 +333,7 @@ def test_a_restore_waits_for_what_is_being_saved(tmp_path):
     mesh = make_mesh(MeshOptions(1, 1, 1))
     with Checkpoints(tmp_path, keep=2) as checkpoints:
         for step in (1, 2, 3):
-            record = RECORD | {"progress": {"next_batch": step}}
+            record = RECORD | {"progress": {"next_batch": step, "seconds": {}}}
             checkpoints.save(step, state(mesh, step), record)
             found, restored = checkpoints.restore(abstract(mesh))
             assert (found.step, restored) == (step, record)
@@ -412,11 +409,10 @@ def test_an_average_that_is_being_removed_is_not_replaced(tmp_path, monkeypatch)
     with Checkpoints(tmp_path, keep=1) as checkpoints:
         checkpoints.save(4, of.replace(ema=jax.tree.map(lambda leaf: leaf / 3, of.params)), RECORD)
 
-    def read(path):
-        manifest = read_manifest(path)
+    def check(path, manifest):
+        check_files(path, manifest)
         shutil.rmtree(path / "ema")
-        return manifest
 
     with monkeypatch.context() as patch, pytest.raises(UserError, match="4 cannot be read"):
-        patch.setattr(reading, "read_manifest", read)
+        patch.setattr(reading, "check_files", check)
         load_inference(tmp_path)

@@ -1,3 +1,7 @@
+import json
+import os
+import struct
+
 import jax
 import numpy as np
 import pytest
@@ -6,6 +10,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from vlfau_jax.errors import UserError
+from vlfau_jax.train.provenance import check_provenance, provenance
 from vlfau_jax.train.warm_start import load_warm_start, save_warm_start
 
 PARAMS = {"a": {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3)}, "b": np.float32([0.1])}
@@ -103,3 +108,105 @@ def test_what_is_no_table_is_not_interpolated(tmp_path, shape):
     wanted = {"relative_position_bias": jax.ShapeDtypeStruct((25, 3), np.float32)}
     with pytest.raises(UserError, match=r"relative_position_bias is \(.*\), not \(25, 3\)"):
         load_warm_start(path, wanted)
+
+
+def with_header(path, header, data=b""):
+    """A safetensors file made by hand."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
+def sparse(path):
+    path.touch()
+    os.truncate(path, 10 << 30)
+
+
+BAD_FILES = {
+    "empty": lambda path: path.write_bytes(b""),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-3]),
+    "cut in the header": lambda path: path.write_bytes(path.read_bytes()[:20]),
+    "pickle": lambda path: path.write_bytes(b"\x80\x04\x95" + b"a" * 100),
+    "huge header": lambda path: path.write_bytes(struct.pack("<Q", 1 << 60) + b"{}"),
+    "nested": lambda path: with_header(path, b"[" * 100_000),
+    "no UTF-8": lambda path: with_header(path, b'{"\xff": 1}'),
+    "overlapping": lambda path: with_header(
+        path, {n: {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]} for n in "ab"}, b"\0" * 4
+    ),
+    "outside": lambda path: with_header(
+        path, {"a": {"dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 1 << 42]}}
+    ),
+    "overflowing": lambda path: with_header(
+        path, {"a": {"dtype": "F32", "shape": [1 << 62, 1 << 62], "data_offsets": [0, 0]}}
+    ),
+    "fifo": lambda path: (path.unlink(), os.mkfifo(path)),
+    "folder": lambda path: (path.unlink(), path.mkdir()),
+    "device": lambda path: (path.unlink(), path.symlink_to("/dev/zero")),
+    "sparse": sparse,
+    "missing": lambda path: path.unlink(),
+}
+
+
+@pytest.mark.parametrize("harm", BAD_FILES)
+def test_a_file_that_is_none_is_one_line(tmp_path, harm):
+    path = tmp_path / "w.safetensors"
+    save_warm_start(PARAMS, path, {"people": "[]"})
+    BAD_FILES[harm](path)
+    for read in (
+        lambda: load_warm_start(path, ABSTRACT),
+        lambda: check_provenance(path, (), (), ()),
+    ):
+        with pytest.raises(UserError, match=r"train\.warm_start=.*") as error:
+            read()
+        assert "\n" not in str(error.value) and len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize("dtype", ["F8_E4M3", "F8_E5M2", "BOOL", "U8", "I64"])
+def test_other_types_are_named(tmp_path, dtype):
+    path, size = tmp_path / "w.safetensors", 8 if dtype == "I64" else 1
+    tensor = {"dtype": dtype, "shape": [1], "data_offsets": [0, size]}
+    with_header(path, {"b": tensor}, b"\0" * size)
+    with pytest.raises(UserError, match=r"a/kernel is missing; b is \w+, not floating point"):
+        load_warm_start(path, ABSTRACT)
+
+
+def test_bfloat16_is_read(tmp_path):
+    path = tmp_path / "w.safetensors"
+    save_warm_start(PARAMS, path, {}, "bfloat16")
+    found = load_warm_start(path, ABSTRACT)
+    np.testing.assert_allclose(found["b"], PARAMS["b"], rtol=1e-2)
+
+
+def test_at_most_ten_faults_are_listed(tmp_path):
+    path = tmp_path / "w.safetensors"
+    save_file({f"layer{k}": np.zeros(1, np.float32) for k in range(1000)}, path)
+    with pytest.raises(UserError, match=r" and 992 more$") as error:
+        load_warm_start(path, ABSTRACT)
+    assert str(error.value).count(";") == 9
+
+
+def test_what_cannot_fit_is_not_read(tmp_path):
+    """A header of a few bytes may name a tensor as large as a disk."""
+    path, size = tmp_path / "w.safetensors", 8 << 30
+    with_header(path, {"b": {"dtype": "F64", "shape": [1 << 30], "data_offsets": [0, size]}})
+    os.truncate(path, path.stat().st_size + size)
+    with pytest.raises(UserError, match=r"b is \(1073741824,\), not \(1,\)"):
+        load_warm_start(path, ABSTRACT)
+
+
+def test_a_file_that_came_meanwhile_stays(tmp_path):
+    path = tmp_path / "w.safetensors"
+    path.write_text("another's")
+    with pytest.raises(UserError, match="exists"):
+        save_warm_start(PARAMS, path, {}, new=True)
+    assert path.read_text() == "another's"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_metadata_of_people_have_bounds(tmp_path):
+    path = tmp_path / "w.safetensors"
+    for people in ("", "[" * 100_000, '{"F001": 3}', '[["bp4d", "F001"]]', '"F001"', "\0"):
+        note = provenance((), (1,), ("a",)) | {"people": people}
+        save_warm_start(PARAMS, path, note)
+        with pytest.raises(UserError, match="its list of people is damaged") as error:
+            check_provenance(path, (), (1,), ("a",))
+        assert len(str(error.value)) < 500

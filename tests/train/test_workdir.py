@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from tests.processes import Process
-from vlfau_jax.errors import UserError
+from vlfau_jax.errors import RunError, UserError
 from vlfau_jax.train import workdir as folder
 from vlfau_jax.train.checkpoint import load_inference
 from vlfau_jax.train.loop import train
@@ -20,6 +20,7 @@ from vlfau_jax.train.workdir import (
     write_config,
     write_json,
 )
+from vlfau_jax.train.writer import MetricWriter
 
 CONFIG = {"seed": 0, "data": {"aus": (1, 2)}, "train": {"steps": 4, "batch_size": 8}}
 
@@ -46,31 +47,11 @@ def test_in_use(tmp_path):
         start(tmp_path / "file")
 
 
-def test_overwrite_removes_the_run_and_nothing_else(tmp_path):
-    start(tmp_path)
-    for name in ("final.json", "nonfinite.json", "scores.json", "notes.txt"):
-        (tmp_path / name).write_text("{}")
-    for name in ("checkpoints/4", "raw"):
-        (tmp_path / name).mkdir(parents=True)
-    start(tmp_path, overwrite=True)
-    left = ["config.json", "notes.txt", "raw", "run.lock"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == left
-
-
-def test_overwrite_does_not_follow_links(tmp_path):
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "elsewhere" / "precious").write_text("")
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "checkpoints").symlink_to(tmp_path / "elsewhere")
-    start(tmp_path / "run", overwrite=True)
-    assert (tmp_path / "elsewhere" / "precious").exists()
-
-
 def test_resume_takes_the_same_config_only(tmp_path):
     start(tmp_path)
     ends = [tmp_path / name for name in ("final.json", "nonfinite.json")]
-    for end in ends:
-        write_json(end, {})
+    write_json(ends[0], {"step": 4, "params_digest": "0", "seconds": {}})
+    write_json(ends[1], {"step": 4, "values": {"au": "nan"}, "faces": []})
     (tmp_path / "checkpoints" / "4").mkdir(parents=True)
     longer = CONFIG | {"train": {"steps": 9, "batch_size": 8}}
     start(tmp_path, longer, resume=True)
@@ -112,16 +93,17 @@ def test_one_run_at_a_time(tmp_path):
 def test_a_killed_run_lets_go(tmp_path, tmp_path_factory):
     logs = tmp_path_factory.mktemp("logs")
     code = (
-        "import pathlib, signal, sys, vlfau_jax.train.workdir as w\n"
-        "with w.claimed(pathlib.Path(sys.argv[1]), {}, resume=False, overwrite=False):\n"
+        "import json, pathlib, signal, sys, vlfau_jax.train.workdir as w\n"
+        "folder, config = pathlib.Path(sys.argv[1]), json.loads(sys.argv[2])\n"
+        "with w.claimed(folder, config, resume=False, overwrite=False):\n"
         "    print('held', flush=True)\n"
         "    signal.pause()"
     )
-    with Process([str(tmp_path)], 1, logs, ("-c", code)) as other:
+    with Process([str(tmp_path), json.dumps(CONFIG)], 1, logs, ("-c", code)) as other:
         other.wait_for_log("held")
         with pytest.raises(UserError, match=rf"\(process {other.pid} on "):
-            start(tmp_path, {}, resume=True)
-    start(tmp_path, {}, resume=True)
+            start(tmp_path, resume=True)
+    start(tmp_path, resume=True)
 
 
 def test_a_file_system_without_locks(tmp_path, monkeypatch, capsys):
@@ -163,7 +145,8 @@ def test_the_config_is_written_once(silent, tmp_path, monkeypatch):
     monkeypatch.setattr(folder, "write_json", write)
     train(silent(steps=1), tmp_path / "run")
     assert written == ["config.json"]
-    (tmp_path / "run" / "nonfinite.json").write_text("{}")
+    ended = {"step": 1, "values": {}, "faces": []}
+    write_json(tmp_path / "run" / "nonfinite.json", ended)
     train(silent(steps=2), tmp_path / "run", resume=True)
     assert written == ["config.json"] * 2
     assert not (tmp_path / "run" / "nonfinite.json").exists()
@@ -185,9 +168,84 @@ def test_how_many_are_kept_may_change():
     assert {"train.keep", "train.keep_best"} <= set(FREE_KEYS)
 
 
-@pytest.mark.parametrize("content", [b"[]", b"3", b"{]", b'{"seed": "\xff"}'])
-def test_a_damaged_config(tmp_path, content):
+DAMAGE = [
+    (b"[]", "holds a list of 0"),
+    (b"3", "holds 3"),
+    (b"{]", "not JSON"),
+    (b"", "not JSON"),
+    (b'{"seed": "\xff"}', "not JSON"),
+    (b'{"seed": 1, "data": {}, "train": ' + b"[" * 100_000, "not JSON: recursion limit"),
+    (b'{"seed": 1e400, "data": {}, "train": {}}', "seed is inf"),
+    (b'{"seed": true, "data": {}, "train": {}}', "seed is True"),
+    (b'{"seed": 1, "data": 3, "train": {}}', "data is 3"),
+    (b'{"seed": 1, "data": {}, "train": {"steps": NaN}}', r"train\.steps is nan"),
+    (b'{"seed": 1, "data": {}, "train": {}, "architectures": []}', "architectures is no key"),
+    (b'{"seed": ' + b"9" * 100_000 + b', "data": {}, "train": {}}', "digits|number"),
+]
+
+
+@pytest.mark.parametrize(("content", "fault"), DAMAGE)
+def test_a_damaged_config(tmp_path, content, fault):
     start(tmp_path)
     (tmp_path / "config.json").write_bytes(content)
-    with pytest.raises(UserError, match=r"config\.json: damaged, .*; restore it or train anew$"):
+    message = rf"config\.json: damaged, .*{fault}.*; restore it or train anew$"
+    with pytest.raises(UserError, match=message) as error:
         start(tmp_path, resume=True)
+    assert len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize("name", ["run.lock", "metrics.jsonl", "config.json"])
+@pytest.mark.parametrize("what", ["link", "dangling", "fifo", "folder"])
+def test_nothing_is_written_or_read_through_what_is_no_file(tmp_path, name, what):
+    run, target = tmp_path / "run", tmp_path / "precious"
+    start(run)
+    write_json(run / "metrics.jsonl", {"step": 1})
+    before = (run / name).read_bytes()
+    (run / name).unlink()
+    if what == "link":
+        target.write_bytes(before)
+        (run / name).symlink_to(target)
+    elif what == "dangling":
+        (run / name).symlink_to(target)
+    elif what == "fifo":
+        os.mkfifo(run / name)
+    else:
+        (run / name).mkdir()
+    if (name, what) == ("config.json", "link"):  # reading through it does no harm
+        start(run, resume=True)
+    else:
+        with pytest.raises(UserError, match=rf"{re.escape(name)}.*(is|cannot|damaged)") as error:
+            start(run, resume=True)
+            MetricWriter(run, 0)
+        assert "\n" not in str(error.value)
+    assert (target.read_bytes() == before) if what == "link" else not target.exists()
+
+
+def test_a_lock_that_is_another_file_keeps_its_content(tmp_path):
+    (tmp_path / "precious").write_text("words")
+    (tmp_path / "run").mkdir()
+    os.link(tmp_path / "precious", tmp_path / "run" / "run.lock")
+    start(tmp_path / "run")
+    assert (tmp_path / "precious").read_text() == "words"
+
+
+def test_a_workdir_may_be_a_link(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "run").symlink_to(tmp_path / "disk")
+    start(tmp_path / "run")
+    assert (tmp_path / "disk" / "config.json").exists()
+
+
+def test_a_name_that_is_none(tmp_path):
+    with pytest.raises(UserError, match="null byte"):
+        start(tmp_path / "a\0b")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.EIO])
+def test_no_room_for_a_run_is_a_failure_and_no_mistake(tmp_path, monkeypatch, number):
+    def full(*_):
+        raise OSError(number, os.strerror(number), str(tmp_path / "config.json"))
+
+    monkeypatch.setattr(folder, "write_json", full)
+    with pytest.raises(RunError, match=f"{os.strerror(number)}; there is no good checkpoint"):
+        start(tmp_path)

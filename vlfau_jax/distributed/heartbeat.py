@@ -162,12 +162,14 @@ class Heartbeat:
         if not self._exiting.acquire(blocking=False):
             time.sleep(60)  # the other thread is ending it
         line, code = self._outcome
-        os.write(self._stderr, f"\n{line}\n".encode())
+        with suppress(OSError):  # whoever read it may be gone
+            os.write(self._stderr, f"\n{line}\n".encode(errors="backslashreplace"))
         if self._index == 0:  # the store ends with this process: the others need time to read it
             time.sleep(4 * self._interval)
         for child in multiprocessing.active_children():  # grain's, who would outlive this one
             child.terminate()
-        sys.stdout.flush()
+        with suppress(OSError, ValueError, AttributeError):  # closed, or None
+            sys.stdout.flush()
         os._exit(code)  # exit handlers would wait for the lost process
 
     def handle_aborts(self) -> None:

@@ -23,6 +23,7 @@ import jax
 from jax.experimental import multihost_utils
 
 from vlfau_jax.distributed.coordinator import (
+    check_address,
     check_flags,
     check_reachable,
     expects_several_processes,
@@ -106,6 +107,7 @@ def _connect(
     jax.config.update("jax_enable_preemption_service", preemptible)
     explicit = {}
     if coordinator is not None:
+        check_address(coordinator, process, lost_after)
         check_reachable(coordinator, process, lost_after)
         explicit = {
             "coordinator_address": coordinator,

@@ -36,5 +36,5 @@ def write_warm_start(workdir: str | Path, out: str | Path, *, checkpoint: str = 
     metadata = provenance(subjects, trained.aus, trained.vocabulary.words)
     metadata |= {"step": str(trained.step), "config_digest": trained.config_digest}
     metadata |= {"checkpoint": trained.checkpoint}
-    save_warm_start(trained.params, out, metadata)
+    save_warm_start(trained.params, out, metadata, new=True)
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB, step {trained.step}")

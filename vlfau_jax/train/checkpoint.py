@@ -25,8 +25,9 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
-from vlfau_jax.errors import DataError, RunError, UserError
+from vlfau_jax.errors import DataError, FileError, RunError, UserError, is_exhausted
 from vlfau_jax.train.manifest import (
+    MANIFEST,
     DamagedError,
     Manifest,
     finished_steps,
@@ -34,14 +35,18 @@ from vlfau_jax.train.manifest import (
     what_is_left,
     write_manifest,
 )
+from vlfau_jax.train.orbax_records import check_orbax
 from vlfau_jax.train.read_checkpoint import (
     STORAGE_ERRORS,
     Record,
     abstract_item,
+    advice_without,
+    check_finite,
     describe_arrays,
     describe_error,
     is_no_orbax_traceback,
     read_checkpoint,
+    read_device_arrays,
     read_host_arrays,
 )
 from vlfau_jax.train.state import TrainState
@@ -64,6 +69,7 @@ class Checkpoints(AbstractContextManager):
         """
         self._folder = (workdir / CHECKPOINTS).absolute()
         _check_writable(self._folder)
+        _check_readable(self._folder)
         self._draft: tuple[int, Record, dict[str, list[Any]]] = 0, {}, {}  # of the manifest
         self._writing: Any = None  # orbax's handle of the checkpoint being written
         context = ocp.Context()
@@ -80,12 +86,19 @@ class Checkpoints(AbstractContextManager):
             by_score = {"get_metric_fn": itemgetter(MEAN_F1), "n": keep_best}
             kept.append(policies.BestN(**by_score, keep_checkpoints_without_metrics=False))
         logging.getLogger("absl").addFilter(is_no_orbax_traceback)  # its threads may outlive us
-        self._checkpointer = ocp.training.Checkpointer(
-            self._folder,
-            context=context,
-            preservation_policy=policies.AnyPreservationPolicy(kept),
-            cleanup_tmp_directories=True,
-        )
+        try:
+            self._checkpointer = ocp.training.Checkpointer(
+                self._folder,
+                context=context,
+                preservation_policy=policies.AnyPreservationPolicy(kept),
+                cleanup_tmp_directories=True,
+            )
+        except STORAGE_ERRORS as error:
+            full = isinstance(error, OSError) and is_exhausted(error)
+            raise (RunError if full else UserError)(
+                f"{self._folder} cannot be opened ({describe_error(error)}); "
+                f"{what_is_left(self._folder)}"
+            ) from error
 
     @property
     def latest(self) -> int | None:
@@ -123,13 +136,16 @@ class Checkpoints(AbstractContextManager):
         self.wait()
 
         def wanted(manifest: Manifest) -> dict[str, Any]:
+            step = (manifest.record.get("progress") or {}).get("next_batch")
+            if step != self.latest:
+                raise DamagedError(f"is damaged (its record is of step {step})")
             accept(manifest.record)
             items = _items(abstract)
             if "optimizer/skipped" not in manifest.arrays:
                 del items["optimizer"]["skipped"]
             return items
 
-        items, record = read_checkpoint(self._folder, self.latest, wanted, ocp.load_checkpointables)
+        items, record = read_checkpoint(self._folder, self.latest, wanted, read_device_arrays)
         optimizer = items.pop("optimizer")
         if "skipped" not in optimizer:
             optimizer["skipped"] = jax.device_put(np.int32(0), abstract.skipped.sharding)
@@ -217,6 +233,8 @@ def load_inference(
 
     def wanted(manifest: Manifest) -> dict[str, Any]:
         # By the manifest, not by what the folder holds: it may be about to be removed.
+        if manifest.record.get("inference") is None:
+            raise DamagedError(f"is damaged ({MANIFEST}: record.inference is missing)")
         item = "ema" if "ema" in manifest.items else "params"
         if shapes is None:
             return {item: abstract_item(manifest.arrays, item)}
@@ -230,6 +248,7 @@ def load_inference(
             before, step = step, _choose(folder, checkpoint)
             if step == before:  # else the run has gone on, and removed what was being read
                 raise
+    check_finite(folder / str(step), items)
     (params,) = items.values()
     return params, record["inference"], step
 
@@ -281,3 +300,12 @@ def _check_writable(folder: Path) -> None:
     if folder.exists() and not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
         reason = "may not be written to" if folder.is_dir() else "is not a folder"
         raise UserError(f"{folder} {reason}; {what_is_left(folder)}")
+
+
+def _check_readable(folder: Path) -> None:
+    """Refuses what orbax would read as it comes."""
+    try:
+        check_orbax(folder)
+    except FileError as error:
+        step = error.path.relative_to(folder).parts[0]
+        raise UserError(f"{error}; {advice_without(folder, int(step))}") from error

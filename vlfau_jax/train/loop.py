@@ -35,6 +35,7 @@ from vlfau_jax.train.nonfinite import (
     first_faces,
 )
 from vlfau_jax.train.progress import Progress
+from vlfau_jax.train.replaced import begun
 from vlfau_jax.train.start import (
     InitialParams,
     changed_schedule,
@@ -104,16 +105,14 @@ def _train(
     config = asdict(settings)
     check_same("--config", config)
     check_same("data", experiment.dataset.digests)
-    stack, claim = ExitStack(), claimed(workdir, config, resume=resume, overwrite=overwrite)
-    run_on_first("claim", lambda: stack.enter_context(claim))
-    check_shared("--workdir", workdir)
-    open_connections(experiment.mesh)
     keep, keep_best = settings.train.keep, settings.train.keep_best
-    with (
-        stack,
-        translate_errors(workdir),
-        Checkpoints(workdir, keep, keep_best) as checkpoints,
-    ):
+    with ExitStack() as stack:
+        claim = claimed(workdir, config, resume=resume, overwrite=overwrite)
+        run_on_first("claim", lambda: stack.enter_context(claim))
+        check_shared("--workdir", workdir)
+        open_connections(experiment.mesh)
+        stack.enter_context(translate_errors(workdir))
+        checkpoints = stack.enter_context(Checkpoints(workdir, keep, keep_best))
         inference = experiment.inference_record(config)
         run = _Run(experiment, workdir, checkpoints, Clock(), evaluator, inference, stop)
         run.report_task()
@@ -137,6 +136,7 @@ class _Run:
     inference: dict[str, Any]
     stop: StopSignals
     step: int = 0  # the one in progress
+    begun: bool = False  # whether no earlier run lies aside any more
 
     def restore_or_initialise(self, initial: InitialParams | None) -> tuple[TrainState, int]:
         """The state to start from, and the steps taken before it."""
@@ -248,6 +248,7 @@ class _Run:
                     state, metrics = step(state, batch)
                     progress.started(k, metrics, batch["key"])
                 self.checkpoints.check()
+                self._check_begun()
                 scored = o.eval_every and k % o.eval_every == 0
                 mean_f1 = self.score(state, progress) if scored else None
                 ending = self.stop.received() or (stop_requested(k) and signal.SIGTERM)
@@ -258,6 +259,11 @@ class _Run:
                     self.checkpoints.wait()
                     self.stop.raise_for(ending, f"after step {k}, saved; go on with --resume")
         return state
+
+    def _check_begun(self) -> None:
+        """Removes an earlier run that this one replaces, once it has a checkpoint itself."""
+        if is_first_process() and not self.begun:
+            self.begun = begun(self.workdir)
 
     def score(self, state: TrainState, progress: Progress) -> float | None:
         """Scores subjects who are kept back, once the newest step is done; returns mean F1."""

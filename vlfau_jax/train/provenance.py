@@ -6,13 +6,19 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import Field
 
 from vlfau_jax import shipped
 from vlfau_jax.data.read.dataset import Dataset
-from vlfau_jax.errors import UserError
+from vlfau_jax.errors import FileError, UserError
 from vlfau_jax.files import file_digest
+from vlfau_jax.records import parse_record
+from vlfau_jax.train.checkpoint_record import Name
 from vlfau_jax.train.tensor_files import opened
+
+_KEY = "train.warm_start"  # of the config, for messages
 
 
 class Seen(NamedTuple):
@@ -34,6 +40,14 @@ class Seen(NamedTuple):
         return any(
             self.dataset in other.dataset.split("+") and self[1:] == other[1:] for other in others
         )
+
+
+# As a file's metadata lists them: those of an earlier version are ids with their digests.
+_MOST_PEOPLE = 1_000_000
+_People = (
+    Annotated[list[tuple[Name, Name, str]], Field(max_length=_MOST_PEOPLE)]
+    | Annotated[dict[Name, str], Field(max_length=_MOST_PEOPLE)]
+)
 
 
 def seen_people(dataset: Dataset, subjects: Sequence[str]) -> tuple[Seen, ...]:
@@ -107,38 +121,39 @@ def seen_before(record: Mapping[str, Any] | None) -> tuple[Seen, ...]:
     if "seen" in record:
         return tuple(Seen(*one) for one in record["seen"])
     path = shipped.find(record["file"])
-    if not path.is_file() or file_digest(path) != record["sha256"]:
+    metadata = _read_metadata(path) if path.is_file() else {}
+    if not metadata or file_digest(path) != record["sha256"]:
         raise UserError(
             f"{path}: the run began from this file and recorded only how many people it had seen; "
             f"put it back (sha256 {record['sha256'][:12]}), or train the run again"
         )
-    return _people_of(_read_metadata(path), path)
+    return _people_of(metadata, path)
 
 
 def _read_metadata(path: Path) -> dict[str, str]:
-    with opened(path, key="train.warm_start") as file:
+    with opened(path, key=_KEY) as file:
         return file.metadata() or {}
 
 
 def _people_of(metadata: Mapping[str, str], path: Path) -> tuple[Seen, ...]:
     """All subjects named by a file's metadata."""
     try:
-        people = json.loads(metadata["people"])
-        if isinstance(people, list):
-            return tuple(Seen(*map(str, one)) for one in people)
-        # Of an earlier version: id -> digest, and for all of them together which sets, and whether
-        # any face was rendered. Of a mixture both may hold, so both are forbidden.
-        mixture = "+" in metadata["dataset"]
-        real = [Seen(metadata["dataset"], one, "") for one in people]
-        rendered = [Seen(metadata["dataset"], one, digest) for one, digest in people.items()]
-        if metadata["trained_on"] != "rendered faces":
-            return tuple(real)
-        return tuple(rendered + real * mixture)
-    except (AttributeError, TypeError, ValueError) as error:
+        people = parse_record(metadata.get("people", ""), _People, path)
+    except FileError as error:
         raise UserError(
-            f"train.warm_start={path}: its list of people is damaged; make it again with "
+            f"{_KEY}={path}: its list of people is damaged ({error.reason}); make it again with "
             "`python -m vlfau_jax warm_start`"
         ) from error
+    if isinstance(people, list):
+        return tuple(Seen(*one) for one in people)
+    # Of an earlier version: id -> digest, and for all of them together which sets, and whether
+    # any face was rendered. Of a mixture both may hold, so both are forbidden.
+    dataset = metadata.get("dataset", "")
+    real = [Seen(dataset, one, "") for one in people]
+    rendered = [Seen(dataset, one, digest) for one, digest in people.items()]
+    if metadata.get("trained_on") != "rendered faces":
+        return tuple(real)
+    return tuple(rendered + real * ("+" in dataset))
 
 
 def _digest(totals: Mapping[str, Any]) -> str:

@@ -1,28 +1,36 @@
 """Reading one checkpoint: first its manifest, then the arrays that are wanted, then their values.
 
-A run that goes on restores sharded arrays through orbax. Whoever reads beside a running one
-(`read_host_arrays`) must expect that run to remove the checkpoint at any moment. Orbax gathers the
-arrays as coroutines of one event loop and, when one of them fails, closes the loop without ending
-the others (0.12.8, `asyncio_utils.run_sync`): they are then reported from the garbage collector as
-never awaited, or with tracebacks on the screen. So these arrays are read by TensorStore itself, the
-library in whose format orbax writes; its futures are plain values and leave nothing behind.
+The arrays are read by TensorStore itself, the library in whose format orbax writes. Reading may
+fail: whoever reads beside a running run must expect it to remove the checkpoint at any moment, and
+a stranger's checkpoint may be anything. Orbax gathers arrays as coroutines of one event loop
+and, when one of them fails, closes the loop without ending the others (0.12.8,
+`asyncio_utils.run_sync`): they are then reported from the garbage collector as never awaited, or
+with tracebacks on the screen. TensorStore's futures are plain values and leave nothing behind.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import tensorstore
 from flax.traverse_util import unflatten_dict
 from orbax.checkpoint import v1 as ocp
 
 from vlfau_jax.errors import UserError
-from vlfau_jax.train.manifest import DamagedError, Manifest, last_good, read_manifest
+from vlfau_jax.train.manifest import (
+    DamagedError,
+    Manifest,
+    check_files,
+    last_good,
+    read_manifest,
+)
 
 # What orbax and tensorstore raise on files that are missing, cut short or altered, and on those
 # that cannot be written.
@@ -53,6 +61,7 @@ def read_checkpoint(
     try:
         manifest = read_manifest(path)
         if not manifest.arrays:  # written by an earlier version
+            check_files(path, manifest)
             stored = ocp.checkpointables_metadata(path).metadata
             arrays = describe_arrays({name: stored[name] for name in _TREES if name in stored})
             manifest = manifest._replace(arrays=arrays)
@@ -63,22 +72,57 @@ def read_checkpoint(
                 f"{path} does not fit this network: {difference}; use the config and the version "
                 "that wrote it, or train anew"
             )
+        check_files(path, manifest)
         return load(path, items), manifest.record
     except DamagedError as error:
-        raise UserError(f"{path} {error}; {_advice_without(folder, step)}") from error
+        raise UserError(f"{path} {error}; {advice_without(folder, step)}") from error
     except STORAGE_ERRORS as error:
         raise UserError(
-            f"{path} cannot be read ({describe_error(error)}); {_advice_without(folder, step)}"
+            f"{path} cannot be read ({describe_error(error)}); {advice_without(folder, step)}"
         ) from error
+
+
+def read_device_arrays(path: Path, items: dict[str, Any]) -> dict[str, Any]:
+    """The values of `items` in the checkpoint `path`, laid out on the devices as those say.
+
+    Every process reads the parts of the arrays that its own devices hold.
+    """
+    return {name: _read_item(path / name, tree, _reading_of_shards) for name, tree in items.items()}
 
 
 def read_host_arrays(path: Path, items: dict[str, Any]) -> dict[str, Any]:
     """The values of `items` (see `read_checkpoint`) in the checkpoint `path`, as NumPy arrays."""
-    return {name: _read_item(path / name, tree) for name, tree in items.items()}
+    return {name: _read_item(path / name, tree, _reading_whole) for name, tree in items.items()}
 
 
-def _read_item(folder: Path, tree: Any) -> Any:
-    """One tree of arrays. Orbax keeps it in one OCDBT store, an array under its keys and dots."""
+def _reading_whole(store: tensorstore.TensorStore, _: Any) -> Callable[[], np.ndarray]:
+    reading = store.read()
+    return lambda: np.asarray(reading.result())
+
+
+def _reading_of_shards(store: tensorstore.TensorStore, wanted: Any) -> Callable[[], jax.Array]:
+    indices = wanted.sharding.addressable_devices_indices_map(wanted.shape).values()
+    reading = {str(index): store[index].read() for index in indices}
+    return lambda: jax.make_array_from_callback(
+        wanted.shape, wanted.sharding, lambda index: np.asarray(reading[str(index)].result())
+    )
+
+
+def _read_item(folder: Path, tree: Any, begin: Callable[[Any, Any], Callable[[], Any]]) -> Any:
+    """The arrays of one tree: all are opened, then all are read, then each is finished."""
+    reading = jax.tree.map(begin, _open_item(folder, tree), tree)
+    return jax.tree.map(lambda finish: finish(), reading)
+
+
+def _open_item(folder: Path, tree: Any) -> Any:
+    """The stores of one tree of arrays, which have the shapes and dtypes of `tree`.
+
+    Orbax keeps a tree in one OCDBT store, an array under its keys and dots.
+
+    Raises:
+        DamagedError: an array is stored with another shape or dtype, or in chunks larger than it,
+            for which memory would be taken.
+    """
     base = {"driver": "file", "path": f"{folder}/"}
 
     def open_array(keys: tuple, _: Any) -> tensorstore.Future:
@@ -87,10 +131,22 @@ def _read_item(folder: Path, tree: Any) -> Any:
         spec = {"driver": "zarr3", "kvstore": store, "fill_missing_data_reads": False}
         return tensorstore.open(spec, open=True, read=True, context=context)
 
+    def check(keys: tuple, wanted: Any, opening: tensorstore.Future) -> tensorstore.TensorStore:
+        store = opening.result()
+        chunk = store.chunk_layout.read_chunk.shape or ()
+        if (store.shape, store.dtype.numpy_dtype) != (wanted.shape, wanted.dtype) or math.prod(
+            chunk
+        ) > max(math.prod(wanted.shape), 1):
+            name = jax.tree_util.keystr(keys, simple=True, separator="/")
+            raise DamagedError(
+                f"is damaged ({folder.name}/{name} is stored as {store.dtype.name}"
+                f"{list(store.shape)} in chunks of {list(chunk)})"
+            )
+        return store
+
     context = tensorstore.Context()  # of its own: nothing cached from another checkpoint's files
     opening = jax.tree_util.tree_map_with_path(open_array, tree)
-    reading = jax.tree.map(lambda future: future.result().read(), opening)
-    return jax.tree.map(lambda future: np.asarray(future.result()), reading)
+    return jax.tree_util.tree_map_with_path(check, tree, opening)
 
 
 def describe_arrays(items: Mapping[str, Any]) -> dict[str, list[Any]]:
@@ -112,6 +168,23 @@ def abstract_item(arrays: Mapping[str, list[Any]], item: str) -> Any:
     return unflatten_dict(found, sep="/")
 
 
+def check_finite(path: Path, items: Mapping[str, Any]) -> None:
+    """UserError, which names the array, where a value is infinite or NaN.
+
+    Args:
+        path: of the checkpoint that they come from.
+        items: trees of arrays by name, of the host.
+    """
+    for keys, values in jax.tree_util.tree_leaves_with_path(items):
+        if jnp.issubdtype(values.dtype, jnp.floating) and not np.isfinite(values).all():
+            name = jax.tree_util.keystr(keys, simple=True, separator="/")
+            bad = int(np.size(values) - np.isfinite(values).sum())
+            raise UserError(
+                f"{path}: {name} is not finite ({bad} of {np.size(values)} values), so it answers "
+                "nothing; choose an earlier step with --checkpoint, or train anew"
+            )
+
+
 def _difference(written: Mapping[str, list[Any]], wanted: Mapping[str, list[Any]]) -> str:
     """The first array that is not as wanted, and how many are not; "" where all are."""
     paths = sorted(
@@ -130,7 +203,7 @@ def _difference(written: Mapping[str, list[Any]], wanted: Mapping[str, list[Any]
     return f"{paths[0]} is {describe(written)} there, {describe(wanted)} here{more}"
 
 
-def _advice_without(folder: Path, step: int) -> str:
+def advice_without(folder: Path, step: int) -> str:
     """How to go on without a step. Another version, or a mended disk, may yet read its folder."""
     older = last_good(folder, before=step)
     left = "to begin anew" if older is None else f"to go on from step {older}"

@@ -13,6 +13,7 @@ from vlfau_jax.files import file_digest
 from vlfau_jax.train.experiment import Experiment
 from vlfau_jax.train.provenance import check_provenance, seen_people
 from vlfau_jax.train.warm_start import load_warm_start
+from vlfau_jax.train.workdir import changed_keys
 
 # What a checkpoint's record must have in common with the prepared set of the run that resumes it.
 _SAME_DATA = (
@@ -76,7 +77,14 @@ def check_resumable(
         inference: the `inference` record of the experiment.
         experiment: what is to be trained now.
     """
+    if record.get("inference") is None:
+        raise UserError(f"--resume: the newest checkpoint of {workdir} says nothing of its data")
     before, now = record["inference"], json.loads(json.dumps(inference))
+    if before.get("config") and (changed := changed_keys(before["config"], now["config"])):
+        raise UserError(
+            f"--resume: the newest checkpoint of {workdir} is of another config: {changed}; take "
+            "it away, or train in another folder"
+        )
     for key in _SAME_DATA:
         if before.get(key, now[key]) != now[key]:  # an earlier version recorded fewer keys
             what = "other labels, pictures or people" if key == "set_digests" else key

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 
 import jax
 
@@ -41,7 +41,8 @@ class StopSignals(AbstractContextManager):
             if self._received:
                 raise KeyboardInterrupt
             # Not by print: the signal may have come in the middle of one.
-            os.write(2, f"\n{self.response}; Ctrl-C again ends at once\n".encode())
+            with suppress(OSError):  # stderr may be closed
+                os.write(2, f"\n{self.response}; Ctrl-C again ends at once\n".encode())
         self._received.append(number)
         if self._several:
             os.kill(os.getpid(), signal.SIGTERM)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -10,26 +11,34 @@ from typing import Any
 
 import cv2
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors.numpy import save_file
 
 from vlfau_jax.distributed.processes import is_first_process
 from vlfau_jax.errors import UserError
-from vlfau_jax.files import written_whole
+from vlfau_jax.files import new_file, written_whole
 from vlfau_jax.model.swin import laid_out_like, looped_shapes
 from vlfau_jax.train.tensor_files import listed, naming, opened
 
 _LARGEST_SIDE = 255  # of a table of relative positions: windows of 128
 
+_FLOATS = ("F64", "F32", "F16", "BF16")
+_KINDS = {"I": "int", "U": "uint", "F": "float"}
+
 
 def save_warm_start(
-    params: Any, path: Path, metadata: Mapping[str, str], dtype: str = "float16"
+    params: Any,
+    path: Path,
+    metadata: Mapping[str, str],
+    dtype: str = "float16",
+    *,
+    new: bool = False,
 ) -> None:
     """Writes parameters as tensors named by their path ("backbone/norm/scale"), with metadata.
 
-    float16 halves the file; the values are rounded to 11 bits, and one beyond 65504 raises.
+    float16 halves the file; the values are rounded to 11 bits, and one beyond 65504 raises. With
+    `new`, UserError where the file is there.
     """
     with np.errstate(over="ignore"):  # refused below, by name
         tensors = {
@@ -41,6 +50,8 @@ def save_warm_start(
         raise ValueError(f"{infinite[0]} is not finite as {dtype}")
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as partial:
+        if new:  # asked again under the lock: another process may have just written it
+            new_file("--out", path)
         save_file(tensors, partial, dict(metadata))
 
 
@@ -56,31 +67,33 @@ def load_warm_start(path: Path, abstract: Any, key: str = "train.warm_start") ->
     with opened(path, key=key) as file:
         names = list(file.keys())
         shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
-        _check_naming(path, key, shapes)
-        tables = _resizable(shapes, {name: leaf.shape for name, leaf in wanted.items()})
-        # A foreign file's tensors may be of any size, so none that cannot fit is read.
-        found = {
-            name: file.get_tensor(name)
-            for name in sorted(wanted.keys() & shapes.keys())
-            if math.prod(shapes[name]) <= math.prod(wanted[name].shape) or name in tables
-        }
-    faults = [f"{name} is missing" for name in sorted(wanted.keys() - shapes.keys())]
-    faults += [f"{name} is unknown" for name in sorted(shapes.keys() - wanted.keys())]
-    faults += [
-        f"{name} is {shapes[name]}, not {wanted[name].shape}"
-        for name in sorted(wanted.keys() & shapes.keys())
-        if shapes[name] != wanted[name].shape and name not in tables
-    ]
-    faults += _bad_values(found)
+        dtypes = {name: file.get_slice(name).get_dtype() for name in names}
+        _check_naming(path, key, names)
+        tables = _other_windows(shapes, {name: leaf.shape for name, leaf in wanted.items()})
+        common = sorted(wanted.keys() & shapes.keys())
+        faults = [f"{name} is missing" for name in sorted(wanted.keys() - shapes.keys())]
+        faults += [f"{name} is unknown" for name in sorted(shapes.keys() - wanted.keys())]
+        faults += [
+            f"{name} is {shapes[name]}, not {wanted[name].shape}"
+            for name in common
+            if shapes[name] != wanted[name].shape and name not in tables
+        ]
+        found = {}
+        for name in common:
+            if dtypes[name] not in _FLOATS:
+                faults.append(f"{name} is {_spelt(dtypes[name])}, not floating point")
+            elif name in tables or math.prod(shapes[name]) <= math.prod(wanted[name].shape):
+                # Only what may fit is read: a foreign file can be as large as a disk.
+                found[name] = file.get_tensor(name)
+    faults += [f"{name} is not finite" for name, values in found.items() if not _is_finite(values)]
     if faults:
         raise UserError(
             f"{key}={path} does not fit this model (--config.{key}= starts from random "
             f"parameters): {listed(faults)}"
         )
-    resized = Counter()
-    for name, windows in tables.items():
+    resized = Counter(tables.values())
+    for name in tables:
         found[name] = _resized(found[name], wanted[name].shape)
-        resized[windows] += 1
     if resized and is_first_process():
         windows = ", ".join(f"{old} to {new} in {n} blocks" for (old, new), n in resized.items())
         print(f"{key}={path}: relative positions interpolated, window {windows}")
@@ -88,18 +101,10 @@ def load_warm_start(path: Path, abstract: Any, key: str = "train.warm_start") ->
     return laid_out_like(unflatten_dict(params, sep="/"), abstract)
 
 
-def _bad_values(tensors: Mapping[str, np.ndarray]) -> list[str]:
-    """Faults of the values, whatever their shape."""
-    faults = []
-    for name, values in tensors.items():
-        if not jnp.issubdtype(values.dtype, jnp.floating):
-            faults.append(f"{name} is {values.dtype}, not floating point")
-            continue
-        with np.errstate(over="ignore"):  # what exceeds float32, as parameters are, is infinite
-            finite = np.isfinite(values.astype(np.float32)).all()
-        if not finite:
-            faults.append(f"{name} is not finite")
-    return faults
+def _spelt(dtype: str) -> str:
+    """A dtype of safetensors as NumPy spells it, where it has it."""
+    found = re.fullmatch(r"([IUF])(\d+)", dtype)
+    return f"{_KINDS[found[1]]}{found[2]}" if found else dtype
 
 
 def _check_naming(path: Path, key: str, names: Collection[str]) -> None:
@@ -112,7 +117,12 @@ def _check_naming(path: Path, key: str, names: Collection[str]) -> None:
         )
 
 
-def _resizable(
+def _is_finite(values: np.ndarray) -> bool:
+    with np.errstate(over="ignore"):  # what exceeds float32, as parameters are, is infinite
+        return bool(np.isfinite(values.astype(np.float32)).all())
+
+
+def _other_windows(
     found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]
 ) -> dict[str, tuple[int, int]]:
     """Tables of relative positions for another window: name -> (window found, window wanted).

@@ -2,30 +2,74 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
-import operator
+import os
 import socket
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
+from typing import Annotated, NamedTuple
 
+from pydantic import ConfigDict, Field
 from tensorboardX.proto import event_pb2
 from tensorboardX.record_writer import RecordWriter
 from tensorboardX.summary import scalar
 
-from vlfau_jax.errors import UserError
-from vlfau_jax.files import written_whole
+from vlfau_jax.errors import FileError
+from vlfau_jax.files import open_in_place, open_regular, written_whole
+from vlfau_jax.records import Record, parse_record
 
 METRICS_FILE = "metrics.jsonl"
+DAMAGED_FILE = "metrics.damaged.jsonl"
 EVENTS_FOLDER = "tensorboard"
+
+METRICS_LIMIT = 256 << 20  # bytes of metrics.jsonl: a million lines
+LINE_LIMIT = 1 << 20
+
+
+class MetricsLine(Record):
+    """A line of metrics.jsonl: the step, and numbers by name, null where one is undefined."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, float | None] = Field(init=False)
+
+    step: Annotated[int, Field(ge=0, le=2**53)]
+
+
+class ReadLine(NamedTuple):
+    """A line that was read: its bytes, and what it says; None where it is no line of metrics."""
+
+    content: bytes
+    metrics: MetricsLine | None
+
+
+def read_metrics(path: Path) -> Iterator[ReadLine]:
+    """The lines of metrics.jsonl, if it is there, without the one that a kill has left unfinished.
+
+    Raises:
+        FileError: it is no regular file, or larger than any.
+    """
+    if not os.path.lexists(path):
+        return
+    with open_regular(path, METRICS_LIMIT) as file:
+        for line in file:
+            found = None
+            if len(line) <= LINE_LIMIT:
+                with suppress(FileError):
+                    found = parse_record(line, MetricsLine, path)
+            if found is not None or line.endswith(b"\n"):
+                yield ReadLine(line.removesuffix(b"\n"), found)
 
 
 class MetricWriter(AbstractContextManager):
     """Appends one line per step to metrics.jsonl and the same values to TensorBoard.
 
     A run resumed at `start_step` first cuts the lines beyond it, so that each step appears once.
+    Lines that are damaged are moved to metrics.damaged.jsonl, and counted on stderr.
     Where `writes` is false, as in all processes but the first, it does nothing.
     """
 
@@ -35,12 +79,13 @@ class MetricWriter(AbstractContextManager):
             return
         self._path, folder = workdir / METRICS_FILE, workdir / EVENTS_FOLDER
         _cut(self._path, start_step)
-        self._lines = self._path.open("a", encoding="utf-8")
+        self._lines = os.fdopen(
+            open_in_place(self._path, os.O_WRONLY | os.O_APPEND), "a", encoding="utf-8"
+        )
         # Not its SummaryWriter: that one writes in a thread, which ends without an error where the
         # disk is full, and then waits for it forever.
         folder.mkdir(exist_ok=True)
-        name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}"
-        self._events, self._flushed = RecordWriter(str(folder / name)), time.monotonic()
+        self._events, self._flushed = RecordWriter(str(_new_events(folder))), time.monotonic()
         self._write_event(event_pb2.Event(wall_time=time.time(), file_version="brain.Event:2"))
         if start_step:
             restart = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
@@ -88,20 +133,32 @@ def _name_file(path: Path) -> Iterator[None]:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
+def _new_events(folder: Path) -> Path:
+    """Creates the file of a run's events: none that is there is opened, be it by a link."""
+    name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}"
+    for number in itertools.count():
+        path = folder / (f"{name}.{number}" if number else name)
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+            return path
+
+
 def _cut(path: Path, last_step: int) -> None:
-    if not path.exists():
+    if not os.path.lexists(path):
         return
-    lines = path.read_bytes().split(b"\n")
-    # A killed run may have left the last line unfinished: it has no newline and is cut, too.
-    kept = [
-        line for number, line in enumerate(lines[:-1], 1) if _step(path, number, line) <= last_step
-    ]
-    with written_whole(path) as partial:
-        partial.write_bytes(b"".join(line + b"\n" for line in kept))
+    os.close(open_in_place(path, os.O_RDONLY))  # or FileError, such as for a link
+    damaged = 0
+    with written_whole(path) as partial, partial.open("wb") as kept:
+        for content, metrics in read_metrics(path):
+            if metrics is None:
+                damaged += 1
+                _append(path.with_name(DAMAGED_FILE), content)
+            elif metrics.step <= last_step:
+                kept.write(content + b"\n")
+    if damaged:
+        print(f"{path}: {damaged} damaged lines were moved to {DAMAGED_FILE}", file=sys.stderr)
 
 
-def _step(path: Path, number: int, line: bytes) -> int:
-    try:
-        return operator.index(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{path}:{number}: not a line of metrics; mend or remove it") from None
+def _append(path: Path, line: bytes) -> None:
+    with os.fdopen(open_in_place(path, os.O_WRONLY | os.O_APPEND), "ab") as file:
+        file.write(line + b"\n")
