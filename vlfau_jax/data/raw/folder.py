@@ -142,17 +142,17 @@ def index_folder(raw_dir: str | Path, *, camera: str = "", frame_offset: int = 0
 
 def _read_table(path: Path) -> _Table:
     rows = read_rows(path, SEPARATORS)
-    if not rows:
+    _, header = next(rows, (1, []))
+    if not header:
         raise UserError(f"{path}:1: empty; expected a header like image,subject,AU1,AU12")
-    (_, header), *rows = rows
     columns, units = _columns(path, header)
-    if not rows:
-        raise UserError(f"{path}:2: no row; expected one for each picture")
     table = _Table(path, columns, units, {}, {}, {}, {})
     for line, row in rows:
         if len(row) != len(header):
             raise UserError(f"{path}:{line}: {len(row)} cells; the header has {len(header)}")
         _read_row(table, line, row)
+    if not table.lines:
+        raise UserError(f"{path}:2: no row; expected one for each picture")
     return table
 
 
