@@ -60,6 +60,19 @@ def _help_on_crop_file() -> str:
     return crop_file_help()
 
 
+def _help_on_au_columns() -> str:
+    from vlfau_jax.data.raw.label_options import AU_COLUMNS
+
+    forms = "; ".join(f"{name}: {meaning}" for name, meaning in AU_COLUMNS.items())
+    return f"what the columns AU1, AU12, ... of labels.csv hold ({forms})"
+
+
+def _au_columns() -> Iterable[str]:
+    from vlfau_jax.data.raw.label_options import AU_COLUMNS
+
+    return AU_COLUMNS
+
+
 @verb(
     Flag("layout", str, "raw layout to write", required=True, choices=_layouts),
     Flag("out", str, "folder to create", required=True),
@@ -106,6 +119,27 @@ def synthesize(fv: flags.FlagValues, _: list[str]) -> None:
     Flag("crop_file", str, _help_on_crop_file),
     Flag("camera", str, _help_on_camera),
     Flag("frame_offset", int, "label frame n shows picture n + this, -9999 to 9999", 0),
+    Flag(
+        "accept_similar_subjects",
+        bool,
+        "subjects whose names differ only in upper and lower case, zeros before numbers, or "
+        "separators (F01 and f01, F3 and F03, a_b and ab) are different people; else prepare "
+        "stops, because one person in training and test makes a model look better than it is",
+        False,
+    ),
+    Flag("au_columns", str, _help_on_au_columns, "occurrence", choices=_au_columns),
+    Flag(
+        "unknown_codes",
+        str,
+        "numbers in labels.csv that mean unknown, as an empty cell does: -1,9",
+        "",
+    ),
+    Flag(
+        "subjects_from_folders",
+        bool,
+        "labels.csv has no column subject: the first folder of a picture's path is its subject",
+        False,
+    ),
     Flag("overwrite", bool, "replace a set that is already there", False),
     Flag("workers", int, "processes; one per core when absent"),
     Flag(
@@ -120,6 +154,7 @@ def synthesize(fv: flags.FlagValues, _: list[str]) -> None:
 def prepare(fv: flags.FlagValues, _: list[str]) -> None:
     """Turn a raw tree into a data set for training, with an integrity report."""
     from vlfau_jax.data.prepare.prepare import prepare
+    from vlfau_jax.data.raw.label_options import LabelOptions
 
     logging.set_verbosity(logging.ERROR)  # tfds warns about every crop rule that it does not list
     prepare(
@@ -135,6 +170,12 @@ def prepare(fv: flags.FlagValues, _: list[str]) -> None:
         beam_runner=fv.beam_runner or "",
         beam_options=fv.beam_options or (),
         overwrite=fv.overwrite,
+        options=LabelOptions(
+            accept_similar_subjects=fv.accept_similar_subjects,
+            au_columns=fv.au_columns,
+            unknown_codes=tuple(filter(None, fv.unknown_codes.replace(" ", "").split(","))),
+            subjects_from_folders=fv.subjects_from_folders,
+        ),
     )
 
 

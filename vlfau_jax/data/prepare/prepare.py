@@ -37,6 +37,7 @@ from vlfau_jax.data.prepare.shards import (
 )
 from vlfau_jax.data.raw.integrity import IntegrityReport
 from vlfau_jax.data.raw.integrity_text import format_summary
+from vlfau_jax.data.raw.label_options import STRICT, LabelOptions
 from vlfau_jax.data.raw.places import format_count
 from vlfau_jax.data.sets import DataSet, data_set
 from vlfau_jax.data.workers import Workers
@@ -60,6 +61,7 @@ def prepare(
     beam_runner: str = "",
     beam_options: Sequence[str] = (),
     overwrite: bool = False,
+    options: LabelOptions = STRICT,
 ) -> IntegrityReport:
     """Builds `data_dir`/<dataset>/<config>/<version> from a raw tree.
 
@@ -83,6 +85,7 @@ def prepare(
             `data_dir` under the same names, on a shared file system.
         beam_options: Beam's own options, each "name=value".
         overwrite: replace a set of the same name.
+        options: what the raw tree leaves open, see raw/label_options.py.
 
     Raises:
         UserError: an option that is out of range or would have no effect, a raw tree that cannot
@@ -101,7 +104,7 @@ def prepare(
     data_dir = absolute_folder("--data_dir", data_dir)
     target = data_dir / dataset / config.name / str(builder_class.VERSION)
     _refuse_existing(target, overwrite)
-    tree = builder_class.read(raw_dir, config)
+    tree = builder_class.read(raw_dir, config, options)
     with created("--data_dir", target.parent), locked(target.parent):
         _sweep(target)
         _refuse_existing(target, overwrite)
