@@ -14,6 +14,7 @@ from vlfau_jax.errors import UserError
 from vlfau_jax.options import Workers
 
 _SETS, _CROPS = "vlfau_jax.data.sets", "vlfau_jax.data.crop.registry"
+_LABELS = "vlfau_jax.data.raw.label_options"
 _Offset = Annotated[int, Field(ge=-9999, le=9999)]
 
 
@@ -67,11 +68,33 @@ def synthesize(fv: flags.FlagValues, _: list[str]) -> None:
     Flag("crop_size", int, "height and width of a crop in pixels", 256),
     Flag("crop_file", str, Later(_CROPS, "crop_file_help")),
     Flag("camera", str, Later(_SETS, "camera_help")),
+    Flag("frame_offset", _Offset, "label frame n shows picture n + this, -9999 to 9999", 0),
     Flag(
-        "frame_offset",
-        _Offset,
-        "label frame n shows picture n + this, -9999 to 9999",
-        0,
+        "accept_similar_subjects",
+        bool,
+        "subjects whose names differ only in upper and lower case, zeros before numbers, or "
+        "separators (F01 and f01, F3 and F03, a_b and ab) are different people; else prepare "
+        "stops, because one person in training and test makes a model look better than it is",
+        False,
+    ),
+    Flag(
+        "au_columns",
+        str,
+        Later(_LABELS, "au_columns_help"),
+        "occurrence",
+        choices=Later(_LABELS, "AU_COLUMNS"),
+    ),
+    Flag(
+        "unknown_codes",
+        str,
+        "numbers in labels.csv that mean unknown, as an empty cell does: -1,9",
+        "",
+    ),
+    Flag(
+        "subjects_from_folders",
+        bool,
+        "labels.csv has no column subject: the first folder of a picture's path is its subject",
+        False,
     ),
     Flag("overwrite", bool, "replace a set that is already there", False),
     Flag("workers", Workers, "processes; one per core when absent"),
@@ -87,6 +110,7 @@ def synthesize(fv: flags.FlagValues, _: list[str]) -> None:
 def prepare(fv: flags.FlagValues, _: list[str]) -> None:
     """Turn a raw tree into a data set for training, with an integrity report."""
     from vlfau_jax.data.prepare.prepare import prepare
+    from vlfau_jax.data.raw.label_options import LabelOptions
 
     logging.set_verbosity(logging.ERROR)  # tfds warns about every crop rule that it does not list
     prepare(
@@ -102,6 +126,12 @@ def prepare(fv: flags.FlagValues, _: list[str]) -> None:
         beam_runner=fv.beam_runner or "",
         beam_options=fv.beam_options or (),
         overwrite=fv.overwrite,
+        options=LabelOptions(
+            accept_similar_subjects=fv.accept_similar_subjects,
+            au_columns=fv.au_columns,
+            unknown_codes=tuple(filter(None, fv.unknown_codes.replace(" ", "").split(","))),
+            subjects_from_folders=fv.subjects_from_folders,
+        ),
     )
 
 

@@ -31,9 +31,10 @@ class DataSet:
     Attributes:
         name: lower-case letters, digits and `_`.
         description: for the documentation of the prepared set.
-        read: reads a raw tree, `read(raw_dir, camera=..., frame_offset=...)`; label frame n shows
-            picture n + frame_offset. `camera` is one of `cameras`, or "" if there are none. Raises
-            UserError for a tree that cannot be trusted and for options without a meaning.
+        read: reads a raw tree, `read(raw_dir, camera=..., frame_offset=..., options=...)`; label
+            frame n shows picture n + frame_offset; `camera` is one of `cameras`, or "" if there are
+            none; for `options` see `LabelOptions`. Raises UserError for a tree that cannot be
+            trusted and for options without a meaning.
         download: how to get the raw tree, and which of its folders is tensorflow-datasets'
             `manual_dir`.
         configs: names of the documented configs, the default first; any other name that

@@ -68,7 +68,7 @@ def test_a_table_that_changes_is_read_again(tmp_path):
         (EYES + "1,2,1e9,9,5\n", r":2: left_eye_y is '1e9'"),
         (EYES + "1,2,3,2,3\n", r":2: both eyes at one position"),
         ("success," + EYES + "yes,1,2,3,9,5\n", r":2: success is 'yes'"),
-        (EYES + '1,"2,3,9,5\n', r"landmarks.csv: not a readable CSV"),
+        (EYES + '1,"2,3,9,5\n', r"landmarks.csv:2: not a readable table"),
     ],
 )
 def test_malformed_landmarks_are_reported_with_their_line(text, message, tmp_path):

@@ -41,7 +41,7 @@ class BoxTable(CropRule):
         example = next(iter(boxes), "")
         raise UserError(
             f"--crop_file={self.file}: no row is about a picture below {root} (the first is about "
-            f"{example!r}); expected sources relative to that folder, to the table's own, or "
+            f"{example[:60]!r}); expected sources relative to that folder, to the table's own, or "
             "absolute"
         )
 
@@ -84,7 +84,7 @@ def _read(path: str) -> dict[str, Box]:
             raise UserError(f"{row.where}: source '' is empty; expected a picture's path")
         if source in boxes:
             raise UserError(
-                f"{row.where}: source {source!r} is listed twice; expected one row a picture"
+                f"{row.where}: source {source[:60]!r} is listed twice; expected one row a picture"
             )
         left, top, width, height = (row.pixels(column) for column in _SIDES)
         if min(width, height) < 1:

@@ -83,7 +83,7 @@ def _read(path: str) -> dict[int, np.ndarray | None]:
     for row in read_rows(path, [("frame", *_EYES), ("frame", *_OPENFACE)]):
         text = row.cells["frame"]
         if not re.fullmatch(r"\d{1,9}", text, re.ASCII):
-            raise UserError(f"{row.where}: frame is {text!r}; expected a whole number")
+            raise UserError(f"{row.where}: frame is {text[:40]!r}; expected a whole number")
         if int(text) in eyes:
             raise UserError(f"{row.where}: frame {text} is listed twice; expected one row a frame")
         eyes[int(text)] = _eyes(row)
@@ -93,7 +93,7 @@ def _read(path: str) -> dict[int, np.ndarray | None]:
 def _eyes(row: Row) -> np.ndarray | None:
     success = row.cells.get("success", "1")
     if success not in ("0", "1"):
-        raise UserError(f"{row.where}: success is {success!r}; expected 0 or 1")
+        raise UserError(f"{row.where}: success is {success[:40]!r}; expected 0 or 1")
     if success == "0":
         return None
     if set(_EYES) <= row.cells.keys():

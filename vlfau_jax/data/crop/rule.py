@@ -14,16 +14,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, BinaryIO, ClassVar, Self
 
 import numpy as np
 
 from vlfau_jax.data.crop.face import Face
 from vlfau_jax.data.raw.frames import Place
-from vlfau_jax.errors import UserError
-from vlfau_jax.files import file_digest
+from vlfau_jax.errors import FileError, UserError
+from vlfau_jax.files import TABLE_LIMIT, open_regular
 
 SMALLEST, LARGEST = 16, 1024  # pixels of a crop's side
+MODEL_LIMIT = 256 << 20  # bytes of a detector; MediaPipe's have 4 MB
 
 
 @dataclass(frozen=True)
@@ -77,12 +78,26 @@ class CropRule(ABC):
             )
         if cls.FILE and not file:
             raise UserError(f"--crop={cls.name} needs a --crop_file; expected {cls.FILE}")
-        if cls.FILE and not Path(file).is_file():
+        if cls.FILE and not Path(file).exists():
             raise UserError(f"--crop_file={file} is no file; expected {cls.FILE}")
         parameters = dict(cls.PARAMETERS)
         if cls._reads_model():
-            parameters["file_sha256"] = file_digest(file)
+            parameters["file_sha256"] = cls._digest(file, MODEL_LIMIT)
+        elif cls.FILE:
+            cls._open(file, TABLE_LIMIT).close()
         return cls(size, parameters, file)
+
+    @classmethod
+    def _open(cls, file: str, limit: int) -> BinaryIO:
+        try:
+            return open_regular(file, limit)
+        except FileError as error:
+            raise UserError(f"--crop_file={error}; expected {cls.FILE}") from error
+
+    @classmethod
+    def _digest(cls, file: str, limit: int) -> str:
+        with cls._open(file, limit) as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any], file: str, source: str | Path) -> Self:
@@ -142,7 +157,7 @@ class CropRule(ABC):
 
     def table_digest(self) -> str:
         """SHA-256 of the table given as --crop_file, which `digest` leaves out; "" without one."""
-        return file_digest(self.file) if self.FILE and self.READS_TABLE else ""
+        return self._digest(self.file, TABLE_LIMIT) if self.FILE and self.READS_TABLE else ""
 
     def check_table(self, places: Iterable[Place], root: str) -> None:  # noqa: B027
         """Checks the table given as --crop_file, before any of the pictures at `places` is read.

@@ -5,7 +5,6 @@ No file is opened because a table names it: entries are only compared with the p
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 import re
@@ -13,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, wraps
 from typing import NamedTuple, TypeVar
 
+from vlfau_jax.data.raw import label_rows as rows
 from vlfau_jax.errors import UserError
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -29,7 +29,7 @@ class Row(NamedTuple):
 
     Attributes:
         where: file and line, for messages.
-        cells: column -> text.
+        cells: column -> text, of the columns that a header may need and of `success`.
     """
 
     where: str
@@ -40,7 +40,9 @@ class Row(NamedTuple):
         text = self.cells[column]
         value = float(text) if _NUMBER.fullmatch(text) else math.nan
         if not abs(value) <= _LARGEST:
-            raise UserError(f"{self.where}: {column} is {text!r}; expected a position in pixels")
+            raise UserError(
+                f"{self.where}: {column} is {text[:40]!r}; expected a position in pixels"
+            )
         return value
 
 
@@ -51,24 +53,20 @@ def read_rows(path: str, headers: Sequence[Sequence[str]]) -> Iterator[Row]:
         UserError: a file that is missing, is not text or has no such header; a row of another
             length.
     """
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            lines = csv.reader(file, strict=True)
-            header = [name.strip() for name in next(lines, [])]
-            if len(set(header)) < len(header) or not any(set(h) <= set(header) for h in headers):
-                wanted = " or ".join(_abbreviated(columns) for columns in headers)
-                raise UserError(f"{path}:1: expected a header with each of the columns {wanted}")
-            for cells in filter(None, lines):
-                where = f"{path}:{lines.line_num}"
-                if len(cells) != len(header):
-                    raise UserError(f"{where}: {len(cells)} cells, its header has {len(header)}")
-                yield Row(where, {k: v.strip() for k, v in zip(header, cells, strict=True)})
-    except FileNotFoundError as error:
-        raise UserError(
-            f"{path}: no such file; expected the CSV that the crop rule reads"
-        ) from error
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: not a readable CSV file ({error})") from error
+    if not os.path.lexists(path):
+        raise UserError(f"{path}: no such file; expected the CSV that the crop rule reads")
+    lines = rows.read_rows(path, blank_lines=True)
+    _, header = next(lines, (1, []))
+    if len(set(header)) < len(header) or not any(set(h) <= set(header) for h in headers):
+        wanted = " or ".join(_abbreviated(columns) for columns in headers)
+        raise UserError(f"{path}:1: expected a header with each of the columns {wanted}")
+    wanted = {name for columns in headers for name in columns} | {"success"}
+    places = {name: i for i, name in enumerate(header) if name in wanted}
+    for number, cells in lines:
+        where = f"{path}:{number}"
+        if len(cells) != len(header):
+            raise UserError(f"{where}: {len(cells)} cells, its header has {len(header)}")
+        yield Row(where, {name: cells[i] for name, i in places.items()})
 
 
 def _abbreviated(columns: Sequence[str]) -> str:

@@ -31,6 +31,7 @@ from vlfau_jax.data.prepare.shards import ShardFacts, ShardJob, features, write_
 from vlfau_jax.data.raw.frames import place_of, source_of
 from vlfau_jax.data.raw.integrity_text import save_report
 from vlfau_jax.data.raw.label_counts import LabelCounts
+from vlfau_jax.data.raw.label_options import STRICT, LabelOptions
 from vlfau_jax.data.raw.tree import RawTree
 from vlfau_jax.data.set_record import LABELS, Metadata, Shard, seal
 from vlfau_jax.data.sets import DataSet
@@ -151,9 +152,11 @@ class AuBuilder(tfds.core.DatasetBuilder, skip_registration=True):
         self.info.set_file_format(file_format)
 
     @classmethod
-    def read(cls, raw_dir: str | Path, config: AuConfig) -> RawTree:
+    def read(cls, raw_dir: str | Path, config: AuConfig, options: LabelOptions = STRICT) -> RawTree:
         """Reads a raw tree's labels and finds its pictures. Raises UserError."""
-        return cls.DATA_SET.read(raw_dir, camera=config.camera, frame_offset=config.frame_offset)
+        return cls.DATA_SET.read(
+            raw_dir, camera=config.camera, frame_offset=config.frame_offset, options=options
+        )
 
     @classmethod
     def get_builder_config(cls, name: str, version: Any = None) -> AuConfig | None:

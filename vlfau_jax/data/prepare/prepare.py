@@ -28,6 +28,7 @@ from vlfau_jax.data.prepare.shards import (
 from vlfau_jax.data.prepare.staging import SHARDS, built_beside, refuse_existing, sweep
 from vlfau_jax.data.raw.integrity import IntegrityReport
 from vlfau_jax.data.raw.integrity_text import format_summary
+from vlfau_jax.data.raw.label_options import STRICT, LabelOptions
 from vlfau_jax.data.sets import DataSet, data_set
 from vlfau_jax.data.workers import Workers
 from vlfau_jax.errors import RunError, UserError
@@ -48,6 +49,7 @@ def prepare(
     beam_runner: str = "",
     beam_options: Sequence[str] = (),
     overwrite: bool = False,
+    options: LabelOptions = STRICT,
 ) -> IntegrityReport:
     """Builds `data_dir`/<dataset>/<config>/<version> from a raw tree.
 
@@ -71,6 +73,7 @@ def prepare(
             `data_dir` under the same names, on a shared file system.
         beam_options: Beam's own options, each "name=value".
         overwrite: replace a set of the same name.
+        options: what the raw tree leaves open, see raw/label_options.py.
 
     Raises:
         UserError: an option that is out of range or would have no effect, a raw tree that cannot
@@ -92,7 +95,7 @@ def prepare(
         with locked(target.parent):
             sweep(target)
             refuse_existing(target, overwrite)
-    tree = builder_class.read(raw_dir, config)
+    tree = builder_class.read(raw_dir, config, options)
     with claimed("--data_dir", target.parent):
         sweep(target)
         refuse_existing(target, overwrite)

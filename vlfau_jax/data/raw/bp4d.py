@@ -18,6 +18,7 @@ import numpy as np
 from vlfau_jax.data.raw.bp4d_labels import read_intensity, read_occurrence
 from vlfau_jax.data.raw.bp4d_published import BP4D_PUBLISHED
 from vlfau_jax.data.raw.integrity import IntegrityReport
+from vlfau_jax.data.raw.label_options import STRICT, LabelOptions
 from vlfau_jax.data.raw.listing import SYNTHETIC_MARK, add_once, entries, raw_folder, relative
 from vlfau_jax.data.raw.me_graphau import (
     ListLayout,
@@ -63,18 +64,26 @@ ME_GRAPHAU = ListLayout(
 )
 
 
-def index_bp4d(raw_dir: str | Path, *, camera: str = "", frame_offset: int = 0) -> RawTree:
+def index_bp4d(
+    raw_dir: str | Path,
+    *,
+    camera: str = "",
+    frame_offset: int = 0,
+    options: LabelOptions = STRICT,
+) -> RawTree:
     """Lists a raw BP4D tree and reads all its labels; no image is opened.
 
     Args:
         raw_dir: the raw tree, or one prepared for ME-GraphAU (see raw/me_graphau.py).
         camera: "", because BP4D has one only.
         frame_offset: label frame n is shown by image n + frame_offset.
+        options: none of those about labels.csv.
 
     Raises:
         UserError: no such folder, a folder of another layout, nothing labelled in it, or a label
             file that cannot be trusted.
     """
+    options.refuse_those_of_tables(NAME)
     root = raw_folder(raw_dir, "a raw BP4D tree")
     if is_prepared_tree(root):
         refuse_options(frame_offset=frame_offset)

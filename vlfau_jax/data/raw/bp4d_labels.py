@@ -35,9 +35,9 @@ def read_occurrence(path: Path, aus: Sequence[int]) -> Occurrence:
             other than 0, 1 and 9, a frame that is no number or occurs twice.
     """
     rows = read_rows(path)
-    if not rows:
+    _, header = next(rows, (1, []))
+    if not header:
         raise UserError(f"{path}:1: empty; expected a header of column numbers 0,1,2,...")
-    _, header = rows[0]
     if header[0] != "0" or not all(is_number(cell) for cell in header):
         raise UserError(
             f"{path}:1: no header; expected column numbers 0,1,2,... and found "
@@ -53,7 +53,7 @@ def read_occurrence(path: Path, aus: Sequence[int]) -> Occurrence:
         )
     places = [columns.index(au) for au in aus]
     labels: dict[int, np.ndarray] = {}
-    for line, row in rows[1:]:
+    for line, row in rows:
         if len(row) != len(header):
             raise UserError(f"{path}:{line}: {len(row)} cells; the header has {len(header)}")
         frame = read_new_frame(path, line, row[0], labels)

@@ -17,6 +17,7 @@ from vlfau_jax.data.raw.disfa_labels import CODED_AUS, read_levels
 from vlfau_jax.data.raw.disfa_published import DISFA_PUBLISHED
 from vlfau_jax.data.raw.frames import video_length
 from vlfau_jax.data.raw.integrity import IntegrityReport
+from vlfau_jax.data.raw.label_options import STRICT, LabelOptions
 from vlfau_jax.data.raw.listing import (
     SYNTHETIC_MARK,
     add_once,
@@ -60,13 +61,20 @@ ME_GRAPHAU = ListLayout(
 )
 
 
-def index_disfa(raw_dir: str | Path, *, camera: str = "left", frame_offset: int = 0) -> RawTree:
+def index_disfa(
+    raw_dir: str | Path,
+    *,
+    camera: str = "left",
+    frame_offset: int = 0,
+    options: LabelOptions = STRICT,
+) -> RawTree:
     """Lists a raw DISFA tree and reads all its labels; no frame is decoded.
 
     Args:
         raw_dir: the raw tree, or one prepared for ME-GraphAU (see raw/me_graphau.py).
         camera: left or right.
         frame_offset: label frame n is shown by the video's frame n + frame_offset, counted from 1.
+        options: none of those about labels.csv.
 
     Raises:
         UserError: no such folder or camera, a folder of another layout, nothing labelled in it, or
@@ -74,6 +82,7 @@ def index_disfa(raw_dir: str | Path, *, camera: str = "left", frame_offset: int 
     """
     if camera not in CAMERAS:
         raise UserError(f"--camera={camera!r} is unknown; expected one of {', '.join(CAMERAS)}")
+    options.refuse_those_of_tables(NAME)
     root = raw_folder(raw_dir, "a raw DISFA tree")
     if is_prepared_tree(root):
         refuse_options(frame_offset=frame_offset, camera=camera, default_camera=CAMERAS[0])

@@ -15,14 +15,18 @@ columns, in any order:
     AU1 ...   (or AU01) 1 where the unit is active, 0 where it is not, blank where unknown.
     AU12_intensity ...   0 to 5, or blank.
 
-A unit may have either column or both. Cells are also read as pandas writes a column with blanks:
-1.0 is 1, and nan or NA is blank. For example:
+A unit may have either column or both; folder_columns.py says which others are read as labels, such
+as OpenFace's AU12_c. Cells are also read as pandas writes a column with blanks: 1.0 is 1, and nan
+or NA is blank. For example:
 
     image,subject,sex,AU1,AU12,AU12_intensity
     anna/001.jpg,anna,F,0,1,3
     anna/002.jpg,anna,F,,1,
 
-No path in the table may lead out of the folder; a symbolic link in the folder may.
+No path in the table may lead out of the folder; a symbolic link in the folder may. Where the
+pictures are named by `source` (our predictions.csv) or `input` (py-feat) instead of `image`, a path
+may also be absolute, or relative to the current folder, and `frame` is not read, because it counts
+the pictures of all subjects.
 """
 
 from __future__ import annotations
@@ -30,43 +34,46 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
+from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from vlfau_jax.data.raw.folder_columns import (
+    PATHS,
+    SUCCESS,
+    Columns,
+    UnitColumn,
+    as_integer,
+    blank_if_unknown,
+    read_header,
+)
 from vlfau_jax.data.raw.integrity import IntegrityReport
+from vlfau_jax.data.raw.label_options import STRICT, LabelOptions
 from vlfau_jax.data.raw.label_rows import read_code, read_new_frame, read_number, read_rows
 from vlfau_jax.data.raw.listing import SYNTHETIC_MARK, raw_folder, relative
 from vlfau_jax.data.raw.tree import ImageFiles, RawSequence, RawTree, finished_tree
 from vlfau_jax.errors import UserError
-from vlfau_jax.facs import ACTION_UNITS
 
 NAME = "folder"
 TABLE = "labels.csv"
-COLUMNS = ("image", "subject", "task", "frame", "sex", "fold")
-REQUIRED = ("image", "subject")
-OCCURRENCE_CODES = {"0": 0, "1": 1, "": -1}
-INTENSITY_CODES = {"0": 0, "1": 1, "2": 2, "3": 3, "4": 4, "5": 5, "": -1}
 SEXES = {"female": "female", "male": "male", "f": "female", "m": "male", "": ""}
 FOLDS = {"1": 1, "2": 2, "3": 3}
 SEPARATORS = ",;\t"
-UNKNOWN = ("", "nan", "na")
 
-_UNIT = re.compile(r"AU(\d{1,2})(_intensity)?", re.ASCII)
-_SUBJECT = re.compile(r"\w{1,40}", re.ASCII)
-_INTEGER = re.compile(r"(\d+)\.0", re.ASCII)  # not 1.000, which may mean a thousand
+# With a letter or digit, because tfds takes a split of underscores for none.
+_SUBJECT = re.compile(r"(?=_*[^\W_])\w{1,40}", re.ASCII)
 
 
 @dataclass
 class _Rows:
-    """The rows of one subject and task: frame -> picture and codes."""
+    """The rows of one subject and task: frame -> picture, and codes as int8."""
 
     images: dict[int, str]
-    occurrence: dict[int, list[int]]
-    intensity: dict[int, list[int]]
+    occurrence: dict[int, bytes]
+    intensity: dict[int, bytes]
 
 
 @dataclass
@@ -75,29 +82,32 @@ class _Table:
 
     Attributes:
         path: its file.
-        columns: name -> column, of `COLUMNS`.
-        units: (unit, whether its intensity) -> column.
+        columns: what its columns hold.
+        aus: all units of the table, ascending.
         sequences: (subject, task) -> rows.
+        subjects: subject -> line of its first row.
         sexes: subject -> "female", "male" or "".
         folds: subject -> the fold that tests them.
         lines: picture -> line of the file.
     """
 
     path: Path
-    columns: dict[str, int]
-    units: dict[tuple[int, bool], int]
+    columns: Columns
+    aus: tuple[int, ...]
     sequences: dict[tuple[str, int], _Rows]
+    subjects: dict[str, int]
     sexes: dict[str, str]
     folds: dict[str, int]
     lines: dict[str, int]
 
-    @property
-    def aus(self) -> tuple[int, ...]:
-        """All units of the table, ascending."""
-        return tuple(sorted({au for au, _ in self.units}))
 
-
-def index_folder(raw_dir: str | Path, *, camera: str = "", frame_offset: int = 0) -> RawTree:
+def index_folder(
+    raw_dir: str | Path,
+    *,
+    camera: str = "",
+    frame_offset: int = 0,
+    options: LabelOptions = STRICT,
+) -> RawTree:
     """Reads `labels.csv` and checks which of its pictures exist; none is opened.
 
     All units of the table are the benchmark: what an experiment learns by default.
@@ -106,10 +116,12 @@ def index_folder(raw_dir: str | Path, *, camera: str = "", frame_offset: int = 0
         raw_dir: the folder.
         camera: "", because a folder has none.
         frame_offset: 0, because the table names each label's picture.
+        options: what the table leaves open.
 
     Raises:
         UserError: a frame offset, no folder, no table, a column or a cell that cannot be trusted,
-            a picture or a frame that occurs twice, or none of the pictures exists.
+            a picture or a frame that occurs twice, subjects who may be one person, or none of the
+            pictures exists.
     """
     if frame_offset:
         raise UserError(
@@ -119,7 +131,7 @@ def index_folder(raw_dir: str | Path, *, camera: str = "", frame_offset: int = 0
     root = raw_folder(raw_dir, f"a folder with pictures and {TABLE}")
     if not (root / TABLE).is_file():
         raise UserError(f"--raw_dir={raw_dir} holds no {TABLE}; expected pictures and {TABLE}")
-    table = _read_table(root / TABLE)
+    table = _read_table(root, options)
     report = IntegrityReport(
         dataset=NAME,
         raw_dir=str(root),
@@ -127,6 +139,10 @@ def index_folder(raw_dir: str | Path, *, camera: str = "", frame_offset: int = 0
         aus=table.aus,
         layout=NAME,
     )
+    places = {subject: f"{root / TABLE}:{line}" for subject, line in table.subjects.items()}
+    report.remark_similar(places, accept=options.accept_similar_subjects)
+    report.remarks["columns_unread"] += [f"{TABLE}: {name}" for name in table.columns.unread]
+    report.label_columns = table.columns.described()
     sequences = [_sequence(root, table, key, report) for key in sorted(table.sequences)]
     report.remarks["name_differs"] += _spelt_differently(root, report.losses["image_missing"])
     return finished_tree(
@@ -140,100 +156,82 @@ def index_folder(raw_dir: str | Path, *, camera: str = "", frame_offset: int = 0
     )
 
 
-def _read_table(path: Path) -> _Table:
+def _read_table(root: Path, options: LabelOptions) -> _Table:
+    path = root / TABLE
     rows = read_rows(path, SEPARATORS)
-    if not rows:
+    _, header = next(rows, (1, []))
+    if not header:
         raise UserError(f"{path}:1: empty; expected a header like image,subject,AU1,AU12")
-    (_, header), *rows = rows
-    columns, units = _columns(path, header)
-    if not rows:
-        raise UserError(f"{path}:2: no row; expected one for each picture")
-    table = _Table(path, columns, units, {}, {}, {}, {})
+    columns = read_header(path, header, options)
+    table = _Table(path, columns, columns.aus, {}, {}, {}, {}, {})
     for line, row in rows:
         if len(row) != len(header):
             raise UserError(f"{path}:{line}: {len(row)} cells; the header has {len(header)}")
-        _read_row(table, line, row)
+        _read_row(root, table, line, row)
+    if not table.lines:
+        raise UserError(f"{path}:2: no row; expected one for each picture")
     return table
 
 
-def _columns(path: Path, header: list[str]) -> tuple[dict[str, int], dict[tuple[int, bool], int]]:
-    columns: dict[str, int] = {}
-    units: dict[tuple[int, bool], int] = {}
-    for i, name in enumerate(header):
-        match = _UNIT.fullmatch(name)
-        if match and int(match[1]) not in ACTION_UNITS:
-            raise UserError(
-                f"{path}:1: {name} is no unit that has a description; expected units among "
-                f"{', '.join(map(str, ACTION_UNITS))}"
-            )
-        if not match and name not in COLUMNS:
-            raise UserError(f"{path}:1: unknown column {name[:40]!r}; {_suggestion(name)}")
-        key = (int(match[1]), bool(match[2])) if match else name
-        found = units if match else columns
-        if key in found:
-            raise UserError(f"{path}:1: column {name} comes twice; expected each once")
-        found[key] = i
-    for name in REQUIRED:
-        if name not in columns:
-            raise UserError(f"{path}:1: no column {name}; expected {' and '.join(REQUIRED)}")
-    if not units:
-        raise UserError(f"{path}:1: no action unit; expected columns such as AU1 and AU12")
-    return columns, units
-
-
-def _suggestion(name: str) -> str:
-    """The likely column for a misspelt one, which is refused: ignored, it would lose its unit."""
-    units = [f"AU{au}{suffix}" for au in ACTION_UNITS for suffix in ("", "_intensity")]
-    known = {column.casefold(): column for column in (*COLUMNS, *units)}
-    near = get_close_matches(name.casefold(), known, n=1, cutoff=0.7)
-    if near:
-        return f"did you mean {known[near[0]]}?"
-    expected = f"expected {', '.join(COLUMNS)}, and units such as AU12 and AU12_intensity"
-    return expected if name else f"{expected} (pandas leaves out its index with index=False)"
-
-
-def _read_row(table: _Table, line: int, row: list[str]) -> None:
+def _read_row(root: Path, table: _Table, line: int, row: list[str]) -> None:
     path = table.path
-    cells = {name: row[i] for name, i in table.columns.items()}
-    image = _image(table, line, cells["image"])
-    subject = cells["subject"]
-    if not _SUBJECT.fullmatch(subject) or subject == "all":  # tfds reads "all" as every split
-        raise UserError(
-            f"{path}:{line}: subject {subject[:40]!r}; expected up to 40 of the letters A-Z and "
-            "a-z, digits and _, and not all"
-        )
-    task = read_number(path, line, "task", _as_integer(cells["task"])) if "task" in cells else 1
+    cells = {name: row[i] for name, i in table.columns.places.items()}
+    named_by = table.columns.picture
+    image = _image(root, table, line, named_by, cells[named_by])
+    subject = _subject(table, line, cells.get("subject"), image)
+    table.subjects.setdefault(subject, line)
+    task = read_number(path, line, "task", as_integer(cells["task"])) if "task" in cells else 1
     rows = table.sequences.setdefault((subject, task), _Rows({}, {}, {}))
     frame = len(rows.images) + 1
-    if "frame" in cells:
-        frame = read_new_frame(path, line, _as_integer(cells["frame"]), rows.images)
+    if table.columns.recording:
+        frame = read_new_frame(path, line, as_integer(cells["frame"]), rows.images)
     if "sex" in cells:
-        sex = read_code(path, line, "sex", _blank_if_unknown(cells["sex"].casefold()), SEXES)
+        sex = read_code(path, line, "sex", blank_if_unknown(cells["sex"].casefold()), SEXES)
         _constant(table, line, "sex", subject, sex, table.sexes)
     if "fold" in cells:
-        fold = read_code(path, line, "fold", _as_integer(cells["fold"]), FOLDS)
+        fold = read_code(path, line, "fold", as_integer(cells["fold"]), FOLDS)
         _constant(table, line, "fold", subject, fold, table.folds)
+    found = SUCCESS not in cells or read_code(
+        path, line, SUCCESS, as_integer(cells[SUCCESS]), {"0": 0, "1": 1}
+    )
     rows.images[frame] = image
-    rows.occurrence[frame] = _unit_codes(table, line, row, False)
-    rows.intensity[frame] = _unit_codes(table, line, row, True)
+    for codes, columns in (
+        (rows.occurrence, table.columns.occurrence),
+        (rows.intensity, table.columns.intensity),
+    ):
+        codes[frame] = array(
+            "b",
+            [
+                _code(path, line, row, columns[au]) if found and au in columns else -1
+                for au in table.aus
+            ],
+        ).tobytes()
 
 
-def _as_integer(cell: str) -> str:
-    """Removes the ".0" that pandas writes after integers in a column with blanks."""
-    match = _INTEGER.fullmatch(cell)
-    return match[1] if match else cell
+def _subject(table: _Table, line: int, cell: str | None, image: str) -> str:
+    """The subject that a row states, or the first folder of its picture's path."""
+    if cell is None:
+        cell = image.partition("/")[0] if "/" in image else ""
+        if not cell:
+            raise UserError(
+                f"{table.path}:{line}: image {image[:60]!r} is in no folder, of which "
+                "--subjects_from_folders would take the name"
+            )
+    if not _SUBJECT.fullmatch(cell) or cell == "all":  # tfds reads "all" as every split
+        raise UserError(
+            f"{table.path}:{line}: subject {cell[:40]!r}; expected up to 40 of the letters A-Z and "
+            "a-z, digits and _, not only _, and not all"
+        )
+    return cell
 
 
-def _blank_if_unknown(cell: str) -> str:
-    """The cell, or "" if it is one of `UNKNOWN`."""
-    return "" if cell.casefold() in UNKNOWN else cell
-
-
-def _image(table: _Table, line: int, cell: str) -> str:
-    place = f"{table.path}:{line}: image {cell[:60]!r}"
-    path = PurePosixPath(cell)
+def _image(root: Path, table: _Table, line: int, column: str, cell: str) -> str:
+    place = f"{table.path}:{line}: {column} {cell[:60]!r}"
     if "\\" in cell:
         raise UserError(f"{place} has a backslash; write / between folders, as in anna/001.jpg")
+    if column in PATHS:
+        cell = _below(root, cell)
+    path = PurePosixPath(cell)
     inside = cell.isprintable() and path.as_posix() == cell
     if not cell or cell == "." or not inside or path.is_absolute() or ".." in path.parts:
         raise UserError(f"{place}; expected a path below the folder, such as anna/001.jpg")
@@ -241,6 +239,18 @@ def _image(table: _Table, line: int, cell: str) -> str:
         raise UserError(f"{place} is in line {table.lines[cell]} too; expected each picture once")
     table.lines[cell] = line
     return cell
+
+
+def _below(root: Path, cell: str) -> str:
+    """A path that another program wrote, as one below the folder where it is one."""
+    if not cell or "\0" in cell:
+        return cell
+    plain = os.path.normpath(cell)
+    if not os.path.isabs(plain) and os.path.lexists(root / plain):
+        return plain
+    folder = os.path.abspath(root)
+    path = os.path.abspath(plain)
+    return os.path.relpath(path, folder) if path.startswith(folder + os.sep) else plain
 
 
 def _constant(
@@ -253,16 +263,8 @@ def _constant(
         )
 
 
-def _unit_codes(table: _Table, line: int, row: list[str], intensity: bool) -> list[int]:
-    """Reads one row's codes of all units; -1 for a unit without such a column."""
-    codes = INTENSITY_CODES if intensity else OCCURRENCE_CODES
-    found = []
-    for au in table.aus:
-        column = table.units.get((au, intensity))
-        what = f"AU{au}_intensity" if intensity else f"AU{au}"
-        cell = "" if column is None else _blank_if_unknown(_as_integer(row[column]))
-        found.append(read_code(table.path, line, what, cell, codes))
-    return found
+def _code(path: Path, line: int, row: list[str], column: UnitColumn) -> int:
+    return column.read(path, line, column.name, row[column.place])
 
 
 def _sequence(
@@ -271,8 +273,10 @@ def _sequence(
     subject, task = key
     rows = table.sequences[key]
     frames = sorted(rows.images)
-    occurrence = _matrix(rows.occurrence[n] for n in frames)
-    intensity = _matrix(rows.intensity[n] for n in frames)
+    occurrence, intensity = (
+        np.frombuffer(b"".join(codes[n] for n in frames), np.int8).reshape(len(frames), -1)
+        for codes in (rows.occurrence, rows.intensity)
+    )
     has_image = [os.path.isfile(root / rows.images[n]) for n in frames]
     report.losses["image_missing"] += [
         rows.images[n] for n, ok in zip(frames, has_image, strict=True) if not ok
@@ -295,7 +299,7 @@ def _sequence(
         occurrence=occurrence[has_image],
         intensity=intensity[has_image],
         sex=table.sexes.get(subject, ""),
-        recording="frame" in table.columns,
+        recording=table.columns.recording,
     )
 
 
@@ -315,7 +319,3 @@ def _spelt_differently(root: Path, missing: Iterable[str]) -> Iterator[str]:
 
 def _composed(text: str) -> str:
     return unicodedata.normalize("NFC", text)
-
-
-def _matrix(rows: Iterable[list[int]]) -> np.ndarray:
-    return np.array(list(rows), np.int8)

@@ -6,7 +6,7 @@ published, and raw/integrity_text.py for the files integrity.json and integrity.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 from vlfau_jax.data.raw.codes import decide, excluded, units_with_occurrence
 from vlfau_jax.data.raw.label_counts import LabelCounts
 from vlfau_jax.data.raw.published import UNPUBLISHED, Published
+from vlfau_jax.data.raw.subject_names import check_similar
 
 # Why a labelled frame is not in the prepared set. Anything that could corrupt a label is a
 # UserError instead.
@@ -33,6 +34,8 @@ REMARKS = {
     "subject_missing": "subjects of the published data set that are not here",
     "sequence_missing": "sequences of the published data set that are not here, subjects who are",
     "subject_unusable": "subjects left out, because no labelled frame of theirs is usable",
+    "subject_similar": "subjects whose names differ in spelling only, accepted as different people",
+    "columns_unread": "columns of labels.csv that are not read as labels",
     "columns_unexpected": "headers with other columns than the published ones",
     "gap": "gaps inside a coded run",
     "name_ignored": "names, or kinds of them, that are no subject, task, label file or picture",
@@ -126,6 +129,7 @@ class IntegrityReport:
         sequences: sorted by subject and task.
         losses: key of `DROP_REASONS` -> places.
         remarks: key of `REMARKS` -> places.
+        label_columns: AU12 or AU12_intensity -> the column of labels.csv that it was read from.
         columns: header of an occurrence file, such as "0-39" -> number of files that have it.
         comparisons: found against published.
         labelled: subject -> the labels of all labelled frames of the raw tree.
@@ -145,6 +149,7 @@ class IntegrityReport:
         default_factory=lambda: {kind: [] for kind in DROP_REASONS}
     )
     remarks: dict[str, list[str]] = field(default_factory=lambda: {kind: [] for kind in REMARKS})
+    label_columns: dict[str, str] = field(default_factory=dict)
     columns: dict[str, int] = field(default_factory=dict)
     comparisons: list[Comparison] = field(default_factory=list)
     labelled: dict[str, LabelCounts] = field(default_factory=dict)
@@ -210,6 +215,16 @@ class IntegrityReport:
             remark
             for i, au in enumerate(self.aus)
             if (remark := _contradictions(f"AU{au} of {subject}_T{task}", codes[:, :, i]))
+        ]
+
+    def remark_similar(self, places: Mapping[str, str], *, accept: bool) -> None:
+        """Adds the subjects who may be one person; `places` is where each subject stands first.
+
+        Raises:
+            UserError: there are some, and they are not accepted as different people.
+        """
+        self.remarks["subject_similar"] += [
+            " and ".join(group) for group in check_similar(places, places, accept=accept)
         ]
 
     @property

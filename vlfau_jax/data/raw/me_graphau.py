@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -183,7 +184,7 @@ def _read_lists(
 
 def _lines(path: Path) -> list[tuple[int, str]]:
     """Reads all lines with their numbers; no valid path or code has a comma."""
-    return [(line, ",".join(row)) for line, row in read_rows(path)]
+    return [(line, sys.intern(",".join(row))) for line, row in read_rows(path)]
 
 
 def _codes(labels: Path, line: int, row: str, layout: ListLayout) -> tuple[int, ...]:
