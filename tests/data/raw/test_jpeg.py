@@ -81,11 +81,12 @@ def test_data_lost_from_a_scan_are_noticed_though_the_file_ends_well(options, pa
         assert loss_of(data[:cut] + data[after:]) == "image_incomplete"
 
 
-def test_a_hole_of_zeros_is_noticed():
-    data = bytearray(encoded(scene(300, 280)))
-    (first, stop), = scan_data(bytes(data))
+@pytest.mark.parametrize("quality", [30, 80, 98])
+def test_a_hole_of_zeros_is_noticed(quality):
+    data = bytearray(encoded(scene(300, 280), quality=quality))
+    ((first, stop),) = scan_data(bytes(data))
     middle = (first + stop) // 2
-    data[middle : middle + 4096] = bytes(4096)
+    data[middle : middle + (stop - first) // 8] = bytes((stop - first) // 8)
     assert loss_of(bytes(data)) == "image_incomplete"
 
 
@@ -102,6 +103,16 @@ def test_a_lost_restart_marker_is_noticed():
     assert len(marks) == 8
     for mark in marks:
         assert loss_of(data[:mark] + data[mark + 2 :]) == "image_incomplete"
+
+
+@pytest.mark.parametrize("options", [{}, {"optimize": True}, {"progressive": True}], ids=str)
+def test_a_flat_picture_may_hold_zeros_only(options):
+    picture = np.full((700, 900, 3), 200, np.uint8)
+    data = encoded(picture, **options)
+    assert bytes(64) in data or not options
+    assert decode_picture(data).shape == picture.shape
+    picture[-20:] = scene(900, 20)
+    assert decode_picture(encoded(picture, **options)).shape == picture.shape
 
 
 @pytest.mark.parametrize("grey", [127, 128, 129])

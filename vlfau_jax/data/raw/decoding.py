@@ -1,4 +1,4 @@
-"""Encoded pictures to RGB uint8: which files are pictures, by their first bytes, and how each is read.
+"""Encoded pictures to RGB uint8: which files are pictures, and how each kind is read.
 
 JPEG, PNG, BMP, TIFF, WebP, PPM, GIF, AVIF and HEIC, of at most `MOST_PIXELS`, which are known from
 the header before anything is decoded. Whatever a picture's mode is, RGB of eight bits comes out:
@@ -16,6 +16,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
+from contextlib import suppress
 from typing import Literal
 
 import cv2
@@ -34,11 +35,14 @@ Kind = Literal["JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM", "GIF", "AVIF", "HEIF
 
 _DEPTHS = (8, 10, 12, 14, 16)
 _BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)
+_BITS_PER_SAMPLE = 258  # a TIFF's tag
 _PPM = re.compile(rb"P[1-6](\s|#[^\n]*\n)+(\d|#)")
 # The first bytes of AVI, Matroska, MPEG, ASF and Ogg files, and the second word of MP4 and MOV.
 # FFmpeg would follow a playlist in a file called .avi to any other file.
 _VIDEOS = (b"\x1aE\xdf\xa3", b"\0\0\1\xba", b"0&\xb2u", b"OggS")
 _ATOMS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
+_MOST_BOXES = 10_000
+_PIXEL_BOXES = (b"ftyp", b"meta", b"mdat", b"moov")
 _AVIF = {b"avif", b"avis"}
 _HEIF = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"mif2"}
 
@@ -85,18 +89,21 @@ def decode_picture(data: bytes) -> np.ndarray:
         raise Unreadable("image_unreadable", f"a {kind}" if kind else f"no {FORMATS}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about tags; what matters is an error or seen in pixels
+        if kind in ("AVIF", "HEIF"):
+            _check_boxes(data, kind)
         if kind == "JPEG":
             return _upright_rgb(jpeg.decode_jpeg(data, MOST_PIXELS))
         if kind == "HEIF":
             return _decode_heif(data)
         picture = _decode_by_pillow(data, kind)
-        if kind in ("GIF", "AVIF"):  # OpenCV ignores how an AVIF is turned
+        # OpenCV forgets how an AVIF is turned, and darkens what is transparent in a TIFF.
+        if kind in ("GIF", "AVIF") or (kind == "TIFF" and not _is_deep(picture)):
             return _upright_rgb(picture)
     return _decode_by_opencv(data)
 
 
 def _decode_by_pillow(data: bytes, kind: Kind) -> Image.Image:
-    """Decodes to the end: OpenCV, by its version, fills up truncated files or prints errors."""
+    """Decodes to the end: OpenCV fills up truncated files, or prints errors, by its version."""
     # On damaged bytes Pillow's decoders raise all kinds of exceptions, struct.error, MemoryError
     # and zlib.error among them: each means a picture that is not whole.
     try:
@@ -119,7 +126,30 @@ def _check_pixels(width: int, height: int) -> None:
 
 
 def _damaged(kind: Kind, error: object) -> Unreadable:
-    return Unreadable("image_unreadable", f"no {kind} that can be decoded ({error})")
+    reason = " ".join(str(error).split())
+    return Unreadable("image_unreadable", f"no {kind} that can be decoded ({reason})")
+
+
+def _check_boxes(data: bytes, kind: Kind) -> None:
+    """Checks that the boxes of which the file consists (ISO/IEC 14496-12) end where it does.
+
+    libheif fills the missing tiles of a cut file, and phones write tiles.
+    """
+    at = 0
+    for _ in range(_MOST_BOXES):
+        if at >= len(data):
+            return
+        size = int.from_bytes(data[at : at + 4])
+        if size == 1:
+            size = int.from_bytes(data[at + 8 : at + 16])
+        elif size == 0:  # the last one may say so
+            return
+        if at + max(size, 8) > len(data) and data[at + 4 : at + 8] in _PIXEL_BOXES:
+            raise _damaged(kind, "it ends early")
+        if size < 8:  # no box: what a phone appends
+            return
+        at += size
+    raise _damaged(kind, f"it has more than {_MOST_BOXES} parts")
 
 
 def _decode_heif(data: bytes) -> np.ndarray:
@@ -128,20 +158,29 @@ def _decode_heif(data: bytes) -> np.ndarray:
         pictures = pi_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=True)
         primary = pictures[pictures.primary_index]
         _check_pixels(*primary.size)
-        return np.asarray(primary.to_pillow().convert("RGB"))
+        picture = primary.to_pillow()
+        if picture.mode.startswith("I"):  # grey of more bits, which comes scaled to 16
+            picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+        return np.asarray(picture.convert("RGB"))
     except Unreadable:
         raise
     except Exception as error:
         raise _damaged("HEIF", error) from error
 
 
+def _is_deep(picture: Image.Image) -> bool:
+    """Whether a TIFF has more than eight bits a channel, of which Pillow would not give all."""
+    return max(picture.tag_v2.get(_BITS_PER_SAMPLE, (1,))) > 8
+
+
 def _upright_rgb(picture: Image.Image) -> np.ndarray:
     if "exif" in picture.info:
-        try:
+        with suppress(Exception):  # EXIF data that are damaged say nothing
             ImageOps.exif_transpose(picture, in_place=True)
-        except Exception:  # EXIF data that are damaged say nothing
-            pass
-    return np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))
+    try:
+        return np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))
+    except ValueError as error:
+        raise Unreadable("image_unreadable", f"of the mode {picture.mode}, not read") from error
 
 
 def _decode_by_opencv(data: bytes) -> np.ndarray:

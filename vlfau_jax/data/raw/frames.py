@@ -56,11 +56,15 @@ def read_picture(path: str | Path) -> np.ndarray:
     Raises:
         Unreadable: no regular file of at most `PICTURE_LIMIT` bytes, or no picture; see decoding.
     """
+    return decode_picture(_read(path))
+
+
+def _read(path: str | Path) -> bytes:
     try:
         with open_regular(path, sys.maxsize) as file:
             if os.fstat(file.fileno()).st_size > PICTURE_LIMIT:
                 raise Unreadable("image_too_large", f"more than {PICTURE_LIMIT} bytes")
-            return decode_picture(file.read(PICTURE_LIMIT))
+            return file.read(PICTURE_LIMIT)
     except FileError as error:
         raise Unreadable("image_unreadable", error.reason) from error.__cause__
     except OSError as error:
@@ -74,11 +78,12 @@ def read_image(path: str | Path) -> np.ndarray | None:
         OSError: the file cannot be read.
     """
     try:
-        return read_picture(path)
+        data = _read(path)
     except Unreadable as error:
         if isinstance(error.__cause__, OSError):
             raise error.__cause__ from None
         return None
+    return decode_image(data)
 
 
 def decode_image(data: bytes) -> np.ndarray | None:

@@ -7,7 +7,9 @@ ends. A decoder that has had all it needs skips them to the next marker; one tha
 takes them for that, and the two pictures differ. The second decoding is only done where the first
 shows grey in its last corner, or where data may be missing without that: with restart markers and
 in files of several scans. Data that are lost in the middle of a scan are noticed because it then
-runs short of them at its end; bytes that were changed, and the scan's length not, may not be.
+runs short of them at its end. A hole that was filled with zeros can leave too many instead: there
+the last bytes are replaced, and must make a difference. Single bytes that are wrong may go
+unnoticed.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from __future__ import annotations
 import io
 import re
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from PIL import Image, JpegImagePlugin
@@ -34,6 +37,7 @@ _PROGRESSIVE, _ARITHMETIC = {0xC2, 0xCA}, {0xC9, 0xCA}
 _RESTARTS = range(0xD0, 0xD8)
 # No 0xFF, no repetition: whatever the tables are, it does not decode as grey.
 _INSERTED = bytes((k * k * 37 + k * 101 + 29) % 255 for k in range(96))
+_HOLE = bytes(64)
 _GREY = 128  # what libjpeg gives where it has no data: all coefficients 0
 _ROWS = 512
 
@@ -56,14 +60,14 @@ class _Layout:
     Attributes:
         frame: its header.
         scans: how many there are.
-        ends: where stretches of scan data end: the positions of the markers after them.
+        stretches: of scan data, from the first byte to the marker that ends it.
         restarts: whether markers divide the scans.
         end: the position after the end of the picture; what follows is not of it.
     """
 
     frame: _Frame | None = None
     scans: int = 0
-    ends: list[int] = field(default_factory=list)
+    stretches: list[tuple[int, int]] = field(default_factory=list)
     restarts: bool = False
     end: int = 0
 
@@ -79,11 +83,24 @@ def decode_jpeg(data: bytes, most_pixels: int) -> Image.Image:
     if layout.frame.kind in _ARITHMETIC:
         return picture  # its encoders leave out zeros at the end: nothing can be told from that
     if layout.scans > 1 or layout.restarts or _ends_grey(picture):
-        ends = [0, *layout.ends, layout.end]
-        parts = (data[a:b] for a, b in zip(ends[:-1], ends[1:], strict=True))
+        ends = [0, *(stop for _, stop in layout.stretches), layout.end]
+        parts = (data[a:b] for a, b in pairwise(ends))
         if not _equal(picture, _load(_INSERTED.join(parts))):
-            raise Unreadable("image_incomplete", "a JPEG that has lost part of its scan data")
+            raise _incomplete()
+    holed = [part for part in layout.stretches if data.find(_HOLE, *part) >= 0]
+    # Flat pictures can have such data, too, but need all of them; if there is more than one value.
+    if holed and any(low < high for low, high in np.atleast_2d(picture.getextrema())):
+        changed = bytearray(data[: layout.end])
+        for first, stop in holed:
+            replaced = max(first, stop - len(_INSERTED))
+            changed[replaced:stop] = _INSERTED[: stop - replaced]
+        if _equal(picture, _load(bytes(changed))):
+            raise _incomplete()
     return picture
+
+
+def _incomplete() -> Unreadable:
+    return Unreadable("image_incomplete", "a JPEG that has lost part of its scan data")
 
 
 def _load(data: bytes) -> Image.Image:
@@ -151,7 +168,7 @@ def _read_layout(data: bytes, most_pixels: int) -> _Layout:
             stop = int(others[k])
             marks = slice(*np.searchsorted(places, (at, stop)))
             _check_restarts(kinds[marks], inside)
-            layout.ends += [*map(int, places[marks]), stop]
+            layout.stretches += pairwise([at, *map(int, places[marks]), stop])
             layout.restarts |= inside > 0
             at = stop
     raise Unreadable("image_too_large", f"a JPEG of more than {MOST_SEGMENTS} segments")
@@ -168,18 +185,14 @@ def _read_frame(kind: int, segment: bytes, most_pixels: int) -> _Frame:
     count = segment[5] if len(segment) > 5 else 0
     parts = [segment[k : k + 3] for k in range(6, 6 + 3 * count, 3)]
     sampling = {part[0]: (part[1] >> 4, part[1] & 15) for part in parts if len(part) == 3}
-    fits = len(sampling) == count and all(
-        1 <= a <= 4 and 1 <= b <= 4 for a, b in sampling.values()
-    )
+    fits = len(sampling) == count and all(1 <= a <= 4 and 1 <= b <= 4 for a, b in sampling.values())
     if not (height and width and count and fits):
         raise Unreadable("image_unreadable", "a damaged JPEG: its frame header")
     if height * width > most_pixels:
         raise Unreadable(
             "image_too_large", f"{width} by {height} pixels; at most {most_pixels} are read"
         )
-    return _Frame(
-        kind, width, height, sampling, {name: np.ones(64, bool) for name in sampling}
-    )
+    return _Frame(kind, width, height, sampling, {name: np.ones(64, bool) for name in sampling})
 
 
 def _read_scan(layout: _Layout, segment: bytes, interval: int) -> int:
@@ -220,7 +233,7 @@ def _units(frame: _Frame, names: bytes) -> int:
 def _check_restarts(kinds: np.ndarray, expected: int) -> None:
     """Restart markers count from 0 to 7 again and again: one that is missing is noticed."""
     if len(kinds) < expected or (kinds != 0xD0 + np.arange(len(kinds)) % 8).any():
-        raise Unreadable("image_incomplete", "a JPEG that has lost part of its scan data")
+        raise _incomplete()
 
 
 def _check_complete(layout: _Layout) -> None:
