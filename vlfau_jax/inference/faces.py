@@ -25,6 +25,7 @@ import cv2
 import numpy as np
 
 from vlfau_jax.data.crop.alignment import Pose, alignment_of, pose_of, warp
+from vlfau_jax.data.crop.cropping import crop_face
 from vlfau_jax.data.crop.face import Face
 from vlfau_jax.data.crop.rule import CropRule
 from vlfau_jax.data.crop.tables import NotInTable
@@ -119,8 +120,7 @@ def look_for_face(
             return FoundFace(None, "not upright", turned)
         smallest = math.ceil(rule.smallest(picture))
         return FoundFace(None, "no face", f"none of {smallest} pixels or more" if smallest else "")
-    pose = pose_of(face, rule.parameters)
-    crop = warp(picture, alignment_of(pose, rule.size), rule.size)
+    crop, pose = crop_face(picture, face, rule), pose_of(face, rule.parameters)
     reason, detail = (
         ("not upright", turned) if turned else _doubt(picture, pose, confidence, limits)
     )
