@@ -50,11 +50,17 @@ def import_backbone(fv: flags.FlagValues, _: list[str]) -> None:
     Flag("overwrite", bool, "replace predictions that are there", False),
     Flag("crop_file", str, "the model or table that the model's crop rule reads", ""),
     Flag("verify", str, "the SHA-256 of the model folder, as export printed it", ""),
+    Flag("min_confidence", float, "of the face finder, 0-1; below it a face is doubtful", 0.0),
+    Flag("min_face_pixels", float, "along the crop's side; fewer are doubtful", 40.0),
+    Flag("min_sharpness", float, "of the crop; 0.1 is usual, 0.01 blurred", 0.015),
+    Flag("min_contrast", float, "standard deviation of grey levels, 0-255", 10.0),
+    Flag("keep_doubtful", bool, "describe doubtful faces, too; their rows say why", False),
     imports=("vlfau_jax.inference.predict",),
     inputs=" INPUT...",
 )
 def predict(fv: flags.FlagValues, inputs: list[str]) -> None:
     """Label pictures and folders of pictures with an exported model."""
+    from vlfau_jax.inference.faces import Limits
     from vlfau_jax.inference.predict import predict
 
     predict(
@@ -64,4 +70,6 @@ def predict(fv: flags.FlagValues, inputs: list[str]) -> None:
         overwrite=fv.overwrite,
         crop_file=fv.crop_file,
         verify=fv.verify,
+        limits=Limits(fv.min_confidence, fv.min_face_pixels, fv.min_sharpness, fv.min_contrast),
+        keep_doubtful=fv.keep_doubtful,
     )

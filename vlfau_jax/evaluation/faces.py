@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jax.sharding import Mesh
 
-from vlfau_jax.data.raw.frames import decode_image
+from vlfau_jax.data.raw.frames import decode_crop
 from vlfau_jax.data.read.dataset import Dataset
 from vlfau_jax.data.read.transforms import resize
 from vlfau_jax.evaluation.answers import Answers, Describe
@@ -111,7 +111,7 @@ def describe_chosen(
     # A full batch: another size would be compiled anew.
     images = np.zeros((batch_size, image_size, image_size, 3), np.uint8)
     for k, row in enumerate(rows):
-        images[k] = resize(decode_image(source[row]["image"]), image_size)
+        images[k] = resize(decode_crop(source[row]["image"]), image_size)
     own = {"image": images[local_rows(mesh, batch_size)]}
     arrays = describe(shard_batch(own, mesh, batch_size)["image"])
     arrays = fetch({n: arrays[n] for n in ("local_attention", "spatial_maps") if n in arrays})

@@ -7,7 +7,7 @@ written. Its files are checked against their digests first, and the program by `
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from vlfau_jax.data.crop.cropping import find_and_crop
 from vlfau_jax.data.crop.registry import rule_from_record
 from vlfau_jax.data.crop.rule import CropRule
-from vlfau_jax.data.crop.tables import NotInTable
 from vlfau_jax.data.read.transforms import resize
 from vlfau_jax.data.text.vocabulary import TOKENIZER, Vocabulary
 from vlfau_jax.errors import RunError, UserError
+from vlfau_jax.inference.faces import FoundFace, Limits, look_for_face
 from vlfau_jax.inference.model_folder import PROGRAM, WEIGHTS, ModelFolder, open_model_folder
 from vlfau_jax.inference.outputs import outputs_of
 from vlfau_jax.inference.prediction import (
@@ -47,10 +46,33 @@ class PictureResult:
     Attributes:
         prediction: of the largest face; None where the picture was dropped.
         drop_reason: a key of `prediction.DROP_REASONS`; None where there is a prediction.
+        doubt: such a key where a doubtful face was described all the same; else None.
+        detail: the reason or the doubt in numbers or words; may be empty.
+        confidence: the face finder's own, 0-1; None where it states none, or there is no face.
+        faces: how many faces were found in the picture.
     """
 
     prediction: Prediction | None
     drop_reason: DropReason | None = None
+    doubt: DropReason | None = None
+    detail: str = ""
+    confidence: float | None = None
+    faces: int = 0
+
+    def about_the_face(self) -> dict[str, Any]:
+        """The keys of its line of predictions.jsonl that say how well the face was found.
+
+        "confidence", 0 where there is no face; "faces"; and "reason" and "detail" where it was
+        dropped or is doubtful.
+        """
+        confidence = self.confidence if self.faces else 0.0
+        facts: dict[str, Any] = {
+            "confidence": None if confidence is None else round(confidence, 4),
+            "faces": self.faces,
+        }
+        if reason := self.drop_reason or self.doubt:
+            facts |= {"reason": reason, "detail": self.detail}
+        return facts
 
 
 class ExportedModel:
@@ -167,6 +189,8 @@ class ExportedModel:
     ) -> np.ndarray | DropReason:
         """The largest face of a picture, cropped by `crop_rule` as `describe` takes it.
 
+        A doubtful face is one, too; `look` says what is doubtful.
+
         Args:
             picture: RGB uint8 [h, w, 3].
             path: the picture's file; crop rules that read a table need it.
@@ -179,6 +203,28 @@ class ExportedModel:
             ValueError: another dtype or shape, or no `path` though the rule needs one.
             UserError: the table that the rule reads is missing or malformed.
         """
+        found = self.look(picture, path, root)
+        return found.reason if found.crop is None else found.crop
+
+    def look(
+        self,
+        picture: np.ndarray,
+        path: str | Path = "",
+        root: str | Path = "",
+        limits: Limits | None = None,
+    ) -> FoundFace:
+        """As `find_face`, with what is known about the face: confidence, doubts, other faces.
+
+        Args:
+            picture: RGB uint8 [h, w, 3].
+            path: see `find_face`.
+            root: see `find_face`.
+            limits: beyond which a face is doubtful; `Limits()` if None.
+
+        Raises:
+            ValueError: see `find_face`.
+            UserError: see `find_face`.
+        """
         picture = np.asarray(picture)
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
             raise ValueError(f"a picture is {_array(picture)}; expected RGB uint8 [h, w, 3]")
@@ -189,21 +235,28 @@ class ExportedModel:
                 f"the crop rule {self.crop_rule.name} looks pictures up in a table; "
                 "give the paths of their files"
             )
-        try:
-            face = find_and_crop(picture, self.crop_rule, str(path), root)
-        except NotInTable:
-            return "not in the table"
-        return "no face" if face is None else resize(face, self.image_size)
+        found = look_for_face(picture, self.crop_rule, path, root, limits)
+        return (
+            found
+            if found.crop is None
+            else replace(found, crop=resize(found.crop, self.image_size))
+        )
 
     def predict(
-        self, pictures: Iterable[np.ndarray], paths: Sequence[str | Path] | None = None
+        self,
+        pictures: Iterable[np.ndarray],
+        paths: Sequence[str | Path] | None = None,
+        limits: Limits | None = None,
+        keep_doubtful: bool = False,
     ) -> list[PictureResult]:
-        """Finds, crops and describes the largest face of every picture.
+        """Finds, crops and describes the largest face of every picture, unless it is doubtful.
 
         Args:
             pictures: RGB uint8 [h, w, 3] each, of any sizes.
             paths: the pictures' files; only crop rules that look pictures up in a table need
                 them.
+            limits: beyond which a face is doubtful; `Limits()` if None.
+            keep_doubtful: describe doubtful faces, too.
 
         Returns:
             A result for each picture, in their order.
@@ -218,27 +271,46 @@ class ExportedModel:
             paths = [""] * len(pictures)
         if len(paths) != len(pictures):
             raise ValueError(f"{len(paths)} paths for {len(pictures)} pictures; expected one each")
-        faces = (self.find_face(*pair) for pair in zip(pictures, paths, strict=True))
-        return list(self.results(faces))
+        faces = (
+            self.look(picture, path, limits=limits)
+            for picture, path in zip(pictures, paths, strict=True)
+        )
+        return list(self.results(faces, keep_doubtful))
 
-    def results(self, faces: Iterable[np.ndarray | DropReason]) -> Iterator[PictureResult]:
-        """Describes what `find_face` returned for many pictures; memory holds one batch.
+    def results(
+        self, faces: Iterable[FoundFace | np.ndarray | DropReason], keep_doubtful: bool = False
+    ) -> Iterator[PictureResult]:
+        """Describes what `look` or `find_face` returned for many pictures; memory holds one batch.
 
         Args:
-            faces: faces as `find_face` returns them, or the reasons why there is none.
+            faces: what was found, or faces, or the reasons why there is none.
+            keep_doubtful: describe doubtful faces, too.
 
         Yields:
             A result for each of `faces`, in their order.
         """
-        faces = iter(faces)
-        while group := list(islice(faces, self.batch_size)):
-            found = [face for face in group if not isinstance(face, str)]
-            predictions = iter(self.describe(np.stack(found)) if found else [])
-            for face in group:
-                if isinstance(face, str):
-                    yield PictureResult(None, face)
-                else:
-                    yield PictureResult(next(predictions))
+        found = map(_as_found, faces)
+        while group := list(islice(found, self.batch_size)):
+            good = [
+                face.crop is not None and (face.reason is None or keep_doubtful) for face in group
+            ]
+            crops = [face.crop for face, is_good in zip(group, good, strict=True) if is_good]
+            predictions = iter(self.describe(np.stack(crops)) if crops else [])
+            for face, is_good in zip(group, good, strict=True):
+                yield PictureResult(
+                    prediction=next(predictions) if is_good else None,
+                    drop_reason=None if is_good else face.reason,
+                    doubt=face.reason if is_good else None,
+                    detail=face.detail,
+                    confidence=face.confidence,
+                    faces=face.faces,
+                )
+
+
+def _as_found(face: FoundFace | np.ndarray | DropReason) -> FoundFace:
+    if isinstance(face, FoundFace):
+        return face
+    return FoundFace(None, face) if isinstance(face, str) else FoundFace(face, faces=1)
 
 
 def _array(value: np.ndarray) -> str:

@@ -1,16 +1,23 @@
-"""Find the picture files that a user names."""
+"""Find the picture files that a user names, and say what was passed over."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from vlfau_jax.errors import UserError
+from vlfau_jax.data.raw.decoding import FORMATS, HEAD, Kind, kind_of
+from vlfau_jax.errors import FileError, UserError
+from vlfau_jax.files import open_regular
 
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+# A file that ends so gets a row even if it is damaged; of any other one the first bytes decide.
+SUFFIXES = (
+    *(".avif", ".bmp", ".gif", ".heic", ".heif", ".hif", ".jfif", ".jpe", ".jpeg", ".jpg"),
+    *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
+)
+_LARGEST = 1 << 62  # bytes of a file of which the first are read
 
 
 @dataclass(frozen=True)
@@ -28,34 +35,114 @@ class Picture:
     root: Path
 
 
-def find_pictures(inputs: Sequence[str | Path]) -> list[Picture]:
+@dataclass
+class Found:
+    """What inputs hold.
+
+    Attributes:
+        pictures: in the order of the inputs, those of a folder sorted.
+        passed_over: reason -> the other files, and the links to folders that are not followed.
+    """
+
+    pictures: list[Picture] = field(default_factory=list)
+    passed_over: dict[str, list[Path]] = field(default_factory=dict)
+
+    def pass_over(self, reason: str, path: Path) -> None:
+        """Notes a file or link that is no picture to be read."""
+        self.passed_over.setdefault(reason, []).append(path)
+
+
+def find_pictures(inputs: Sequence[str | Path]) -> Found:
     """The pictures that inputs name: files as they are, folders with all below them, sorted.
+
+    What is a picture is known by how a file's name ends or by its first bytes. Links to folders are
+    followed, each folder is read once.
 
     Raises:
         UserError: an input that does not exist or is not a picture, or no picture at all.
     """
     if not inputs:
         raise UserError("predict needs an INPUT: a picture, or a folder of pictures")
-    found: list[tuple[Path, list[Path]]] = []
+    found = Found()
     for path in map(Path, inputs):
         if path.is_dir():
-            walk = os.walk(path, onerror=_refuse_unreadable_folder)
-            below = (Path(root) / name for root, _, names in walk for name in names)
-            found.append((path, sorted((p for p in below if _is_picture(p)), key=_natural_key)))
-        elif not path.exists():
+            below = sorted(_pictures_below(path, found), key=_natural_key)
+            found.pictures += [Picture(one, k, path) for k, one in enumerate(below, 1)]
+        elif not os.path.lexists(path):
             raise UserError(f"{path}: no such file or folder")
-        elif not _is_picture(path):
-            raise UserError(
-                f"{path}: not a picture; expected one of {' '.join(SUFFIXES)}, or a folder"
-            )
         else:
-            found.append((path.parent, [path]))
-    if not any(paths for _, paths in found):
+            _refuse_other_file(path)
+            found.pictures.append(Picture(path, 1, path.parent))
+    if not found.pictures:
+        counts = (f"{len(paths)} {reason}" for reason, paths in found.passed_over.items())
         raise UserError(
-            f"no picture below {', '.join(map(str, inputs))}; expected files that end in one of "
-            f"{' '.join(SUFFIXES)}"
+            f"no picture below {', '.join(map(str, inputs))}; expected {FORMATS} files "
+            f"({', '.join(counts) or 'there is no file'})"
         )
-    return [Picture(path, k, root) for root, paths in found for k, path in enumerate(paths, 1)]
+    return found
+
+
+def _pictures_below(root: Path, found: Found) -> list[Path]:
+    """The pictures below a folder; the other files are noted as passed over."""
+    pictures, seen = [], set()
+    # Folders in their own place before links to them, so that pictures have their own names.
+    folders, links = [root], []
+    while folders or links:
+        folder = folders.pop() if folders else links.pop(0)
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in seen:
+            found.pass_over("links to a folder that is read anyway", folder)
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        try:
+            with os.scandir(folder) as listing:
+                entries = sorted(listing, key=lambda entry: entry.name)
+        except OSError as error:
+            raise UserError(
+                f"{error.filename}: {error.strerror}; its pictures would be left out"
+            ) from error
+        for entry in entries:
+            path = folder / entry.name
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(path)
+            elif entry.is_dir():
+                links.append(path)
+            elif _has_suffix(path):
+                pictures.append(path)
+            elif reason := _no_picture(path):
+                found.pass_over(reason, path)
+            else:
+                pictures.append(path)
+    return pictures
+
+
+def _no_picture(path: Path) -> str:
+    """What a file is by its first bytes, in words for several; "" for a picture."""
+    try:
+        kind = _kind(path)
+    except FileError:
+        return "files that are no regular ones or cannot be read"
+    if kind == "video":
+        return "videos, which predict does not read yet"
+    return "" if kind else "files that are no pictures"
+
+
+def _kind(path: Path) -> Kind | None:
+    with open_regular(path, _LARGEST) as file:
+        try:
+            return kind_of(file.read(HEAD))
+        except OSError as error:
+            raise FileError(path, f"cannot be read: {error.strerror}") from error
+
+
+def _refuse_other_file(path: Path) -> None:
+    if _has_suffix(path):
+        return
+    kind = _kind(path)
+    if kind == "video":
+        raise UserError(f"{path}: a video, not a picture; predict does not read videos yet")
+    if kind is None:
+        raise UserError(f"{path}: not a picture; expected {FORMATS}, or a folder")
 
 
 def _natural_key(path: Path) -> list[tuple[int, str]]:
@@ -64,9 +151,5 @@ def _natural_key(path: Path) -> list[tuple[int, str]]:
     return [(int(p), p) if p.isdecimal() else (-1, p) for p in pieces]
 
 
-def _refuse_unreadable_folder(error: OSError) -> None:
-    raise UserError(f"{error.filename}: {error.strerror}; its pictures would be left out")
-
-
-def _is_picture(path: Path) -> bool:
+def _has_suffix(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES

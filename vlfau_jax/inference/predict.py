@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
-from vlfau_jax.data.raw.frames import read_image
-from vlfau_jax.errors import RunError, UserError
+from vlfau_jax.data.raw.frames import read_picture
+from vlfau_jax.data.raw.unreadable import Unreadable
+from vlfau_jax.errors import RunError, UserError, printable
 from vlfau_jax.facs import ACTION_UNITS
 from vlfau_jax.files import absolute_folder
 from vlfau_jax.inference.exported_model import ExportedModel, PictureResult
+from vlfau_jax.inference.faces import FoundFace, Limits
 from vlfau_jax.inference.pictures import Picture, find_pictures
-from vlfau_jax.inference.prediction import DROP_REASONS, DropReason, Prediction
+from vlfau_jax.inference.prediction import LOSSES, DropReason, Prediction
 from vlfau_jax.inference.prediction_files import COLUMNS, CSV, JSONL, prediction_files
 
 ON_SCREEN = 5
+NAMED = 3  # of the files that were passed over for one reason
 
 
 @dataclass
@@ -29,14 +31,20 @@ class Summary:
 
     described: int = 0
     dropped: Counter[DropReason] = field(default_factory=Counter)
+    doubtful: Counter[DropReason] = field(default_factory=Counter)
+    with_others: int = 0
+    passed_over: Mapping[str, Sequence[Path]] = field(default_factory=dict)
     first: list[tuple[Path, Prediction]] = field(default_factory=list)
 
     def add(self, picture: Picture, result: PictureResult) -> None:
         """Counts one picture; the first few predictions are kept for the screen."""
+        self.with_others += result.faces > 1
         if result.prediction is None:
             self.dropped[result.drop_reason] += 1
             return
         self.described += 1
+        if result.doubt:
+            self.doubtful[result.doubt] += 1
         if len(self.first) < ON_SCREEN:
             self.first.append((picture.path, result.prediction))
 
@@ -44,6 +52,20 @@ class Summary:
         """How many were described, and how many were dropped for each reason."""
         dropped = (f"{count} {reason}" for reason, count in sorted(self.dropped.items()))
         return ", ".join([f"{self.described} described", *dropped])
+
+    def remarks(self) -> list[str]:
+        """Lines about what is doubtful among the described, and what was not described."""
+        lines = []
+        if self.doubtful:
+            doubts = (f"{count} {reason}" for reason, count in sorted(self.doubtful.items()))
+            lines.append(f"described though doubtful: {', '.join(doubts)}")
+        if self.with_others:
+            lines.append(f"{self.with_others} pictures show other faces, which are not described")
+        for reason, paths in sorted(self.passed_over.items()):
+            names = ", ".join(printable(path.name) for path in paths[:NAMED])
+            more = ", ..." if len(paths) > NAMED else ""
+            lines.append(f"passed over: {len(paths)} {reason} ({names}{more})")
+        return lines
 
     def text(self, out: Path, synthetic: bool) -> str:
         """The lines for the screen."""
@@ -60,6 +82,7 @@ class Summary:
             lines += [str(path), *sentence, f"  {', '.join(active) or 'no unit'}"]
         more = self.described - len(self.first)
         lines += [f"... and {more} more"] if more else []
+        lines += self.remarks()
         lines.append(f"{self.counts()}; {out / CSV}, {JSONL}, {COLUMNS}")
         if synthetic:
             lines.append("the model was trained on synthetic faces: it knows nothing of real ones")
@@ -75,11 +98,14 @@ def predict(
     batch_size: int = 32,
     crop_file: str = "",
     verify: str = "",
+    limits: Limits | None = None,
+    keep_doubtful: bool = False,
 ) -> Summary:
     """Describes the largest face of every picture; writes CSV, JSONL and what their columns mean.
 
-    A picture that cannot be read or shows no face gets a row with success 0 and is counted. Memory
-    holds one batch, however many pictures there are.
+    A picture that cannot be read, shows no face or a doubtful one gets a row with success 0 and is
+    counted, as is what a folder holds that is no picture. Memory holds one batch, however many
+    pictures there are.
 
     Args:
         model: a folder that `export` wrote.
@@ -89,6 +115,8 @@ def predict(
         batch_size: the most faces in each run of the program.
         crop_file: the file that the model's crop rule reads, if it reads one.
         verify: the SHA-256 that the model folder must have; "" for any.
+        limits: beyond which a face is doubtful; `Limits()` if None.
+        keep_doubtful: describe doubtful faces, too; their rows have the reason.
 
     Raises:
         UserError: a model folder that is incomplete, a crop file that is not the model's, inputs
@@ -99,11 +127,13 @@ def predict(
     existing = [str(out / name) for name in (CSV, JSONL, COLUMNS) if (out / name).exists()]
     if existing and not overwrite:
         raise UserError(f"{' and '.join(existing)} exist; give --overwrite to replace them")
-    pictures = find_pictures(inputs)
+    found = find_pictures(inputs)
+    pictures = found.pictures
     exported = ExportedModel(model, crop_file, min(batch_size, len(pictures)), verify)
-    results = exported.results(_read_face(exported, picture) for picture in pictures)
+    faces = (_read_face(exported, picture, limits) for picture in pictures)
+    results = exported.results(faces, keep_doubtful)
     out.mkdir(parents=True, exist_ok=True)
-    summary = Summary()
+    summary = Summary(passed_over=found.passed_over)
     with (
         prediction_files(out, exported.aus, exported.thresholds, exported.outputs) as write,
         tqdm(total=len(pictures), desc="predict", unit="picture") as bar,
@@ -113,19 +143,17 @@ def predict(
             summary.add(picture, result)
             bar.update()
     if not summary.described:
-        raise RunError(f"no picture could be described: {summary.counts()}; see {out / JSONL}")
+        counts = "; ".join([summary.counts(), *summary.remarks()])
+        raise RunError(f"no picture could be described: {counts}; see {out / JSONL}")
     print(summary.text(out, exported.synthetic))
     return summary
 
 
-def _read_face(model: ExportedModel, picture: Picture) -> np.ndarray | DropReason:
-    """The cropped face of a picture file, or the reason why there is none."""
+def _read_face(model: ExportedModel, picture: Picture, limits: Limits | None) -> FoundFace:
+    """What there is to describe of a picture file."""
     try:
-        image = read_image(picture.path)
-    except OSError as error:
-        print(f"{picture.path}: {error.strerror or error}", file=sys.stderr)
-        return "unreadable"
-    if image is None:
-        print(f"{picture.path}: {DROP_REASONS['unreadable']}", file=sys.stderr)
-        return "unreadable"
-    return model.find_face(image, picture.path, picture.root)
+        image = read_picture(picture.path)
+    except Unreadable as error:
+        print(f"{printable(str(picture.path))}: {error.detail}", file=sys.stderr)
+        return FoundFace(None, LOSSES[error.loss], error.detail)
+    return model.look(image, picture.path, picture.root, limits)

@@ -10,18 +10,44 @@ from typing import Any, Literal
 import numpy as np
 
 from vlfau_jax.data.crop.registry import table_rules
-from vlfau_jax.data.raw.frames import MOST_PIXELS
+from vlfau_jax.data.raw.decoding import FORMATS, MOST_PIXELS
+from vlfau_jax.data.raw.unreadable import Loss
 from vlfau_jax.data.text.vocabulary import Vocabulary
+from vlfau_jax.files import PICTURE_LIMIT
 
-DropReason = Literal["no face", "unreadable", "not in the table"]
+DropReason = Literal[
+    "no face",
+    "unreadable",
+    "incomplete",
+    "too large",
+    "not in the table",
+    "not upright",
+    "too small",
+    "low confidence",
+    "low contrast",
+    "blurred",
+]
 
 # Why a picture has no prediction; the meanings are for the descriptions of the columns.
 DROP_REASONS: dict[DropReason, str] = {
-    "no face": "the crop rule finds no face in the picture",
-    "unreadable": "the file cannot be read, or is no whole JPEG, PNG, BMP, TIFF, WebP or PPM of at "
-    f"most {MOST_PIXELS // 10**6} megapixels",
+    "no face": "the crop rule finds no face in the picture; `detail` says from which size it looks "
+    "for one",
+    "unreadable": f"the file cannot be read, or is no whole {FORMATS}",
+    "incomplete": "a JPEG that ends well but has lost part of its scan data",
+    "too large": f"more than {MOST_PIXELS // 10**6} megapixels, {PICTURE_LIMIT >> 20} MB or the "
+    "scans that are read of a JPEG",
     "not in the table": f"the table of the crop rule ({', '.join(table_rules())}) has no row for "
     "the picture",
+    "not upright": "turned, the picture shows a face that the finder is surer of",
+    "too small": "the face has fewer pixels than --min_face_pixels",
+    "low confidence": "the finder's confidence is below --min_confidence",
+    "low contrast": "the face is too dark, too bright or too even: below --min_contrast",
+    "blurred": "the face is less sharp than --min_sharpness",
+}
+LOSSES: dict[Loss, DropReason] = {
+    "image_unreadable": "unreadable",
+    "image_incomplete": "incomplete",
+    "image_too_large": "too large",
 }
 
 # The arrays that a prediction is decoded from; a model without a captioner lacks that one's two.

@@ -48,9 +48,9 @@ def prediction_files(
             prediction, identity = result.prediction, _identify(picture, result)
             rows.writerow(csv_row(identity, prediction, len(aus)))
             if prediction is None:
-                record = identity | _DROPPED | {"reason": result.drop_reason}
+                record = identity | _DROPPED | result.about_the_face()
             else:
-                record = identity | prediction.to_json()
+                record = identity | prediction.to_json() | result.about_the_face()
             lines.write(json.dumps(record) + "\n")
 
         yield write
@@ -62,7 +62,7 @@ def _identify(picture: Picture, result: PictureResult) -> dict[str, Any]:
         "frame": picture.frame,
         "face_id": 0,
         "timestamp": 0.0,
-        "confidence": float(success),
+        "confidence": result.about_the_face()["confidence"],
         "success": success,
         "source": str(picture.path),
     }
@@ -107,7 +107,9 @@ def describe_columns(
         "frame": "place of the picture within the INPUT it came from, from 1; no unit",
         "face_id": "number of the face in the picture; 0, because one face a picture is described",
         "timestamp": "seconds since the input began; 0 for pictures, which have no time",
-        "confidence": "as success; the crop rules give no finer measure",
+        "confidence": "the face finder's own, 0-1: cascade, n / (n + 10) of the n detections that "
+        "were joined; yunet, mediapipe: the network's score; landmarks, box: the table's column "
+        "confidence; empty where there is none, 0 where there is no face",
         "success": "1 where a face was found and described, 0 where that failed (predictions.jsonl "
         "has the reason); then every AU cell is empty, which means unknown and not absent",
     }
@@ -124,7 +126,9 @@ def describe_columns(
     columns["source"] = "path of the picture as it was given or found"
     keys = {
         "frame, face_id, timestamp, confidence, success, source": "as in the CSV",
-        "reason": "only where success is 0: "
+        "faces": "how many faces the finder found in the picture; the largest is described",
+        "detail": "the reason in numbers or words; may be empty",
+        "reason": "where success is 0, and for a doubtful face that --keep_doubtful described: "
         + "; ".join(f'"{reason}", {meaning}' for reason, meaning in DROP_REASONS.items()),
         "per_au.N.probability": "as AUNN_p, 0-1",
         "per_au.N.active": "as AUNN_c, true or false",

@@ -33,10 +33,13 @@ def test_mediapipes_results_become_boxes_and_eyes():
 def test_mediapipe_takes_the_largest_face(monkeypatch):
     small = np.array([[0.1, 0.1], [0.2, 0.2], [0.12, 0.12], [0.18, 0.12]])
     large = np.array([[0.4, 0.2], [0.8, 0.8], [0.7, 0.4], [0.5, 0.45]])
-    monkeypatch.setattr(mediapipe, "_detector", lambda file, score: lambda image: [small, large])
+    monkeypatch.setattr(
+        mediapipe, "_detector", lambda file, score: lambda image: [(small, 0.9), (large, 0.8)]
+    )
     face = RULE.find(np.zeros((100, 200, 3), np.uint8), Place(""), "")
     np.testing.assert_allclose(face.box, (80, 20, 80, 60))
     np.testing.assert_allclose(face.eyes, [[100, 45], [140, 40]])
+    assert (face.confidence, face.found) == (0.8, 2)
     monkeypatch.setattr(mediapipe, "_detector", lambda file, score: lambda image: [])
     assert RULE.find(np.zeros((9, 9, 3), np.uint8), Place(""), "") is None
 

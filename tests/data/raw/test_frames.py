@@ -56,7 +56,7 @@ def chunks(film: bytes) -> list[int]:
 
 def greys(path: str, *positions: int) -> list[int | None]:
     frames = read_frames(Video(path, positions))
-    return [None if frame is None else round(frame.mean() / 20) for frame in frames]
+    return [None if isinstance(frame, str) else round(frame.mean() / 20) for frame in frames]
 
 
 def test_truncated_and_foreign_bytes_are_not_pictures(picture, capfd):
@@ -92,7 +92,7 @@ def test_every_kind_of_picture_comes_as_rgb_of_eight_bits(picture):
     assert decode_image(encode_jpeg(red))[16, 16].tolist()[0] > 240
 
 
-@pytest.mark.parametrize("kind", ["gif", "jpeg2000", "tga", "pcx", "sgi", "dds", "ico"])
+@pytest.mark.parametrize("kind", ["jpeg2000", "tga", "pcx", "sgi", "dds", "ico"])
 def test_other_formats_are_not_pictures(kind, picture):
     assert decode_image(encoded(picture, kind)) is None
 
@@ -132,9 +132,14 @@ def claiming(width: int, height: int, kind: str) -> bytes:
 @pytest.mark.parametrize("size", [(32000, 32000), (9500, 9500), (8001, 8000), (1, 65535)])
 def test_a_header_that_claims_too_many_pixels_is_all_that_is_read(size, kind, monkeypatch):
     data, decoded = claiming(*size, kind), []
-    monkeypatch.setattr(cv2, "imdecode", lambda *_: decoded.append(size))
+
+    def decode(*_):
+        decoded.append(size)
+        raise OSError
+
+    monkeypatch.setattr(cv2, "imdecode", decode)
     for cls in ("JpegImagePlugin.JpegImageFile", "PngImagePlugin.PngImageFile"):
-        monkeypatch.setattr(f"PIL.{cls}.load", lambda *_: decoded.append(size))
+        monkeypatch.setattr(f"PIL.{cls}.load", decode)
     assert decode_image(data) is None
     assert bool(decoded) == (math.prod(size) <= MOST_PIXELS)
 
@@ -172,8 +177,8 @@ def test_files_that_cannot_be_read_are_none_and_keep_their_place(picture, tmp_pa
     (tmp_path / "2.jpg").mkdir()
     os.symlink(tmp_path / "gone", tmp_path / "3.jpg")
     paths = (good, *(str(tmp_path / f"{k}.jpg") for k in (2, 3, 4)), good)
-    found = [frame is not None for frame in read_frames(ImageFiles(paths))]
-    assert found == [True, False, False, False, True]
+    found = [isinstance(frame, str) for frame in read_frames(ImageFiles(paths))]
+    assert found == [False, True, True, True, False]
     with pytest.raises(OSError, match=r"4\.jpg"):
         read_image(paths[3])
 
@@ -210,7 +215,7 @@ def test_a_lost_frame_is_noticed_wherever_the_labels_stop(positions, film, tmp_p
     path = written(tmp_path, film[:chunk] + b"JUNK" + film[chunk + 4 :])
     frames = read_frames(Video(path, tuple(positions)))
     for _ in positions:
-        assert next(frames) is not None
+        assert not isinstance(next(frames), str)
     with pytest.raises(UserError, match="11 frames that decode, its header promises 12"):
         next(frames)
     whole = written(tmp_path, film, "whole.avi")

@@ -34,6 +34,10 @@ class BoxTable(CropRule):
     def find(self, image: np.ndarray, place: Place, root: str) -> Face | None:
         return face_from_table(image, box=box_in_table(place, self.file, root))
 
+    def confidence(self, face: Face, place: Place, root: str) -> float | None:
+        known = _read_confidences(self.file)
+        return next((known[n] for n in _names(place, self.file, root) if n in known), None)
+
     def check_table(self, places: Iterable[Place], root: str) -> None:
         boxes = _read(self.file)
         if any(name in boxes for place in places for name in _names(place, self.file, root)):
@@ -72,6 +76,12 @@ def _names(place: Place, file: str, root: str) -> Iterator[str]:
         if folder and path.is_relative_to(folder):
             yield path.relative_to(folder).as_posix() + mark
     yield path.as_posix() + mark
+
+
+@cached_until_changed
+def _read_confidences(path: str) -> dict[str, float | None]:
+    """Source -> confidence, for `predict` only."""
+    return {row.cells["source"]: row.confidence() for row in read_rows(path, [_COLUMNS])}
 
 
 @cached_until_changed

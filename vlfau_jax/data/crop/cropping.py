@@ -18,6 +18,7 @@ from vlfau_jax.data.crop.smoothing import eye_reach, pose_reach, smooth_pose
 from vlfau_jax.data.crop.tables import NotInTable
 from vlfau_jax.data.raw.frames import Place, encode_jpeg, place_of, read_frames
 from vlfau_jax.data.raw.tree import RawSequence
+from vlfau_jax.data.raw.unreadable import Loss
 
 
 class Crop(NamedTuple):
@@ -81,11 +82,11 @@ def crop_sequence(sequence: RawSequence, rule: CropRule, root: str | Path = "") 
 
 
 def _find(
-    rule: CropRule, image: np.ndarray | None, place: Place, root: str
+    rule: CropRule, image: np.ndarray | Loss, place: Place, root: str
 ) -> tuple[Face | None, str]:
     """The face, or None and the drop reason."""
-    if image is None:
-        return None, "image_unreadable"
+    if isinstance(image, str):
+        return None, image
     try:
         face = rule.find(image, place, root)
     except NotInTable:
@@ -131,4 +132,9 @@ def find_and_crop(
     face = rule.find(image, Place(path), str(root))
     if face is None:
         return None
+    return crop_face(image, face, rule)
+
+
+def crop_face(image: np.ndarray, face: Face, rule: CropRule) -> np.ndarray:
+    """The face that `rule` found in a single picture, as RGB uint8 [size, size, 3]."""
     return warp(image, alignment_of(pose_of(face, rule.parameters), rule.size), rule.size)

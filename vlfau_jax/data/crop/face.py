@@ -18,13 +18,19 @@ class Face(NamedTuple):
     Attributes:
         box: left, top, width, height, or None.
         eyes: float64 [2, 2], x and y of the eye at the picture's left, then of the other, or None.
+        confidence: the finder's own, 0-1; None if it states none.
+        found: how many faces the finder found in the picture, of which this is the largest.
     """
 
     box: tuple[float, float, float, float] | None
     eyes: np.ndarray | None
+    confidence: float | None = None
+    found: int = 1
 
 
-def face_from_keypoints(box: Sequence[float], eyes: np.ndarray) -> Face | None:
+def face_from_keypoints(
+    box: Sequence[float], eyes: np.ndarray, confidence: float | None = None, found: int = 1
+) -> Face | None:
     """The face of a detector that names the person's eyes; None if the two eyes coincide.
 
     Rules with keypoints turn heads by less than a right angle, so that the eye with the smaller x
@@ -33,12 +39,14 @@ def face_from_keypoints(box: Sequence[float], eyes: np.ndarray) -> Face | None:
     Args:
         box: left, top, width, height.
         eyes: [2, 2], x and y of each eye, in any order.
+        confidence: see `Face`.
+        found: see `Face`.
     """
     eyes = np.asarray(eyes, np.float64)
     eyes = eyes[np.argsort(eyes[:, 0], kind="stable")]
     if not np.isfinite(eyes).all() or math.dist(*eyes) < 1:
         return None
-    return Face(tuple(float(v) for v in box), eyes)
+    return Face(tuple(float(v) for v in box), eyes, confidence, found)
 
 
 def face_from_table(

@@ -23,6 +23,7 @@ _EYES = ("left_eye_x", "left_eye_y", "right_eye_x", "right_eye_y")
 # The 68 points of iBUG 300-W, which OpenFace writes: 36-41 surround the eye at the picture's left.
 _EYE_POINTS = (range(36, 42), range(42, 48))
 _OPENFACE = tuple(f"{axis}_{k}" for points in _EYE_POINTS for axis in "xy" for k in points)
+_HEADERS = (("frame", *_EYES), ("frame", *_OPENFACE))
 
 
 class LandmarkTables(CropRule):
@@ -35,6 +36,9 @@ class LandmarkTables(CropRule):
 
     def find(self, image: np.ndarray, place: Place, root: str) -> Face | None:
         return face_from_table(image, eyes=eyes_in_table(place))
+
+    def confidence(self, face: Face, place: Place, root: str) -> float | None:
+        return _read_confidences(str(table_beside(place))).get(frame_of(place))
 
     def tables(self, places: Iterable[Place]) -> list[str]:
         return sorted({str(table_beside(place)) for place in places})
@@ -60,27 +64,37 @@ def eyes_in_table(place: Place) -> np.ndarray | None:
         NotInTable: it has no row for this picture.
         UserError: the table is missing or malformed, or the picture's name has no number.
     """
-    path, table = Path(place.path), table_beside(place)
-    if place.position is None:
-        numbers = re.findall(r"\d+", path.stem, re.ASCII)
-        if not numbers:
-            raise UserError(
-                f"{path}: no number in its name; expected the number of its frame in {table}"
-            )
-        frame = int(numbers[-1])
-    else:
-        frame = place.position + 1
-    eyes = _read(str(table))
+    frame, eyes = frame_of(place), _read(str(table_beside(place)))
     if frame not in eyes:
         raise NotInTable
     return eyes[frame]
+
+
+def frame_of(place: Place) -> int:
+    """The number of a picture in the table beside it. Raises UserError: its name has none."""
+    if place.position is not None:
+        return place.position + 1
+    path = Path(place.path)
+    numbers = re.findall(r"\d+", path.stem, re.ASCII)
+    if not numbers:
+        raise UserError(
+            f"{path}: no number in its name; expected the number of its frame in "
+            f"{table_beside(place)}"
+        )
+    return int(numbers[-1])
+
+
+@cached_until_changed
+def _read_confidences(path: str) -> dict[int, float | None]:
+    """Frame -> confidence, for `predict` only; OpenFace's tables have such a column."""
+    return {int(row.cells["frame"]): row.confidence() for row in read_rows(path, _HEADERS)}
 
 
 @cached_until_changed
 def _read(path: str) -> dict[int, np.ndarray | None]:
     """Frame -> eyes float64 [2, 2], None where the table says that the tracker failed."""
     eyes: dict[int, np.ndarray | None] = {}
-    for row in read_rows(path, [("frame", *_EYES), ("frame", *_OPENFACE)]):
+    for row in read_rows(path, _HEADERS):
         text = row.cells["frame"]
         if not re.fullmatch(r"\d{1,9}", text, re.ASCII):
             raise UserError(f"{row.where}: frame is {text[:40]!r}; expected a whole number")

@@ -19,6 +19,8 @@ from vlfau_jax.errors import UserError
 # FaceLandmarker's 478 points: the corners of the person's right eye, then of the left.
 _EYE_CORNERS = ((33, 133), (362, 263))
 
+_Found = tuple[np.ndarray, float | None]  # points and score
+
 
 class MediaPipe(CropRule):
     """MediaPipe's FaceDetector (.tflite) or FaceLandmarker (.task) finds the face and the eyes."""
@@ -31,23 +33,26 @@ class MediaPipe(CropRule):
         **EYE_POSITIONS,
         **SMOOTHING,
     }
+    SURE = 0.9
     FILE = "a MediaPipe FaceDetector's .tflite or FaceLandmarker's .task"
 
     def find(self, image: np.ndarray, place: Place, root: str) -> Face | None:
         size = image.shape[1::-1]
         detect = _detector(self.file, self.parameters["min_score"])
-        faces = [points * size for points in detect(image)]
+        faces = [(points * size, score) for points, score in detect(image)]
         if not faces:
             return None
-        points = max(faces, key=lambda face: np.prod(face[1] - face[0]))
-        return face_from_keypoints((*points[0], *(points[1] - points[0])), points[2:])
+        points, score = max(faces, key=lambda face: np.prod(face[0][1] - face[0][0]))
+        box = (*points[0], *(points[1] - points[0]))
+        return face_from_keypoints(box, points[2:], score, len(faces))
 
 
 @lru_cache(maxsize=2)
-def _detector(file: str, score: float) -> Callable[[np.ndarray], list[np.ndarray]]:
+def _detector(file: str, score: float) -> Callable[[np.ndarray], list[_Found]]:
     """A function from a picture to points [4, 2] of each face, as shares of width and height.
 
     The first two points are the box's top left and bottom right corners, then come the two eyes.
+    With them comes the face's score, which FaceLandmarker does not give.
     """
     try:
         import mediapipe
@@ -81,11 +86,14 @@ def _detector(file: str, score: float) -> Callable[[np.ndarray], list[np.ndarray
     # never dropped prevents that.
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(detector))
 
-    def detect(image: np.ndarray) -> list[np.ndarray]:
+    def detect(image: np.ndarray) -> list[_Found]:
         result = detector.detect(mediapipe.Image(mediapipe.ImageFormat.SRGB, image))
         if landmarks:
-            return [_from_landmarker(face) for face in result.face_landmarks]
-        return [_from_detector(face, image.shape) for face in result.detections]
+            return [(_from_landmarker(face), None) for face in result.face_landmarks]
+        return [
+            (_from_detector(face, image.shape), float(face.categories[0].score))
+            for face in result.detections
+        ]
 
     return detect
 

@@ -44,6 +44,8 @@ class CropRule(ABC):
             from a table of other pictures. Otherwise FILE is a model, which is part of the rule.
         FINDS_FACES: False if it takes the same part of every picture. Its crops then count as
             aligned by "none".
+        SURE: the confidence from which a face needs no second look at the picture turned; 0 where
+            there is no finder, or one without a confidence.
         size: pixels of the crop's side.
         parameters: PARAMETERS, and the SHA-256 of a model file as `file_sha256`.
         file: the path of the file. Where it lies is not part of the rule's digest.
@@ -55,6 +57,7 @@ class CropRule(ABC):
     FILE: ClassVar[str] = ""
     READS_TABLE: ClassVar[bool] = False
     FINDS_FACES: ClassVar[bool] = True
+    SURE: ClassVar[float] = 0.0
 
     size: int
     parameters: dict[str, Any]
@@ -147,6 +150,18 @@ class CropRule(ABC):
             NotInTable: the rule's table has no row for the picture.
             UserError: the rule's file or the picture's table is missing or malformed.
         """
+
+    def confidence(self, face: Face, place: Place, root: str) -> float | None:
+        """The confidence of what `find` found, 0-1; None if none is stated. See `find`."""
+        return face.confidence
+
+    def count(self, image: np.ndarray, face: Face) -> int:
+        """How many faces there are in a picture in which `find` found `face`."""
+        return face.found
+
+    def smallest(self, image: np.ndarray) -> float:
+        """The side in pixels below which `find` looks for no face; 0 if it does not say."""
+        return 0.0
 
     def tables(self, places: Iterable[Place]) -> list[str]:
         """The tables that decide how the pictures at `places` are cropped, sorted.

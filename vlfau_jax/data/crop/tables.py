@@ -45,6 +45,16 @@ class Row(NamedTuple):
             )
         return value
 
+    def confidence(self) -> float | None:
+        """The value of the column `confidence`, 0-1; None without one. Raises UserError."""
+        text = self.cells.get("confidence", "")
+        if not text:
+            return None
+        value = float(text) if _NUMBER.fullmatch(text) else math.nan
+        if not 0 <= value <= 1:
+            raise UserError(f"{self.where}: confidence is {text!r}; expected 0 to 1, or none")
+        return value
+
 
 def read_rows(path: str, headers: Sequence[Sequence[str]]) -> Iterator[Row]:
     """The rows of a CSV file whose header contains all columns of one of `headers`.

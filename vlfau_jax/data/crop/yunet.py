@@ -15,6 +15,8 @@ from vlfau_jax.data.crop.smoothing import SMOOTHING
 from vlfau_jax.data.raw.frames import Place
 from vlfau_jax.errors import UserError
 
+_SMALLEST = 10  # pixels: the least of which its authors report that it finds faces
+
 
 class YuNet(CropRule):
     """OpenCV's YuNet, a small network, finds the face and the eyes.
@@ -34,6 +36,7 @@ class YuNet(CropRule):
         **SMOOTHING,
     }
     FILE = "YuNet's ONNX model"
+    SURE = 0.9
 
     def find(self, image: np.ndarray, place: Place, root: str) -> Face | None:
         p = self.parameters
@@ -52,7 +55,12 @@ class YuNet(CropRule):
             return None
         # Left, top, width, height; x and y of the person's right and left eye, nose, mouth; score.
         face = max(found, key=lambda row: row[2] * row[3]).astype(np.float64) / scale
-        return face_from_keypoints(face[:4], face[4:8].reshape(2, 2))
+        score = min(1.0, float(face[14] * scale))
+        return face_from_keypoints(face[:4], face[4:8].reshape(2, 2), score, len(found))
+
+    def smallest(self, image: np.ndarray) -> float:
+        scale = min(1.0, self.parameters["search_side"] / max(image.shape[:2]))
+        return _SMALLEST / scale
 
 
 @lru_cache(maxsize=2)

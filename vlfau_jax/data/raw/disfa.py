@@ -15,7 +15,7 @@ import numpy as np
 
 from vlfau_jax.data.raw.disfa_labels import CODED_AUS, read_levels
 from vlfau_jax.data.raw.disfa_published import DISFA_PUBLISHED
-from vlfau_jax.data.raw.frames import video_length
+from vlfau_jax.data.raw.frames import decoded_length, video_length
 from vlfau_jax.data.raw.integrity import IntegrityReport
 from vlfau_jax.data.raw.label_options import STRICT, LabelOptions
 from vlfau_jax.data.raw.listing import (
@@ -177,14 +177,20 @@ def _read_sequence(
     occurrence = np.full_like(intensity, -1)
     place = relative(video, root)
     there = os.path.lexists(video)
-    length, reason = 0, "image_missing"
+    promised, length, reason = 0, 0, "image_missing"
     try:
-        length = video_length(video) if there else 0
+        length = promised = video_length(video) if there else 0
+        if 0 < promised < labelled:  # there may be more than the header knows of
+            length = max(promised, decoded_length(video))
     except UserError:  # one damaged video must not stop the preparation of the others
         reason = "image_unreadable"
     if there and files and length != labelled:
         report.remarks["video_length_differs"].append(
             f"{place}: {format_count(length, 'frame')}, {labelled} labelled"
+        )
+    if length != promised:
+        report.remarks["video_header_differs"].append(
+            f"{place}: {format_count(length, 'frame')} decode, its header promises {promised}"
         )
     positions = [i + offset for i in range(labelled)]
     has_image = [0 <= position < length for position in positions]

@@ -1,39 +1,28 @@
-"""Reads pictures and videos, one frame at a time, always as RGB uint8.
+"""Reads picture files and videos, one frame at a time, always as RGB uint8.
 
-Pictures are JPEG, PNG, BMP, TIFF, WebP or PPM files of at most `MOST_PIXELS`; others count as
-unreadable. Grey, 16-bit, RGBA and CMYK pictures are converted (16 bits lose the lower eight,
-transparency is dropped). A picture whose EXIF data state the camera's orientation is turned
-upright.
+See decoding.py for the kinds of pictures and what is made of them.
 """
 
 from __future__ import annotations
 
-import io
 import os
-import warnings
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
-from PIL import Image
 
+from vlfau_jax.data.raw.decoding import HEAD, MOST_PIXELS, decode_picture, kind_of
 from vlfau_jax.data.raw.tree import ImageFiles, Video
-from vlfau_jax.errors import UserError
+from vlfau_jax.data.raw.unreadable import Loss, Unreadable
+from vlfau_jax.errors import FileError, UserError
+from vlfau_jax.files import PICTURE_LIMIT, open_regular
 
 # The caller counts what cannot be read; messages about it would only fill the screen.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-
-# Pillow would hand a PostScript file in a .jpg to Ghostscript, which is a program that it runs.
-_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM")
-MOST_PIXELS = 64_000_000  # a header of 600 bytes may claim pixels for many gigabytes of memory
-
-# The first bytes of AVI, Matroska, MPEG, ASF and Ogg files, and the second word of MP4 and MOV.
-# FFmpeg would follow a playlist in a file called .avi to any other file.
-_BEGINNINGS = (b"RIFF", b"\x1aE\xdf\xa3", b"\0\0\1\xba", b"0&\xb2u", b"OggS")
-_ATOMS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 
 
 class Place(NamedTuple):
@@ -61,62 +50,75 @@ def source_of(root: str | Path, pictures: ImageFiles | Video, i: int) -> str:
     return name if position is None else f"{name}#{position}"
 
 
+def read_picture(path: str | Path) -> np.ndarray:
+    """Reads a picture file as RGB uint8 [h, w, 3].
+
+    Raises:
+        Unreadable: no regular file of at most `PICTURE_LIMIT` bytes, or no picture; see decoding.
+    """
+    return decode_picture(_read(path))
+
+
+def _read(path: str | Path) -> bytes:
+    try:
+        with open_regular(path, sys.maxsize) as file:
+            if os.fstat(file.fileno()).st_size > PICTURE_LIMIT:
+                raise Unreadable("image_too_large", f"more than {PICTURE_LIMIT} bytes")
+            return file.read(PICTURE_LIMIT)
+    except FileError as error:
+        raise Unreadable("image_unreadable", error.reason) from error.__cause__
+    except OSError as error:
+        raise Unreadable("image_unreadable", error.strerror or str(error)) from error
+
+
 def read_image(path: str | Path) -> np.ndarray | None:
-    """Reads a picture as uint8 RGB [h, w, 3]; None if it cannot be decoded.
+    """As `read_picture`, but None if it cannot be decoded.
 
     Raises:
         OSError: the file cannot be read.
     """
-    return decode_image(Path(path).read_bytes())
+    try:
+        data = _read(path)
+    except Unreadable as error:
+        if isinstance(error.__cause__, OSError):
+            raise error.__cause__ from None
+        return None
+    return decode_image(data)
 
 
 def decode_image(data: bytes) -> np.ndarray | None:
-    """Decodes an encoded picture; see `read_image`."""
-    if not (_is_plain_jpeg(data) or _is_whole(data)):
-        return None
+    """As `decode_picture`, but None if it cannot be decoded."""
     try:
-        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
-    except cv2.error:  # such as a pixel format that OpenCV does not know
+        return decode_picture(data)
+    except Unreadable:
         return None
+
+
+def decode_crop(data: bytes) -> np.ndarray | None:
+    """Decodes a picture of a prepared set, which `encode_jpeg` wrote, and fast.
+
+    Anything else is decoded as any picture is.
+    """
+    if _is_plain_jpeg(data):
+        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    return decode_image(data)
 
 
 def _is_plain_jpeg(data: bytes) -> bool:
-    """Whether the data are a complete JPEG whose frame header claims at most `MOST_PIXELS`.
-
-    Prepared sets hold no others. Checking them with Pillow would take a twentieth of the decoding
-    time.
-    """
+    """Whether the data are a complete JPEG whose frame header claims at most `MOST_PIXELS`."""
     if data[:2] != b"\xff\xd8" or data[-2:] != b"\xff\xd9":
         return False
     at = 2  # segments are a marker of two bytes, their length, their content (ITU-T T.81, B.1.1)
     while data[at : at + 1] == b"\xff" and at + 9 <= len(data):
         kind = data[at + 1]
-        if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):  # a frame header, B.2.2
+        if kind == 0xC0:  # the header of a baseline frame, B.2.2; others can hold many scans
             height, width = (int.from_bytes(data[at + k : at + k + 2]) for k in (5, 7))
             return height * width <= MOST_PIXELS
-        if kind < 0xC0 or 0xD0 <= kind <= 0xD9:  # no segment, and no length
+        # Another frame, arithmetic tables, or no segment, which has no length.
+        if kind < 0xC4 or 0xC4 < kind <= 0xCF or 0xD0 <= kind <= 0xD9:
             return False
         at += 2 + int.from_bytes(data[at + 2 : at + 4])
     return False
-
-
-def _is_whole(data: bytes) -> bool:
-    """Whether Pillow decodes the data to the end, in one of `_FORMATS` and `MOST_PIXELS` at most.
-
-    OpenCV, depending on its version, fills up truncated files with grey or prints errors.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about tags; see above
-        # On damaged bytes Pillow's decoders raise all kinds of exceptions, struct.error,
-        # MemoryError and zlib.error among them: each means a picture that is not whole.
-        try:
-            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-                if image.width * image.height > MOST_PIXELS:
-                    return False
-                image.load()  # Pillow refuses a file that ends early
-        except Exception:
-            return False
-    return True
 
 
 def encode_jpeg(image: np.ndarray, quality: int = 95) -> bytes:
@@ -125,12 +127,13 @@ def encode_jpeg(image: np.ndarray, quality: int = 95) -> bytes:
     return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 
 
-def read_frames(pictures: ImageFiles | Video) -> Iterator[np.ndarray | None]:
-    """Yields every frame of a sequence, uint8 RGB [h, w, 3]; None where it cannot be read.
+def read_frames(pictures: ImageFiles | Video) -> Iterator[np.ndarray | Loss]:
+    """Yields every frame of a sequence, uint8 RGB [h, w, 3]; the reason where there is none.
 
-    A video is decoded once and to its end, one frame in memory; positions after its end are None.
-    An AVI that has lost frames is detected. An MP4 ends where it is damaged, because its header
-    states where every frame is. Frames that a damaged Matroska file skips are not detected.
+    A video is decoded once and to its end, one frame in memory; positions after its end are
+    "image_unreadable". An AVI that has lost frames is detected. An MP4 ends where it is damaged,
+    because its header states where every frame is. Frames that a damaged Matroska file skips are
+    not detected.
 
     Raises:
         UserError: the video is missing, no video, or an AVI that has lost frames. The last is
@@ -141,23 +144,27 @@ def read_frames(pictures: ImageFiles | Video) -> Iterator[np.ndarray | None]:
         return
     for path in pictures.paths:
         try:
-            yield read_image(path)
-        except OSError:  # a dangling link, a folder named 5.jpg, a file of somebody else's
-            yield None
+            yield read_picture(path)
+        except Unreadable as error:
+            yield error.loss
 
 
 def _open_video(path: str) -> tuple[cv2.VideoCapture, bytes]:
-    """Opens a video; returns it with the first twelve bytes of its file."""
+    """Opens a video; returns it with the first bytes of its file."""
     try:
-        with open(path, "rb") as file:
-            head = file.read(12)
+        with open_regular(path, sys.maxsize) as file:
+            head = file.read(HEAD)
+    except FileError as error:
+        raise UserError(f"{error}; expected a video") from error
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}; expected a video") from error
-    if head.startswith(_BEGINNINGS) or head[4:8] in _ATOMS:
+    if kind_of(head) == "video":
         # FFmpeg only: OpenCV's image backend takes 5.avi for one of a series of numbered pictures.
         video = cv2.VideoCapture(os.path.abspath(path), cv2.CAP_FFMPEG)
-        if video.isOpened():
+        size = [video.get(key) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)]
+        if video.isOpened() and size[0] * size[1] <= MOST_PIXELS:
             return video, head
+        video.release()
     raise UserError(f"{path}: not a video that can be read; expected a whole AVI or MP4 file")
 
 
@@ -174,7 +181,20 @@ def video_length(path: str | Path) -> int:
         video.release()
 
 
-def _read_video(pictures: Video) -> Iterator[np.ndarray | None]:
+def decoded_length(path: str | Path) -> int:
+    """The number of frames that decode, for which the whole video is read.
+
+    Raises:
+        UserError: the file is missing or no video.
+    """
+    video, _ = _open_video(str(path))
+    try:
+        return sum(1 for _ in iter(video.grab, False))
+    finally:
+        video.release()
+
+
+def _read_video(pictures: Video) -> Iterator[np.ndarray | Loss]:
     video, head = _open_video(pictures.path)
     try:
         promised = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
@@ -184,7 +204,7 @@ def _read_video(pictures: Video) -> Iterator[np.ndarray | None]:
                 more = video.grab()
                 decoded += more
             found, frame = video.retrieve() if more else (False, None)
-            yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB) if found else None
+            yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB) if found else "image_unreadable"
         while more:  # labels may end before the video; lost frames are known only at its end
             more = video.grab()
             decoded += more

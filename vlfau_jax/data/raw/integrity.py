@@ -23,6 +23,8 @@ from vlfau_jax.data.raw.subject_names import check_similar
 DROP_REASONS = {
     "image_missing": "labelled frames without an image",
     "image_unreadable": "images that end early or cannot be decoded",
+    "image_incomplete": "JPEG images that end well and have lost part of their scan data",
+    "image_too_large": "images of more bytes, pixels or scans than are read",
     "no_face": "images in which the crop rule found no face",
     "not_in_table": "pictures without a row in the crop rule's table",
 }
@@ -44,6 +46,7 @@ REMARKS = {
     "unit_missing": "absent label files: their unit is unknown for that subject",
     "label_length_differs": "label files shorter than others of their subject: the rest is unknown",
     "video_length_differs": "videos longer or shorter than their labels: paired from the start",
+    "video_header_differs": "videos with more frames than their headers promise; all are read",
     "intensity_missing": "absent intensity files: their levels are unknown",
     "intensity_unknown": "intensity files that leave coded frames without a level",
     "intensity_frame_unlabelled": "intensity files with rows for frames without occurrence labels",

@@ -18,7 +18,7 @@ import grain
 import numpy as np
 from absl import flags
 
-from vlfau_jax.data.raw.frames import decode_image
+from vlfau_jax.data.raw.frames import decode_crop
 from vlfau_jax.data.read.batch import Batch
 from vlfau_jax.data.read.dataset import Dataset
 from vlfau_jax.data.read.options import DataOptions
@@ -77,7 +77,7 @@ class Faces:
 
     def decode(self, position: int, example: Mapping[str, bytes]) -> np.ndarray:
         """Decodes to RGB uint8 [h, h, 3]. Raises DataError for a damaged picture."""
-        image = decode_image(example["image"])
+        image = decode_crop(example["image"])
         if image is None:
             raise self._unusable(position, f"({example['source'].decode()}) is damaged")
         return image
