@@ -48,6 +48,7 @@ def import_backbone(fv: flags.FlagValues, _: list[str]) -> None:
     Flag("model", str, "a model folder that export wrote", required=True),
     Flag("out", str, "folder for predictions.csv and .jsonl", required=True),
     Flag("overwrite", bool, "replace predictions that are there", False),
+    Flag("resume", bool, "go on after the finished rows of an interrupted run", False),
     Flag("crop_file", str, "the model or table that the model's crop rule reads", ""),
     imports=("vlfau_jax.inference.predict",),
     inputs=" INPUT...",
@@ -56,4 +57,6 @@ def predict(fv: flags.FlagValues, inputs: list[str]) -> None:
     """Label pictures and folders of pictures with an exported model."""
     from vlfau_jax.inference.predict import predict
 
-    predict(fv.model, inputs, fv.out, overwrite=fv.overwrite, crop_file=fv.crop_file)
+    predict(
+        fv.model, inputs, fv.out, overwrite=fv.overwrite, resume=fv.resume, crop_file=fv.crop_file
+    )

@@ -76,7 +76,9 @@ def answer_fold(
     `batch_size` is the global one, a multiple of the devices of `mesh`.
     """
     captions = CaptionTables(trained.aus, trained.vocabulary)
-    decoder = PredictionDecoder(trained.aus, trained.thresholds, trained.vocabulary)
+    decoder = PredictionDecoder(
+        trained.aus, trained.thresholds, trained.vocabulary, trained.untaught
+    )
     examples = dataset.rows(subjects)
     own = local_rows(mesh, batch_size)
     batches = eval_iterator(

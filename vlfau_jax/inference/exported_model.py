@@ -63,6 +63,8 @@ class ExportedModel:
         synthetic: whether the model was trained on rendered faces; then it knows nothing about
             real ones.
         trained_on: data set, fold, subjects, step and other facts about the training.
+        untaught: the units that its training labels could not teach, each with the reason: their
+            numbers in a prediction mean nothing.
         outputs: names of the arrays that the exported program gives.
         batch_size: faces in each run of the program.
         config: all of the folder's config.json.
@@ -84,7 +86,13 @@ class ExportedModel:
         self.synthetic: bool = self.config["synthetic"]
         self.trained_on: dict[str, Any] = self.config.get("trained_on", {})
         self.batch_size = batch_size
-        self._decoder = PredictionDecoder(self.aus, self.thresholds, Vocabulary.load(folder))
+        # Of a folder that an earlier version exported, nothing is known of it.
+        self.untaught: dict[int, str] = {
+            int(au): reason for au, reason in self.trained_on.get("untaught", {}).items()
+        }
+        self._decoder = PredictionDecoder(
+            self.aus, self.thresholds, Vocabulary.load(folder), self.untaught
+        )
         try:
             self._weights = jax.device_put(load_file(folder / WEIGHTS))
             program = jax_export.deserialize(bytearray((folder / PROGRAM).read_bytes()))
