@@ -13,7 +13,7 @@ import os
 import shutil
 import stat
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -169,6 +169,15 @@ def read_bytes(path: str | Path, limit: int) -> bytes:
     if len(content) > limit:  # it has grown
         raise FileError(path, f"has more than {limit} bytes")
     return content
+
+
+def clear(folder: Path, but: Collection[str] = ()) -> None:
+    """Removes all in a folder but regular files of these names; follows no link."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name not in but or path.is_symlink() or not path.is_file():
+            path.unlink()
 
 
 def partial_name(path: Path) -> Path:

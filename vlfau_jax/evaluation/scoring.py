@@ -10,7 +10,6 @@ import numpy as np
 
 from vlfau_jax.data.read.dataset import Dataset
 from vlfau_jax.data.read.protocol import protocol
-from vlfau_jax.data.read.statistics import unlearnable
 from vlfau_jax.evaluation.answers import Answers
 from vlfau_jax.evaluation.scores import DatasetScores, Scores
 from vlfau_jax.inference.trained import Trained
@@ -38,9 +37,8 @@ def score_answers(
     """All scores of the test `subjects`, and what decides what they mean."""
     aus, labels, known = trained.aus, answers.labels, answers.known
     train_rows = dataset.rows(trained.train_subjects)
-    counts = dataset.label_counts(train_rows)
-    frequent = more_frequent_state(*counts)
-    untaught = trained.untaught or unlearnable(aus, *counts)  # earlier versions recorded none
+    frequent = more_frequent_state(*dataset.label_counts(train_rows))
+    untaught = trained.untaught
     per_au = score(aus, answers.probabilities, answers.active, labels, known, untaught)
     floors = _floors(aus, frequent, labels, known, untaught)
     faces = ExplainedFaces(

@@ -9,8 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import os
-import shutil
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from itertools import islice
 from pathlib import Path
@@ -22,7 +21,7 @@ from vlfau_jax import __version__
 from vlfau_jax.data.crop.rule import CropRule
 from vlfau_jax.data.raw.frames import Place
 from vlfau_jax.errors import FileError
-from vlfau_jax.files import file_digest, open_regular
+from vlfau_jax.files import clear, file_digest, open_regular
 from vlfau_jax.inference.model_folder import CONFIG
 from vlfau_jax.inference.pictures import Picture
 from vlfau_jax.inference.prediction_files import (
@@ -95,14 +94,14 @@ def request(
     """The record of a `predict` of these pictures by a model whose crop rule is `rule`."""
     digest = hashlib.sha256()
     tables = rule.tables(Place(str(picture.path)) for picture in pictures)
-    paths = [(picture.path, picture.frame) for picture in pictures]
-    for path, frame in paths + [(Path(table), 0) for table in tables]:
+    paths = [(one.path, f"{one.frame} {written_path(one.root)}") for one in pictures]
+    for path, place in paths + [(Path(table), "") for table in tables]:
         try:
             status = os.stat(path)
             state = f"{status.st_size} {status.st_mtime_ns}"
         except OSError:
             state = "absent"
-        digest.update(os.fsencode(path) + f"\0{frame} {state}\0".encode())
+        digest.update(os.fsencode(path) + f"\0{place} {state}\0".encode())
     return Request(
         version=__version__,
         model=file_digest(model / CONFIG),
@@ -128,15 +127,6 @@ def _lines(path: Path) -> Iterator[bytes]:
     with open_regular(path, _LARGEST) as file:
         while (line := file.readline(_LONGEST_LINE)).endswith(b"\n"):
             yield line
-
-
-def clear(folder: Path, but: Collection[str] = ()) -> None:
-    """Removes all in a folder but regular files of these names; follows no link."""
-    for path in folder.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        elif path.name not in but or path.is_symlink() or not path.is_file():
-            path.unlink()
 
 
 class Rows(AbstractContextManager):

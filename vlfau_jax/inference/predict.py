@@ -6,8 +6,7 @@ import errno
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,11 @@ import numpy as np
 from tqdm import tqdm
 
 from vlfau_jax.data.raw.frames import read_image
-from vlfau_jax.errors import RunError, UserError, is_exhausted, printable
+from vlfau_jax.errors import RunError, UserError, printable, saying
 from vlfau_jax.facs import ACTION_UNITS
-from vlfau_jax.files import absolute_folder, created, written_together
+from vlfau_jax.files import absolute_folder, clear, created, written_together
 from vlfau_jax.inference.exported_model import ExportedModel
-from vlfau_jax.inference.kept_rows import Request, Rows, clear, interrupted, request
+from vlfau_jax.inference.kept_rows import Request, Rows, interrupted, request
 from vlfau_jax.inference.pictures import Picture, find_pictures
 from vlfau_jax.inference.prediction import DROP_REASONS, DropReason
 from vlfau_jax.inference.prediction_files import (
@@ -75,13 +74,13 @@ class Summary:
                 if unit["active"]
             ]
             sentence = [f"  {record['sentence']}"] if record["sentence"] is not None else []
-            lines += [printable(record["source"]), *sentence, f"  {', '.join(active) or 'no unit'}"]
+            lines += [record["source"], *sentence, f"  {', '.join(active) or 'no unit'}"]
         more = self.described - len(self.first)
         lines += [f"... and {more} more"] if more else []
         lines.append(f"{self.counts()}; {out / CSV}, {JSONL}, {COLUMNS}")
         if synthetic:
             lines.append("the model was trained on synthetic faces: it knows nothing of real ones")
-        return "\n".join(lines)
+        return printable("\n".join(lines))
 
 
 def predict(
@@ -141,7 +140,7 @@ def predict(
                 f"({difference}); give --overwrite to remove them, or another --out"
             )
         with (
-            _saying_what_is_kept(out, summary, len(pictures)),
+            saying(lambda: _what_is_kept(out, summary, len(pictures)), out),
             Rows(folder, asked, exported.aus) as rows,
             tqdm(total=len(pictures), desc="predict", unit="picture") as bar,
         ):
@@ -175,28 +174,13 @@ def _refuse_existing(out: Path, kept: Request | None, overwrite: bool, resume: b
     raise UserError(f"{' and '.join(existing)} exist; give --overwrite to replace them{other}")
 
 
-@contextmanager
-def _saying_what_is_kept(out: Path, summary: Summary, pictures: int) -> Iterator[None]:
-    """Adds to what ends the run how many rows of so many pictures are kept, and how to go on."""
-
-    def text() -> str:
-        if not summary.count:
-            return "nothing is kept"
-        return (
-            f"{summary.count} of {pictures} rows are kept in {out}; give the same command with "
-            "--resume to go on"
-        )
-
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(text()) from None
-    except RunError as error:
-        raise RunError(f"{error}; {text()}") from error
-    except OSError as error:
-        if not is_exhausted(error):
-            raise
-        raise RunError(f"{error.filename or out}: {error.strerror}; {text()}") from error
+def _what_is_kept(out: Path, summary: Summary, pictures: int) -> str:
+    if not summary.count:
+        return "nothing is kept"
+    return (
+        f"{summary.count} of {pictures} rows are kept in {out}; give the same command with "
+        "--resume to go on"
+    )
 
 
 def _read_face(model: ExportedModel, picture: Picture) -> np.ndarray | DropReason:

@@ -52,9 +52,9 @@ def check_finite(arrays: Mapping[str, np.ndarray]) -> None:
         if not good.all():
             faces = (~good).reshape(len(good), -1).any(1)
             raise RunError(
-                f"the model gave no usable numbers ({name}) for {int(faces.sum())} of {len(faces)} "
-                f"faces, such as {float(np.asarray(values)[~good][0])}: its weights are damaged, or "
-                "its training diverged; use another checkpoint or model"
+                f"the model gave no usable {name} for {faces.sum()} of {len(faces)} faces, such as "
+                f"{values[~good][0]}: its weights are damaged or its training diverged; use "
+                "another checkpoint or model"
             )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import re
@@ -25,9 +24,9 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", 
 
 
 def written_path(path: str | Path) -> str:
-    """A path as the files hold it: UTF-8, and no formula to a spreadsheet; `read_path` undoes it.
+    r"""A path as the files hold it: UTF-8, and no formula to a spreadsheet; `read_path` undoes it.
 
-    A byte that is no UTF-8 is written `\\xNN`, a backslash twice; what would begin like a formula
+    A byte that is no UTF-8 is written `\xNN`, a backslash twice; what would begin like a formula
     gets `./` in front, which names the same file.
     """
     text = os.fsencode(path).replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")

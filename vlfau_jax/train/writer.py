@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import operator
 import socket
 import time
 from collections.abc import Iterator, Mapping
@@ -15,10 +14,10 @@ from tensorboardX.proto import event_pb2
 from tensorboardX.record_writer import RecordWriter
 from tensorboardX.summary import scalar
 
-from vlfau_jax.errors import UserError
+from vlfau_jax.errors import FileError, UserError
 from vlfau_jax.files import written_whole
+from vlfau_jax.train.metrics import METRICS_FILE, parse_line
 
-METRICS_FILE = "metrics.jsonl"
 EVENTS_FOLDER = "tensorboard"
 
 
@@ -102,6 +101,8 @@ def _cut(path: Path, last_step: int) -> None:
 
 def _step(path: Path, number: int, line: bytes) -> int:
     try:
-        return operator.index(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{path}:{number}: not a line of metrics; mend or remove it") from None
+        return parse_line(line, f"{path}:{number}").step
+    except FileError as error:
+        raise UserError(
+            f"{error.path}: not a line of metrics; mend or remove it ({error.reason})"
+        ) from None

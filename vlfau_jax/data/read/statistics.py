@@ -51,10 +51,10 @@ def unlearnable(aus: Sequence[int], active: np.ndarray, known: np.ndarray) -> di
     """
     found = {}
     for au, on, frames in zip(aus, active, known, strict=True):
-        if on in (0, frames):
-            found[au] = (
-                "never known" if not frames else "never active" if not on else "always active"
-            )
+        if not frames:
+            found[au] = "never known"
+        elif on in (0, frames):
+            found[au] = "always active" if on else "never active"
     return found
 
 
