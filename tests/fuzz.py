@@ -272,10 +272,10 @@ def _make_run(folder: Path) -> None:
 
 
 def _read_run(folder: Path) -> object:
-    from vlfau_jax.evaluation.evaluate import training_metrics
+    from vlfau_jax.train.metrics import METRICS_FILE, read_metrics
     from vlfau_jax.inference.trained import load_trained
 
-    return load_trained(folder), list(training_metrics(folder))
+    return load_trained(folder), read_metrics(folder / METRICS_FILE)
 
 
 def _make_model(folder: Path) -> None:

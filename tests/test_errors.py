@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlfau_jax.errors import LONGEST_LINE, RunError, UserError, line, outcome, printable
+from vlfau_jax.errors import (
+    LONGEST_LINE,
+    DataError,
+    RunError,
+    UserError,
+    line,
+    outcome,
+    printable,
+    saying,
+)
 
 
 @pytest.mark.parametrize(
@@ -44,3 +53,24 @@ def test_the_outcome_of_an_error_is_cut():
     assert len(outcome(UserError("x" * 10_000))[0]) == LONGEST_LINE
     assert outcome(RunError("a\nb")) == ("failed: a b", 1)
     assert outcome(OSError("of a library")) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "text"),
+    [
+        (KeyboardInterrupt(), KeyboardInterrupt, "3 rows are kept"),
+        (RunError("it broke"), RunError, "it broke; 3 rows are kept"),
+        (DataError("no picture"), DataError, "no picture; 3 rows are kept"),
+        (
+            OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+            RunError,
+            "out: No space left on device; 3 rows are kept",
+        ),
+        (OSError(errno.EINVAL, "Invalid"), OSError, "[Errno 22] Invalid"),
+        (UserError("wrong"), UserError, "wrong"),
+    ],
+)
+def test_what_is_kept_is_said_where_work_ends(error, kind, text):
+    with pytest.raises(kind) as end, saying(lambda: "3 rows are kept", "out"):
+        raise error
+    assert type(end.value) is kind and str(end.value) == text

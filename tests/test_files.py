@@ -9,6 +9,7 @@ import pytest
 from vlfau_jax.errors import FileError, UserError
 from vlfau_jax.files import (
     absolute_folder,
+    clear,
     created,
     partial_name,
     read_bytes,
@@ -216,3 +217,29 @@ def test_the_old_folder_is_put_back_after_a_death(tmp_path, monkeypatch):
         1 / 0  # noqa: B018
     assert (folder / "ours").read_text() == "old"
     assert names(tmp_path) == ["model"]
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_file_in_the_place_of_the_hidden_folder_is_swept(tmp_path, keep):
+    partial_name(tmp_path / "a").write_text("of an earlier version")
+    with written_together(tmp_path, RESULT, keep=keep) as new:
+        (new / "a").write_text("new")
+    assert names(tmp_path) == ["a"]
+
+
+def test_an_empty_folder_is_not_kept(tmp_path):
+    with pytest.raises(KeyboardInterrupt), written_together(tmp_path, RESULT, keep=True):
+        raise KeyboardInterrupt
+    assert names(tmp_path) == []
+
+
+def test_clear_follows_no_link(tmp_path):
+    folder, other = tmp_path / "folder", tmp_path / "other"
+    (folder / "deep").mkdir(parents=True)
+    other.mkdir()
+    (other / "precious").touch()
+    (folder / "link").symlink_to(other)
+    (folder / "a").symlink_to(other / "precious")
+    (folder / "b").touch()
+    clear(folder, but=("a", "b", "deep"))
+    assert names(folder) == ["b"] and names(other) == ["precious"]

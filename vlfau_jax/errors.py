@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import unicodedata
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 LONGEST_LINE = 500  # characters of a line on the screen
 
@@ -105,6 +107,27 @@ def line(text: str) -> str:
     """`text` as one line for the screen: printable, at most `LONGEST_LINE` characters."""
     text = printable(" ".join(text.split("\n")))
     return text if len(text) <= LONGEST_LINE else text[: LONGEST_LINE - 4] + " ..."
+
+
+@contextmanager
+def saying(what_is_kept: Callable[[], str], place: object) -> Iterator[None]:
+    """Adds to the line of what ends the work inside what is kept of it, and how to go on.
+
+    That is Ctrl-C, a RunError, and a machine that has no more of something; `place` is named where
+    the system's error names none.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(what_is_kept()) from None
+    except RunError as error:
+        error.args = (f"{error}; {what_is_kept()}",)
+        raise
+    except OSError as error:
+        if not is_exhausted(error):
+            raise
+        reason = f"{error.filename or place}: {error.strerror}"
+        raise RunError(f"{reason}; {what_is_kept()}") from error
 
 
 def is_exhausted(error: OSError) -> bool:

@@ -13,7 +13,7 @@ import os
 import shutil
 import stat
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -234,6 +234,15 @@ def read_bytes(path: str | Path, limit: int) -> bytes:
     return content
 
 
+def clear(folder: Path, but: Collection[str] = ()) -> None:
+    """Removes all in a folder but regular files of these names; follows no link."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name not in but or path.is_symlink() or not path.is_file():
+            path.unlink()
+
+
 def partial_name(path: Path) -> Path:
     """Where what will be `path` is written until it is whole."""
     return path.with_name(f".{path.name}.partial")
@@ -247,7 +256,7 @@ def written_whole(path: Path) -> Iterator[Path]:
         UserError: another process is writing it.
     """
     partial = partial_name(path)
-    handle = _claim(partial, path, lambda: os.open(partial, _CREATE, 0o666), os.unlink)
+    handle = _claim(partial, path, lambda: os.open(partial, _CREATE, 0o666))
     try:
         yield partial
         os.replace(partial, path)
@@ -261,7 +270,7 @@ _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def _claim(
-    partial: Path, place: Path, create: Callable[[], int], remove: Callable[[Path], None] | None
+    partial: Path, place: Path, create: Callable[[], int], *, keep_folder: bool = False
 ) -> int:
     """A locked handle of `partial`: created, or left by a dead process and removed or taken over.
 
@@ -269,7 +278,7 @@ def _claim(
         partial: the hidden name.
         place: what it is for, for the message.
         create: creates it and returns an open handle; FileExistsError where something is there.
-        remove: removes what a dead process left; None takes that over.
+        keep_folder: a folder that a dead process left is taken over, not removed.
     """
     taken = f"{place} is being written by another process; wait for it, or name another place"
     while True:
@@ -288,10 +297,12 @@ def _claim(
             lock(handle, place.parent, taken)
             if not _names(partial, handle):
                 pass  # finished or swept by its process before we had the lock
-            elif created_now or remove is None:
+            elif created_now or (keep_folder and partial.is_dir()):
                 return handle
+            elif partial.is_dir():
+                shutil.rmtree(partial)
             else:
-                remove(partial)
+                partial.unlink()
         except BaseException:
             os.close(handle)
             raise
@@ -323,15 +334,14 @@ def written_together(folder: Path, names: Sequence[str], *, keep: bool = False) 
         folder: exists; where the files belong.
         names: of all files of the result; the first one names the hidden folder.
         keep: where the body fails or its process dies, what it wrote stays in the hidden folder,
-            and the next call with `keep` finds it there; else it is removed.
+            and the next call with `keep` finds it there; else, and if it is empty, it is removed.
 
     Raises:
         UserError: another process is writing them.
     """
     place = folder / names[0]
     partial, complete = partial_name(place), place.with_name(f".{names[0]}.complete")
-    remove = None if keep else shutil.rmtree
-    handle = _claim(partial, place, lambda: _open_new_folder(partial), remove)
+    handle = _claim(partial, place, lambda: _open_new_folder(partial), keep_folder=keep)
     try:
         if complete.is_dir() and not complete.is_symlink():
             _move_all(complete, folder, names)
@@ -339,7 +349,7 @@ def written_together(folder: Path, names: Sequence[str], *, keep: bool = False) 
         os.rename(partial, complete)
         _move_all(complete, folder, names)
     finally:
-        if not keep and _names(partial, handle):
+        if _names(partial, handle) and not (keep and any(partial.iterdir())):
             shutil.rmtree(partial)
         os.close(handle)
 
@@ -369,7 +379,7 @@ def replaced_folder(folder: Path, foreign: Callable[[Path], str | None]) -> Iter
         UserError: another process is writing it, or it has a foreign entry.
     """
     partial, old = partial_name(folder), folder.with_name(f".{folder.name}.replaced")
-    handle = _claim(partial, folder, lambda: _open_new_folder(partial), shutil.rmtree)
+    handle = _claim(partial, folder, lambda: _open_new_folder(partial))
     try:
         if old.is_dir() and not old.is_symlink():
             if folder.exists():

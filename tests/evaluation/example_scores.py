@@ -69,4 +69,6 @@ def example() -> Scores:
         synthetic=True,
         note="SYNTHETIC",
         config_digest="ab" * 32,
+        untaught={},
+        units_scored=1,
     )

@@ -240,7 +240,8 @@ def test_every_answer_follows_from_the_models_thresholds(silent_workdir, tmp_pat
         unit = scores.per_au[au]
         assert np.isnan(unit["recall"]) or unit["recall"] == state
     assert sum(not np.isnan(unit["recall"]) for unit in scores.per_au.values()) > 6
-    ((values, records, faces),) = rendered
+    ((values, records, faces, left_out),) = rendered
+    assert left_out == 0
     assert values["threshold"] == {
         str(au): float(not x) for au, x in zip(BP4D_AUS, on, strict=True)
     }
@@ -284,9 +285,3 @@ def test_scores_json_holds_the_options_that_shaped_training(run):
     }
     assert options["validation_subjects"] == 0 and options["flip"] is True
     assert "data_dir" not in options
-
-
-def test_a_cut_off_last_line_of_metrics_is_left_out(tmp_path):
-    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"ste')
-    assert list(evaluating.training_metrics(tmp_path)) == [{"step": 1}, {"step": 2}]
-    assert list(evaluating.training_metrics(tmp_path / "nowhere")) == []

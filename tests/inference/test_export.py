@@ -53,6 +53,15 @@ def test_the_folder_is_self_contained(model_folder):
     assert "synthetic" in (model_folder / "README.md").read_text()
 
 
+def test_units_nobody_taught_are_in_config_and_card(workdir):
+    trained = dataclasses.replace(load_trained(workdir), untaught={12: "never active"})
+    assert exporting._config(trained)["trained_on"]["untaught"] == {"12": "never active"}
+    assert "**Not learned**, for want of training labels" in model_card(trained)
+    assert "AU12 (never active)." in model_card(trained)
+    taught = dataclasses.replace(trained, untaught={})
+    assert "Not learned" not in model_card(taught)
+
+
 def test_the_card_asks_for_the_file_that_the_crop_rule_reads(workdir, model_folder):
     trained = load_trained(workdir)
     cards = {

@@ -1,4 +1,4 @@
-"""Faces that are none, or too poor to be described, are doubtful for a reason; good ones are not."""
+"""Faces that are none, or too poor to be described, are doubtful for a reason; others not."""
 
 import cv2
 import numpy as np

@@ -2,9 +2,12 @@ import csv
 import json
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 import vlfau_jax.inference.export as exporting
 import vlfau_jax.inference.outputs as outputs
@@ -17,6 +20,7 @@ from vlfau_jax.errors import RunError, UserError
 from vlfau_jax.facs import BP4D_AUS
 from vlfau_jax.inference.exported_model import ExportedModel
 from vlfau_jax.inference.predict import predict
+from vlfau_jax.inference.prediction_files import read_path, written_path
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +49,44 @@ def test_every_picture_has_a_row_in_natural_order(results, pictures):
     assert dict(summary.dropped) == {"no face": 1, "unreadable": 1}
 
 
-def test_a_name_that_is_no_utf8_is_written_back_as_it_is(model_folder, pictures, tmp_path):
-    odd = os.fsencode(tmp_path) + b"/caf\xe9.jpg"
-    with open(odd, "wb") as file:
-        file.write((pictures / "1.jpg").read_bytes())
-    predict(model_folder, [os.fsdecode(odd)], tmp_path / "out", batch_size=3)
-    assert b"caf\xe9.jpg" in (tmp_path / "out" / "predictions.csv").read_bytes()
+def test_odd_names_are_utf8_and_no_formula_in_both_files(
+    model_folder, pictures, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    names = (
+        b"caf\xe9.jpg",
+        b"=1+2.jpg",
+        b"@x.jpg",
+        b"-1.jpg",
+        b" +a.jpg",
+        b"a\\xe9.jpg",
+        b"\t.jpg",
+    )
+    for name in names:
+        shutil.copy(pictures / "1.jpg", os.fsdecode(name))
+    predict(model_folder, list(map(os.fsdecode, names)), tmp_path / "out", batch_size=3)
+    texts = [row["source"] for row in rows(tmp_path / "out")]
+    assert texts == [record["source"] for record in records(tmp_path / "out")]
+    assert texts[0] == "caf\\xe9.jpg" and texts[5] == "a\\\\xe9.jpg"
+    assert texts[1:5] == ["./=1+2.jpg", "./@x.jpg", "./-1.jpg", "./ +a.jpg"]
+    assert [os.fsencode(read_path(text)) for text in texts] == list(names)
+    b"".join(path.read_bytes() for path in (tmp_path / "out").iterdir()).decode("utf-8")
+
+
+NAMES = st.binary(min_size=1, max_size=12).map(lambda name: name.replace(b"\0", b"x"))
+FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+
+
+@given(NAMES.map(os.fsdecode))
+@example("\r=x")
+@example("\uff1dx")
+@example("\\\\xe9\udce9")
+def test_a_written_path_is_harmless_and_read_back(name):
+    text = written_path(Path(name))
+    assert read_path(text) == Path(name)
+    assert not text.encode("utf-8").decode().lstrip(" ").startswith(FORMULAS)
+    plain = name.isascii() and name.isalnum()
+    assert not plain or text == name  # most names are what they were
 
 
 def test_columns_are_openfaces_and_each_is_explained(results):
@@ -168,7 +204,7 @@ def test_faces_are_found_by_tables_where_the_training_faces_were(model_folder, p
     # As a set was prepared with: sources below the folder that is read.
     table.write_text("source,left,top,width,height\ndeep/7.jpg,20,20,50,50\n")
     summary = predict(folder, [pictures], out, batch_size=3, crop_file=str(table), overwrite=True)
-    assert [path.name for path, _ in summary.first] == ["7.jpg"]
+    assert [record["source"] for record in summary.first] == [str(pictures / "deep/7.jpg")]
     assert summary.dropped["not in the table"] == 5 and summary.dropped["unreadable"] == 1
     (table.with_name("landmarks.csv")).write_text(
         "frame,left_eye_x,left_eye_y,right_eye_x,right_eye_y\n1,35,40,60,41\n"

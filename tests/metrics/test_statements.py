@@ -131,3 +131,13 @@ def test_global_f1_counts_a_unit_the_data_set_does_not_have():
         np.array([True, False]),
     )
     assert result.global_f1 == pytest.approx(2 / 3)
+
+
+def test_units_that_were_not_taught_count_nowhere():
+    labels, known = np.array([[1, 0], [1, 1]]), np.ones((2, 2), bool)
+    local, global_ = sentences_of(np.array([[1, 1], [1, 0]]))  # wrong about the second unit alone
+    given = (local, global_, labels, known, labels > 0, ["man"] * 2, np.array([True, True]))
+    assert explained(*given).polarity_accuracy == 0.5
+    result = explained(*given, np.array([True, False]))
+    assert (result.polarity_accuracy, result.agreement, result.global_f1) == (1.0, 1.0, 1.0)
+    assert result.polarity_constant == 1.0

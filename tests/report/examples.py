@@ -58,6 +58,8 @@ def scores(**changes):
         "crop_rule": {"name": "cascade", "digest": "0123456789abcdef"},
         "note": "SYNTHETIC FACES",
         "config_digest": "ab" * 32,
+        "untaught": {},
+        "units_scored": len(DISFA_AUS),
         **changes,
     }
 

@@ -10,6 +10,7 @@ import pytest
 from tests.tiny import SUBJECTS, noise_set
 from vlfau_jax.data.read import dataset
 from vlfau_jax.errors import Interrupted, RunError, UserError
+from vlfau_jax.inference.trained import load_trained
 from vlfau_jax.train.checkpoint import Checkpoints, load_inference, params_digest
 from vlfau_jax.train.experiment import Experiment, build_experiment
 from vlfau_jax.train.loop import train
@@ -304,6 +305,28 @@ def test_what_happened_is_told(tiny, tmp_path, capsys):
     assert "no training face" not in told
     train(tiny(steps=2), tmp_path / "run", resume=True)
     assert "run: going on from step 1" in capsys.readouterr().err
+
+
+def test_units_that_the_labels_cannot_teach_are_told_and_recorded(
+    silent, tmp_path, monkeypatch, capsys
+):
+    settings = silent(steps=1)
+    settings = replace(settings, data=replace(settings.data, fold=1))
+    noise, split = noise_set(), build_experiment(settings).split
+    occurrence = noise.codes["occurrence"].copy()
+    theirs = np.isin(noise.subjects, split.train)[noise.codes["subject"]]
+    for au, code in {1: -1, 2: 0, 4: 1}.items():
+        column = occurrence[:, noise.aus.index(au)]
+        column[theirs] = code
+        column[~theirs] = [0, 1] * (sum(~theirs) // 2) + [1] * (sum(~theirs) % 2)
+    codes = dict(noise.codes) | {"occurrence": occurrence}
+    monkeypatch.setattr(dataset, "open_set", lambda *_: replace(noise, codes=codes))
+    train(settings, tmp_path / "run")
+    told = [line for line in capsys.readouterr().err.splitlines() if "teach nothing about" in line]
+    reasons = "AU01 (never known), AU02 (never active), AU04 (always active): these units"
+    assert len(told) == 1 and reasons in told[0]
+    trained = load_trained(tmp_path / "run")
+    assert trained.untaught == {1: "never known", 2: "never active", 4: "always active"}
 
 
 @pytest.mark.slow

@@ -71,6 +71,7 @@ def train(fv: flags.FlagValues, _: list[str]) -> None:
         "the fold to test; the trained one when absent",
     ),
     BEAMS,
+    Flag("resume", bool, "go on with the answers of an interrupted evaluation", False),
     *PROCESSES,
     imports=("vlfau_jax.evaluation.evaluate", "vlfau_jax.report"),
 )
@@ -80,7 +81,14 @@ def evaluate(fv: flags.FlagValues, _: list[str]) -> None:
     from vlfau_jax.report import render
 
     with _process_group(fv, preemptible=False):
-        evaluate(fv.workdir, fold=fv.fold, beams=fv.beams, checkpoint=fv.checkpoint, render=render)
+        evaluate(
+            fv.workdir,
+            fold=fv.fold,
+            beams=fv.beams,
+            checkpoint=fv.checkpoint,
+            resume=fv.resume,
+            render=render,
+        )
 
 
 def _process_group(fv: flags.FlagValues, *, preemptible: bool) -> AbstractContextManager[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,7 +15,8 @@ from tqdm import tqdm
 from vlfau_jax.data.read.dataset import Dataset
 from vlfau_jax.data.read.pipeline import eval_iterator
 from vlfau_jax.data.text.captions import CaptionTables
-from vlfau_jax.distributed.processes import is_first_process
+from vlfau_jax.distributed.processes import check_same, is_first_process
+from vlfau_jax.evaluation.kept_answers import KeptAnswers
 from vlfau_jax.inference.prediction import DECODED_ARRAYS, Prediction, PredictionDecoder
 from vlfau_jax.inference.trained import Trained
 from vlfau_jax.sharding.arrays import batch_sharding, fetch, local_rows, replicated, shard_batch
@@ -49,6 +51,12 @@ class Answers:
         """Whether each probability exceeds its threshold, bool [m, n]."""
         return np.stack([prediction.active for prediction in self.predictions])
 
+    @property
+    def taught(self) -> np.ndarray:
+        """Whether each unit was taught, bool [n]; see `Prediction.untaught`."""
+        first = self.predictions[0]
+        return ~np.isin(first.aus, list(first.untaught))
+
     @cached_property
     def coded_labels(self) -> np.ndarray:
         """The labels with -1 where they are unknown, int8 [m, n]."""
@@ -70,33 +78,59 @@ def answer_fold(
     describe: Describe,
     batch_size: int,
     mesh: Mesh,
+    kept: KeptAnswers | None = None,
 ) -> Answers:
     """Describe every frame of `subjects`; every process returns all of them.
 
-    `batch_size` is the global one, a multiple of the devices of `mesh`.
+    Args:
+        trained: the model.
+        dataset: the prepared sets.
+        subjects: who is tested.
+        describe: runs the model.
+        batch_size: the global one, a multiple of the devices of `mesh`.
+        mesh: all devices.
+        kept: the answers of an interrupted evaluation, which this one goes on after and adds to.
+
+    Raises:
+        RunError: the model gives numbers that are no answer.
     """
     captions = CaptionTables(trained.aus, trained.vocabulary)
-    decoder = PredictionDecoder(trained.aus, trained.thresholds, trained.vocabulary)
-    examples = dataset.rows(subjects)
-    own = local_rows(mesh, batch_size)
-    batches = eval_iterator(
-        dataset, examples, captions, trained.data, batch_size=batch_size, own=own
+    decoder = PredictionDecoder(
+        trained.aus, trained.thresholds, trained.vocabulary, trained.untaught
     )
-    kept: dict[str, list[np.ndarray]] = {"key": [], "au": [], "au_known": []}
+    examples = dataset.rows(subjects)
+    labels = dataset.labels
+    keys = np.stack([labels.subject, labels.task, labels.frame], 1)[examples].astype(np.int32)
     predictions: list[Prediction] = []
-    with tqdm(
-        total=len(examples), desc="evaluate", unit="face", disable=not is_first_process()
-    ) as bar:
-        for batch in batches:
+    done = 0
+    for arrays in kept.read(keys) if kept else ():
+        predictions += decoder.decode(arrays)
+        done += 1
+    check_same("answers that are kept", done)
+    own = local_rows(mesh, batch_size)
+    left = examples[len(predictions) :]
+    batches = eval_iterator(dataset, left, captions, trained.data, batch_size=batch_size, own=own)
+    with (
+        closing(batches),
+        tqdm(
+            total=len(examples),
+            initial=len(predictions),
+            desc="evaluate",
+            unit="face",
+            disable=not is_first_process(),
+        ) as bar,
+    ):
+        for number, batch in enumerate(batches if len(left) else (), done):
             split = shard_batch(batch, mesh, batch_size)
             outputs = describe(split["image"])
             outputs = {name: outputs[name] for name in DECODED_ARRAYS if name in outputs}
-            outputs, rows = fetch((outputs, {name: split[name] for name in ("valid", *kept)}))
-            valid = rows.pop("valid")
-            predictions += decoder.decode({name: values[valid] for name, values in outputs.items()})
-            for name, values in kept.items():
-                values.append(rows[name][valid])
+            outputs, key, valid = fetch((outputs, split["key"], split["valid"]))
+            arrays = {name: values[valid] for name, values in outputs.items()}
+            if not np.array_equal(key[valid], keys[len(predictions) :][: valid.sum()]):
+                raise ValueError(f"batch {number} is not the one that is due")
+            predictions += decoder.decode(arrays)
+            if kept and is_first_process():
+                kept.add(number, key[valid], arrays)
             bar.update(int(valid.sum()))
-    batches.close()
-    keys, labels, known = (np.concatenate(values) for values in kept.values())
-    return Answers(keys, labels, known, predictions)
+    au, known = labels.au[examples].astype(np.float32), labels.known[examples]
+    return Answers(keys, au, known, predictions)

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from vlfau_jax.data.read.pipeline import eval_iterator
+from vlfau_jax.inference.prediction import check_finite
 from vlfau_jax.inference.trained import THRESHOLD
 from vlfau_jax.metrics.au import is_active
 from vlfau_jax.metrics.table import mean_f1, score
@@ -39,9 +40,11 @@ def score_during_training(experiment: Experiment, params: Any) -> dict[str, floa
         rows.append([values[valid] for values in arrays])
     batches.close()
     probabilities, labels, known = (np.concatenate(values) for values in zip(*rows, strict=True))
+    check_finite({"au_probabilities": probabilities})
     aus = experiment.captions.aus
     active = is_active(probabilities, (THRESHOLD,) * len(aus))
-    return {"mean_f1": mean_f1(score(aus, probabilities, active, labels, known))}
+    scores = score(aus, probabilities, active, labels, known, experiment.untaught)
+    return {"mean_f1": mean_f1(scores)}
 
 
 @partial(jax.jit, static_argnames="model")

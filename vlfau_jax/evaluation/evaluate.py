@@ -3,28 +3,42 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from vlfau_jax.data.read.dataset import Dataset, open_dataset
+from vlfau_jax.data.read.statistics import unlearnable
 from vlfau_jax.distributed.agreement import open_connections
-from vlfau_jax.distributed.processes import check_same, run_on_first, set_status
+from vlfau_jax.distributed.processes import (
+    check_same,
+    is_first_process,
+    run_on_first,
+    set_status,
+)
+from vlfau_jax.errors import saying
 from vlfau_jax.evaluation.answers import Answers, answer_fold, compile_describe
 from vlfau_jax.evaluation.checks import unseen_subjects
 from vlfau_jax.evaluation.faces import DescribedFace, describe_chosen
+from vlfau_jax.evaluation.kept_answers import NAMES, KeptAnswers, request
 from vlfau_jax.evaluation.predictions import write_predictions
 from vlfau_jax.evaluation.scores import Scores
 from vlfau_jax.evaluation.scoring import score_answers
 from vlfau_jax.evaluation.screen import format_scores
-from vlfau_jax.files import written_whole
+from vlfau_jax.files import written_together
 from vlfau_jax.inference.trained import load_trained
 from vlfau_jax.sharding.mesh import MeshOptions, make_mesh
 from vlfau_jax.train.checkpoint import LAST
+from vlfau_jax.train.metrics import METRICS_FILE, read_metrics
 
-# (what scores.json holds, the records of metrics.jsonl in order, the faces to show) -> report.html
+SCORES, PREDICTIONS, PAGE = NAMES
+
+# (what scores.json holds, the records of metrics.jsonl in order, the faces to show, how many lines
+# of metrics.jsonl are left out) -> report.html
 Render = Callable[
-    [Mapping[str, Any], Iterable[Mapping[str, Any]], Sequence[DescribedFace]],
+    [Mapping[str, Any], Sequence[Mapping[str, Any]], Sequence[DescribedFace], int],
     str,
 ]
 
@@ -36,12 +50,15 @@ def evaluate(
     batch_size: int = 64,
     beams: int = 1,
     checkpoint: str = LAST,
+    resume: bool = False,
     render: Render | None = None,
 ) -> Scores:
     """Score a checkpoint of `workdir` on its fold's test subjects.
 
     Writes predictions.jsonl (see `write_predictions`), report.html and scores.json into `workdir`,
-    and prints a table. Several processes share the faces; the first one writes.
+    and prints a table; the three files change together. Several processes share the faces; the
+    first one writes. Answers that were there when an evaluation was interrupted stay in a hidden
+    folder of `workdir`.
 
     Args:
         workdir: what `train` wrote.
@@ -49,11 +66,16 @@ def evaluate(
         batch_size: faces per forward pass, rounded up to a multiple of the devices.
         beams: width of the search for the sentences; 1 is greedy.
         checkpoint: "last", "best" (by the mean F1 of training's scores) or a step.
+        resume: go on with such answers, which must be of the same parameters, data, beams, batch
+            size and devices; without it they are removed.
         render: makes the page, such as `vlfau_jax.report.render`; None writes no report.html.
 
     Raises:
         UserError: no such checkpoint; impossible beams; a fold or prepared set whose people or
-            crops do not fit it.
+            crops do not fit it; kept answers that are of something else; another process is
+            evaluating there.
+        RunError: the model gave no usable numbers, or the machine has no more of something.
+        KeyboardInterrupt: Ctrl-C; the message says what is kept.
     """
     workdir = Path(workdir)
     set_status(lambda: "nothing was written; start all processes again")
@@ -62,47 +84,56 @@ def evaluate(
     shapes = {"beams": beams, "step": trained.step, "config": trained.config_digest}
     check_same("evaluate", shapes | {"batch_size": batch_size, "data": dataset.digests})
     subjects = unseen_subjects(trained, dataset, fold)
+    if not trained.untaught:  # versions that did not record it
+        rows = dataset.rows(trained.train_subjects)
+        untaught = unlearnable(trained.aus, *dataset.label_counts(rows))
+        trained = replace(trained, untaught=untaught)
     mesh = make_mesh(MeshOptions())
     open_connections(mesh)
-    describe = compile_describe(trained, mesh)
     batch_size = -(-batch_size // mesh.size) * mesh.size
-    answers = answer_fold(trained, dataset, subjects, describe, batch_size, mesh)
-    scores = score_answers(trained, dataset, subjects, answers)
+    kept = KeptAnswers.of(workdir, trained, request(trained, dataset, subjects, batch_size))
+    frames = len(dataset.rows(subjects))
+    stack, claim = ExitStack(), _claimed(workdir, kept, resume)
+    with stack, saying(lambda: kept.text(frames), workdir):
+        run_on_first("claim", lambda: stack.enter_context(claim))
+        describe = compile_describe(trained, mesh)
+        answers = answer_fold(trained, dataset, subjects, describe, batch_size, mesh, kept)
+        scores = score_answers(trained, dataset, subjects, answers)
+        size = trained.data.image_size
+        faces = (
+            describe_chosen(dataset, subjects, answers, describe, size, batch_size, mesh)
+            if render
+            else []
+        )
+        metrics = read_metrics(workdir / METRICS_FILE)
 
-    size = trained.data.image_size
-    faces = (
-        describe_chosen(dataset, subjects, answers, describe, size, batch_size, mesh)
-        if render
-        else []
-    )
-    run_on_first("scores", lambda: _write(workdir, dataset, scores, answers, faces, render))
+        def write() -> None:
+            _write(kept.folder, dataset, scores, answers)
+            if render:
+                page = render(scores.to_json(), metrics.records, faces, metrics.left_out)
+                (kept.folder / PAGE).write_text(page, encoding="utf-8")
+
+        run_on_first("scores", write)
+    if is_first_process():
+        print(format_scores(scores))
+        print(", ".join([str(workdir / SCORES), PREDICTIONS, *([PAGE] if render else [])]))
     return scores
 
 
-def training_metrics(workdir: Path) -> Iterator[dict[str, Any]]:
-    """The records of metrics.jsonl; the last line of a killed run may be cut off."""
-    path = workdir / "metrics.jsonl"
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    return (json.loads(line) for line in lines if line.endswith("\n"))
+@contextmanager
+def _claimed(workdir: Path, kept: KeptAnswers, resume: bool) -> Iterator[None]:
+    """Holds the place of the three files, which get their names at the end."""
+    with written_together(workdir, NAMES, keep=True):
+        kept.claim(resume=resume)
+        try:
+            yield
+        except BaseException:
+            kept.sweep()
+            raise
 
 
-def _write(
-    workdir: Path,
-    dataset: Dataset,
-    scores: Scores,
-    answers: Answers,
-    faces: Sequence[DescribedFace],
-    render: Render | None,
-) -> None:
-    values = scores.to_json()
-    with written_whole(workdir / "predictions.jsonl") as partial, partial.open("w") as file:
+def _write(folder: Path, dataset: Dataset, scores: Scores, answers: Answers) -> None:
+    with (folder / PREDICTIONS).open("w", encoding="utf-8") as file:
         write_predictions(file, dataset, answers)
-    if render:
-        page = render(values, training_metrics(workdir), faces)
-        with written_whole(workdir / "report.html") as partial:
-            partial.write_text(page, encoding="utf-8")
-    with written_whole(workdir / "scores.json") as partial:
-        partial.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    print(format_scores(scores))
-    written = ["predictions.jsonl", *(["report.html"] if render else [])]
-    print(", ".join([str(workdir / "scores.json"), *written]))
+    text = json.dumps(scores.to_json(), indent=2, allow_nan=False)
+    (folder / SCORES).write_text(text + "\n", encoding="utf-8")

@@ -106,7 +106,8 @@ def describe_chosen(
     Every process must call it; `batch_size` is the global one of `answer_fold`.
     """
     count = min(FACES_SHOWN, batch_size)
-    rows = choose(answers.active, answers.coded_labels, answers.keys[:, 0], count)
+    judged = np.where(answers.taught, answers.coded_labels, -1)
+    rows = choose(answers.active, judged, answers.keys[:, 0], count)
     source = dataset.source(dataset.rows(subjects))
     # A full batch: another size would be compiled anew.
     images = np.zeros((batch_size, image_size, image_size, 3), np.uint8)

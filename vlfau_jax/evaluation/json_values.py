@@ -71,6 +71,7 @@ _READERS: dict[Any, Callable[[Any], Any]] = {
     tuple[int, ...]: partial(_tuple, int),
     tuple[str, ...]: partial(_tuple, str),
     Mapping[str, float]: _by_name,
+    Mapping[int, str]: partial(_mapping, int, partial(_check, str)),
     Mapping[int, Mapping[str, float]]: partial(_mapping, int, _by_name),
     Mapping[str, Mapping[int, float]]: partial(_mapping, str, _by_unit),
 }

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TextIO
 
 from vlfau_jax.data.read.dataset import Dataset
 from vlfau_jax.data.text.descriptions import global_description
 from vlfau_jax.evaluation.answers import Answers
+from vlfau_jax.inference.prediction_files import json_line
 
 
 def write_predictions(file: TextIO, dataset: Dataset, answers: Answers) -> None:
@@ -24,7 +24,7 @@ def write_predictions(file: TextIO, dataset: Dataset, answers: Answers) -> None:
         for column, unit in enumerate(record["per_au"].values()):
             known = answers.known[row, column]
             unit["label"] = int(answers.labels[row, column]) if known else None
-        file.write(json.dumps(record) + "\n")
+        file.write(json_line(record))
 
 
 def true_sentence(dataset: Dataset, answers: Answers, row: int) -> str | None:

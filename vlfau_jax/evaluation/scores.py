@@ -30,6 +30,7 @@ _EARLIER = {
     "label_threshold": None,
     "data": {},
     "ema_decay": 0.0,
+    "untaught": {},
 }
 
 
@@ -99,6 +100,9 @@ class Scores:
         synthetic: whether any of the faces, trained on or tested, were rendered.
         note: the warning that belongs beside the scores; "" for none.
         config_digest: sha256 of the experiment.
+        untaught: the units that the training labels could not teach, each with the reason. Their
+            scores are undefined, and they are in no mean.
+        units_scored: how many units have an F1: the mean is over these.
     """
 
     mean_f1: float
@@ -136,6 +140,8 @@ class Scores:
     synthetic: bool
     note: str
     config_digest: str
+    untaught: Mapping[int, str]
+    units_scored: int
 
     def to_json(self) -> dict[str, Any]:
         """What scores.json holds, of JSON's types."""
@@ -204,6 +210,7 @@ def _as_fields(mapping: Mapping[str, Any]) -> dict[str, Any]:
         | {name: value for name, value in explanations.items() if name != "note"},
         "explanations_note": explanations.get("note", ""),
         "thresholds": read_thresholds(values),
+        "units_scored": sum(unit.get("f1") is not None for unit in values["per_au"].values()),
     }
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from vlfau_jax.metrics.table import (
     explain,
     mean_f1,
     score,
+    units_scored,
 )
 
 SYNTHETIC_WARNING = (
@@ -38,8 +38,9 @@ def score_answers(
     aus, labels, known = trained.aus, answers.labels, answers.known
     train_rows = dataset.rows(trained.train_subjects)
     frequent = more_frequent_state(*dataset.label_counts(train_rows))
-    per_au = score(aus, answers.probabilities, answers.active, labels, known)
-    floors = _floors(aus, frequent, labels, known)
+    untaught = trained.untaught
+    per_au = score(aus, answers.probabilities, answers.active, labels, known, untaught)
+    floors = _floors(aus, frequent, labels, known, untaught)
     faces = ExplainedFaces(
         aus=aus,
         local=[p.sentences for p in answers.predictions] if "local" in trained.captions else None,
@@ -49,11 +50,12 @@ def score_answers(
         active=answers.active,
         nouns=[dataset.nouns[subject] for subject in answers.keys[:, 0]],
         constant=frequent,
+        taught=~np.isin(aus, list(untaught)),
     )
     synthetic = dataset.synthetic or trained.synthetic
     return Scores(
         mean_f1=mean_f1(per_au),
-        per_dataset=_per_dataset(dataset, answers, train_rows),
+        per_dataset=_per_dataset(dataset, answers, train_rows, untaught),
         aus=aus,
         per_au=per_au,
         floors={name: mean_f1(units) for name, units in floors.items()},
@@ -83,21 +85,27 @@ def score_answers(
         synthetic=synthetic,
         note=SYNTHETIC_WARNING if synthetic else "",
         config_digest=trained.config_digest,
+        untaught=untaught,
+        units_scored=units_scored(per_au),
     )
 
 
 def _floors(
-    aus: Sequence[int], frequent: np.ndarray, labels: np.ndarray, known: np.ndarray
+    aus: Sequence[int],
+    frequent: np.ndarray,
+    labels: np.ndarray,
+    known: np.ndarray,
+    untaught: Collection[int],
 ) -> dict[str, Mapping[int, UnitScores]]:
     """Scores of each of `AU_FLOORS`; `frequent` bool [n], the more frequent states in training."""
     return {
-        floor.name: constant_scores(aus, floor.states(frequent), labels, known)
+        floor.name: constant_scores(aus, floor.states(frequent), labels, known, untaught)
         for floor in AU_FLOORS
     }
 
 
 def _per_dataset(
-    dataset: Dataset, answers: Answers, train_rows: np.ndarray
+    dataset: Dataset, answers: Answers, train_rows: np.ndarray, untaught: Collection[int]
 ) -> dict[str, DatasetScores]:
     """Scores of each set of a mixture on its own, with means over its benchmark's units; else {}.
 
@@ -114,8 +122,8 @@ def _per_dataset(
         probabilities, active, labels, known = (values[rows][:, units] for values in arrays)
         own_rows = train_rows[dataset.labels.part[train_rows] == part]
         frequent = more_frequent_state(*dataset.label_counts(own_rows))[units]
-        per_au = score(aus, probabilities, active, labels, known)
-        floors = _floors(aus, frequent, labels, known)
+        per_au = score(aus, probabilities, active, labels, known, untaught)
+        floors = _floors(aus, frequent, labels, known, untaught)
         benchmark = {au: per_au[au] for au in aus if au in one.benchmark}
         found[one.name] = DatasetScores(
             mean_f1=mean_f1(benchmark),
@@ -123,7 +131,7 @@ def _per_dataset(
                 name: mean_f1({au: units[au] for au in benchmark}) for name, units in floors.items()
             },
             aus=tuple(benchmark),
-            units_scored=sum(not math.isnan(unit["f1"]) for unit in benchmark.values()),
+            units_scored=units_scored(benchmark),
             per_au=per_au,
             frames=int(rows.sum()),
         )

@@ -36,6 +36,12 @@ def format_scores(scores: Scores) -> str:
         f"{', '.join(scores.test_subjects)}; none of them trained on",
         f"began from {scores.beginning}",
     ]
+    if scores.untaught:
+        units = ", ".join(f"AU{au:02d} ({reason})" for au, reason in scores.untaught.items())
+        lines.append(
+            f"not scored, because the training labels could not teach them: {units}; the mean is "
+            f"over {scores.units_scored} of {len(scores.aus)} units"
+        )
     for kind in scores.captions:
         metrics = [metric for metric in EXPLANATION_METRICS if metric.sentences == kind]
         values = ", ".join(_explanation(scores, metric) for metric in metrics)

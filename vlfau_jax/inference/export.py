@@ -180,6 +180,7 @@ def _config(trained: Trained) -> dict[str, Any]:
             "dataset": trained.data.name,
             "fold": trained.data.fold,
             "subjects": trained.train_subjects,
+            "untaught": {str(au): reason for au, reason in trained.untaught.items()},
             "step": trained.step,
             "checkpoint": trained.checkpoint,
             "config_digest": trained.config_digest,

@@ -88,6 +88,8 @@ class ExportedModel:
         synthetic: whether the model was trained on rendered faces; then it knows nothing about
             real ones.
         trained_on: data set, fold, subjects, step and other facts about the training.
+        untaught: the units that its training labels could not teach, each with the reason: their
+            numbers in a prediction mean nothing.
         outputs: names of the arrays that the exported program gives.
         batch_size: faces in each run of the program.
         digest: the SHA-256 of the folder, see `model_folder.folder_digest`.
@@ -126,7 +128,11 @@ class ExportedModel:
         self.trained_on: dict[str, Any] = config.trained_on
         self.digest: str = opened.digest
         self.batch_size = batch_size
-        self._decoder = PredictionDecoder(self.aus, self.thresholds, vocabulary)
+        # Of a folder that an earlier version exported, nothing is known of it.
+        self.untaught: dict[int, str] = {
+            int(au): reason for au, reason in self.trained_on.get("untaught", {}).items()
+        }
+        self._decoder = PredictionDecoder(self.aus, self.thresholds, vocabulary, self.untaught)
         self._tokens = vocabulary.size
         request = _request(opened, vocabulary.size, batch_size)
         program = load_program(folder / PROGRAM, opened.program, request)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -13,7 +13,9 @@ from vlfau_jax.data.crop.registry import table_rules
 from vlfau_jax.data.raw.decoding import FORMATS, MOST_PIXELS
 from vlfau_jax.data.raw.unreadable import Loss
 from vlfau_jax.data.text.vocabulary import Vocabulary
+from vlfau_jax.errors import RunError
 from vlfau_jax.files import PICTURE_LIMIT
+from vlfau_jax.metrics.au import is_active
 
 DropReason = Literal[
     "no face",
@@ -58,6 +60,31 @@ DECODED_ARRAYS = (
     "global_tokens",
     "global_scores",
 )
+_NUMBERS = ("au_probabilities", "local_scores", "global_scores")
+
+
+def check_finite(arrays: Mapping[str, np.ndarray]) -> None:
+    """Checks the numbers that a model gave for some faces; each array's first axis is theirs.
+
+    A comparison with NaN is false, so that a threshold would make an absence of it.
+
+    Raises:
+        RunError: a number is not finite, or a probability not in 0-1.
+    """
+    for name, values in arrays.items():
+        good = np.isfinite(values)
+        if name == "au_probabilities":
+            good &= (values >= 0) & (values <= 1)
+        if not good.all():
+            faces = (~good).reshape(len(good), -1).any(1)
+            raise RunError(
+                f"the model gave no usable {name} for {faces.sum()} of {len(faces)} faces, such as "
+                f"{values[~good][0]}: its weights are damaged or its training diverged; use "
+                "another checkpoint or model"
+            )
+
+
+UNIT_KEYS = ("probability", "active", "sentence", "sentence_probability")
 
 
 @dataclass(frozen=True)
@@ -75,6 +102,8 @@ class Prediction:
             measures how sure the captioner is of its words, not whether they are true. None without
             sentences and from a folder exported before programs gave it.
         sentence_probability: the same of `sentence`.
+        untaught: the units that training could not teach (`Trained.untaught`): all of theirs above
+            is noise, and null in files.
     """
 
     aus: tuple[int, ...]
@@ -84,18 +113,22 @@ class Prediction:
     sentence: str | None
     sentence_probabilities: np.ndarray | None = None
     sentence_probability: float | None = None
+    untaught: frozenset[int] = frozenset()
 
     def to_json(self) -> dict[str, Any]:
         """The record of a line of predictions.jsonl, without the keys that identify the face.
 
         {"sentence", "sentence_probability", "per_au": {"1": {"probability", "active", "sentence",
-        "sentence_probability"}, ...}}; what the model does not give is None.
+        "sentence_probability"}, ...}}; what the model does not give is None, as is all of a
+        unit that it was not taught.
         """
         none = (None,) * len(self.aus)
         sentences = self.sentences or none
         means = none if self.sentence_probabilities is None else self.sentence_probabilities
         per_au = {
-            str(au): {
+            str(au): dict.fromkeys(UNIT_KEYS)
+            if au in self.untaught
+            else {
                 "probability": _rounded(probability),
                 "active": bool(active),
                 "sentence": sentence,
@@ -120,10 +153,15 @@ class PredictionDecoder:
     """Turns the arrays that a model gives into predictions, for one order of action units."""
 
     def __init__(
-        self, aus: Sequence[int], thresholds: Sequence[float], vocabulary: Vocabulary
+        self,
+        aus: Sequence[int],
+        thresholds: Sequence[float],
+        vocabulary: Vocabulary,
+        untaught: Collection[int] = (),
     ) -> None:
         self.aus = tuple(aus)
-        self.thresholds = np.asarray(thresholds, np.float32)
+        self.thresholds = tuple(thresholds)
+        self.untaught = frozenset(untaught)
 
         @lru_cache(maxsize=65536)  # a trained captioner repeats a small number of sentences
         def text(row: bytes) -> str:
@@ -138,18 +176,26 @@ class PredictionDecoder:
             arrays: au_probabilities float [b, n]; local_tokens int32 [b, n, t], local_scores float
                 [b, n], global_tokens int32 [b, t'] and global_scores float [b], each of which may
                 be absent.
+
+        Raises:
+            RunError: they hold numbers that are no answer, see `check_finite`.
         """
+        check_finite({name: arrays[name] for name in _NUMBERS if name in arrays})
         none = [None] * len(arrays["au_probabilities"])
+        active = is_active(arrays["au_probabilities"], self.thresholds)
         rows = (arrays.get(name, none) for name in DECODED_ARRAYS)
-        for probabilities, local, local_score, whole, whole_score in zip(*rows, strict=True):
+        for present, probabilities, local, local_score, whole, whole_score in zip(
+            active, *rows, strict=True
+        ):
             yield Prediction(
                 self.aus,
                 probabilities,
-                probabilities > self.thresholds,
+                present,
                 None if local is None else tuple(map(self._sentence, local)),
                 None if whole is None else self._sentence(whole),
                 None if local_score is None else np.exp(local_score),
                 None if whole_score is None else float(np.exp(whole_score)),
+                self.untaught,
             )
 
     def _sentence(self, tokens: np.ndarray) -> str:

@@ -2,70 +2,68 @@
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+import os
+import re
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vlfau_jax.facs import ACTION_UNITS
-from vlfau_jax.files import written_whole
 from vlfau_jax.inference.exported_model import PictureResult
 from vlfau_jax.inference.pictures import Picture
-from vlfau_jax.inference.prediction import DROP_REASONS, Prediction
+from vlfau_jax.inference.prediction import DROP_REASONS
 
 CSV, JSONL = "predictions.csv", "predictions.jsonl"
 COLUMNS = "predictions.columns.json"
+NAMES = (CSV, JSONL, COLUMNS)
 
 _DROPPED = {"sentence": None, "sentence_probability": None, "per_au": None}
+# What a spreadsheet takes for the beginning of a formula, or strips before it.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
-@contextmanager
-def prediction_files(
-    out: Path, aus: Sequence[int], thresholds: Sequence[float], outputs: Collection[str]
-) -> Iterator[Callable[[Picture, PictureResult], None]]:
-    """Gives a function that adds a picture and its result to the files in the folder `out`.
+def written_path(path: str | Path) -> str:
+    r"""A path as the files hold it: UTF-8, and no formula to a spreadsheet; `read_path` undoes it.
 
-    The files get their names at the end, if no exception is raised, and replace older ones.
-    `outputs` are the names of the arrays that the model gives.
+    A byte that is no UTF-8 is written `\xNN`, a backslash twice; what would begin like a formula
+    gets `./` in front, which names the same file.
     """
-    columns = describe_columns(aus, thresholds, outputs)
-    # File names are bytes: those that are no UTF-8 are written back as they are.
-    text: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape"}
-    with (
-        written_whole(out / CSV) as new_csv,
-        written_whole(out / JSONL) as new_jsonl,
-        written_whole(out / COLUMNS) as new_columns,
-        new_csv.open("w", newline="", **text) as table,
-        new_jsonl.open("w", **text) as lines,
-    ):
-        new_columns.write_text(json.dumps(columns, indent=2) + "\n")
-        rows = csv.writer(table)
-        rows.writerow(csv_header(aus))
-
-        def write(picture: Picture, result: PictureResult) -> None:
-            prediction, identity = result.prediction, _identify(picture, result)
-            rows.writerow(csv_row(identity, prediction, len(aus)))
-            if prediction is None:
-                record = identity | _DROPPED | result.about_the_face()
-            else:
-                record = identity | prediction.to_json() | result.about_the_face()
-            lines.write(json.dumps(record) + "\n")
-
-        yield write
+    text = os.fsencode(path).replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
+    return f"./{text}" if _is_formula(text) else text
 
 
-def _identify(picture: Picture, result: PictureResult) -> dict[str, Any]:
-    success = int(result.prediction is not None)
-    return {
+def _is_formula(text: str) -> bool:
+    return text.startswith(_FORMULA) or text.lstrip().startswith(_FORMULA)
+
+
+def read_path(text: str) -> Path:
+    """The path that `written_path` wrote."""
+    halves = text.encode().split(b"\\\\")
+    return Path(os.fsdecode(b"\\".join(re.sub(rb"\\x([0-9a-f]{2})", _byte, h) for h in halves)))
+
+
+def _byte(match: re.Match[bytes]) -> bytes:
+    return bytes.fromhex(match[1].decode())
+
+
+def prediction_record(picture: Picture, result: PictureResult) -> dict[str, Any]:
+    """What the line of predictions.jsonl about a picture holds."""
+    prediction, success = result.prediction, int(result.prediction is not None)
+    identity = {
         "frame": picture.frame,
         "face_id": 0,
         "timestamp": 0.0,
-        "confidence": result.about_the_face()["confidence"],
         "success": success,
-        "source": str(picture.path),
+        "source": written_path(picture.path),
     }
+    said = _DROPPED if prediction is None else prediction.to_json()
+    return identity | said | result.about_the_face()
+
+
+def json_line(record: Mapping[str, Any]) -> str:
+    """A line of JSON lines. Raises ValueError for a number that is not finite."""
+    return json.dumps(record, allow_nan=False) + "\n"
 
 
 def csv_header(aus: Sequence[int]) -> list[str]:
@@ -82,26 +80,28 @@ def csv_header(aus: Sequence[int]) -> list[str]:
     ]
 
 
-def csv_row(identity: dict[str, Any], prediction: Prediction | None, count: int) -> list[Any]:
-    """The cells of `csv_header`'s columns; those of `count` units are empty without a prediction.
-
-    `identity` holds frame, face_id, timestamp, confidence, success and source.
-    """
-    if prediction is None:
-        cells: list[Any] = [""] * (2 * count)
-    else:
-        cells = [int(on) for on in prediction.active]
-        cells += [f"{p:.6f}" for p in prediction.probabilities]
-    first = [identity[key] for key in ("frame", "face_id", "timestamp", "confidence", "success")]
-    return [*first, *cells, identity["source"]]
+def csv_row(record: Mapping[str, Any], aus: Sequence[int]) -> list[Any]:
+    """The cells of `csv_header`'s columns, from a line of predictions.jsonl; empty for null."""
+    first = [record[key] for key in ("frame", "face_id", "timestamp", "confidence", "success")]
+    units = record["per_au"] or {}
+    found = [units.get(str(au)) or {"active": None, "probability": None} for au in aus]
+    active = ["" if unit["active"] is None else int(unit["active"]) for unit in found]
+    probabilities = [
+        "" if unit["probability"] is None else f"{unit['probability']:.6f}" for unit in found
+    ]
+    return [*first, *active, *probabilities, record["source"]]
 
 
 def describe_columns(
-    aus: Sequence[int], thresholds: Sequence[float], outputs: Collection[str]
+    aus: Sequence[int],
+    thresholds: Sequence[float],
+    outputs: Collection[str],
+    untaught: Mapping[int, str],
 ) -> dict[str, dict[str, str]]:
     """What each column of predictions.csv and key of predictions.jsonl means, with its unit.
 
-    `outputs` are the names of the arrays that the model gives.
+    `outputs` are the names of the arrays that the model gives; `untaught` are its units without a
+    prediction, each with the reason.
     """
     columns = {
         "frame": "place of the picture within the INPUT it came from, from 1; no unit",
@@ -117,24 +117,34 @@ def describe_columns(
         columns[f"AU{au:02d}_c"] = (
             f"occurrence of AU {au}, {ACTION_UNITS[au].name}: 1 present, 0 absent; "
             f"present where AU{au:02d}_p exceeds {threshold:g}"
-        )
+        ) + _not_learned(untaught.get(au))
     for au in aus:
         columns[f"AU{au:02d}_p"] = (
             f"probability of AU {au}, {ACTION_UNITS[au].name}, 0-1; an occurrence, not an "
             "intensity (OpenFace's _r, 0-5, is another measure)"
-        )
-    columns["source"] = "path of the picture as it was given or found"
+        ) + _not_learned(untaught.get(au))
+    columns["source"] = (
+        "path of the picture as it was given or found; a byte that is no UTF-8 is \\xNN and a "
+        "backslash \\\\, and a path that begins with = + - @, a tab or a line break has ./ in "
+        "front, so that no spreadsheet takes it for a formula"
+    )
     keys = {
         "frame, face_id, timestamp, confidence, success, source": "as in the CSV",
         "faces": "how many faces the finder found in the picture; the largest is described",
         "detail": "the reason in numbers or words; may be empty",
         "reason": "where success is 0, and for a doubtful face that --keep_doubtful described: "
         + "; ".join(f'"{reason}", {meaning}' for reason, meaning in DROP_REASONS.items()),
-        "per_au.N.probability": "as AUNN_p, 0-1",
-        "per_au.N.active": "as AUNN_c, true or false",
+        "per_au.N.probability": "as AUNN_p, 0-1; null where that is empty",
+        "per_au.N.active": "as AUNN_c, true or false; null where that is empty",
         **_describe_sentences(outputs),
     }
     return {CSV: columns, JSONL: keys}
+
+
+def _not_learned(reason: str | None) -> str:
+    if reason is None:
+        return ""
+    return f"; always empty: training could not teach this unit, whose labels were {reason}"
 
 
 def _describe_sentences(outputs: Collection[str]) -> dict[str, str]:

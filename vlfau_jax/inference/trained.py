@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,8 @@ class Trained:
             subjects".
         config_digest: sha256 of the experiment.
         beams: width of the search for its sentences; 1 is greedy.
+        untaught: the units that its training labels could not teach, each with the reason, such as
+            "never active"; empty in runs of versions that did not record it.
     """
 
     model: VLFAU
@@ -75,6 +77,7 @@ class Trained:
     checkpoint: str
     config_digest: str
     beams: int = 1
+    untaught: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def captions(self) -> tuple[str, ...]:
@@ -150,6 +153,7 @@ def load_trained(workdir: str | Path, beams: int = 1, checkpoint: str = LAST) ->
         checkpoint=_describe_checkpoint(checkpoint, record),
         config_digest=record["config_digest"],
         beams=beams,
+        untaught={int(au): reason for au, reason in record.get("untaught", {}).items()},
     )
     if beams > 1 and not trained.captions:
         raise UserError(f"--beams={beams}: the model of {workdir} writes no sentence; leave it out")

@@ -102,6 +102,8 @@ class ExplainedFaces:
         active: bool [m, n], whether each score exceeds its threshold.
         nouns: [m], the true ones as `noun_of` gives them.
         constant: bool [n], each unit's more frequent state in training.
+        taught: bool [n], the units that training could teach; None for all. The others count
+            nowhere.
     """
 
     aus: Sequence[int]
@@ -112,12 +114,18 @@ class ExplainedFaces:
     active: np.ndarray
     nouns: Sequence[str]
     constant: np.ndarray
+    taught: np.ndarray | None = None
 
     @property
     def kinds(self) -> tuple[str, ...]:
         """Which sentences there are: "local", "global", both or neither."""
         kinds = {"local": self.local, "global": self.global_}
         return tuple(kind for kind, sentences in kinds.items() if sentences is not None)
+
+    @cached_property
+    def judged(self) -> np.ndarray:
+        """Whether each unit of a face counts: its label is known, and it was taught; [m, n]."""
+        return self.known if self.taught is None else self.known & self.taught[None]
 
     @property
     def positive(self) -> np.ndarray:
@@ -132,7 +140,7 @@ class ExplainedFaces:
 
 def polarity_accuracy(faces: ExplainedFaces) -> float:
     """Share of all (face, unit) with a known label whose local sentence states unit and state."""
-    return _mean((faces.states == faces.positive)[faces.known])
+    return _mean((faces.states == faces.positive)[faces.judged])
 
 
 def polarity_constant(faces: ExplainedFaces) -> float:
@@ -140,12 +148,13 @@ def polarity_constant(faces: ExplainedFaces) -> float:
 
     The floor beside it; it needs no sentence.
     """
-    return _mean((faces.constant[None, :] == faces.positive)[faces.known])
+    return _mean((faces.constant[None, :] == faces.positive)[faces.judged])
 
 
 def agreement(faces: ExplainedFaces) -> float:
     """Share of all (face, unit) whose local sentence states the state that the score gives."""
-    return _mean(faces.states == faces.active)
+    same = faces.states == faces.active
+    return _mean(same if faces.taught is None else same[:, faces.taught])
 
 
 def global_f1(faces: ExplainedFaces) -> float:
@@ -153,11 +162,11 @@ def global_f1(faces: ExplainedFaces) -> float:
     units = [named(sentence) for sentence in faces.global_]
     predicted = np.array([[au in face for au in faces.aus] for face in units], bool)
     predicted = predicted.reshape(faces.known.shape)
-    positive = faces.positive & faces.known
+    positive = faces.positive & faces.judged
     # A unit that the data set does not have is wrong wherever it is named.
     foreign = sum(len(face - set(faces.aus)) for face in units)
     hits = int((predicted & positive).sum())
-    false = int((predicted & ~positive & faces.known).sum()) + foreign
+    false = int((predicted & ~positive & faces.judged).sum()) + foreign
     wrong = false + int((positive & ~predicted).sum())
     return 2 * hits / (2 * hits + wrong) if hits + wrong else float("nan")
 

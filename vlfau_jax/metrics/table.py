@@ -6,7 +6,7 @@ screen and on the page, and its description in their legends.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -167,6 +167,7 @@ def score(
     active: np.ndarray,
     labels: np.ndarray,
     known: np.ndarray,
+    untaught: Collection[int] = (),
 ) -> dict[int, UnitScores]:
     """Compute `AU_METRICS` of every unit, by its number, then by the metric's name.
 
@@ -178,6 +179,7 @@ def score(
         active: bool [m, n], whether each probability exceeds its threshold.
         labels: [m, n] in {0, 1}.
         known: bool [m, n].
+        untaught: units that have no scores, only counts of their labels (int).
     """
     shapes = {
         "probabilities": probabilities.shape,
@@ -193,7 +195,15 @@ def score(
         rows = known[:, column]
         arrays = (probabilities[rows, column], active[rows, column], labels[rows, column] > 0)
         scores[unit] = {metric.name: metric.compute(*arrays) for metric in AU_METRICS}
+        if unit in untaught:
+            counts = {name: n for name, n in scores[unit].items() if isinstance(n, int)}
+            scores[unit] = dict.fromkeys(scores[unit], NAN) | counts
     return scores
+
+
+def units_scored(scores: Mapping[int, UnitScores]) -> int:
+    """How many units have an F1, over which the mean is taken."""
+    return sum(not np.isnan(unit["f1"]) for unit in scores.values())
 
 
 def mean_f1(scores: Mapping[int, UnitScores]) -> float:
@@ -203,11 +213,15 @@ def mean_f1(scores: Mapping[int, UnitScores]) -> float:
 
 
 def constant_scores(
-    aus: Sequence[int], states: Sequence[bool] | np.ndarray, labels: np.ndarray, known: np.ndarray
+    aus: Sequence[int],
+    states: Sequence[bool] | np.ndarray,
+    labels: np.ndarray,
+    known: np.ndarray,
+    untaught: Collection[int] = (),
 ) -> dict[int, UnitScores]:
     """`score` of an answer that does not depend on the picture: unit i is always `states[i]`."""
     active = np.broadcast_to(np.asarray(states, bool), labels.shape)
-    return score(aus, active.astype(np.float32), active, labels, known)
+    return score(aus, active.astype(np.float32), active, labels, known, untaught)
 
 
 def explain(faces: ExplainedFaces) -> dict[str, float]:

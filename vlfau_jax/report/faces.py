@@ -48,12 +48,16 @@ class MapView:
 
 @dataclass(frozen=True)
 class UnitView:
-    """One action unit of a face; `label` is one of `LABELS`, `verdict` that of the score."""
+    """One action unit of a face; `label` is one of `LABELS`, `verdict` that of the score.
+
+    Of a unit that was not `taught`, score and sentence are noise: it is never active nor judged.
+    """
 
     au: int
     label: str
     probability: float
     threshold: float
+    taught: bool
     active: bool
     verdict: str
     sentence: SentenceView | None
@@ -105,7 +109,8 @@ def face_view(face: DescribedFace, thresholds: Sequence[float]) -> FaceView:
     prediction = face.prediction
     units = []
     for i, au in enumerate(prediction.aus):
-        label, active = int(face.labels[i]), bool(prediction.active[i])
+        taught = au not in prediction.untaught
+        label, active = int(face.labels[i]), taught and bool(prediction.active[i])
         probability = float(prediction.probabilities[i])
         sentences = prediction.sentences
         units.append(
@@ -114,8 +119,9 @@ def face_view(face: DescribedFace, thresholds: Sequence[float]) -> FaceView:
                 label=LABELS[label],
                 probability=probability,
                 threshold=thresholds[i],
+                taught=taught,
                 active=active,
-                verdict=verdict(active, label),
+                verdict=verdict(active, label if taught else -1),
                 sentence=sentences and _sentence(au, sentences[i], label, active, probability),
                 maps=tuple(
                     MapView(name, layer_uri(m[i]), float(m[i].min()), float(m[i].max()))

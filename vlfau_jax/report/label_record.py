@@ -10,9 +10,10 @@ import numpy as np
 
 from vlfau_jax.data.read.protocol import protocol
 from vlfau_jax.data.read.sampling import row_weights
-from vlfau_jax.data.read.statistics import LabelCounts, count, phi, ratio
+from vlfau_jax.data.read.statistics import LabelCounts, count, phi, ratio, unlearnable
+from vlfau_jax.evaluation.json_values import to_json
 from vlfau_jax.facs import ACTION_UNITS
-from vlfau_jax.report.formats import undefined, unit_name
+from vlfau_jax.report.formats import unit_name
 from vlfau_jax.train.experiment import ExperimentData
 
 WARNING = (
@@ -66,7 +67,7 @@ def label_record(data: ExperimentData) -> dict[str, Any]:
     used = dataset.rows([subject for subjects in sets.values() for subject in subjects])
     left_out = np.bincount(labels.subject[~dataset.kept], minlength=len(dataset.subjects))
     counts = set_counts(data)
-    return {
+    record = {
         "dataset": dataset.name,
         "synthetic": dataset.synthetic,
         "note": WARNING if dataset.synthetic else "",
@@ -81,9 +82,7 @@ def label_record(data: ExperimentData) -> dict[str, Any]:
             subject.name: {"set": subject.part} | _counted(aus, subject.counts)
             for subject in subject_counts(data)
         },
-        "phi": [
-            [_number(value) for value in row] for row in phi(labels.au[used], labels.known[used])
-        ],
+        "phi": [row.tolist() for row in phi(labels.au[used], labels.known[used])],
         "phi_frames": len(used),
         "drawn_rates": drawn_rates(data),
         "class_weights": {
@@ -102,6 +101,7 @@ def label_record(data: ExperimentData) -> dict[str, Any]:
         "options": asdict(settings.data),
         **protocol(dataset, settings.data),
     }
+    return to_json(record)
 
 
 def drawn_rates(data: ExperimentData) -> dict[str, float | None] | None:
@@ -112,21 +112,17 @@ def drawn_rates(data: ExperimentData) -> dict[str, float | None] | None:
     if weights is None:
         return None
     rates = ratio(weights @ dataset.labels.au[rows], weights @ dataset.labels.known[rows])
-    return {str(au): _number(rate) for au, rate in zip(dataset.aus, rates, strict=True)}
+    return {str(au): float(rate) for au, rate in zip(dataset.aus, rates, strict=True)}
 
 
 def _unlearnable(aus: Sequence[int], sets: Mapping[str, LabelCounts]) -> list[str]:
     """Units that cannot be learned or scored, one line for each set and reason."""
     found = []
     for name, counts in sets.items():
-        for reason, which in (
-            ("never known", counts.known == 0),
-            ("never active", (counts.known > 0) & (counts.active == 0)),
-            ("always active", (counts.known > 0) & (counts.active == counts.known)),
-        ):
-            units = ", ".join(unit_name(au) for au, hit in zip(aus, which, strict=True) if hit)
-            if units:
-                found.append(f"{reason} in {name}: {units}")
+        reasons = unlearnable(aus, counts.active, counts.known)
+        for reason in sorted(set(reasons.values()), reverse=True):
+            units = ", ".join(unit_name(au) for au, why in reasons.items() if why == reason)
+            found.append(f"{reason} in {name}: {units}")
     return found
 
 
@@ -149,11 +145,11 @@ def _counted(aus: tuple[int, ...], counts: LabelCounts) -> dict[str, Any]:
     """Counts as JSON can hold them."""
     return {
         "frames": counts.frames,
-        "mean_active": _number(counts.mean_active),
+        "mean_active": counts.mean_active,
         "active_units": {str(k): int(frames) for k, frames in enumerate(counts.together)},
         "per_au": {
             str(au): {
-                "rate": _number(rate),
+                "rate": float(rate),
                 "active": int(active),
                 "inactive": int(known - active),
                 "unknown": int(counts.frames - known),
@@ -163,7 +159,3 @@ def _counted(aus: tuple[int, ...], counts: LabelCounts) -> dict[str, Any]:
             )
         },
     }
-
-
-def _number(value: float) -> float | None:
-    return None if undefined(value) else float(value)

@@ -9,12 +9,15 @@ from vlfau_jax.evaluation.faces import CHOICE, DescribedFace
 from vlfau_jax.evaluation.scores import read_thresholds
 from vlfau_jax.report.curves import charts
 from vlfau_jax.report.faces import MAPS, face_view
-from vlfau_jax.report.scores import headlines, missing_sentences, protocol, table
+from vlfau_jax.report.scores import headlines, missing_sentences, protocol, table, untaught
 from vlfau_jax.report.templating import render_page
 
 
 def render(
-    scores: Mapping[str, Any], records: Iterable[Mapping[str, Any]], faces: Sequence[DescribedFace]
+    scores: Mapping[str, Any],
+    records: Iterable[Mapping[str, Any]],
+    faces: Sequence[DescribedFace],
+    lines_left_out: int = 0,
 ) -> str:
     """The page as HTML.
 
@@ -22,6 +25,7 @@ def render(
         scores: what scores.json holds.
         records: the lines of metrics.jsonl, in order.
         faces: the faces to show, in order.
+        lines_left_out: how many lines of metrics.jsonl could not be read.
     """
     found = charts(records)
     plots = []
@@ -37,6 +41,8 @@ def render(
         table=table(scores),
         protocol=protocol(scores),
         missing=missing_sentences(scores),
+        untaught=untaught(scores),
+        lines_left_out=lines_left_out,
         charts=list(zip(found, plots, strict=True)),
         faces=[face_view(face, thresholds) for face in faces],
         maps={name: MAPS[name] for name in (faces[0].maps if faces else ())},

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vlfau_jax.metrics.table import AU_FLOORS, AU_METRICS, EXPLANATION_METRICS
-from vlfau_jax.report.formats import people, protocol_field, share
+from vlfau_jax.report.formats import people, protocol_field, share, unit_name
 
 SENTENCES = {"local": "single units", "global": "the whole face"}
 
@@ -51,7 +51,9 @@ class Table:
 
 def headlines(scores: Mapping[str, Any]) -> list[Headline]:
     """The mean of the first metric, and every explanation metric that has a value."""
-    heading = f"mean {AU_METRICS[0].heading} over {len(scores['aus'])} units"
+    units, scored = len(scores["aus"]), scores["units_scored"]
+    over = f"{units}" if scored == units else f"{scored} of {units}"
+    heading = f"mean {AU_METRICS[0].heading} over {over} units"
     found = [Headline(scores["mean_f1"], heading, f"Floors: {_floors(scores['floors'])}", "")]
     values = scores["explanations"]
     for metric in EXPLANATION_METRICS:
@@ -82,6 +84,11 @@ def table(scores: Mapping[str, Any]) -> Table:
     mean = Row(None, scores["mean_f1"], marks, (scores["mean_f1"], *marks))
     columns = [Column(c.heading, c.description) for c in (first, *AU_FLOORS, *others)]
     return Table(tuple(columns), tuple(rows), mean)
+
+
+def untaught(scores: Mapping[str, Any]) -> str:
+    """Which units have no score because nobody taught them, and why; "" for none."""
+    return ", ".join(f"{unit_name(int(au))} ({why})" for au, why in scores["untaught"].items())
 
 
 def missing_sentences(scores: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vlfau_jax.errors import UserError
-from vlfau_jax.files import absolute_folder, written_whole
+from vlfau_jax.files import absolute_folder, created, written_together
 from vlfau_jax.report.data_page import render_data
 from vlfau_jax.report.label_record import label_record, set_counts, subject_counts
 from vlfau_jax.report.label_text import augmentation, provenance, table
@@ -21,6 +21,7 @@ from vlfau_jax.train.experiment import ExperimentData, Settings, open_data
 
 FACES, LABELS, COOCCURRENCE = "faces.png", "labels.png", "cooccurrence.png"
 RECORD, PAGE = "labels.json", "index.html"
+NAMES = (PAGE, FACES, LABELS, COOCCURRENCE, RECORD)
 MOST_FACES = 400
 
 
@@ -39,19 +40,20 @@ def inspect_data(
         overwrite: replace these files where they exist.
 
     Raises:
-        UserError: data that `train` would refuse, `faces` out of range, files in the way.
+        UserError: data that `train` would refuse, `faces` out of range, files in the way, another
+            process that writes there.
     """
     if not 1 <= faces <= MOST_FACES:
         raise UserError(f"--faces={faces}: give 1 to {MOST_FACES}")
     folder = absolute_folder("--out", out)
-    names = (FACES, LABELS, COOCCURRENCE, RECORD, PAGE)
-    there = [str(folder / name) for name in names if (folder / name).exists()]
-    if there and not overwrite:
-        raise UserError(f"{' and '.join(there)} exist; give --overwrite to replace them")
-    data = open_data(settings)
-    first = first_faces(data, faces)
-    record = label_record(data)
-    _write(data, first, record, folder)
+    with created("--out", folder), written_together(folder, NAMES) as new:
+        there = [str(folder / name) for name in NAMES if (folder / name).exists()]
+        if there and not overwrite:
+            raise UserError(f"{' and '.join(there)} exist; give --overwrite to replace them")
+        data = open_data(settings)
+        first = first_faces(data, faces)
+        record = label_record(data)
+        _write(data, first, record, new)
     print(table(record))
     print(f"{folder / PAGE}: open it to see {FACES}, {LABELS} and {COOCCURRENCE}")
     return record
@@ -60,7 +62,7 @@ def inspect_data(
 def _write(
     data: ExperimentData, faces: Sequence[TrainingFace], record: Mapping[str, Any], folder: Path
 ) -> None:
-    """The five files, each whole or not at all; the page last."""
+    """The five files."""
     # These import matplotlib.
     from vlfau_jax.report.contact_sheet import contact_sheet
     from vlfau_jax.report.cooccurrence_picture import cooccurrence_picture
@@ -81,13 +83,10 @@ def _write(
             record["phi"], aus, Heading(f"Co-occurrence: {name}", frames, warning)
         ),
     }
-    folder.mkdir(parents=True, exist_ok=True)
     for file, picture in pictures.items():
-        with written_whole(folder / file) as partial:
-            save(picture, partial)
-    with written_whole(folder / RECORD) as partial:
-        partial.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        save(picture, folder / file)
+    text = json.dumps(record, indent=2, allow_nan=False)
+    (folder / RECORD).write_text(text + "\n", encoding="utf-8")
     files = {"Faces": FACES, "Labels": LABELS, "Co-occurrence": COOCCURRENCE, "Numbers": RECORD}
     page = render_data(record, faces, about=about, stream=stream, files=files)
-    with written_whole(folder / PAGE) as partial:
-        partial.write_text(page, encoding="utf-8")
+    (folder / PAGE).write_text(page, encoding="utf-8")

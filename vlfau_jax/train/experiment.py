@@ -19,6 +19,7 @@ from vlfau_jax.data.read.folds import Split
 from vlfau_jax.data.read.options import DataOptions
 from vlfau_jax.data.read.protocol import protocol
 from vlfau_jax.data.read.sampling import row_weights
+from vlfau_jax.data.read.statistics import unlearnable
 from vlfau_jax.data.text.captions import CaptionTables
 from vlfau_jax.data.text.vocabulary import Vocabulary
 from vlfau_jax.errors import UserError
@@ -103,6 +104,7 @@ class ExperimentData:
         vocabulary: the words.
         captions: the token tables for `captions.aus`, the units of this experiment in order.
         class_weights: of the loss, from the training labels, float32 [n].
+        untaught: the units that these cannot teach, each with the reason, such as "never known".
     """
 
     settings: Settings
@@ -111,6 +113,7 @@ class ExperimentData:
     vocabulary: Vocabulary
     captions: CaptionTables
     class_weights: np.ndarray
+    untaught: Mapping[int, str]
 
     @property
     def training_rows(self) -> np.ndarray:
@@ -200,6 +203,7 @@ class Experiment(ExperimentData):
             "image_size": self.settings.data.image_size,
             "normalisation": {"mean": IMAGE_MEAN, "std": IMAGE_STD},
             "aus": self.captions.aus,
+            "untaught": {str(au): reason for au, reason in self.untaught.items()},
             "vocabulary": self.vocabulary.words,
             "lengths": [self.captions.max_local_tokens, self.captions.max_global_tokens],
             "model": asdict(self.model.options),
@@ -229,13 +233,15 @@ def open_data(settings: Settings) -> ExperimentData:
     _check_subjects(settings, dataset, split)
     row_weights(dataset.labels, rows, data, [one.name for one in dataset.sets])  # or UserError
     vocabulary = Vocabulary.build()
+    counts = dataset.label_counts(rows)
     return ExperimentData(
         settings=settings,
         dataset=dataset,
         split=split,
         vocabulary=vocabulary,
         captions=CaptionTables(dataset.aus, vocabulary),
-        class_weights=class_weights(*dataset.label_counts(rows)),
+        class_weights=class_weights(*counts),
+        untaught=unlearnable(dataset.aus, *counts),
     )
 
 

@@ -183,6 +183,13 @@ class _Run:
             f"{e.settings.data.fold} ({', '.join(f'{n} {side}' for n, side in sides)} subjects); "
             "compiling"
         )
+        if e.untaught:
+            units = ", ".join(f"AU{au:02d} ({reason})" for au, reason in e.untaught.items())
+            self._report(
+                f"the training labels teach nothing about {units}: these units are neither scored "
+                "nor predicted; train on people in whom they are known to be active and inactive, "
+                "or leave them out of data.aus"
+            )
         if "global" in e.model.options.captions and not e.global_sentences:
             self._report(
                 "no training face has a sentence about the whole face, since a unit is unknown in "

@@ -12,57 +12,16 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Annotated, NamedTuple
 
-from pydantic import ConfigDict, Field
 from tensorboardX.proto import event_pb2
 from tensorboardX.record_writer import RecordWriter
 from tensorboardX.summary import scalar
 
-from vlfau_jax.errors import FileError
-from vlfau_jax.files import open_in_place, open_regular, written_whole
-from vlfau_jax.records import Record, parse_record
+from vlfau_jax.files import open_in_place, written_whole
+from vlfau_jax.train.metrics import METRICS_FILE, read_lines
 
-METRICS_FILE = "metrics.jsonl"
 DAMAGED_FILE = "metrics.damaged.jsonl"
 EVENTS_FOLDER = "tensorboard"
-
-METRICS_LIMIT = 256 << 20  # bytes of metrics.jsonl: a million lines
-LINE_LIMIT = 1 << 20
-
-
-class MetricsLine(Record):
-    """A line of metrics.jsonl: the step, and numbers by name, null where one is undefined."""
-
-    model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, float | None] = Field(init=False)
-
-    step: Annotated[int, Field(ge=0, le=2**53)]
-
-
-class ReadLine(NamedTuple):
-    """A line that was read: its bytes, and what it says; None where it is no line of metrics."""
-
-    content: bytes
-    metrics: MetricsLine | None
-
-
-def read_metrics(path: Path) -> Iterator[ReadLine]:
-    """The lines of metrics.jsonl, if it is there, without the one that a kill has left unfinished.
-
-    Raises:
-        FileError: it is no regular file, or larger than any.
-    """
-    if not os.path.lexists(path):
-        return
-    with open_regular(path, METRICS_LIMIT) as file:
-        for line in file:
-            found = None
-            if len(line) <= LINE_LIMIT:
-                with suppress(FileError):
-                    found = parse_record(line, MetricsLine, path)
-            if found is not None or line.endswith(b"\n"):
-                yield ReadLine(line.removesuffix(b"\n"), found)
 
 
 class MetricWriter(AbstractContextManager):
@@ -149,7 +108,7 @@ def _cut(path: Path, last_step: int) -> None:
     os.close(open_in_place(path, os.O_RDONLY))  # or FileError, such as for a link
     damaged = 0
     with written_whole(path) as partial, partial.open("wb") as kept:
-        for content, metrics in read_metrics(path):
+        for content, metrics in read_lines(path):
             if metrics is None:
                 damaged += 1
                 _append(path.with_name(DAMAGED_FILE), content)

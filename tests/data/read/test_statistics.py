@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from vlfau_jax.data.read.statistics import count, phi
+from vlfau_jax.data.read.statistics import count, phi, unlearnable
 
 codes = st.integers(1, 5).flatmap(lambda n: arrays(np.int8, (30, n), elements=st.integers(-1, 1)))
 
@@ -52,3 +52,14 @@ def test_no_frames():
     assert np.isnan(counts.rates).all()
     assert np.isnan(counts.mean_active)
     assert np.isnan(phi(np.zeros((0, 2), bool), np.zeros((0, 2), bool))).all()
+
+
+@given(codes)
+def test_units_of_one_state_cannot_be_learned(codes):
+    counts = count(codes == 1, codes >= 0)
+    reasons = {
+        i: {(): "never known", (0,): "never active", (1,): "always active"}[states]
+        for i, column in enumerate(codes.T)
+        if len(states := tuple(sorted(set(column.tolist()) - {-1}))) < 2
+    }
+    assert unlearnable(range(codes.shape[1]), counts.active, counts.known) == reasons

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +39,23 @@ def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """The share `part / whole`, NaN where `whole` is 0."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(whole > 0, part / np.asarray(whole, np.float64), np.nan)
+
+
+def unlearnable(aus: Sequence[int], active: np.ndarray, known: np.ndarray) -> dict[int, str]:
+    """The units that labels cannot teach: unit -> "never known", "never active", "always active".
+
+    Args:
+        aus: the units' numbers, n of them.
+        active: int [n], frames in which each is known to be active.
+        known: int [n], frames in which its state is known.
+    """
+    found = {}
+    for au, on, frames in zip(aus, active, known, strict=True):
+        if not frames:
+            found[au] = "never known"
+        elif on in (0, frames):
+            found[au] = "always active" if on else "never active"
+    return found
 
 
 def count(au: np.ndarray, known: np.ndarray) -> LabelCounts:

@@ -1,0 +1,196 @@
+"""The rows of a `predict` under way: written as they come, and found again by the next one.
+
+They lie in the hidden folder of `files.written_together`, beside a record of what was asked. The
+JSON lines are what counts: the table is made from them.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ConfigDict
+
+from vlfau_jax import __version__
+from vlfau_jax.data.crop.rule import CropRule
+from vlfau_jax.data.raw.frames import Place
+from vlfau_jax.errors import FileError
+from vlfau_jax.files import clear, open_regular
+from vlfau_jax.inference.pictures import Picture
+from vlfau_jax.inference.prediction_files import (
+    CSV,
+    JSONL,
+    csv_header,
+    csv_row,
+    json_line,
+    written_path,
+)
+from vlfau_jax.records import Probability, Record, Sha256, Text, parse_record, read_record
+
+REQUEST = "request.json"
+_LONGEST_LINE = 1 << 20  # bytes of a line that is read back
+_LARGEST = 1 << 40  # bytes of all lines, of which memory holds one
+
+
+class Request(Record):
+    """What decides the rows of a `predict`.
+
+    Attributes:
+        version: of this package.
+        model: SHA-256 of the model folder.
+        inputs: SHA-256 over the paths, sizes and times of the pictures, and of the tables that the
+            crop rule reads.
+        options: the flags that have an effect on rows, by name.
+    """
+
+    version: Text
+    model: Sha256
+    inputs: Sha256
+    options: dict[Text, Text | int | float | bool]
+
+    def difference(self, other: Request) -> str:
+        """What `other` asks otherwise; "" for nothing."""
+        found = [name for name in ("version", "model", "inputs") if self._differs(other, name)]
+        names = self.options.keys() | other.options.keys()
+        found += [f"--{n}" for n in sorted(names) if self.options.get(n) != other.options.get(n)]
+        return ", ".join(found)
+
+    def _differs(self, other: Request, name: str) -> bool:
+        return getattr(self, name) != getattr(other, name)
+
+
+class _Unit(Record):
+    probability: Probability | None
+    active: bool | None
+    sentence: Text | None
+    sentence_probability: Probability | None
+
+
+class Row(Record):
+    """A line of predictions.jsonl, read back."""
+
+    model_config = ConfigDict(extra="allow")
+
+    frame: int
+    face_id: int
+    timestamp: float
+    confidence: Probability | None
+    success: Literal[0, 1]
+    source: str
+    per_au: dict[str, _Unit] | None
+    faces: int
+
+
+def request(
+    model: str, pictures: Sequence[Picture], rule: CropRule, options: Mapping[str, Any]
+) -> Request:
+    """The record of a `predict` of these pictures by the model of a digest and a crop rule."""
+    digest = hashlib.sha256()
+    tables = rule.tables(Place(str(picture.path)) for picture in pictures)
+    paths = [(one.path, f"{one.frame} {written_path(one.root)}") for one in pictures]
+    for path, place in paths + [(Path(table), "") for table in tables]:
+        try:
+            status = os.stat(path)
+            state = f"{status.st_size} {status.st_mtime_ns}"
+        except OSError:
+            state = "absent"
+        digest.update(os.fsencode(path) + f"\0{place} {state}\0".encode())
+    return Request(
+        version=__version__,
+        model=model,
+        inputs=digest.hexdigest(),
+        options=dict(options),
+    )
+
+
+def interrupted(folder: Path) -> Request | None:
+    """What an interrupted `predict` was asked whose rows are in `folder`; None for no rows.
+
+    None, too, where its record cannot be read: its rows are then of no use.
+    """
+    try:
+        found = read_record(folder / REQUEST, Request)
+        return found if next(_lines(folder / JSONL), None) else None
+    except FileError:
+        return None
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """The whole lines of a file; a killed process may have left the last one unfinished."""
+    with open_regular(path, _LARGEST) as file:
+        while (line := file.readline(_LONGEST_LINE)).endswith(b"\n"):
+            yield line
+
+
+class Rows(AbstractContextManager):
+    """The files of rows in a folder, open to be added to; `count` is how many rows they have.
+
+    Without a row at the end they are removed again.
+    """
+
+    def __init__(self, folder: Path, asked: Request, aus: Sequence[int]) -> None:
+        """Opens them; rows in the folder must be of the same request, see `interrupted`.
+
+        Args:
+            folder: where they are.
+            asked: the request.
+            aus: the units' numbers, in order.
+        """
+        clear(folder, but=(JSONL, REQUEST))
+        if not (folder / REQUEST).exists():
+            (folder / REQUEST).write_text(asked.model_dump_json(), encoding="utf-8")
+        self.count = 0
+        self._folder, self._aus = folder, tuple(aus)
+        # Buffered by lines: whatever ends the process, a row that is written is kept.
+        text: dict[str, Any] = {"encoding": "utf-8", "buffering": 1}
+        self._records = (folder / JSONL).open("a", **text)
+        self._table = (folder / CSV).open("x", newline="", **text)
+        self._cells = csv.writer(self._table)
+        self._cells.writerow(csv_header(aus))
+
+    def kept(self, pictures: Sequence[Picture], batch_size: int) -> Iterator[dict[str, Any]]:
+        """The rows of an interrupted `predict`, to be read before any is added.
+
+        Pictures that one run of the program describes are described together again, or their last
+        digits could differ: rows are kept by multiples of `batch_size`. What follows the usable
+        rows is cut off.
+        """
+        sizes = [len(line) for _, line in self._usable(pictures)]
+        if len(sizes) < len(pictures):
+            del sizes[len(sizes) - len(sizes) % batch_size :]
+        self._records.truncate(sum(sizes))
+        for row, _ in islice(self._usable(pictures), len(sizes)):
+            record = row.model_dump()
+            self._cells.writerow(csv_row(record, self._aus))
+            self.count += 1
+            yield record
+
+    def _usable(self, pictures: Sequence[Picture]) -> Iterator[tuple[Row, bytes]]:
+        path = self._folder / JSONL
+        for picture, line in zip(pictures, _lines(path), strict=False):
+            try:
+                row = parse_record(line, Row, path)
+            except FileError:
+                return
+            if (row.source, row.frame) != (written_path(picture.path), picture.frame):
+                return
+            yield row, line
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Adds a row, see `prediction_record`."""
+        self._records.write(json_line(record))
+        self.count += 1
+        self._cells.writerow(csv_row(record, self._aus))
+
+    def __exit__(self, *_: object) -> None:
+        for file in (self._records, self._table):
+            with suppress(OSError):  # of a full disk, which has been raised before
+                file.close()
+        if not self.count:
+            clear(self._folder)
