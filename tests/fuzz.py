@@ -272,8 +272,8 @@ def _make_run(folder: Path) -> None:
 
 
 def _read_run(folder: Path) -> object:
-    from vlfau_jax.train.metrics import METRICS_FILE, read_metrics
     from vlfau_jax.inference.trained import load_trained
+    from vlfau_jax.train.metrics import METRICS_FILE, read_metrics
 
     return load_trained(folder), read_metrics(folder / METRICS_FILE)
 
