@@ -6,6 +6,7 @@ import os
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jax.errors import JaxRuntimeError
 
 from vlfau_jax.errors import (
     LONGEST_LINE,
@@ -47,6 +48,32 @@ def test_what_the_machine_has_no_more_of_is_one_line(number):
     assert outcome(OSError(code, os.strerror(code))) == (f"failed: {os.strerror(code)}", 1)
     named = OSError(code, os.strerror(code), "runs/x")
     assert outcome(named) == (f"failed: runs/x: {os.strerror(code)}", 1)
+
+
+@pytest.mark.parametrize(
+    ("error", "text", "code"),
+    [
+        (MemoryError(), "failed: out of memory", 1),
+        (
+            JaxRuntimeError("RESOURCE_EXHAUSTED: 9 TB\nmore"),
+            "failed: out of the device's memory: ",
+            1,
+        ),
+        (JaxRuntimeError("INTERNAL: a bug"), None, None),
+        (ValueError("a bug"), None, None),
+    ],
+)
+def test_what_a_library_raises_where_the_machine_has_no_more(error, text, code):
+    shown = outcome(error)
+    assert shown is None if text is None else shown[0].startswith(text) and shown[1] == code
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a\udcffb"])
+def test_a_name_that_no_file_can_have_is_a_mistake(tmp_path, name):
+    with pytest.raises(ValueError) as error:
+        (tmp_path / name).open().close() if "\0" in name else name.encode()
+    shown, code = outcome(error.value)
+    assert shown.startswith("error: ") and code == 2
 
 
 def test_the_outcome_of_an_error_is_cut():

@@ -116,6 +116,11 @@ def test_lists_and_whole_numbers_become_what_the_field_is():
     assert isinstance(options.mlp_ratio, float)
 
 
+def test_the_name_of_a_folder_may_be_no_utf_8():
+    assert DataOptions(data_dir="a\udcff").data_dir == "a\udcff"
+    assert checked("--out", "a\udcff", str) == "a\udcff"
+
+
 def test_choices_are_those_of_the_tables_that_are_looked_up():
     assert set(typing.get_args(option_kinds(ModelOptions)["remat"])) == {"none", *POLICIES}
     assert set(typing.get_args(option_kinds(ObjectiveOptions)["au_loss"])) == {*joint._AU_LOSSES}

@@ -37,7 +37,7 @@ def installed_command() -> int:
     """Runs the command `vlfau_jax` that pip installs.
 
     It imports from the current folder, as `python -m` does, because an experiment may import
-    another (configs/disfa.py has `from configs import bp4d`). The folder comes last, so that
+    another. The folder comes last, so that
     worker processes, which get this path too, import the same vlfau_jax as this process.
     """
     if not sys.flags.safe_path:

@@ -147,6 +147,15 @@ def outcome(error: BaseException) -> tuple[str, int] | None:
             return line(f"failed: {place}{error.strerror}"), RunError.exit_code
         case OSError() if error.filename is not None and error.errno in _UNUSABLE:
             return line(f"error: {error.filename}: {error.strerror}"), UserError.exit_code
+        case UnicodeEncodeError():  # a name of a file is bytes, which need not be text
+            text = f"{error.object[:200]}: this name is no UTF-8 text; rename it"
+            return line(f"error: {text}"), UserError.exit_code
+        case ValueError() if str(error).startswith("embedded null"):
+            return "error: a name of a file holds a NUL character", UserError.exit_code
+        case MemoryError():
+            return "failed: out of memory", RunError.exit_code
+        case RuntimeError() if str(error).startswith("RESOURCE_EXHAUSTED"):  # of JAX
+            return line(f"failed: out of the device's memory: {error}"), RunError.exit_code
         case KeyboardInterrupt():  # its text, if any, says what is kept
             return line(": ".join(filter(None, ("interrupted", str(error))))), 130
     return None

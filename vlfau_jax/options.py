@@ -82,7 +82,10 @@ def checked(key: str, value: Any, kind: Any) -> Any:
     if isinstance(value, list) and get_origin(_plain(kind)) is tuple:
         value = tuple(value)
     try:
-        value = _adapter(kind).validate_python(value)
+        if isinstance(value, str):  # the name of a file may be no UTF-8, which pydantic refuses
+            _adapter(kind).validate_python(value.encode("utf-8", "replace").decode())
+        else:
+            value = _adapter(kind).validate_python(value)
     except ValidationError as error:
         raise UserError(f"{key}={_shown(value)}: give {wanted(kind, error)}") from None
     for text in value if isinstance(value, tuple) else (value,):

@@ -90,6 +90,78 @@ def test_a_reader_that_has_read_enough_ends_it_without_a_traceback(command, tmp_
     assert (done.returncode, done.stderr) == (1, "")
 
 
+MISTAKE = ["train", "--config=nowhere.py", "--workdir=x"]
+
+
+def shell(command, line, cwd, **env):
+    """A line of the shell; "$@" in it is the command line of the product."""
+    argv = ["bash", "-o", "pipefail", "-c", line, "bash", *map(str, command)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **env}
+    return subprocess.run(
+        argv, cwd=cwd, env=environment, capture_output=True, timeout=TIMEOUT, text=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "err"),
+    [
+        ('"$@" --help >&-', 0, ""),
+        ('"$@" --help 2>&-', 0, ""),
+        ('"$@" --help <&- >&- 2>&-', 0, ""),
+        ('"$@" --help >/dev/full', 1, "failed: standard output: No space left on device\n"),
+        ('"$@" --help >/dev/full 2>&1', 1, ""),
+        (f'"$@" {" ".join(MISTAKE)} >&-', 2, "error: --config=nowhere.py: no such file"),
+        (f'"$@" {" ".join(MISTAKE)} 2>&-', 2, ""),
+        (f'"$@" {" ".join(MISTAKE)} 2>/dev/full', 2, ""),
+        (f'"$@" {" ".join(MISTAKE)} >&- 2>&-', 2, ""),
+    ],
+)
+def test_streams_that_are_closed_or_full(tmp_path, line, code, err):
+    done = shell([sys.executable, "-m", "vlfau_jax"], line, tmp_path)
+    assert done.returncode == code
+    assert done.stderr.startswith(err) and done.stderr.count("\n") <= 1 and (err or not done.stderr)
+
+
+def test_no_file_gets_the_number_of_a_closed_stream(tmp_path):
+    # Libraries print to file descriptors 1 and 2, whatever file they are.
+    config = tmp_path / "mine.py"
+    config.write_text(
+        "import os\n"
+        "places = [os.readlink(f'/proc/self/fd/{n}') for n in range(3)]\n"
+        "open('places', 'w').write(' '.join(places))\n"
+    )
+    line = f'"$@" train --config={config} --workdir=x <&- >&- 2>&-'
+    assert shell([sys.executable, "-m", "vlfau_jax"], line, tmp_path).returncode == 2
+    assert (tmp_path / "places").read_text() == "/dev/null /dev/null /dev/null"
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {},
+        {"PYTHONIOENCODING": "ascii"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    ],
+)
+def test_names_have_no_power_over_any_terminal(tmp_path, env):
+    config = tmp_path / "mine.py"
+    config.write_text(
+        "import sys, os\n"
+        "name = 'a\\x1b[31m\\x9b\\rb\\u202e\\u9854' + os.fsdecode(b'\\xff')\n"
+        "print(name)\nprint(name, file=sys.stderr)\nraise ValueError(name)\n",
+        encoding="utf-8",
+    )
+    line = f"\"$@\" train --config={config} --workdir=$'x\\xff'"
+    done = shell([sys.executable, "-m", "vlfau_jax"], line, tmp_path, **env)
+    assert done.returncode == 2
+    shown = "a\\x1b[31m\\x9b\\rb\\u202e" + ("\\u9854" if env else "\u9854") + "\\xff"
+    assert done.stdout == shown + "\n"
+    assert done.stderr.splitlines() == [
+        shown,
+        f"error: {config}:5: ValueError: {shown}".replace("\\r", " "),
+    ]
+
+
 @pytest.mark.parametrize(
     ("statement", "absent"),
     [

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 
 from absl import flags
+from pydantic import ValidationError
 
 from vlfau_jax.cli import data, models, training
 from vlfau_jax.cli.config_files import expanded
@@ -15,6 +16,7 @@ from vlfau_jax.cli.terminal import protected
 from vlfau_jax.cli.verb import Flag, Verb
 from vlfau_jax.errors import UserError, outcome
 from vlfau_jax.options import checked
+from vlfau_jax.records import explain
 
 # It advises to install PyTorch, which nothing here needs.
 os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
@@ -64,13 +66,23 @@ def _main(argv: list[str], on_start: Callable[[], None]) -> int:
         on_start()
         verb.run(fv, inputs)
     except (Exception, KeyboardInterrupt) as error:
-        explained = outcome(error)
+        explained = outcome(_translated(error))
         if explained is None:
             raise
         line, code = explained
         print(line, file=sys.stderr)
         return code
     return 0
+
+
+def _translated(error: BaseException) -> BaseException:
+    """A UserError for what libraries raise where the user's words were checked by them alone."""
+    match error:
+        case flags.Error():
+            return UserError(" ".join(str(error).split()))
+        case ValidationError():
+            return UserError(f"{error.title}: {explain(error)}")
+    return error
 
 
 def _overview() -> str:

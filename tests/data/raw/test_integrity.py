@@ -249,14 +249,15 @@ def test_what_is_saved_can_be_read(tmp_path):
     report = IntegrityReport("folder", "/raw\udcff", True, (1,), layout="folder")
     report.aligned_by = {"eyes": 3, "box": 1}
     report.crop = {"name": "x", "parameters": {f"key{k}": "y" * 30 for k in range(9)}}
-    report.losses["image_unreadable"].append("é/1.jpg")
+    report.losses["image_unreadable"] += ["é/1.jpg", "\x1b[31m/2.jpg"]
     save_report(report, tmp_path)
     saved = json.loads((tmp_path / "integrity.json").read_text())
-    assert saved["lost"] == 1 and saved["losses"].keys() == DROP_REASONS.keys()
+    assert saved["lost"] == 2 and saved["losses"].keys() == DROP_REASONS.keys()
     assert saved["layout"] == "folder" and saved["aligned_by"] == {"eyes": 3, "box": 1}
     text = (tmp_path / "integrity.txt").read_text()
     assert "crop      x, key0 yyy" in text and max(map(len, text.splitlines())) <= 100
-    assert "    é/1.jpg" in text and "/raw\\udcff" in text
+    assert "    é/1.jpg" in text and "/raw\\xff" in text
+    assert "    \\x1b[31m/2.jpg" in text and "\x1b" not in text
     assert "aligned   by eyes 3, neighbours 0, box 1, none 0\n" in text
 
 

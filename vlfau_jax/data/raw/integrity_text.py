@@ -12,6 +12,7 @@ from pathlib import Path
 from vlfau_jax.data.raw.integrity import DROP_REASONS, REMARKS, IntegrityReport, SequenceFacts
 from vlfau_jax.data.raw.label_counts import LEVELS, LabelCounts
 from vlfau_jax.data.raw.places import format_count, group_by_folder, indented
+from vlfau_jax.errors import printable
 
 MOST_LINES = 50  # of one kind in integrity.txt; integrity.json has them all
 ALIGNED_BY = ("eyes", "neighbours", "box", "none")
@@ -22,9 +23,8 @@ def save_report(report: IntegrityReport, folder: str | Path) -> None:
     folder = Path(folder)
     text = json.dumps(report.as_json(), indent=1)
     (folder / "integrity.json").write_text(text + "\n", encoding="utf-8")
-    # The name of a folder may hold bytes that are no UTF-8.
-    table = format_report(report).encode("utf-8", "backslashreplace")
-    (folder / "integrity.txt").write_bytes(table)
+    # Names of files and folders may hold anything, and this file is for the screen.
+    (folder / "integrity.txt").write_text(printable(format_report(report)), encoding="utf-8")
 
 
 def format_summary(report: IntegrityReport) -> str:
