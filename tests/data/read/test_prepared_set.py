@@ -65,6 +65,10 @@ def cast(codes: dict, key: str, dtype: type) -> None:
     codes[key] = codes[key].astype(dtype)
 
 
+def sides(train: str, test: str) -> dict:
+    return {"1": {"train": [train], "test": [test]}}
+
+
 # What nobody may notice by the values alone.
 @pytest.mark.parametrize(
     ("file", "change"),
@@ -129,6 +133,10 @@ def test_a_set_without_digests_is_to_be_prepared_again(folder):
         (lambda m: m["crop"].update(size=10**9), "crop.size is 1000000000"),
         (lambda m: m.update(synthetic="no"), "synthetic is 'no'"),
         (lambda m: m.update(frame_offset=1.5), "frame_offset is 1.5"),
+        (lambda m: m.update(list_folds={"0": {}}), "list_folds.0"),
+        (lambda m: m.update(list_folds={"1": {"train": ["F001"]}}), "list_folds.1.test is missing"),
+        (lambda m: m.update(list_folds=sides("F001", "F001")), "list_folds.1 should name subjects"),
+        (lambda m: m.update(list_folds=sides("F001", "F003")), "list_folds.1 should name subjects"),
         (lambda m: m.update(moduleName="os"), "moduleName is no key"),
         (lambda m: m.update(layout="else"), "layout is 'else'; should be 'raw', "),
         (lambda m: m["subjects"].update(F003=m["subjects"].pop("F002")), "other subjects"),
@@ -232,7 +240,7 @@ def special(path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["missing", "folder", "pipe", "device", "socket", "sparse"])
-@pytest.mark.parametrize("file", [DIGESTS, METADATA, LABELS, "features.json", "shard"])
+@pytest.mark.parametrize("file", [DIGESTS, *DIGESTED, "shard"])
 def test_special_and_huge_files_are_one_line(folder, file, kind):
     name = next(folder.glob("*.array_record*")).name if file == "shard" else file
     special(folder / name, kind)
