@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.data.sets import coded, reseal, write_set
@@ -352,3 +352,42 @@ def test_too_many_open_files_are_no_damage(folder, monkeypatch):
     with pytest.raises(RunError, match=r"too many open files.*ulimit -n") as error:
         pictures[0]
     assert len(line(str(error.value))) <= LONGEST_LINE
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 10**30) | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=40)
+@given(data=st.data())
+def test_whatever_is_in_the_files_the_answer_is_one_line(written, tmp_path_factory, data):
+    """With new digests, so that every record is parsed."""
+    original = next(written.glob("bp4d/*/2.0.0"))
+    folder = tmp_path_factory.mktemp("fuzzed") / "bp4d/none_24/2.0.0"
+    shutil.copytree(original, folder)
+    file = data.draw(st.sampled_from([METADATA, DIGESTS, LABELS]))
+    if file == LABELS or data.draw(st.booleans()):
+        content = bytearray((folder / file).read_bytes())
+        for _ in range(data.draw(st.integers(1, 3))):
+            at = data.draw(st.integers(0, len(content) - 1))
+            content[at : at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
+        (folder / file).write_bytes(content)
+    else:
+        record = json.loads((folder / file).read_text())
+        inside = record
+        while data.draw(st.booleans()):
+            deeper = [one for one in inside.values() if isinstance(one, dict) and one]
+            if not deeper:
+                break
+            inside = data.draw(st.sampled_from(deeper))
+        inside[data.draw(st.sampled_from(sorted(inside)) | st.text(max_size=9))] = data.draw(JSON)
+        (folder / file).write_text(json.dumps(record))
+    if file != DIGESTS:
+        reseal(folder)
+    try:
+        opened(folder.parents[2])
+    except UserError as error:
+        assert "\n" not in str(error) and str(folder) in str(error)
