@@ -19,7 +19,7 @@ from vlfau_jax.data.read.options import DataOptions
 from vlfau_jax.data.read.pictures import DamagedExample
 from vlfau_jax.data.read.prepared_set import PreparedSet, open_set
 from vlfau_jax.data.set_record import DIGESTED, DIGESTS, LABELS, METADATA
-from vlfau_jax.errors import LONGEST_LINE, RunError, UserError, line
+from vlfau_jax.errors import LONGEST_LINE, RunError, UserError, line, outcome
 
 SUBJECTS = ("F001", "F002")
 AGAIN = "restore the set's files or prepare it again"
@@ -390,4 +390,6 @@ def test_whatever_is_in_the_files_the_answer_is_one_line(written, tmp_path_facto
     try:
         opened(folder.parents[2])
     except UserError as error:
-        assert "\n" not in str(error) and str(folder) in str(error)
+        text, code = outcome(error)
+        assert code == 2 and "\n" not in text and str(folder) in text
+        assert len(text) <= LONGEST_LINE
