@@ -6,13 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from vlfau_jax.errors import FileError, UserError
+from vlfau_jax import files
+from vlfau_jax.errors import FileError, UserError, outcome
 from vlfau_jax.files import (
     absolute_folder,
+    claimed,
     clear,
     created,
+    named,
     partial_name,
     read_bytes,
+    regular_size,
     replaced_folder,
     written_together,
     written_whole,
@@ -243,3 +247,73 @@ def test_clear_follows_no_link(tmp_path):
     (folder / "b").touch()
     clear(folder, but=("a", "b", "deep"))
     assert names(folder) == ["b"] and names(other) == ["precious"]
+
+
+def test_a_place_is_claimed_by_one_and_removed_by_its_owner_alone(tmp_path):
+    folder = tmp_path / "a/b"
+    with claimed("--out", folder):
+        with (
+            pytest.raises(UserError, match="by another process"),
+            claimed("--out", folder),
+        ):
+            pass
+        assert folder.is_dir()  # the one that was refused has not removed it
+    assert not (tmp_path / "a").exists()
+    with claimed("--out", folder):
+        (folder / "file").touch()
+    assert (folder / "file").exists()
+
+
+def test_a_place_that_vanishes_while_it_is_claimed_is_made_again(tmp_path, monkeypatch):
+    folder = tmp_path / "a/b"
+    original, calls = files.lock, []
+
+    def lock(*arguments) -> None:
+        calls.append(arguments)
+        if len(calls) < 3:  # another process, which had made it, ends
+            folder.rmdir()
+            folder.parent.rmdir()
+        original(*arguments)
+
+    monkeypatch.setattr(files, "lock", lock)
+    with claimed("--out", folder):
+        assert folder.is_dir() and len(calls) == 3
+
+
+@pytest.mark.parametrize("name", ["ENOSPC", "EDQUOT", "EMFILE", "EIO"])
+def test_an_exhausted_machine_is_no_mistake_in_the_name_of_a_place(tmp_path, monkeypatch, name):
+    def mkdir(path, *_: object, **__: object) -> None:
+        number = getattr(errno, name)
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    for make in (created, claimed):
+        with pytest.raises(OSError) as error, make("--out", tmp_path / "new"):
+            pass
+        assert outcome(error.value)[1] == 1
+
+
+def test_an_error_without_a_place_gets_one():
+    with (
+        pytest.raises(OSError, match=r"No space left on device: 'here'"),
+        named(Path("here")),
+    ):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(OSError, match="there"), named(Path("here")):
+        raise OSError(errno.ENOSPC, "No space left on device", "there")
+
+
+def test_the_size_of_a_file_that_is_none_is_refused(tmp_path):
+    (tmp_path / "file").write_bytes(b"12345")
+    (tmp_path / "link").symlink_to("file")
+    assert regular_size(tmp_path / "link", 5) == 5
+    os.mkfifo(tmp_path / "pipe")
+    for name, message in (
+        ("file", "has 5 bytes"),
+        ("pipe", "is no regular file"),
+        ("none", "cannot be read: No such file"),
+        ("", "is a folder"),
+        ("nul\0", "cannot be read: embedded null"),
+    ):
+        with pytest.raises(FileError, match=message):
+            regular_size(tmp_path / name, 4)

@@ -150,6 +150,17 @@ def lock(handle: int, folder: Path, taken: str) -> None:
         print(f"{folder} cannot be locked ({error}): start nothing else in it", file=sys.stderr)
 
 
+@contextmanager
+def named(place: Path) -> Iterator[None]:
+    """Names `place` in an OSError that has no name, as that of a write on a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(place)) from error
+
+
 def file_digest(path: str | Path) -> str:
     """SHA-256 of a file's bytes, 64 hexadecimal digits. Raises OSError if it cannot be read."""
     with open(path, "rb") as file:

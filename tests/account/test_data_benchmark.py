@@ -1,3 +1,4 @@
+import errno
 import json
 from types import SimpleNamespace
 
@@ -116,3 +117,27 @@ def test_the_verb(data_dir, tmp_path, capsys):
     assert main([*argv, "--data", f"--out={out}", "--overwrite"]) == 0
     assert "24 to 112 pixels" in capsys.readouterr().out
     assert json.loads(out.read_text())["faces"] == 200
+
+
+def test_two_do_not_write_one_file(settings, tmp_path, monkeypatch):
+    out = tmp_path / "new/b.json"
+
+    def beside(*_: object) -> None:
+        with pytest.raises(UserError, match=r"b\.json is being written by another process"):
+            benchmark_data(settings(threads=0), seconds=0.01, out=out)
+        raise OSError(errno.ENOSPC, "No space left on device", str(out))
+
+    monkeypatch.setattr(benchmark, "_stages", beside)
+    with pytest.raises(OSError, match="No space"):
+        benchmark_data(settings(threads=0), seconds=0.01, out=out)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_link_in_the_way_stays(settings, tmp_path):
+    (tmp_path / "b.json").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"b\.json exists"):
+        benchmark_data(settings(), out=tmp_path / "b.json")
+    (tmp_path / ".c.json.partial").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"c\.json\.partial is in the way"):
+        benchmark_data(settings(), out=tmp_path / "c.json")
+    assert not (tmp_path / "nowhere").exists()

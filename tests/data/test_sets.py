@@ -25,7 +25,7 @@ FLOORS = (
     ("crop",),
     ("text",),
     ("synthetic",),
-    ("sets",),
+    ("set_record", "sets"),
     ("prepare", "read"),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

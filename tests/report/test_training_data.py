@@ -1,6 +1,8 @@
 """`inspect --data`: the same stream as `train`, numbers that are the set's, five files or none."""
 
+import errno
 import json
+import shutil
 from dataclasses import replace
 
 import cv2
@@ -15,7 +17,7 @@ from vlfau_jax.cli.settings import resolve
 from vlfau_jax.data.text.descriptions import global_description, local_description
 from vlfau_jax.errors import UserError
 from vlfau_jax.facs import BP4D_AUS
-from vlfau_jax.report import training_faces
+from vlfau_jax.report import training_data, training_faces
 from vlfau_jax.report.data_page import render_data
 from vlfau_jax.report.label_record import drawn_rates
 from vlfau_jax.report.label_text import table
@@ -336,3 +338,39 @@ def test_from_the_command_line(capsys, data_dir, tmp_path):
     assert code == 0
     assert "AU12 lip corner puller" in out
     assert f"{tmp_path / 'out' / 'index.html'}" in out
+
+
+def test_two_do_not_write_one_page_and_a_failure_changes_none(
+    inspected, data_dir, tmp_path, monkeypatch
+):
+    out = tmp_path / "out"
+    chosen = settings(data_dir)
+    inspect_data(chosen, out, faces=1)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+
+    def beside(*_: object, **__: object) -> None:
+        with pytest.raises(UserError, match=r"out/faces\.png is being written by another"):
+            inspect_data(chosen, out, faces=2, overwrite=True)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(training_data, "render_data", beside)  # the page is the last to be written
+    with pytest.raises(OSError, match=f"No space left on device: '{out}'"):
+        inspect_data(chosen, out, faces=2, overwrite=True)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    with pytest.raises(OSError, match="No space left"):
+        inspect_data(chosen, tmp_path / "new", faces=2)
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_full_check_reads_every_shard(capsys, data_dir, tmp_path):
+    changed = shutil.copytree(data_dir, tmp_path / "changed")
+    inspect_data(settings(changed), tmp_path / "a", faces=1, verify=True)
+    assert "shards are as `prepare` wrote them" in capsys.readouterr().out
+    shard = next(changed.glob("bp4d/*/*/*.array_record*"))
+    content = bytearray(shard.read_bytes())
+    content[-5] ^= 1  # between the records: no example changes
+    shard.write_bytes(content)
+    inspect_data(settings(changed), tmp_path / "b", faces=1)
+    argv = ["inspect", "--config=configs/demo.py", f"--config.data.data_dir={changed}", "--data"]
+    assert main([*argv, "--verify", f"--out={tmp_path / 'c'}"]) == 2
+    assert f"{shard.name}: is not as `prepare` wrote it" in capsys.readouterr().err

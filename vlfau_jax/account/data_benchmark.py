@@ -15,7 +15,7 @@ import numpy as np
 
 from vlfau_jax.data.read.pipeline import Faces, train_iterator
 from vlfau_jax.errors import UserError
-from vlfau_jax.files import absolute_folder, written_whole
+from vlfau_jax.files import absolute_folder, created, named, written_whole
 from vlfau_jax.train.experiment import ExperimentData, Settings, open_data
 from vlfau_jax.train.memory import check_pictures
 
@@ -49,21 +49,35 @@ def benchmark_data(
 
     Raises:
         UserError: data that cannot be trained on, `seconds` out of range, or an `out` that is
-            unusable or exists.
+            unusable, exists or is being written by another process.
     """
     if not 0 < seconds <= 3600:
         raise UserError(f"--seconds={seconds:g}: give more than 0 and up to 3600")
-    if out:
-        _check_file(Path(out), overwrite)
     check_pictures(settings.train.batch_size, settings.data.image_size)
-    opened = open_data(settings)
+    if not out:
+        found = _measure(open_data(settings), seconds)
+        print(_format(found))
+        return found
+    path = Path(out)
+    _check_file(path, overwrite)
+    with created("--out", path.absolute().parent), written_whole(path) as partial:
+        _check_file(path, overwrite)  # another process may have been faster
+        found = _measure(open_data(settings), seconds)
+        print(_format(found))
+        with named(path):
+            partial.write_text(json.dumps(found, indent=1) + "\n")
+    return found
+
+
+def _measure(opened: ExperimentData, seconds: float) -> dict[str, Any]:
+    settings = opened.settings
     stages, plain = _stages(opened)
     images, elapsed, cpu = _stream(opened, seconds)
     data, cores = settings.data, os.cpu_count() or 1
     in_stages = sum(stages.values())
     each = None if data.workers else 1e3 * cpu / images
     rest = None if each is None else max(0.0, each - in_stages)
-    found = {
+    return {
         "images_per_second": images / elapsed,
         "cpu_ms_per_image": each,
         "stage_ms": stages,
@@ -86,18 +100,13 @@ def benchmark_data(
             key: getattr(data, key) for key in ("min_area", "flip", "jitter", "erasing")
         },
     }
-    print(_format(found))
-    if out:
-        with written_whole(Path(out)) as path:
-            path.write_text(json.dumps(found, indent=1) + "\n")
-    return found
 
 
 def _check_file(out: Path, overwrite: bool) -> None:
-    absolute_folder("--out", out.parent).mkdir(parents=True, exist_ok=True)
+    absolute_folder("--out", out.parent)
     if out.is_dir():
         raise UserError(f"--out={out}: this is a folder; name a file, such as {out}/benchmark.json")
-    if out.exists() and not overwrite:
+    if os.path.lexists(out) and not overwrite:
         raise UserError(f"--out={out} exists; give --overwrite to replace it")
 
 

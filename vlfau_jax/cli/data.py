@@ -140,6 +140,7 @@ def prepare(fv: flags.FlagValues, _: list[str]) -> None:
     Flag("data", bool, "show the training faces, labels and captions", False),
     Flag("out", str, "folder for pictures, index.html, labels.json", required=True),
     Flag("faces", int, "how many of the first training faces", 12),
+    Flag("verify", bool, "read every shard first and compare it with its digest", False),
     Flag("overwrite", bool, "replace the files of an earlier call", False),
     imports=("vlfau_jax.report.training_data",),
 )
@@ -150,7 +151,9 @@ def inspect(fv: flags.FlagValues, _: list[str]) -> None:
 
     if not fv.data:
         raise UserError("inspect: --data must be given; it shows nothing else yet")
-    inspect_data(resolve(fv.config), fv.out, faces=fv.faces, overwrite=fv.overwrite)
+    inspect_data(
+        resolve(fv.config), fv.out, faces=fv.faces, verify=fv.verify, overwrite=fv.overwrite
+    )
 
 
 @verb(

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from vlfau_jax.files import file_digest, written_whole
 from vlfau_jax.records import PlainName, Record, Sha256, Text
@@ -23,6 +23,7 @@ DIGESTS, METADATA, LABELS = "digests.json", "metadata.json", "labels.npz"
 DIGESTED = (METADATA, LABELS, "dataset_info.json", "features.json")
 
 Count = Annotated[int, Field(ge=1, le=1 << 40)]
+FoldName = Annotated[str, StringConstraints(pattern="^[1-9][0-9]?$")]
 Unit = Annotated[int, Field(ge=1, le=99)]
 
 
@@ -79,6 +80,13 @@ class Person(Record):
     fold: Annotated[int, Field(ge=0, le=3)]
 
 
+class Sides(Record):
+    """Who trains and who is tested in one fold."""
+
+    train: Annotated[list[PlainName], Field(min_length=1)]
+    test: Annotated[list[PlainName], Field(min_length=1)]
+
+
 class Metadata(Record):
     """metadata.json.
 
@@ -94,6 +102,7 @@ class Metadata(Record):
         frame_offset: label frame n shows picture n + frame_offset.
         tasks: numbers of all tasks.
         subjects: by name.
+        list_folds: fold -> its sides in the lists of a tree that was prepared for ME-GraphAU.
     """
 
     aus: Annotated[list[Unit], Field(min_length=1)]
@@ -107,6 +116,7 @@ class Metadata(Record):
     frame_offset: int
     tasks: list[int]
     subjects: Annotated[dict[PlainName, Person], Field(min_length=1)]
+    list_folds: dict[FoldName, Sides] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -117,6 +127,10 @@ class Metadata(Record):
         folds = [person.fold for person in self.subjects.values()]
         if any(folds) != all(folds):
             raise ValueError("some subjects have a fold and others none")
+        for fold, sides in self.list_folds.items():
+            named = sides.train + sides.test
+            if len(set(named)) != len(named) or not self.subjects.keys() >= set(named):
+                raise ValueError(f"list_folds.{fold} should name subjects of the set, each once")
         return self
 
 

@@ -7,12 +7,13 @@ the same seed.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vlfau_jax.errors import UserError
-from vlfau_jax.files import absolute_folder, created, written_together
+from vlfau_jax.files import absolute_folder, created, named, written_together
 from vlfau_jax.report.data_page import render_data
 from vlfau_jax.report.label_record import label_record, set_counts, subject_counts
 from vlfau_jax.report.label_text import augmentation, provenance, table
@@ -26,7 +27,12 @@ MOST_FACES = 400
 
 
 def inspect_data(
-    settings: Settings, out: str | Path, *, faces: int = 12, overwrite: bool = False
+    settings: Settings,
+    out: str | Path,
+    *,
+    faces: int = 12,
+    verify: bool = False,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Draws the first training faces and counts the labels of an experiment; prints a table.
 
@@ -37,23 +43,34 @@ def inspect_data(
         settings: the experiment. Its model and mesh are not read: the stream is the same on any.
         out: the folder.
         faces: how many of the first training faces to draw, 1 to 400.
+        verify: read all shards first and compare them with their digests.
         overwrite: replace these files where they exist.
 
     Raises:
         UserError: data that `train` would refuse, `faces` out of range, files in the way, another
-            process that writes there.
+            process that writes them, a shard that is not as `prepare` wrote it.
     """
     if not 1 <= faces <= MOST_FACES:
         raise UserError(f"--faces={faces}: give 1 to {MOST_FACES}")
     folder = absolute_folder("--out", out)
-    with created("--out", folder), written_together(folder, NAMES) as new:
-        there = [str(folder / name) for name in NAMES if (folder / name).exists()]
+
+    def refuse_existing() -> None:
+        there = [str(folder / name) for name in NAMES if os.path.lexists(folder / name)]
         if there and not overwrite:
             raise UserError(f"{' and '.join(there)} exist; give --overwrite to replace them")
-        data = open_data(settings)
-        first = first_faces(data, faces)
-        record = label_record(data)
-        _write(data, first, record, new)
+
+    refuse_existing()
+    data = open_data(settings)
+    if verify:
+        for one in data.dataset.sets:
+            one.verify()
+            print(f"{one.folder}: {len(one.shards)} shards are as `prepare` wrote them")
+    first = first_faces(data, faces)
+    record = label_record(data)
+    with created("--out", folder), written_together(folder, NAMES) as new:
+        refuse_existing()  # another process may have been faster
+        with named(folder):
+            _write(data, first, record, new)
     print(table(record))
     print(f"{folder / PAGE}: open it to see {FACES}, {LABELS} and {COOCCURRENCE}")
     return record
@@ -85,8 +102,8 @@ def _write(
     }
     for file, picture in pictures.items():
         save(picture, folder / file)
-    text = json.dumps(record, indent=2, allow_nan=False)
-    (folder / RECORD).write_text(text + "\n", encoding="utf-8")
+    text = json.dumps(record, indent=2, allow_nan=False) + "\n"
+    (folder / RECORD).write_text(text, encoding="utf-8")
     files = {"Faces": FACES, "Labels": LABELS, "Co-occurrence": COOCCURRENCE, "Numbers": RECORD}
     page = render_data(record, faces, about=about, stream=stream, files=files)
     (folder / PAGE).write_text(page, encoding="utf-8")

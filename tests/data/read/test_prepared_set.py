@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.data.sets import coded, reseal, write_set
@@ -19,7 +19,7 @@ from vlfau_jax.data.read.options import DataOptions
 from vlfau_jax.data.read.pictures import DamagedExample
 from vlfau_jax.data.read.prepared_set import PreparedSet, open_set
 from vlfau_jax.data.set_record import DIGESTED, DIGESTS, LABELS, METADATA
-from vlfau_jax.errors import LONGEST_LINE, RunError, UserError, line
+from vlfau_jax.errors import LONGEST_LINE, RunError, UserError, line, outcome
 
 SUBJECTS = ("F001", "F002")
 AGAIN = "restore the set's files or prepare it again"
@@ -63,6 +63,10 @@ def change_codes(folder: Path, change: Callable[[dict], object]) -> None:
 
 def cast(codes: dict, key: str, dtype: type) -> None:
     codes[key] = codes[key].astype(dtype)
+
+
+def sides(train: str, test: str) -> dict:
+    return {"1": {"train": [train], "test": [test]}}
 
 
 # What nobody may notice by the values alone.
@@ -129,6 +133,10 @@ def test_a_set_without_digests_is_to_be_prepared_again(folder):
         (lambda m: m["crop"].update(size=10**9), "crop.size is 1000000000"),
         (lambda m: m.update(synthetic="no"), "synthetic is 'no'"),
         (lambda m: m.update(frame_offset=1.5), "frame_offset is 1.5"),
+        (lambda m: m.update(list_folds={"0": {}}), "list_folds.0"),
+        (lambda m: m.update(list_folds={"1": {"train": ["F001"]}}), "list_folds.1.test is missing"),
+        (lambda m: m.update(list_folds=sides("F001", "F001")), "list_folds.1 should name subjects"),
+        (lambda m: m.update(list_folds=sides("F001", "F003")), "list_folds.1 should name subjects"),
         (lambda m: m.update(moduleName="os"), "moduleName is no key"),
         (lambda m: m.update(layout="else"), "layout is 'else'; should be 'raw', "),
         (lambda m: m["subjects"].update(F003=m["subjects"].pop("F002")), "other subjects"),
@@ -232,7 +240,7 @@ def special(path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["missing", "folder", "pipe", "device", "socket", "sparse"])
-@pytest.mark.parametrize("file", [DIGESTS, METADATA, LABELS, "features.json", "shard"])
+@pytest.mark.parametrize("file", [DIGESTS, *DIGESTED, "shard"])
 def test_special_and_huge_files_are_one_line(folder, file, kind):
     name = next(folder.glob("*.array_record*")).name if file == "shard" else file
     special(folder / name, kind)
@@ -344,3 +352,44 @@ def test_too_many_open_files_are_no_damage(folder, monkeypatch):
     with pytest.raises(RunError, match=r"too many open files.*ulimit -n") as error:
         pictures[0]
     assert len(line(str(error.value))) <= LONGEST_LINE
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 10**30) | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=40)
+@given(data=st.data())
+def test_whatever_is_in_the_files_the_answer_is_one_line(written, tmp_path_factory, data):
+    """With new digests, so that every record is parsed."""
+    original = next(written.glob("bp4d/*/2.0.0"))
+    folder = tmp_path_factory.mktemp("fuzzed") / "bp4d/none_24/2.0.0"
+    shutil.copytree(original, folder)
+    file = data.draw(st.sampled_from([METADATA, DIGESTS, LABELS]))
+    if file == LABELS or data.draw(st.booleans()):
+        content = bytearray((folder / file).read_bytes())
+        for _ in range(data.draw(st.integers(1, 3))):
+            at = data.draw(st.integers(0, len(content) - 1))
+            content[at : at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
+        (folder / file).write_bytes(content)
+    else:
+        record = json.loads((folder / file).read_text())
+        inside = record
+        while data.draw(st.booleans()):
+            deeper = [one for one in inside.values() if isinstance(one, dict) and one]
+            if not deeper:
+                break
+            inside = data.draw(st.sampled_from(deeper))
+        inside[data.draw(st.sampled_from(sorted(inside)) | st.text(max_size=9))] = data.draw(JSON)
+        (folder / file).write_text(json.dumps(record))
+    if file != DIGESTS:
+        reseal(folder)
+    try:
+        opened(folder.parents[2])
+    except UserError as error:
+        text, code = outcome(error)
+        assert code == 2 and "\n" not in text and str(folder) in text
+        assert len(text) <= LONGEST_LINE

@@ -3,6 +3,7 @@ import hashlib
 import json
 import operator
 import os
+import resource
 from collections import Counter
 from dataclasses import replace
 from functools import partial
@@ -23,7 +24,7 @@ from vlfau_jax.data.synthetic.disfa import DISFA_LAYOUT
 from vlfau_jax.data.synthetic.folder import FOLDER_LAYOUT
 from vlfau_jax.data.synthetic.renderer import RENDERED_AUS
 from vlfau_jax.data.synthetic.trees import frame_runs, write_tree
-from vlfau_jax.errors import RunError, UserError
+from vlfau_jax.errors import RunError, UserError, outcome
 
 BP4D_AUS = (1, 2, 4, 6, 7, 10, 12, 14, 15, 17, 23, 24)
 FRAMES = 5
@@ -210,10 +211,43 @@ def test_an_interrupted_run_leaves_nothing_that_looks_finished(tmp_path, monkeyp
     assert not list(tmp_path.iterdir())
 
 
-def test_a_left_over_partial_tree_is_named(tmp_path):
-    (tmp_path / "out.partial").mkdir()
-    with pytest.raises(UserError, match=r"out\.partial"):
-        write_tree(DISFA_LAYOUT, tmp_path / "out", subjects=1, frames=4, seed=0, size=64)
+def test_what_a_killed_run_left_is_swept(tmp_path):
+    (tmp_path / ".out.partial/AUCoding").mkdir(parents=True)
+    write_tree(BP4D_LAYOUT, tmp_path / "out", subjects=1, frames=4, seed=0, size=64)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert (tmp_path / "out" / SYNTHETIC_MARK).is_file()
+
+
+def test_two_runs_do_not_write_one_tree(tmp_path):
+    arguments = {"subjects": 1, "frames": 4, "seed": 0, "size": 64}
+    message = "out is being written by another process"
+    with jobs.finished_tree(tmp_path / "out"), pytest.raises(UserError, match=message):
+        write_tree(BP4D_LAYOUT, tmp_path / "out", **arguments)
+    write_tree(BP4D_LAYOUT, tmp_path / "out", **arguments)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_link_in_the_way_is_not_followed(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / ".out.partial").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=r"\.out\.partial is in the way"):
+        write_tree(BP4D_LAYOUT, tmp_path / "out", subjects=1, frames=4, seed=0, size=64)
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+@pytest.mark.parametrize("layout", [BP4D_LAYOUT, DISFA_LAYOUT], ids=["pictures", "videos"])
+def test_a_full_disk_is_said_and_leaves_nothing(tmp_path, layout):
+    """A limit on the size of files stands in for it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, hard))
+    try:
+        with pytest.raises((OSError, RunError)) as error:
+            write_tree(layout, tmp_path / "out", subjects=1, frames=40, seed=0, size=160)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    text, code = outcome(error.value)
+    assert code == 1 and str(tmp_path) in text
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_current_folder_is_not_replaced(tmp_path, monkeypatch):

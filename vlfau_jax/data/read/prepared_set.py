@@ -173,7 +173,8 @@ def open_set(name: str, data_dir: Path, variant: str) -> PreparedSet:
 def _find(name: str, data_dir: Path, variant: str) -> Path:
     found = {
         path.parent.parent.name: path.parent
-        for path in sorted((data_dir / name).glob("*/*/dataset_info.json"))
+        for file in (DIGESTS, "dataset_info.json")  # one of them may be lost
+        for path in sorted((data_dir / name).glob(f"*/*/{file}"))
         if "incomplete" not in path.parent.name
     }
     if not found:

@@ -20,6 +20,7 @@ from vlfau_jax.data.synthetic.identity import draw_identity
 from vlfau_jax.data.synthetic.jobs import TRAP_SUBJECTS, Job, Placed, digest
 from vlfau_jax.data.synthetic.renderer import RENDERED_AUS
 from vlfau_jax.data.synthetic.trees import Layout, Traps, in_turn
+from vlfau_jax.errors import RunError
 
 TASK = "video"
 FPS = 20.0
@@ -80,6 +81,10 @@ def _write_video(job: Job, picture: Callable[..., np.ndarray]) -> None:
     for k in range(job.frames):
         video.write(np.ascontiguousarray(picture(face, k, job.size, noise)[..., ::-1]))
     video.release()
+    written = cv2.VideoCapture(str(path))  # the writer says nothing of a full disk
+    if written.get(cv2.CAP_PROP_FRAME_COUNT) != job.frames:
+        raise RunError(f"{path} cannot be written whole; is there room on its disk?")
+    written.release()
 
 
 DISFA_LAYOUT = Layout(

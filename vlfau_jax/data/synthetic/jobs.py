@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +21,7 @@ from vlfau_jax.data.synthetic.dynamics import Behaviour
 from vlfau_jax.data.synthetic.scenes import RenderedSequence, draw_sequence
 from vlfau_jax.data.workers import Workers
 from vlfau_jax.errors import UserError
-from vlfau_jax.files import absolute_folder
+from vlfau_jax.files import absolute_folder, created, named, replaced_folder
 from vlfau_jax.options import Seed, checked
 
 GENERATOR = "vlfau_jax embedded faces"
@@ -92,17 +90,18 @@ def new_folder(out: Path) -> Path:
 
 @contextmanager
 def finished_tree(out: Path) -> Iterator[Path]:
-    """Yields a folder beside `out` that is renamed to it once everything in it is written."""
-    partial = out.with_name(out.name + ".partial")
-    if partial.exists():
-        raise UserError(f"{partial} is left from an interrupted run; delete it and start again")
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        os.replace(partial, out)
-    except BaseException:
-        shutil.rmtree(partial)
-        raise
+    """Yields a folder beside `out` that is renamed to it once everything in it is written.
+
+    Raises:
+        UserError: another process is writing it, or `out` has become one with files.
+        OSError: it names `out`, where a write that failed has no name.
+    """
+    with (
+        created("--out", out.parent),
+        replaced_folder(out, lambda folder: next((p.name for p in folder.iterdir()), None)) as root,
+        named(out),
+    ):
+        yield root
 
 
 def run(write: Callable[[Job], Placed], jobs: Sequence[Job], workers: int) -> Placed:
