@@ -159,7 +159,7 @@ def times(n, inner):
 
 @pytest.mark.parametrize("name", ENDLESS)
 def test_a_loop_without_a_bound_is_refused(silent, name):
-    with pytest.raises(Refused, match="a loop without a bound|tensor<i8>"):
+    with pytest.raises(Refused, match=r"a loop without a bound|tensor<i8>"):
         checked(silent, stranger(ENDLESS[name]))
 
 
@@ -191,10 +191,6 @@ def huge_dilation(p):
 def huge_padding_of_windows(p):
     x = jnp.broadcast_to(p.sum(), (9,))
     return lax.reduce_window(x, -jnp.inf, lax.max, (3,), (10**8,), [(10**9, 10**9)])
-
-
-def many_operands(p):
-    return lax.concatenate([p] * 9000, 0)
 
 
 def many_scatters(p):
@@ -236,7 +232,6 @@ def computed_by_the_compiler(_):
         (huge_dilation, "largest"),
         (huge_padding_of_windows, "largest"),
         (many_operations, "operations"),
-        (many_operands, "operations"),
         (much_alive, "live"),
     ],
 )

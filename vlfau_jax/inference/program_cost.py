@@ -53,6 +53,7 @@ class Cost:
 
     Attributes:
         operations: how many it has, and how many operands these have.
+        executed: the same, each as often as loops run it.
         loop: rounds of its longest loop.
         largest: bytes of its largest array, padding included that an operation adds on the way.
         live: the most bytes that are needed at once, if it is run in its order.
@@ -62,6 +63,7 @@ class Cost:
     """
 
     operations: int = 0
+    executed: int = 0
     loop: int = 0
     largest: int = 0
     live: int = 0
@@ -92,12 +94,14 @@ def cost(module: ir.Module) -> Cost:
         _size(argument)
     measure = _Measure()
     live = measure.block(body, 1, constant=False)
-    return Cost(measure.operations, measure.loop, measure.largest, live, *measure.work)
+    return Cost(
+        measure.operations, measure.executed, measure.loop, measure.largest, live, *measure.work
+    )
 
 
 class _Measure:
     def __init__(self) -> None:
-        self.operations = self.loop = self.largest = 0
+        self.operations = self.executed = self.loop = self.largest = 0
         self.work = [0, 0]
         self._varying: set[ir.Value] = set()
 
@@ -133,7 +137,9 @@ class _Measure:
         constant = not any(value in self._varying for value in _operands(operation))
         if not constant:
             self._varying.update(operation.results)
-        self.operations += 1 + len(operation.operands)
+        count = 1 + len(operation.operands)
+        self.operations += count
+        self.executed += rounds * count
         self.largest = max(self.largest, _padded(operation), *map(_size, operation.results))
         if name in _APPLYING:
             self.operations += _applied(operation)
