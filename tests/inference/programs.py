@@ -28,7 +28,7 @@ SWITCHES = {
     "local": {"global_captions": False, "au_embedding": True},
     "per_au": {"local_captioner": "per_au"},
     "global": {"local_captions": False, "global_context": True},
-    "silent": {"local_captions": False, "global_captions": False},
+    "silent": {"local_captions": False, "global_captions": False, "refinement": "none"},
     "remat": {"remat": "full"},
     "bfloat16": {"dtype": "bfloat16"},
 }

@@ -15,6 +15,7 @@ import vlfau_jax.inference.export as exporting
 from vlfau_jax.data.text.vocabulary import PAD
 from vlfau_jax.errors import RunError, UserError
 from vlfau_jax.facs import BP4D_AUS
+from vlfau_jax.files import replaced_folder
 from vlfau_jax.inference.exported_model import ExportedModel
 from vlfau_jax.inference.model_card import model_card
 from vlfau_jax.inference.outputs import OUTPUTS
@@ -259,6 +260,26 @@ def test_a_model_may_lie_in_its_run_but_not_among_the_checkpoints(workdir, tmp_p
         with pytest.raises(UserError, match="among the run's checkpoints"):
             exporting.export(run, out)
     assert contents(run).keys() == {run / p.relative_to(workdir) for p in contents(workdir)}
+
+
+def test_what_a_killed_export_left_is_swept_and_a_living_one_is_waited_for(
+    model_folder, workdir, tmp_path, monkeypatch
+):
+    quick(monkeypatch)
+    monkeypatch.setattr(exporting, "_write", write_copy(model_folder))
+    (tmp_path / ".model.partial").mkdir()
+    (tmp_path / ".model.partial" / "model.safetensors").write_bytes(b"half")
+    shutil.copytree(model_folder, tmp_path / ".model.replaced")  # killed between the two renames
+    with pytest.raises(UserError, match="not empty; give --overwrite"):
+        exporting.export(workdir, tmp_path / "model")
+    exporting.export(workdir, tmp_path / "model", overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    with (
+        replaced_folder(tmp_path / "model", lambda _: None),
+        pytest.raises(UserError, match="is being written by another process"),
+    ):
+        exporting.export(workdir, tmp_path / "model", overwrite=True)
+    assert contents(tmp_path) == {tmp_path / "model": False}  # the other one's, empty
 
 
 def test_a_full_disk_is_one_line_and_leaves_what_was_there(

@@ -202,7 +202,7 @@ def test_a_changed_file_is_refused(model_folder, tmp_path, name):
         (lambda c: c["aus"][0].update(number=3), "aus.0 .*, not AU 3 'inner brow raiser'"),
         (
             lambda c: c["aus"][0].update(name="brow lowerer"),
-            "should be a unit of facs.py, not AU 1",
+            "a unit of facs.py, not AU 1",
         ),
         (lambda c: c["aus"].append(c["aus"][0]), r"aus should name every unit once, not AU \[1, 2"),
         (lambda c: c["aus"].pop(), "the weights are not of the network"),
@@ -365,7 +365,7 @@ def test_missing_and_additional_weights_are_named(model_folder, tmp_path):
         (lambda t: t["model"].update(vocab=[]), "vocab is a list of 0"),
         (
             lambda t: t["model"]["vocab"].update(zzz=166),
-            "vocabulary_size is 166, but the model has 167",
+            "vocabulary_size is 166, but",
         ),
     ],
 )

@@ -41,7 +41,7 @@ def speaking():
     return network()
 
 
-@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize("beams", [1, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("switch", SWITCHES)
 def test_our_own_programs_may_run(switch, beams):
     if switch == "silent" and beams > 1:
@@ -55,16 +55,31 @@ def test_our_own_programs_may_run(switch, beams):
 _CALLS = ("xla_ffi_python_cpu_callback", "lapack_spotrf_ffi", "cu_threefry2x32_ffi", "Sharding")
 
 
-def with_extra(run, extra):
-    """The network, and a number that is computed from its results beside them and added as 0."""
+def stranger(extra):
+    """A program with the signature of the silent network that computes `extra` of [b, 3] floats.
 
-    def stranger(weights, image):
-        found = run(weights, image)
-        p = found["au_probabilities"]
-        more = extra(p).astype(jnp.float32).sum()
-        return found | {"au_probabilities": p + 0 * more}
+    That is added as 0, or JAX would leave it out.
+    """
 
-    return stranger
+    def run(weights, image):
+        p = image[:, :3, 0, 0] / 255
+        return {"au_probabilities": p + 0 * extra(p).astype(jnp.float32).sum()}
+
+    return run
+
+
+def checked(network, run, **facts):
+    """Checks what a stranger exports in the place of a network, and says of it."""
+    weights, _, request = network
+    checks = [export.DisabledSafetyCheck.custom_call(name) for name in _CALLS]
+    program = exported(run, weights, ("cpu",), checks)
+    check(request, forged(program, disabled_safety_checks=(), unordered_effects=(), **facts))
+
+
+def forged(program, **facts):
+    """A program that says other facts of itself."""
+    original = export.deserialize(bytearray(program))
+    return bytes(dataclasses.replace(original, **facts).serialize())
 
 
 def loop(going_on, count, start=0):
@@ -72,7 +87,7 @@ def loop(going_on, count, start=0):
 
     def extra(p):
         state = (jnp.asarray(start), p.sum())
-        return lax.while_loop(lambda c: going_on(*c), lambda c: (count(*c), jnp.sin(c[1])), state)[
+        return lax.while_loop(lambda c: going_on(*c), lambda c: (count(*c), jnp.tanh(c[1])), state)[
             1
         ]
 
@@ -84,12 +99,12 @@ def forever(p):
 
 
 def exchanged(p):
-    body = lambda c: (c[1], c[0] + 1, jnp.sin(c[2]))  # noqa: E731
+    body = lambda c: (c[1], c[0] + 1, jnp.tanh(c[2]))  # noqa: E731
     return lax.while_loop(lambda c: c[0] < 9, body, (0, 0, p.sum()))[2]
 
 
 def moving_limit(p):
-    body = lambda c: (c[0] + 1, c[1] + 1, jnp.sin(c[2]))  # noqa: E731
+    body = lambda c: (c[0] + 1, c[1] + 1, jnp.tanh(c[2]))  # noqa: E731
     return lax.while_loop(lambda c: c[0] < c[1], body, (0, 9, p.sum()))[2]
 
 
@@ -144,9 +159,8 @@ def times(n, inner):
 
 @pytest.mark.parametrize("name", ENDLESS)
 def test_a_loop_without_a_bound_is_refused(silent, name):
-    weights, run, request = silent
-    with pytest.raises(Refused, match="a loop without a bound"):
-        check(request, exported(with_extra(run, ENDLESS[name]), weights))
+    with pytest.raises(Refused, match=r"a loop without a bound|tensor<i8>"):
+        checked(silent, stranger(ENDLESS[name]))
 
 
 def huge_product(p):
@@ -164,13 +178,28 @@ def huge_window(p):
     return lax.reduce_window(x, -jnp.inf, lax.max, (500_000,), (1,), "VALID")
 
 
+def huge_padding(p):
+    x = jnp.broadcast_to(p.sum(), (1, 1, 9))
+    return lax.conv_general_dilated(x, x[..., :3], (10**8,), [(10**9, 10**9)])[0]
+
+
+def huge_dilation(p):
+    x, one = jnp.broadcast_to(p.sum(), (1, 1, 9)), jnp.ones((1, 1, 1))
+    return lax.conv_general_dilated(x, one, (10**8,), [(0, 0)], lhs_dilation=(10**8,))[0]
+
+
+def huge_padding_of_windows(p):
+    x = jnp.broadcast_to(p.sum(), (9,))
+    return lax.reduce_window(x, -jnp.inf, lax.max, (3,), (10**8,), [(10**9, 10**9)])
+
+
 def many_scatters(p):
     at = jnp.broadcast_to(p.sum().astype(jnp.int32), (4_000_000,))
     return jnp.zeros(5).at[at].add(1.0)
 
 
 def many_operations(p):
-    for k in range(4000):
+    for k in range(1500):
         p = p * k + 1
     return p
 
@@ -196,26 +225,35 @@ def computed_by_the_compiler(_):
         (times(10**9, lambda x: x + 1), "loop"),
         (times(5, times(5, lambda x: x + 1)), "loop"),
         (huge_product, "work"),
-        (huge_kernel, "work"),
+        (huge_kernel, "(work|largest)"),
         (huge_window, "work"),
         (many_scatters, "(work|constant)"),
+        (huge_padding, "largest"),
+        (huge_dilation, "largest"),
+        (huge_padding_of_windows, "largest"),
         (many_operations, "operations"),
         (much_alive, "live"),
     ],
 )
 def test_more_than_the_network_takes_is_refused(silent, extra, what):
-    weights, run, request = silent
     with pytest.raises(Refused, match=rf"takes more than a network of these options: {what}"):
-        check(request, exported(with_extra(run, extra), weights))
+        checked(silent, stranger(extra))
 
 
 @pytest.mark.parametrize(
-    "extra", [times(1000, lambda x: x + 1), times(60, times(60, times(60, lambda x: jnp.sin(x))))]
+    "extra", [times(1000, lambda x: x + 1), times(60, times(60, times(60, lambda x: jnp.tanh(x))))]
 )
-def test_loops_are_no_longer_than_the_sentences(speaking, extra):
-    weights, run, request = speaking
+def test_loops_are_no_longer_than_the_sentences(extra):
+    """Those of a network with sentences; its options let the stranger have loops."""
+    speaking = network(**SWITCHES["global"])
+
+    def run(weights, image):
+        found = speaking[1](weights, image)
+        p = found["au_probabilities"]
+        return found | {"au_probabilities": p + 0 * extra(p).sum()}
+
     with pytest.raises(Refused, match="takes more"):
-        check(request, exported(with_extra(run, extra), weights))
+        checked(speaking, run)
 
 
 def foreign_call(name, p):
@@ -242,22 +280,15 @@ def in_a_branch(p):
         (times(3, in_a_branch), "custom_call"),
         (lambda p: jnp.linalg.cholesky(p[:, None, None]), "custom_call|cholesky"),
         (lambda p: lax.rng_uniform(p.sum(), 1.0, (3,)), "rng"),
+        (lambda p: p.reshape((4,) + (1,) * 20 + (3,)) + 1, "22 dimensions"),
+        (lambda p: p.astype(jnp.float16) + 1, "f16"),
         (lambda p: jnp.fft.fft(p).real, "complex"),
         (lambda p: lax.complex(p, p).real, "complex"),
     ],
 )
 def test_operations_that_no_network_needs_are_refused(silent, extra, named):
-    weights, run, request = silent
-    checks = [export.DisabledSafetyCheck.custom_call(name) for name in _CALLS]
-    program = exported(with_extra(run, extra), weights, checks=checks)
     with pytest.raises(Refused, match=named):
-        check(request, forged(program, disabled_safety_checks=(), unordered_effects=()))
-
-
-def forged(program, **facts):
-    """A program that says other facts of itself."""
-    original = export.deserialize(bytearray(program))
-    return bytes(dataclasses.replace(original, **facts).serialize())
+        checked(silent, stranger(extra))
 
 
 def rewritten(program, *lines, functions=""):
@@ -329,9 +360,11 @@ TOKEN = "%t = stablehlo.create_token : !stablehlo.token"
     ids=["calls itself", "calls 4,096 times", "outfeed", "infeed", "composite"],
 )
 def test_modules_that_jax_does_not_write_are_refused(silent, lines, functions):
-    weights, run, request = silent
+    weights, _, request = silent
+    program = exported(stranger(lambda p: p), weights)
+    check(request, program)
     with pytest.raises(Refused):
-        check(request, rewritten(exported(run, weights), *lines, functions=functions))
+        check(request, rewritten(program, *lines, functions=functions))
 
 
 def changed(name, change):
@@ -357,17 +390,15 @@ def changed(name, change):
         (changed("au_probabilities", lambda p: p[:, :2]), r"float32 \[b, 2\], expected .*\[b, 3\]"),
         (changed("au_probabilities", lambda p: p[:1]), r"gives au_probabilities as"),
         (changed("au_probabilities", lambda p: p > 0), r"as bool \[b, 3\], expected float32"),
-        (changed("spatial_maps", lambda p: p[..., None]), r"gives spatial_maps as"),
-        (changed("spatial_maps", None), "a model of these options gives"),
+        (changed("au_probabilities", None), "a model of these options gives"),
         (changed("more", lambda p: p), "a model of these options gives"),
         (lambda run: lambda weights, image: [run(weights, image)], "other results than arrays"),
         (lambda run: lambda weights, image: jnp.zeros(3), "other results than arrays"),
     ],
 )
-def test_other_results_than_the_networks_are_refused(change, message):
-    weights, run, request = network(**SWITCHES["silent"] | {"refinement": "both"})
+def test_other_results_than_the_networks_are_refused(silent, change, message):
     with pytest.raises(Refused, match=message):
-        check(request, exported(change(run), weights))
+        checked(silent, change(stranger(lambda p: p)))
 
 
 @pytest.mark.parametrize(
@@ -410,16 +441,11 @@ def test_a_program_of_other_weights_is_refused(speaking):
         ({"nr_devices": 2}, "nr_devices 2, expected 1"),
         ({"calling_convention_version": 8}, "calling convention 8"),
         ({"calling_convention_version": 99}, "calling convention 99"),
-        (
-            {"disabled_safety_checks": (export.DisabledSafetyCheck.platform(),)},
-            "disabled_safety_checks",
-        ),
     ],
 )
 def test_other_facts_are_refused(silent, facts, message):
-    weights, run, request = silent
     with pytest.raises(Refused, match=message):
-        check(request, forged(exported(run, weights), **facts))
+        checked(silent, stranger(lambda p: p), **facts)
 
 
 def test_a_program_for_one_size_of_batches_is_refused(silent):
@@ -435,10 +461,12 @@ def test_another_process_judges_first(silent, tmp_path):
     weights, run, request = silent
     program, path = exported(run, weights), tmp_path / "model.stablehlo"
     assert load_program(path, program, request).platforms == ("cpu", "cuda", "tpu")
-    call = with_extra(run, lambda p: foreign_call("xla_ffi_python_cpu_callback", p))
+    call = stranger(lambda p: foreign_call("xla_ffi_python_cpu_callback", p))
     checks = [export.DisabledSafetyCheck.custom_call(name) for name in _CALLS]
     hostile = exported(call, weights, checks=checks)
     for content, message in (
+        (hostile, "has unordered_effects"),
+        (forged(hostile, unordered_effects=()), "has disabled_safety_checks"),
         (forged(hostile, disabled_safety_checks=(), unordered_effects=()), "custom_call$"),
         (program[: len(program) // 2], "cannot be read"),
         (b"", "cannot be read"),

@@ -78,6 +78,9 @@ def main() -> int:
     except (UserError, Refused) as error:
         print(" ".join(str(error).split()))
         return REFUSED
+    except MemoryError:
+        print("takes too much memory to be read")
+        return REFUSED
     return 0
 
 
