@@ -63,7 +63,7 @@ def _read(path: str | Path) -> bytes:
     try:
         with open_regular(path, sys.maxsize) as file:
             if os.fstat(file.fileno()).st_size > PICTURE_LIMIT:
-                raise Unreadable("image_too_large", f"more than {PICTURE_LIMIT} bytes")
+                raise Unreadable("image_too_large", f"more than {PICTURE_LIMIT >> 20} MB")
             return file.read(PICTURE_LIMIT)
     except FileError as error:
         raise Unreadable("image_unreadable", error.reason) from error.__cause__
