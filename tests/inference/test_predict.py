@@ -233,7 +233,7 @@ def test_doubtful_faces_are_dropped_for_a_reason_or_described_with_it(
     folder.mkdir()
     upright = cv2.imread(str(pictures / "1.jpg"))
     cv2.imwrite(str(folder / "1.png"), upright)
-    cv2.imwrite(str(folder / "2.png"), cv2.GaussianBlur(upright, (0, 0), 4))
+    cv2.imwrite(str(folder / "2.png"), cv2.GaussianBlur(upright, (0, 0), 2))
     summary = predict(model_folder, [folder], tmp_path / "out", batch_size=3)
     good, doubtful = records(tmp_path / "out")
     assert good["success"] == 1 and "reason" not in good
