@@ -99,18 +99,24 @@ def decode_picture(data: bytes) -> np.ndarray:
         # OpenCV forgets how an AVIF is turned, and darkens what is transparent in a TIFF.
         if kind in ("GIF", "AVIF") or (kind == "TIFF" and not _is_deep(picture)):
             return _upright_rgb(picture)
+        del picture  # it is as large as the next one
     return _decode_by_opencv(data)
 
 
 def _decode_by_pillow(data: bytes, kind: Kind) -> Image.Image:
-    """Decodes to the end: OpenCV fills up truncated files, or prints errors, by its version."""
+    """Decodes to the end: OpenCV fills up truncated files, or prints errors, by its version.
+
+    Not so WebP files, of which it reads whole ones only, and for which Pillow takes five times the
+    picture's memory: of those the header is read.
+    """
     # On damaged bytes Pillow's decoders raise all kinds of exceptions, struct.error, MemoryError
     # and zlib.error among them: each means a picture that is not whole.
     try:
         # Named, because Pillow would hand a PostScript file to Ghostscript, a program that it runs.
         picture = Image.open(io.BytesIO(data), formats=(kind,))
         _check_pixels(*picture.size)
-        picture.load()
+        if kind != "WEBP":
+            picture.load()
     except Unreadable:
         raise
     except Exception as error:
