@@ -14,6 +14,7 @@ the header before anything is decoded. Whatever a picture's mode is, RGB of eigh
 from __future__ import annotations
 
 import io
+import logging
 import re
 import warnings
 from contextlib import suppress
@@ -26,6 +27,9 @@ from PIL import Image, ImageOps
 
 from vlfau_jax.data.raw import jpeg
 from vlfau_jax.data.raw.unreadable import Unreadable
+
+# Pillow logs some errors that it raises, too; without a handler they would be on the screen.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 FORMATS = "JPEG, PNG, BMP, TIFF, WebP, PPM, GIF, AVIF or HEIC"
 MOST_PIXELS = 64_000_000  # a header of 600 bytes may claim pixels for many gigabytes of memory
