@@ -119,6 +119,9 @@ def _decode_by_pillow(data: bytes, kind: Kind) -> Image.Image:
         # Named, because Pillow would hand a PostScript file to Ghostscript, a program that it runs.
         picture = Image.open(io.BytesIO(data), formats=(kind,))
         _check_pixels(*picture.size)
+        if kind == "PNG":  # checksums, about which OpenCV's libpng would print a line
+            picture.verify()
+            picture = Image.open(io.BytesIO(data), formats=(kind,))
         if kind != "WEBP":
             picture.load()
     except Unreadable:
