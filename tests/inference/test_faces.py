@@ -1,4 +1,4 @@
-"""Faces that are none, or too poor to be described, are doubtful for a reason; others not."""
+"""Faces that are none, or too poor to be described, are doubtful for a reason; others are not."""
 
 import cv2
 import numpy as np
@@ -48,8 +48,8 @@ def test_good_faces_are_not_doubtful(heads):
 def test_a_face_that_is_not_upright_is_none(heads, quarters):
     turned = [np.rot90(picture, quarters).copy() for picture in heads]
     assert share(turned, "not upright") > 0.8
-    face = look_for_face(turned[0], CASCADE)
-    assert f"turned by {360 - 90 * quarters} degrees" in face.detail
+    details = [look_for_face(picture, CASCADE).detail for picture in turned[:5]]
+    assert any(text.startswith(f"turned by {360 - 90 * quarters} degrees") for text in details)
 
 
 def test_small_blurred_and_even_faces_are_doubtful(heads):

@@ -4,6 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import example, given
@@ -19,6 +20,7 @@ from vlfau_jax.data.read.transforms import resize
 from vlfau_jax.errors import RunError, UserError
 from vlfau_jax.facs import BP4D_AUS
 from vlfau_jax.inference.exported_model import ExportedModel
+from vlfau_jax.inference.faces import Limits
 from vlfau_jax.inference.predict import predict
 from vlfau_jax.inference.prediction_files import read_path, written_path
 
@@ -239,3 +241,99 @@ def test_a_folder_whose_program_gives_no_scores_still_predicts(
         assert columns["predictions.jsonl"][key].startswith(
             "null: this model was exported by a version"
         )
+
+
+def test_confidence_is_the_finders_own_and_empty_where_there_is_none(results, model):
+    _, out = results
+    for row, record in zip(rows(out), records(out), strict=True):
+        found = model.look(read_image(row["source"])) if row["success"] == "1" else None
+        expected = round(found.confidence, 4) if found else 0.0
+        assert float(row["confidence"]) == record["confidence"] == expected
+        assert record["faces"] == int(found is not None)
+    assert len({row["confidence"] for row in rows(out)}) > 2
+
+
+def test_a_table_without_confidences_gives_none(model_folder, pictures, tmp_path):
+    table = tmp_path / "boxes.csv"
+    table.write_text(f"source,left,top,width,height\n{pictures / '1.jpg'},20,20,50,50\n")
+    folder = cropped_by(model_folder, tmp_path, "box", table)
+    predict(folder, [pictures / "1.jpg"], tmp_path / "out", batch_size=3, crop_file=str(table))
+    (row,), (record,) = rows(tmp_path / "out"), records(tmp_path / "out")
+    assert (row["success"], row["confidence"], record["confidence"]) == ("1", "", None)
+
+
+def test_doubtful_faces_are_dropped_for_a_reason_or_described_with_it(
+    model_folder, pictures, tmp_path, capsys
+):
+    folder = tmp_path / "phone"
+    folder.mkdir()
+    upright = cv2.imread(str(pictures / "1.jpg"))
+    cv2.imwrite(str(folder / "1.png"), upright)
+    cv2.imwrite(str(folder / "2.png"), cv2.GaussianBlur(upright, (0, 0), 2))
+    summary = predict(model_folder, [folder], tmp_path / "out", batch_size=3)
+    good, doubtful = records(tmp_path / "out")
+    assert good["success"] == 1 and "reason" not in good
+    assert (doubtful["success"], doubtful["reason"], doubtful["faces"]) == (0, "blurred", 1)
+    assert doubtful["per_au"] is None and "at least 0.015" in doubtful["detail"]
+    assert 0 < doubtful["confidence"] < 1
+    assert (summary.described, dict(summary.dropped)) == (1, {"blurred": 1})
+    kept = predict(model_folder, [folder], tmp_path / "all", batch_size=3, keep_doubtful=True)
+    assert "described though doubtful: 1 blurred" in capsys.readouterr().out
+    assert (kept.described, dict(kept.doubtful)) == (2, {"blurred": 1})
+    _, described = records(tmp_path / "all")
+    assert described["success"] == 1 and described["per_au"]
+    assert described["reason"] == "blurred"
+
+
+def test_the_limits_are_flags(model_folder, pictures, tmp_path, capsys, monkeypatch):
+    asked = []
+    monkeypatch.setattr("vlfau_jax.inference.predict.predict", lambda *_, **o: asked.append(o))
+    flags = [f"--model={model_folder}", f"--out={tmp_path}", str(pictures)]
+    assert main(["predict", *flags]) == 0
+    assert asked[0]["limits"] == Limits() and not asked[0]["keep_doubtful"]
+    others = [
+        "--min_confidence=0.5",
+        "--min_face_pixels=0",
+        "--min_sharpness=0",
+        "--min_contrast=3",
+    ]
+    assert main(["predict", *flags, *others, "--keep_doubtful"]) == 0
+    assert asked[1]["limits"] == Limits(0.5, 0, 0, 3) and asked[1]["keep_doubtful"]
+    assert main(["predict", *flags, "--min_confidence=2"]) == 2
+    assert "--min_confidence=2.0: out of range; expected 0" in capsys.readouterr().err
+
+
+def test_every_file_of_a_folder_is_described_or_counted_with_its_reason(
+    model_folder, pictures, tmp_path, capsys
+):
+    """What phones and careless copying leave behind."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    whole = (pictures / "1.jpg").read_bytes()
+    (folder / "a.jfif").write_bytes(whole)
+    (folder / "b.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    (folder / "c.MOV").write_bytes(b"\0\0\0\x0cftypqt  ")
+    (folder / "d.jpg").write_bytes(whole[: len(whole) // 2] + whole[-2:])
+    (folder / "e.txt").write_text("words")
+    os.mkfifo(folder / "f.jpg")
+    with (folder / "g.png").open("wb") as file:
+        file.truncate(10 << 30)
+    os.symlink(pictures / "deep", folder / "h")
+    os.symlink(folder, folder / "i")
+    summary = predict(model_folder, [folder], tmp_path / "out", batch_size=3)
+    assert summary.described == 3  # a, and two behind the link
+    assert dict(summary.dropped) == {"unreadable": 2, "incomplete": 1, "too large": 1}
+    output = capsys.readouterr()
+    assert "passed over: 1 videos, which predict does not read yet (c.MOV)" in output.out
+    assert "passed over: 1 files that are no pictures (e.txt)" in output.out
+    assert "passed over: 1 links to a folder that is read anyway (i)" in output.out
+    assert "g.png: more than 256 MB" in output.err
+    found = records(tmp_path / "out")
+    assert len(found) == summary.described + summary.dropped.total()
+    assert all(record["detail"] for record in found if not record["success"])
+
+
+def test_no_face_says_how_small_it_was_looked_for(results):
+    _, out = results
+    (none,) = (record for record in records(out) if record.get("reason") == "no face")
+    assert none["detail"] == "none of 20 pixels or more"  # its picture has 90 by 120

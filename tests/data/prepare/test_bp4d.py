@@ -64,6 +64,8 @@ def test_every_trap_is_found_and_every_label_equals_its_cell(trapped, tmp_path):
             f"{IMAGES}/M003/T2/11.jpg",
         ],
         "image_unreadable": [f"{IMAGES}/M003/T1/9.jpg", f"{IMAGES}/M003/T1/10.jpg"],
+        "image_incomplete": [],
+        "image_too_large": [],
         "no_face": [],
         "not_in_table": [],
     }
@@ -142,5 +144,6 @@ def test_files_that_cannot_be_read_cost_only_their_frames(write_tree, tmp_path):
     (images / "10.jpg").write_bytes(claiming_65500_pixels(whole))
     folder = build(raw, tmp_path / "set")
     report = json.loads((folder / "integrity.json").read_text())
-    lost = [f"{IMAGES}/F001/T1/{n}.jpg" for n in (8, 9, 10)]
-    assert report["losses"]["image_unreadable"] == lost and report["written"] == 7
+    eighth, ninth, tenth = (f"{IMAGES}/F001/T1/{n}.jpg" for n in (8, 9, 10))
+    assert report["losses"]["image_unreadable"] == [eighth, ninth]
+    assert report["losses"]["image_too_large"] == [tenth] and report["written"] == 7

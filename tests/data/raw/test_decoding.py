@@ -109,6 +109,17 @@ def test_avif_that_ends_early_is_unreadable(picture):
         assert loss_of(data[:cut]) == "image_unreadable"
 
 
+@pytest.mark.parametrize("options", [{"lossless": True}, {"quality": 80}], ids=str)
+@pytest.mark.parametrize("part", [0.2, 0.5, 0.9, 0.99])
+def test_webp_that_ends_early_is_unreadable_whatever_its_headers_say(part, options, picture):
+    data = bytearray(encoded(picture, "WEBP", **options))
+    del data[round(part * len(data)) :]
+    assert loss_of(bytes(data)) == "image_unreadable"
+    for place in (4, 16):  # of the file, and of its one chunk
+        data[place : place + 4] = (len(data) - place - 4).to_bytes(4, "little")
+    assert loss_of(bytes(data)) == "image_unreadable"
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ROTATING)
 def test_every_orientation_is_turned_upright(kind, orientation, picture):

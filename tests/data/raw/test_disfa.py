@@ -7,6 +7,7 @@ import pytest
 
 from tests.data.tree_writers import DISFA_CODED, facts_of, write_disfa, write_levels, write_video
 from vlfau_jax.data.raw.disfa import index_disfa
+from vlfau_jax.data.raw.frames import read_frames
 from vlfau_jax.data.raw.tree import Video
 from vlfau_jax.errors import UserError
 from vlfau_jax.facs import DISFA_AUS
@@ -80,6 +81,35 @@ def test_a_video_of_another_length_is_paired_from_the_start(raw, rng, frames, lo
     assert message == [f"{place}: {frames} frames, 5 labelled"]
     assert tree.report.losses["image_missing"] == [f"{place}#{position}" for position in lost]
     assert facts_of(tree.report, "SN001", 1).unlabelled_images == max(frames - 5, 0)
+
+
+def promise(video, frames):
+    """Changes how many frames an AVI's header promises."""
+    data = bytearray(video.read_bytes())
+    for place in (data.index(b"avih") + 24, data.index(b"strh") + 40):
+        data[place : place + 4] = frames.to_bytes(4, "little")
+    video.write_bytes(data)
+
+
+@pytest.mark.parametrize("promised", [0, 3])
+def test_frames_beyond_what_a_videos_header_promises_are_read_and_said(raw, rng, promised):
+    place = f"{LEFT}/LeftVideoSN001_comp.avi"
+    write_video(raw / place, 5, rng)
+    promise(raw / place, promised)
+    tree = index_disfa(raw)
+    assert tree.sequences[0].pictures.positions == (0, 1, 2, 3, 4)
+    assert not any(isinstance(frame, str) for frame in read_frames(tree.sequences[0].pictures))
+    assert not tree.report.losses["image_missing"] and not tree.report.losses["image_unreadable"]
+    message = tree.report.remarks["video_header_differs"]
+    assert message == [f"{place}: 5 frames decode, its header promises {promised}"]
+    assert not tree.report.remarks["video_length_differs"]
+
+
+def test_frames_that_a_header_promises_and_that_are_not_there_are_refused(raw, rng):
+    write_video(raw / f"{LEFT}/LeftVideoSN001_comp.avi", 5, rng)
+    promise(raw / f"{LEFT}/LeftVideoSN001_comp.avi", 7)
+    with pytest.raises(UserError, match="holds 5 frames that decode, its header promises 7"):
+        list(read_frames(index_disfa(raw).sequences[0].pictures))
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from PIL import EpsImagePlugin, Image
 
 from vlfau_jax.data.raw.frames import (
     MOST_PIXELS,
+    decode_crop,
     decode_image,
     encode_jpeg,
     read_frames,
@@ -22,6 +23,7 @@ from vlfau_jax.data.raw.frames import (
     source_of,
     video_length,
 )
+from vlfau_jax.data.raw.integrity import DROP_REASONS
 from vlfau_jax.data.raw.tree import ImageFiles, Video
 from vlfau_jax.errors import UserError
 
@@ -181,6 +183,54 @@ def test_files_that_cannot_be_read_are_none_and_keep_their_place(picture, tmp_pa
     assert found == [False, True, True, True, False]
     with pytest.raises(OSError, match=r"4\.jpg"):
         read_image(paths[3])
+
+
+def test_every_lost_picture_has_its_own_reason(picture, tmp_path, monkeypatch):
+    data = encode_jpeg(picture)
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with (tmp_path / "sparse.jpg").open("wb") as file:
+        file.truncate(10 << 30)
+    paths = (
+        written(tmp_path, data, "whole.jpg"),
+        written(tmp_path, data[:-2], "short.jpg"),
+        written(tmp_path, data[: len(data) // 2] + data[-2:], "hollow.jpg"),
+        written(tmp_path, claiming(9500, 9500, "png"), "large.png"),
+        *(str(tmp_path / name) for name in ("pipe.jpg", "sparse.jpg")),
+    )
+    first, *losses = read_frames(ImageFiles(paths))
+    assert first.shape == picture.shape
+    assert losses == [
+        "image_unreadable",
+        "image_incomplete",
+        "image_too_large",
+        "image_unreadable",
+        "image_too_large",
+    ]
+    assert set(losses) <= DROP_REASONS.keys()
+
+
+def test_a_crop_of_a_prepared_set_is_decoded_as_any_picture_is(picture, monkeypatch):
+    data = encode_jpeg(picture)
+    assert np.array_equal(decode_crop(data), decode_image(data))
+    progressive = encoded(picture, "jpeg", progressive=True)
+    assert np.array_equal(decode_crop(progressive), decode_image(progressive))
+    huge = claiming(32000, 32000, "jpeg")
+    monkeypatch.setattr(cv2, "imdecode", None)
+    for other in (huge, huge[:2] + b"\xff" + huge[2:], data[:-2], b""):
+        assert decode_crop(other) is None
+
+
+def test_a_pipe_or_a_device_is_no_video(tmp_path):
+    os.mkfifo(tmp_path / "pipe.avi")
+    for path in (tmp_path / "pipe.avi", "/dev/zero", tmp_path):
+        with pytest.raises(UserError, match="expected a video"):
+            video_length(path)
+
+
+def test_a_video_of_too_large_frames_is_refused(film, tmp_path, monkeypatch):
+    monkeypatch.setattr("vlfau_jax.data.raw.frames.MOST_PIXELS", 32 * 24 - 1)
+    with pytest.raises(UserError, match="not a video that can be read"):
+        video_length(written(tmp_path, film))
 
 
 def test_a_video_gives_the_frames_asked_for_and_none_after_its_end(film, tmp_path):

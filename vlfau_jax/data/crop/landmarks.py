@@ -23,7 +23,6 @@ _EYES = ("left_eye_x", "left_eye_y", "right_eye_x", "right_eye_y")
 # The 68 points of iBUG 300-W, which OpenFace writes: 36-41 surround the eye at the picture's left.
 _EYE_POINTS = (range(36, 42), range(42, 48))
 _OPENFACE = tuple(f"{axis}_{k}" for points in _EYE_POINTS for axis in "xy" for k in points)
-_HEADERS = (("frame", *_EYES), ("frame", *_OPENFACE))
 
 
 class LandmarkTables(CropRule):
@@ -38,7 +37,8 @@ class LandmarkTables(CropRule):
         return face_from_table(image, eyes=eyes_in_table(place))
 
     def confidence(self, face: Face, place: Place, root: str) -> float | None:
-        return _read_confidences(str(table_beside(place))).get(frame_of(place))
+        number = re.findall(r"\d+", Path(place.path).stem, re.ASCII)[-1]
+        return _read_confidences(str(table_beside(place))).get(int(number))
 
     def tables(self, places: Iterable[Place]) -> list[str]:
         return sorted({str(table_beside(place)) for place in places})
@@ -64,37 +64,27 @@ def eyes_in_table(place: Place) -> np.ndarray | None:
         NotInTable: it has no row for this picture.
         UserError: the table is missing or malformed, or the picture's name has no number.
     """
-    frame, eyes = frame_of(place), _read(str(table_beside(place)))
+    path, table = Path(place.path), table_beside(place)
+    if place.position is None:
+        numbers = re.findall(r"\d+", path.stem, re.ASCII)
+        if not numbers:
+            raise UserError(
+                f"{path}: no number in its name; expected the number of its frame in {table}"
+            )
+        frame = int(numbers[-1])
+    else:
+        frame = place.position + 1
+    eyes = _read(str(table))
     if frame not in eyes:
         raise NotInTable
     return eyes[frame]
-
-
-def frame_of(place: Place) -> int:
-    """The number of a picture in the table beside it. Raises UserError: its name has none."""
-    if place.position is not None:
-        return place.position + 1
-    path = Path(place.path)
-    numbers = re.findall(r"\d+", path.stem, re.ASCII)
-    if not numbers:
-        raise UserError(
-            f"{path}: no number in its name; expected the number of its frame in "
-            f"{table_beside(place)}"
-        )
-    return int(numbers[-1])
-
-
-@cached_until_changed
-def _read_confidences(path: str) -> dict[int, float | None]:
-    """Frame -> confidence, for `predict` only; OpenFace's tables have such a column."""
-    return {int(row.cells["frame"]): row.confidence() for row in read_rows(path, _HEADERS)}
 
 
 @cached_until_changed
 def _read(path: str) -> dict[int, np.ndarray | None]:
     """Frame -> eyes float64 [2, 2], None where the table says that the tracker failed."""
     eyes: dict[int, np.ndarray | None] = {}
-    for row in read_rows(path, _HEADERS):
+    for row in read_rows(path, [("frame", *_EYES), ("frame", *_OPENFACE)]):
         text = row.cells["frame"]
         if not re.fullmatch(r"\d{1,9}", text, re.ASCII):
             raise UserError(f"{row.where}: frame is {text[:40]!r}; expected a whole number")
@@ -102,6 +92,13 @@ def _read(path: str) -> dict[int, np.ndarray | None]:
             raise UserError(f"{row.where}: frame {text} is listed twice; expected one row a frame")
         eyes[int(text)] = _eyes(row)
     return eyes
+
+
+@cached_until_changed
+def _read_confidences(path: str) -> dict[int, float | None]:
+    """Frame -> confidence, for `predict`, which reads pictures; OpenFace's tables have them."""
+    headers = [("frame", *_EYES), ("frame", *_OPENFACE)]
+    return {int(row.cells["frame"]): row.confidence() for row in read_rows(path, headers)}
 
 
 def _eyes(row: Row) -> np.ndarray | None:

@@ -14,6 +14,7 @@ the header before anything is decoded. Whatever a picture's mode is, RGB of eigh
 from __future__ import annotations
 
 import io
+import logging
 import re
 import warnings
 from contextlib import suppress
@@ -26,6 +27,9 @@ from PIL import Image, ImageOps
 
 from vlfau_jax.data.raw import jpeg
 from vlfau_jax.data.raw.unreadable import Unreadable
+
+# Pillow logs some errors that it raises, too; without a handler they would be on the screen.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 FORMATS = "JPEG, PNG, BMP, TIFF, WebP, PPM, GIF, AVIF or HEIC"
 MOST_PIXELS = 64_000_000  # a header of 600 bytes may claim pixels for many gigabytes of memory
@@ -99,18 +103,27 @@ def decode_picture(data: bytes) -> np.ndarray:
         # OpenCV forgets how an AVIF is turned, and darkens what is transparent in a TIFF.
         if kind in ("GIF", "AVIF") or (kind == "TIFF" and not _is_deep(picture)):
             return _upright_rgb(picture)
+        del picture  # it is as large as the next one
     return _decode_by_opencv(data)
 
 
 def _decode_by_pillow(data: bytes, kind: Kind) -> Image.Image:
-    """Decodes to the end: OpenCV fills up truncated files, or prints errors, by its version."""
+    """Decodes to the end: OpenCV fills up truncated files, or prints errors, by its version.
+
+    Not so WebP files, of which it reads whole ones only, and for which Pillow takes five times the
+    picture's memory: of those the header is read.
+    """
     # On damaged bytes Pillow's decoders raise all kinds of exceptions, struct.error, MemoryError
     # and zlib.error among them: each means a picture that is not whole.
     try:
         # Named, because Pillow would hand a PostScript file to Ghostscript, a program that it runs.
         picture = Image.open(io.BytesIO(data), formats=(kind,))
         _check_pixels(*picture.size)
-        picture.load()
+        if kind == "PNG":  # checksums, about which OpenCV's libpng would print a line
+            picture.verify()
+            picture = Image.open(io.BytesIO(data), formats=(kind,))
+        if kind != "WEBP":
+            picture.load()
     except Unreadable:
         raise
     except Exception as error:

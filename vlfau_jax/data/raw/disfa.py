@@ -180,7 +180,9 @@ def _read_sequence(
     promised, length, reason = 0, 0, "image_missing"
     try:
         length = promised = video_length(video) if there else 0
-        if 0 < promised < labelled:  # there may be more than the header knows of
+        if there and promised < labelled + max(
+            0, offset
+        ):  # there may be more than the header knows of
             length = max(promised, decoded_length(video))
     except UserError:  # one damaged video must not stop the preparation of the others
         reason = "image_unreadable"

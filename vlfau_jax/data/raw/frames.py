@@ -56,14 +56,19 @@ def read_picture(path: str | Path) -> np.ndarray:
     Raises:
         Unreadable: no regular file of at most `PICTURE_LIMIT` bytes, or no picture; see decoding.
     """
-    return decode_picture(_read(path))
+    return decode_picture(read_encoded(path))
 
 
-def _read(path: str | Path) -> bytes:
+def read_encoded(path: str | Path) -> bytes:
+    """The bytes of a picture file.
+
+    Raises:
+        Unreadable: no regular file of at most `PICTURE_LIMIT` bytes.
+    """
     try:
         with open_regular(path, sys.maxsize) as file:
             if os.fstat(file.fileno()).st_size > PICTURE_LIMIT:
-                raise Unreadable("image_too_large", f"more than {PICTURE_LIMIT} bytes")
+                raise Unreadable("image_too_large", f"more than {PICTURE_LIMIT >> 20} MB")
             return file.read(PICTURE_LIMIT)
     except FileError as error:
         raise Unreadable("image_unreadable", error.reason) from error.__cause__
@@ -78,7 +83,7 @@ def read_image(path: str | Path) -> np.ndarray | None:
         OSError: the file cannot be read.
     """
     try:
-        data = _read(path)
+        data = read_encoded(path)
     except Unreadable as error:
         if isinstance(error.__cause__, OSError):
             raise error.__cause__ from None
@@ -143,10 +148,12 @@ def read_frames(pictures: ImageFiles | Video) -> Iterator[np.ndarray | Loss]:
         yield from _read_video(pictures)
         return
     for path in pictures.paths:
+        frame: np.ndarray | Loss
         try:
-            yield read_picture(path)
+            frame = decode_picture(read_encoded(path))
         except Unreadable as error:
-            yield error.loss
+            frame = error.loss
+        yield frame
 
 
 def _open_video(path: str) -> tuple[cv2.VideoCapture, bytes]:
