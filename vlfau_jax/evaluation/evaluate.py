@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,7 @@ def evaluate(
     shapes = {"beams": beams, "step": trained.step, "config": trained.config_digest}
     check_same("evaluate", shapes | {"batch_size": batch_size, "data": dataset.identity})
     subjects = unseen_subjects(trained, dataset, fold)
+    run_on_first("folds", lambda: _say(dataset.fold_notes(trained.data.fold)))
     mesh = make_mesh(MeshOptions())
     open_connections(mesh)
     describe = compile_describe(trained, mesh)
@@ -77,6 +79,11 @@ def evaluate(
     )
     run_on_first("scores", lambda: _write(workdir, dataset, scores, answers, faces, render))
     return scores
+
+
+def _say(notes: Sequence[str]) -> None:
+    for note in notes:
+        print(note, file=sys.stderr)
 
 
 def training_metrics(workdir: Path) -> Iterator[dict[str, Any]]:

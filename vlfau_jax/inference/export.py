@@ -168,6 +168,7 @@ def _config(trained: Trained) -> dict[str, Any]:
         "trained_on": {
             "dataset": trained.data.name,
             "fold": trained.data.fold,
+            "folds": trained.read_as.get("folds"),
             "subjects": trained.train_subjects,
             "step": trained.step,
             "checkpoint": trained.checkpoint,

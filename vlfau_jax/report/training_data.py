@@ -52,7 +52,7 @@ def inspect_data(
     first = first_faces(data, faces)
     record = label_record(data)
     _write(data, first, record, folder)
-    print(table(record))
+    print("\n".join([table(record), *data.dataset.fold_notes(settings.data.fold)]))
     print(f"{folder / PAGE}: open it to see {FACES}, {LABELS} and {COOCCURRENCE}")
     return record
 

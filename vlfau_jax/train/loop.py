@@ -183,6 +183,8 @@ class _Run:
             f"{e.settings.data.fold} ({', '.join(f'{n} {side}' for n, side in sides)} subjects); "
             "compiling"
         )
+        for note in e.dataset.fold_notes(e.settings.data.fold):
+            self._report(note)
         if "global" in e.model.options.captions and not e.global_sentences:
             self._report(
                 "no training face has a sentence about the whole face, since a unit is unknown in "

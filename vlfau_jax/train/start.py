@@ -25,6 +25,7 @@ _SAME_DATA = (
     "layout",
     "camera",
     "frame_offset",
+    "folds",
     "frames",
 )
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import groupby
@@ -266,7 +266,20 @@ class AuBuilder(tfds.core.DatasetBuilder, skip_registration=True):
                 }
                 for subject, written in subjects.items()
             },
+            "list_folds": _list_folds(tree, subjects),
         }
+
+
+def _list_folds(tree: RawTree, written: Collection[str]) -> dict[str, dict[str, list[str]]]:
+    """The lists' folds of the subjects who were written, as metadata.json has them."""
+    folds = {
+        str(fold): {
+            side: [name for name in names if name in written]
+            for side, names in zip(("train", "test"), sides, strict=True)
+        }
+        for fold, sides in tree.list_folds.items()
+    }
+    return {fold: sides for fold, sides in folds.items() if all(sides.values())}
 
 
 def _complete_report(

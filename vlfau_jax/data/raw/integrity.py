@@ -35,6 +35,8 @@ REMARKS = {
     "sequence_missing": "sequences of the published data set that are not here, subjects who are",
     "subject_unusable": "subjects left out, because no labelled frame of theirs is usable",
     "subject_similar": "subjects whose names differ in spelling only, accepted as different people",
+    "folds_differ": "folds of the lists that are not the published ones (data.folds chooses)",
+    "folds_unusable": "folds of the lists that cannot be used as data.folds=lists",
     "columns_unread": "columns of labels.csv that are not read as labels",
     "columns_unexpected": "headers with other columns than the published ones",
     "gap": "gaps inside a coded run",

@@ -42,8 +42,23 @@ def format_summary(report: IntegrityReport) -> str:
         f"{format_count(written, 'sequence')}; lost {report.lost}"
         f"{' (' + ', '.join(reasons) + ')' if reasons else ''}; "
         f"{format_count(unlabelled, 'image')} without a label; "
-        f"{format_count(unknown, 'unknown label')}, kept as unknown"
+        f"{format_count(unknown, 'unknown label')}, kept as unknown{_warnings(report)}"
     )
+
+
+def _warnings(report: IntegrityReport) -> str:
+    """What a reader of the summary must not miss."""
+    remarks = report.remarks
+    parts = [
+        f"{len(remarks['folds_differ'])} of the lists' folds are not the published ones, and "
+        f"data.folds chooses ({remarks['folds_differ'][0]})"
+        if remarks["folds_differ"]
+        else "",
+        f"folds of the lists that cannot be used: {remarks['folds_unusable'][0]}"
+        if remarks["folds_unusable"]
+        else "",
+    ]
+    return "".join(f"; {part}" for part in parts if part)
 
 
 def format_report(report: IntegrityReport) -> str:

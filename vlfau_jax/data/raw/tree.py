@@ -10,6 +10,7 @@ import numpy as np
 
 from vlfau_jax.data.raw.comparison import compare
 from vlfau_jax.data.raw.integrity import IntegrityReport
+from vlfau_jax.data.raw.list_folds import Sides
 from vlfau_jax.data.raw.places import group_by_ending
 from vlfau_jax.errors import UserError
 
@@ -71,6 +72,7 @@ class RawTree:
         aus: the n units of every label vector.
         benchmark: those of `aus` that the field scores; what an experiment learns by default.
         folds: subject -> the fold that tests them, where the layout states it (`folder`).
+        list_folds: fold -> who trains and who is tested, where lists state it (ME-GraphAU's).
     """
 
     root: Path
@@ -79,6 +81,7 @@ class RawTree:
     aus: tuple[int, ...]
     benchmark: tuple[int, ...]
     folds: dict[str, int] = field(default_factory=dict)
+    list_folds: dict[int, Sides] = field(default_factory=dict)
 
 
 def finished_tree(
@@ -88,6 +91,7 @@ def finished_tree(
     aus: tuple[int, ...],
     benchmark: tuple[int, ...],
     folds: dict[str, int] | None = None,
+    list_folds: dict[int, Sides] | None = None,
     *,
     looked_for: tuple[str, str],
 ) -> RawTree:
@@ -115,4 +119,4 @@ def finished_tree(
     # Each begins with its number of frames; the largest comes first.
     report.remarks["contradiction"].sort(key=lambda remark: -int(remark.split()[0]))
     compare(report)
-    return RawTree(root, tuple(usable), report, aus, benchmark, folds or {})
+    return RawTree(root, tuple(usable), report, aus, benchmark, folds or {}, list_folds or {})

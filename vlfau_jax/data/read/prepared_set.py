@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import zipfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from google.protobuf.message import DecodeError
 from tensorflow_datasets.proto import tf_example_pb2
 
 from vlfau_jax.data.raw.codes import decide, excluded, units_with_occurrence
+from vlfau_jax.data.raw.list_folds import Sides
 from vlfau_jax.data.raw.published import Published
-from vlfau_jax.data.read.folds import FOLDS
+from vlfau_jax.data.read.folds import FOLDS, StatedFolds
 from vlfau_jax.data.sets import DataSet, data_set
 from vlfau_jax.data.text.descriptions import noun_of
 from vlfau_jax.errors import UserError
@@ -53,6 +55,7 @@ class PreparedSet:
         camera: whose pictures, where the data set has several; else "".
         frame_offset: label frame n shows picture n + frame_offset.
         codes: labels.npz: subject, task and frame int32 [m]; occurrence and intensity int8 [m, n].
+        list_folds: of a set from ME-GraphAU's lists: fold -> who trains and who is tested there.
     """
 
     name: str
@@ -67,6 +70,7 @@ class PreparedSet:
     camera: str
     frame_offset: int
     codes: Mapping[str, np.ndarray]
+    list_folds: Mapping[int, Sides] = field(default_factory=dict)
 
     def source(self) -> Sequence[dict[str, bytes]]:
         """Random access to `image` and `source` of all examples, subject by subject, as bytes.
@@ -93,7 +97,13 @@ class PreparedSet:
             "camera": self.camera,
             "frame_offset": self.frame_offset,
             "labels": codes.hexdigest(),
+            **({"list_folds": dict(self.list_folds)} if self.list_folds else {}),
         }
+
+    @property
+    def stated_folds(self) -> StatedFolds:
+        """The folds that the raw tree stated."""
+        return StatedFolds({s: f["fold"] for s, f in self.subject_facts.items()}, self.list_folds)
 
     @property
     def data_set(self) -> DataSet:
@@ -195,6 +205,10 @@ def open_set(name: str, data_dir: Path, variant: str) -> PreparedSet:
         camera=metadata["camera"],
         frame_offset=metadata["frame_offset"],
         codes=_read_codes(folder / LABELS_FILE, again),
+        list_folds={
+            int(fold): (tuple(sides["train"]), tuple(sides["test"]))
+            for fold, sides in metadata.get("list_folds", {}).items()
+        },
     )
     wrong = _disagreement(opened, examples)
     if wrong:
@@ -223,8 +237,30 @@ def _damage(metadata: Mapping[str, Any]) -> str:
                 return f"{key!r} of {subject} is missing or no {kind.__name__}"
         if facts["fold"] not in range(FOLDS + 1) or facts["frames"] < 1:
             return f"{subject} has fold {facts['fold']} and {facts['frames']} frames"
+    wrong = _list_damage(metadata.get("list_folds", {}), metadata["subjects"])
+    if wrong:
+        return f"list_folds {wrong}"
     folds = [facts["fold"] for facts in metadata["subjects"].values()]
     return "some subjects have a fold and others none" if any(folds) != all(folds) else ""
+
+
+def _list_damage(folds: Any, subjects: Collection[str]) -> str:
+    """Describes what is wrong with `list_folds`, which sets of earlier versions lack."""
+    if type(folds) is not dict:
+        return f"is {folds!r:.40}"
+    for fold, sides in folds.items():
+        if not re.fullmatch("[1-9][0-9]?", fold, re.ASCII):
+            return f"has a fold {fold!r:.40}"
+        if type(sides) is not dict or sides.keys() != {"train", "test"}:
+            return f"of {fold} is {sides!r:.40}"
+        if not all(type(names) is list and names for names in sides.values()):
+            return f"of {fold} has an empty side"
+        named = [name for names in sides.values() for name in names]
+        if not all(type(name) is str and name in subjects for name in named):
+            return f"of {fold} names somebody who is not in the set"
+        if len(set(named)) != len(named):
+            return f"of {fold} names somebody twice"
+    return ""
 
 
 def _first_line(error: Exception) -> str:
