@@ -14,7 +14,8 @@ from vlfau_jax.metrics.table import AU_FLOORS, AU_METRICS, EXPLANATION_METRICS
 KEYS = (
     "mean_f1 per_dataset aus per_au floors floors_per_au explanations captions beams dataset fold "
     "test_subjects train_subjects validation_subjects frames threshold folds layout "
-    "camera frame_offset label_rule label_threshold excluded_stretches crop_rule data average checkpoint step "
+    "camera frame_offset label_rule label_threshold excluded_stretches crop_rule data average "
+    "checkpoint step "
     "image_size warm_start ema_decay beginning synthetic note config_digest"
 )
 UNIT_KEYS = "precision recall f1 accuracy auc positives frames"

@@ -42,8 +42,8 @@ class Trained:
         max_words: the most words of a local and of the global sentence, without <start> and <end>.
         crop_rule: how its faces were cropped, as `CropRule.describe` gives it.
         data: where and how its data set is read.
-        read_as: the prepared set's `camera`, `frame_offset` and `folds` (see data.protocol), without
-            those that runs of earlier versions lack.
+        read_as: the prepared set's `camera`, `frame_offset` and `folds` (see data.protocol), as far
+            as the version of the run recorded them.
         train_subjects: the subjects it was trained on.
         validation_subjects: those kept back from training and scored during it.
         synthetic: whether their faces were rendered.

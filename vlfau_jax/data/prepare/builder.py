@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import groupby
@@ -28,6 +28,7 @@ import tensorflow_datasets as tfds
 from vlfau_jax.data.crop.registry import RULES, crop_rule
 from vlfau_jax.data.crop.rule import CropRule
 from vlfau_jax.data.prepare.shards import ShardFacts, ShardJob, features, write_shard
+from vlfau_jax.data.prepare.shared_pictures import shared_pictures
 from vlfau_jax.data.raw.frames import place_of
 from vlfau_jax.data.raw.integrity_text import save_report
 from vlfau_jax.data.raw.label_counts import LabelCounts
@@ -189,8 +190,8 @@ class AuBuilder(tfds.core.DatasetBuilder, skip_registration=True):
             ShardJob(sequence, str(tree.root), self.builder_config.crop, str(work))
             for sequence in tree.sequences
         ]
-        facts = self.make(jobs)
-        subjects = _complete_report(tree, zip(jobs, facts, strict=True), self.builder_config.crop)
+        made = list(zip(jobs, self.make(jobs), strict=True))
+        subjects = _complete_report(tree, made, self.builder_config.crop)
         self.info.set_splits(
             tfds.core.SplitDict([self._split(name, theirs) for name, theirs in subjects.items()])
         )
@@ -283,7 +284,7 @@ def _list_folds(tree: RawTree, written: Collection[str]) -> dict[str, dict[str, 
 
 
 def _complete_report(
-    tree: RawTree, made: Iterable[Written], crop: CropRule
+    tree: RawTree, made: Sequence[Written], crop: CropRule
 ) -> dict[str, list[Written]]:
     """Adds what was written and dropped to the tree's report; returns subject -> its shards."""
     report = tree.report
@@ -307,6 +308,7 @@ def _complete_report(
         else:
             report.remarks["subject_unusable"].append(subject)
     report.remarks["subject_unusable"].sort()
+    report.shared_pictures, report.remarks["picture_shared"] = shared_pictures(made)
     if not subjects:
         raise UserError(
             f"{tree.root}: no labelled frame of any subject is usable; expected readable images "

@@ -30,6 +30,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 from vlfau_jax.data.crop.cropping import Crop, crop_sequence
 from vlfau_jax.data.crop.rule import CropRule
 from vlfau_jax.data.raw.frames import place_of, source_of
+from vlfau_jax.data.raw.picture_digest import NO_DIGEST, digest_bytes, digest_file
 from vlfau_jax.data.raw.tree import ImageFiles, RawSequence, Video
 from vlfau_jax.data.workers import advance
 from vlfau_jax.errors import RunError
@@ -37,7 +38,7 @@ from vlfau_jax.files import file_digest
 
 R = TypeVar("R")
 
-FORMAT = 1  # counts changes of the examples or of the sidecar
+FORMAT = 3  # counts changes of the examples or of the sidecar
 SUFFIX = ".array_record"
 
 
@@ -72,6 +73,8 @@ class ShardFacts:
         kept: positions within the sequence of the frames that are in the shard.
         losses: drop reason (a key of integrity.DROP_REASONS) and source of the others.
         aligned_by: number of crops by what they were aligned by, see `Crop`.
+        pictures: the digests (raw/picture_digest.py) of all picture files of the sequence in a row,
+            `NO_DIGEST` for one that is dropped; of a video the file's.
     """
 
     fingerprint: str
@@ -80,6 +83,7 @@ class ShardFacts:
     kept: tuple[int, ...]
     losses: tuple[tuple[str, str], ...]
     aligned_by: dict[str, int]
+    pictures: str = ""
 
 
 def features(units: int | None, size: int) -> tfds.features.FeaturesDict:
@@ -120,9 +124,14 @@ def write_shard(job: ShardJob) -> ShardFacts:
     losses: list[tuple[str, str]] = []
     aligned_by: Counter[str] = Counter()
     size, sha256 = 0, ""
+    digests = [NO_DIGEST] * len(sequence.frames)
+
+    def seen(i: int, data: bytes) -> None:
+        digests[i] = digest_bytes(data)
+
     with _own_name(job.path) as partial:
         with _opened(partial) as write:
-            for i, crop in enumerate(crop_sequence(sequence, job.rule, job.root)):
+            for i, crop in enumerate(crop_sequence(sequence, job.rule, job.root, seen)):
                 advance()
                 source = source_of(job.root, sequence.pictures, i)
                 if crop.image is None:
@@ -137,7 +146,12 @@ def write_shard(job: ShardJob) -> ShardFacts:
         else:
             job.path.unlink(missing_ok=True)
     counts = {kind: aligned_by[kind] for kind in sorted(aligned_by)}
-    facts = ShardFacts(fingerprint, sha256, size, tuple(kept), tuple(losses), counts)
+    if isinstance(sequence.pictures, Video):
+        pictures = digest_file(sequence.pictures.path) if kept else ""
+    else:
+        written = set(kept)
+        pictures = "".join(d if i in written else NO_DIGEST for i, d in enumerate(digests))
+    facts = ShardFacts(fingerprint, sha256, size, tuple(kept), tuple(losses), counts, pictures)
     with _own_name(job.sidecar) as partial:
         partial.write_text(json.dumps(asdict(facts)), encoding="utf-8")
         os.replace(partial, job.sidecar)

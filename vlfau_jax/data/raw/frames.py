@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -125,12 +125,18 @@ def encode_jpeg(image: np.ndarray, quality: int = 95) -> bytes:
     return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 
 
-def read_frames(pictures: ImageFiles | Video) -> Iterator[np.ndarray | None]:
+def read_frames(
+    pictures: ImageFiles | Video, seen: Callable[[int, bytes], None] | None = None
+) -> Iterator[np.ndarray | None]:
     """Yields every frame of a sequence, uint8 RGB [h, w, 3]; None where it cannot be read.
 
     A video is decoded once and to its end, one frame in memory; positions after its end are None.
     An AVI that has lost frames is detected. An MP4 ends where it is damaged, because its header
     states where every frame is. Frames that a damaged Matroska file skips are not detected.
+
+    Args:
+        pictures: the sequence's.
+        seen: is given the position in the sequence and the bytes of each picture file.
 
     Raises:
         UserError: the video is missing, no video, or an AVI that has lost frames. The last is
@@ -139,11 +145,15 @@ def read_frames(pictures: ImageFiles | Video) -> Iterator[np.ndarray | None]:
     if isinstance(pictures, Video):
         yield from _read_video(pictures)
         return
-    for path in pictures.paths:
+    for i, path in enumerate(pictures.paths):
         try:
-            yield read_image(path)
+            data = Path(path).read_bytes()
         except OSError:  # a dangling link, a folder named 5.jpg, a file of somebody else's
             yield None
+            continue
+        if seen is not None:
+            seen(i, data)
+        yield decode_image(data)
 
 
 def _open_video(path: str) -> tuple[cv2.VideoCapture, bytes]:

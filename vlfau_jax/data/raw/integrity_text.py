@@ -50,6 +50,10 @@ def _warnings(report: IntegrityReport) -> str:
     """What a reader of the summary must not miss."""
     remarks = report.remarks
     parts = [
+        f"{format_count(report.shared_pictures, 'picture')} or videos stand under two people "
+        f"({remarks['picture_shared'][0]})"
+        if report.shared_pictures
+        else "",
         f"{len(remarks['folds_differ'])} of the lists' folds are not the published ones, and "
         f"data.folds chooses ({remarks['folds_differ'][0]})"
         if remarks["folds_differ"]
