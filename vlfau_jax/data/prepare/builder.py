@@ -182,7 +182,8 @@ class AuBuilder(tfds.core.DatasetBuilder, skip_registration=True):
 
     def _write(self, tree: RawTree) -> None:
         places = (place_of(s.pictures, i) for s in tree.sequences for i in range(len(s.frames)))
-        self.builder_config.crop.check_table(places, str(tree.root))
+        remarks = self.builder_config.crop.check_table(places, str(tree.root))
+        tree.report.remarks["crop_table"] += remarks
         folder = self.data_path
         work = self.work or Path(folder) / "shards"
         work.mkdir(parents=True, exist_ok=True)

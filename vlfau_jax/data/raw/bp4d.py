@@ -17,6 +17,7 @@ import numpy as np
 
 from vlfau_jax.data.raw.bp4d_labels import read_intensity, read_occurrence
 from vlfau_jax.data.raw.bp4d_published import BP4D_PUBLISHED
+from vlfau_jax.data.raw.frame_numbers import shift
 from vlfau_jax.data.raw.integrity import IntegrityReport
 from vlfau_jax.data.raw.label_options import STRICT, LabelOptions
 from vlfau_jax.data.raw.listing import SYNTHETIC_MARK, add_once, entries, raw_folder, relative
@@ -171,6 +172,14 @@ def _read_sequence(
     images = _images(folder, root, report) if folder else {}
     codes = _occurrence(labels, root, report) if labels else {}
     coded = sorted(codes)
+    from_0 = 0 in codes or 0 in images
+    one_off = shift(coded, images) if from_0 and not offset else 0
+    if one_off:
+        raise UserError(
+            f"{labels}: frames {coded[0]} to {coded[-1]}, but the pictures in {folder} are "
+            f"{min(images)} to {max(images)}: one of them counts from 0; give "
+            f"--frame_offset={-one_off} to pair them, or number them alike"
+        )
     occurrence = np.array([codes[n] for n in coded], np.int8).reshape(-1, len(BP4D_AUS))
     intensity = _intensities(root, key, coded, levels, report)
     has_image = [n + offset in images for n in coded]
@@ -283,6 +292,11 @@ def _intensities(
             report.remarks["intensity_missing"].append(missing)
             continue
         found = _agreeing_levels(paths)
+        if shift(found, coded):
+            raise UserError(
+                f"{paths[0]}: frames {min(found)} to {max(found)}, but the occurrences are of "
+                f"{coded[0]} to {coded[-1]}; expected the same numbers"
+            )
         for frame in found.keys() & rows.keys():
             levels[rows[frame], BP4D_AUS.index(au)] = found[frame]
         place = relative(paths[0], root)

@@ -38,6 +38,7 @@ REMARKS = {
     "picture_shared": "people under whom the same files stand: one person twice, or a wrong label",
     "folds_differ": "folds of the lists that are not the published ones (data.folds chooses)",
     "folds_unusable": "folds of the lists that cannot be used as data.folds=lists",
+    "crop_table": "tables of landmarks or boxes: rows and frames without a counterpart",
     "columns_unread": "columns of labels.csv that are not read as labels",
     "columns_unexpected": "headers with other columns than the published ones",
     "gap": "gaps inside a coded run",
