@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
@@ -29,11 +29,13 @@ from vlfau_jax.data.crop.registry import RULES, crop_rule
 from vlfau_jax.data.crop.rule import CropRule
 from vlfau_jax.data.prepare.shards import ShardFacts, ShardJob, features, write_shard
 from vlfau_jax.data.prepare.shared_pictures import shared_pictures
-from vlfau_jax.data.raw.frames import place_of
+from vlfau_jax.data.raw.file_account import account_files
+from vlfau_jax.data.raw.frames import Place, place_of
 from vlfau_jax.data.raw.integrity_text import save_report
 from vlfau_jax.data.raw.label_counts import LabelCounts
 from vlfau_jax.data.raw.label_options import STRICT, LabelOptions
-from vlfau_jax.data.raw.tree import RawTree
+from vlfau_jax.data.raw.listing import SYNTHETIC_MARK
+from vlfau_jax.data.raw.tree import ImageFiles, RawTree, Video
 from vlfau_jax.data.sets import DataSet
 from vlfau_jax.errors import UserError
 from vlfau_jax.files import locked
@@ -181,8 +183,7 @@ class AuBuilder(tfds.core.DatasetBuilder, skip_registration=True):
             self._write(self.tree or self.read(dl_manager.manual_dir, self.builder_config))
 
     def _write(self, tree: RawTree) -> None:
-        places = (place_of(s.pictures, i) for s in tree.sequences for i in range(len(s.frames)))
-        remarks = self.builder_config.crop.check_table(places, str(tree.root))
+        remarks = self.builder_config.crop.check_table(_places(tree), str(tree.root))
         tree.report.remarks["crop_table"] += remarks
         folder = self.data_path
         work = self.work or Path(folder) / "shards"
@@ -193,6 +194,7 @@ class AuBuilder(tfds.core.DatasetBuilder, skip_registration=True):
         ]
         made = list(zip(jobs, self.make(jobs), strict=True))
         subjects = _complete_report(tree, made, self.builder_config.crop)
+        tree.report.files = account_files(tree.root, _files_read(tree, self.builder_config.crop))
         self.info.set_splits(
             tfds.core.SplitDict([self._split(name, theirs) for name, theirs in subjects.items()])
         )
@@ -270,6 +272,25 @@ class AuBuilder(tfds.core.DatasetBuilder, skip_registration=True):
             },
             "list_folds": _list_folds(tree, subjects),
         }
+
+
+def _files_read(tree: RawTree, crop: CropRule) -> set[str]:
+    """The files below the raw tree that its set was made from."""
+    mark = str(tree.root / SYNTHETIC_MARK)
+    return {
+        *chain.from_iterable(_picture_files(sequence.pictures) for sequence in tree.sequences),
+        *tree.tables,
+        *crop.tables(_places(tree)),
+        *([mark] if os.path.exists(mark) else []),
+    }
+
+
+def _picture_files(pictures: ImageFiles | Video) -> Sequence[str]:
+    return (pictures.path,) if isinstance(pictures, Video) else pictures.paths
+
+
+def _places(tree: RawTree) -> Iterator[Place]:
+    return (place_of(s.pictures, i) for s in tree.sequences for i in range(len(s.frames)))
 
 
 def _list_folds(tree: RawTree, written: Collection[str]) -> dict[str, dict[str, list[str]]]:

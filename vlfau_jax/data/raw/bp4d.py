@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -118,7 +118,22 @@ def index_bp4d(
     ]
     subject, task = min(folders.keys() | label_files.keys(), default=("F001", 1))
     looked_for = f"{SEQUENCES}/{subject}/T{task}/1.jpg", f"{OCCURRENCE}/{subject}_T{task}.csv"
-    return finished_tree(root, sequences, report, BP4D_AUS, BP4D_AUS, looked_for=looked_for)
+    level_files = (
+        path
+        for files in levels.values()
+        for key, paths in files.items()
+        if key in label_files
+        for path in paths
+    )
+    return finished_tree(
+        root,
+        sequences,
+        report,
+        BP4D_AUS,
+        BP4D_AUS,
+        tables=chain(label_files.values(), level_files),
+        looked_for=looked_for,
+    )
 
 
 def _sequence_folders(root: Path, report: IntegrityReport) -> dict[Key, Path]:

@@ -138,6 +138,7 @@ class IntegrityReport:
         comparisons: found against published.
         labelled: subject -> the labels of all labelled frames of the raw tree.
         subjects: subject -> the labels of the frames in the prepared set.
+        files: how many files the tree holds, were read, or passed over, see file_account.py.
         shared_pictures: files that stand under several people.
         aligned_by: "eyes", "neighbours", "box" or "none" -> number of crops, see crop.Crop.
         published: what is published about the data set; not part of the JSON.
@@ -160,6 +161,7 @@ class IntegrityReport:
     labelled: dict[str, LabelCounts] = field(default_factory=dict)
     subjects: dict[str, LabelCounts] = field(default_factory=dict)
     aligned_by: dict[str, int] = field(default_factory=dict)
+    files: dict[str, Any] = field(default_factory=dict)
     shared_pictures: int = 0
     published: Published = UNPUBLISHED
 
@@ -247,7 +249,8 @@ class IntegrityReport:
         """The report as JSON values."""
         values = asdict(self)
         del values["published"]
-        return {"written": self.written, "lost": self.lost, **values}
+        labelled = sum(sequence.labelled for sequence in self.sequences)
+        return {"labelled_frames": labelled, "written": self.written, "lost": self.lost, **values}
 
 
 def _contradictions(what: str, codes: np.ndarray) -> str:

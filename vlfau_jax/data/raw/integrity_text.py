@@ -81,6 +81,17 @@ def _head(report: IntegrityReport) -> Iterator[str]:
     yield from textwrap.wrap(format_summary(report), width=100)
     yield ""
     yield f"raw tree  {report.raw_dir} ({report.layout})"
+    if report.files:
+        passed = report.files["passed_over"]
+        reasons = ", ".join(f"{number} {reason}" for reason, number in passed.items()) or "none"
+        gone = report.files["not_found_again"]
+        text = f"{report.files['found']} found: {report.files['used']} read, passed over {reasons}"
+        yield from textwrap.wrap(
+            text + (f"; {gone} of those read have gone" if gone else ""),
+            width=100,
+            initial_indent="files     ",
+            subsequent_indent=" " * 10,
+        )
     rule = {**report.crop, **report.crop.get("parameters", {})}
     values = [f"{k} {v}" for k, v in rule.items() if k not in ("name", "parameters")]
     yield from textwrap.wrap(

@@ -14,6 +14,7 @@ import re
 import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -109,7 +110,8 @@ def index_prepared(raw_dir: str | Path, layout: ListLayout) -> RawTree:
     )
     sequences: dict[tuple[str, int], dict[int, _Entry]] = {}
     listed: dict[tuple[int, str], set[str]] = {}
-    for (part, fold), (paths, labels) in _lists(root, layout, report).items():
+    lists = _lists(root, layout, report)
+    for (part, fold), (paths, labels) in lists.items():
         listed[fold, part] = _read_lists(paths, labels, layout, sequences)
     folds, report.remarks["folds_unusable"] = usable_folds(listed)
     subjects = sorted({subject for subject, _ in sequences})
@@ -126,6 +128,7 @@ def index_prepared(raw_dir: str | Path, layout: ListLayout) -> RawTree:
         layout.aus,
         layout.benchmark,
         list_folds=folds,
+        tables=chain.from_iterable(lists.values()),
         looked_for=looked_for,
     )
 

@@ -73,6 +73,7 @@ class RawTree:
         benchmark: those of `aus` that the field scores; what an experiment learns by default.
         folds: subject -> the fold that tests them, where the layout states it (`folder`).
         list_folds: fold -> who trains and who is tested, where lists state it (ME-GraphAU's).
+        tables: the label files that were read.
     """
 
     root: Path
@@ -82,6 +83,7 @@ class RawTree:
     benchmark: tuple[int, ...]
     folds: dict[str, int] = field(default_factory=dict)
     list_folds: dict[int, Sides] = field(default_factory=dict)
+    tables: frozenset[str] = frozenset()
 
 
 def finished_tree(
@@ -93,11 +95,13 @@ def finished_tree(
     folds: dict[str, int] | None = None,
     list_folds: dict[int, Sides] | None = None,
     *,
+    tables: Iterable[Path],
     looked_for: tuple[str, str],
 ) -> RawTree:
     """Builds a tree of the sequences that have a frame, and compares its report with the published.
 
-    `looked_for` is where the first image and the first labels should be, below the root.
+    `tables` are the label files that were read; `looked_for` is where the first image and the first
+    labels should be, below the root.
 
     Raises:
         UserError: not one frame has both a picture and a label.
@@ -119,4 +123,13 @@ def finished_tree(
     # Each begins with its number of frames; the largest comes first.
     report.remarks["contradiction"].sort(key=lambda remark: -int(remark.split()[0]))
     compare(report)
-    return RawTree(root, tuple(usable), report, aus, benchmark, folds or {}, list_folds or {})
+    return RawTree(
+        root,
+        tuple(usable),
+        report,
+        aus,
+        benchmark,
+        folds or {},
+        list_folds or {},
+        frozenset(map(str, tables)),
+    )
