@@ -270,7 +270,7 @@ class AuBuilder(tfds.core.DatasetBuilder, skip_registration=True):
                 }
                 for subject, written in subjects.items()
             },
-            "list_folds": _list_folds(tree, subjects),
+            **_list_folds(tree, subjects),
         }
 
 
@@ -293,8 +293,8 @@ def _places(tree: RawTree) -> Iterator[Place]:
     return (place_of(s.pictures, i) for s in tree.sequences for i in range(len(s.frames)))
 
 
-def _list_folds(tree: RawTree, written: Collection[str]) -> dict[str, dict[str, list[str]]]:
-    """The lists' folds of the subjects who were written, as metadata.json has them."""
+def _list_folds(tree: RawTree, written: Collection[str]) -> dict[str, Any]:
+    """`list_folds` of metadata.json, if lists state any: of the subjects who were written."""
     folds = {
         str(fold): {
             side: [name for name in names if name in written]
@@ -302,7 +302,8 @@ def _list_folds(tree: RawTree, written: Collection[str]) -> dict[str, dict[str, 
         }
         for fold, sides in tree.list_folds.items()
     }
-    return {fold: sides for fold, sides in folds.items() if all(sides.values())}
+    usable = {fold: sides for fold, sides in folds.items() if all(sides.values())}
+    return {"list_folds": usable} if usable else {}
 
 
 def _complete_report(
