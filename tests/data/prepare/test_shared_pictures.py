@@ -43,7 +43,7 @@ def test_copies_and_links_under_other_names_are_found(folder, tmp_path, capsys):
         "anna, carl: 1 file, the first is a/2.jpg and c/1.jpg",
     ]
     assert found == (3, expected)
-    assert f"3 pictures or videos stand under two people ({expected[0]})" in capsys.readouterr().out
+    assert f"3 picture or video files under two people ({expected[0]})" in capsys.readouterr().out
 
 
 def test_one_picture_under_three_people_counts_once(folder, tmp_path):

@@ -53,12 +53,12 @@ def test_the_lists_are_followed_when_asked_and_the_difference_is_said(prepared):
     published, options = open_(prepared)
     assert published.split(1).test == ("F004",)
     assert protocol(published, options)["folds"] == "published"
-    assert published.fold_notes(1) == [f"bp4d: data.folds=published is followed in {NOTE}"]
+    assert published.fold_notes(1) == [f"bp4d: {NOTE}; data.folds=published is used"]
     lists, options = open_(prepared, folds="lists")
     assert lists.split(1)[::2] == (("F003", "F004"), ("F001", "M001"))
     assert lists.split(0).train == PEOPLE
     assert re.fullmatch(r"lists \(sha256 [0-9a-f]{16}\)", protocol(lists, options)["folds"])
-    assert lists.fold_notes(1) == [f"bp4d: data.folds=lists is followed in {NOTE}"]
+    assert lists.fold_notes(1) == [f"bp4d: {NOTE}; data.folds=lists is used"]
     assert lists.fold_notes(2) == []
     with pytest.raises(UserError, match=r"data\.fold=2 does not exist; expected 0 .* to 1"):
         lists.split(2)

@@ -50,7 +50,7 @@ def _warnings(report: IntegrityReport) -> str:
     """What a reader of the summary must not miss."""
     remarks = report.remarks
     parts = [
-        f"{format_count(report.shared_pictures, 'picture')} or videos stand under two people "
+        f"{format_count(report.shared_pictures, 'picture or video file')} under two people "
         f"({remarks['picture_shared'][0]})"
         if report.shared_pictures
         else "",

@@ -125,7 +125,7 @@ class Dataset:
     def fold_notes(self, fold: int) -> list[str]:
         """Where the fold is another in a set's own lists than in the published ones, a line."""
         return [
-            f"{one.name}: data.folds={self.folds.rule} is followed in {text}"
+            f"{one.name}: {text}; data.folds={self.folds.rule} is used"
             for one in self.sets
             for number, text in differences(one.published, one.list_folds, one.subjects)
             if number == fold
