@@ -51,6 +51,7 @@ def example() -> Scores:
         validation_subjects=(),
         frames=3,
         thresholds=(0.5, 0.5),
+        folds={"bp4d": "published", "disfa": "published"},
         layout={"bp4d": "raw", "disfa": "raw"},
         camera={"bp4d": None, "disfa": "left"},
         frame_offset={"bp4d": 0, "disfa": 0},

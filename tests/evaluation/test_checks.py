@@ -31,6 +31,11 @@ def test_beams_that_would_do_nothing(silent_workdir):
         ({"train_subjects": ("F001", "F004")}, None, "trained on F004"),
         ({"read_as": {"frame_offset": 1}}, None, "with frame_offset 0, but .* trained on 1; name"),
         ({"read_as": {"camera": "right"}}, None, "with camera None, but .* trained on right"),
+        (
+            {"read_as": {"folds": "lists (sha256 1234)"}},
+            None,
+            r"its folds are published, but the model was trained by lists \(sha256 1234\); eval",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(workdir, monkeypatch, change, fold, message):

@@ -13,9 +13,9 @@ from vlfau_jax.metrics.table import AU_FLOORS, AU_METRICS, EXPLANATION_METRICS
 
 KEYS = (
     "mean_f1 per_dataset aus per_au floors floors_per_au explanations captions beams dataset fold "
-    "test_subjects train_subjects validation_subjects frames threshold layout camera frame_offset "
-    "label_rule label_threshold excluded_stretches crop_rule data average checkpoint step "
-    "image_size warm_start ema_decay beginning synthetic note config_digest untaught "
+    "test_subjects train_subjects validation_subjects frames threshold folds layout camera "
+    "frame_offset label_rule label_threshold excluded_stretches crop_rule data average checkpoint "
+    "step image_size warm_start ema_decay beginning synthetic note config_digest untaught "
     "units_scored"
 )
 UNIT_KEYS = "precision recall f1 accuracy auc positives frames"
@@ -59,7 +59,7 @@ def test_a_threshold_is_one_number_or_one_per_unit(thresholds, value):
 def test_a_file_of_an_earlier_version_is_read():
     """Of the first version, which had one data set, and "epoch" for "checkpoint"."""
     values = example().to_json()
-    later = "captions beams per_dataset validation_subjects layout camera frame_offset"
+    later = "captions beams per_dataset validation_subjects folds layout camera frame_offset"
     later += " untaught units_scored"
     for key in (*later.split(), "label_threshold", "data", "ema_decay"):
         del values[key]
@@ -67,6 +67,7 @@ def test_a_file_of_an_earlier_version_is_read():
     found = Scores.from_json(values)
     assert (found.checkpoint, found.captions, found.beams) == ("step 7", ("local", "global"), 1)
     assert (found.per_dataset, found.validation_subjects, found.ema_decay) == ({}, (), 0.0)
+    assert found.folds is None
     assert (found.layout, found.camera, found.data) == (None, None, {})
     assert (found.untaught, found.units_scored) == ({}, 1)
     assert "epoch" not in found.to_json() and found.to_json()["checkpoint"] == "step 7"

@@ -50,6 +50,7 @@ def scores(**changes):
         "layout": "raw",
         "camera": "left",
         "frame_offset": 0,
+        "folds": "published",
         "average": "pooled",
         "checkpoint": "last",
         "step": 1500,

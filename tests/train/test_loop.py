@@ -369,7 +369,7 @@ def test_a_resume_onto_data_read_otherwise_is_refused(silent, tmp_path, monkeypa
 
 @pytest.mark.slow
 def test_a_checkpoint_of_an_earlier_version_goes_on(silent, tmp_path, monkeypatch):
-    later = ("layout", "camera", "frame_offset", "frames", "set_digests")
+    later = ("layout", "camera", "frame_offset", "frames", "set_digests", "folds")
     record = Experiment.inference_record
 
     def earlier(self, config):

@@ -34,6 +34,11 @@ def unseen_subjects(trained: Trained, dataset: Dataset, fold: int | None) -> tup
         )
     found = protocol(dataset, trained.data)
     for key, value in trained.read_as.items():
+        if found[key] != value and key == "folds":
+            raise UserError(
+                f"{dataset.folder}: its folds are {found[key]}, but the model was trained by "
+                f"{value}; evaluate with the folds and the set of training"
+            )
         if found[key] != value:
             raise UserError(
                 f"{dataset.folder}: prepared with {key} {found[key]}, but the model was trained on "

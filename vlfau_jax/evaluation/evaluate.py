@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -88,6 +89,7 @@ def evaluate(
         rows = dataset.rows(trained.train_subjects)
         untaught = unlearnable(trained.aus, *dataset.label_counts(rows))
         trained = replace(trained, untaught=untaught)
+    run_on_first("folds", lambda: _say(dataset.fold_notes(trained.data.fold)))
     mesh = make_mesh(MeshOptions())
     open_connections(mesh)
     batch_size = -(-batch_size // mesh.size) * mesh.size
@@ -130,6 +132,11 @@ def _claimed(workdir: Path, kept: KeptAnswers, resume: bool) -> Iterator[None]:
         except BaseException:
             kept.sweep()
             raise
+
+
+def _say(notes: Sequence[str]) -> None:
+    for note in notes:
+        print(note, file=sys.stderr)
 
 
 def _write(folder: Path, dataset: Dataset, scores: Scores, answers: Answers) -> None:

@@ -24,6 +24,7 @@ _EARLIER = {
     "captions": ["local", "global"],
     "beams": 1,
     "validation_subjects": [],
+    "folds": None,
     "layout": None,
     "camera": None,
     "frame_offset": None,
@@ -81,6 +82,7 @@ class Scores:
         frames: number of test frames.
         thresholds: a probability above it counts as present, per unit. scores.json holds
             "threshold": the number that all units share, or {unit: number}.
+        folds: whose folds were used, in words; None in files of earlier versions.
         layout: raw layout that the set was prepared from.
         camera: whose pictures it holds; None where there is only one.
         frame_offset: label frame n shows picture n + this.
@@ -122,6 +124,7 @@ class Scores:
     validation_subjects: tuple[str, ...]
     frames: int
     thresholds: tuple[float, ...]
+    folds: BySet[str | None]
     layout: BySet[str | None]
     camera: BySet[str | None]
     frame_offset: BySet[int | None]

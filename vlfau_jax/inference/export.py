@@ -179,6 +179,7 @@ def _config(trained: Trained) -> dict[str, Any]:
         "trained_on": {
             "dataset": trained.data.name,
             "fold": trained.data.fold,
+            "folds": trained.read_as.get("folds"),
             "subjects": trained.train_subjects,
             "untaught": {str(au): reason for au, reason in trained.untaught.items()},
             "step": trained.step,

@@ -42,8 +42,8 @@ class Trained:
         max_words: the most words of a local and of the global sentence, without <start> and <end>.
         crop_rule: how its faces were cropped, as `CropRule.describe` gives it.
         data: where and how its data set is read.
-        read_as: the prepared set's `camera` and `frame_offset` (see data.protocol); {} in runs of
-            earlier versions.
+        read_as: the prepared set's `camera`, `frame_offset` and `folds` (see data.protocol), as far
+            as the version of the run recorded them.
         train_subjects: the subjects it was trained on.
         validation_subjects: those kept back from training and scored during it.
         synthetic: whether their faces were rendered.
@@ -143,7 +143,7 @@ def load_trained(workdir: str | Path, beams: int = 1, checkpoint: str = LAST) ->
         max_words=tuple(tokens - 2 for tokens in record["lengths"]),  # less <start> and <end>
         crop_rule=record["crop"],
         data=_data_options(record, workdir),
-        read_as={key: record[key] for key in ("camera", "frame_offset") if key in record},
+        read_as={key: record[key] for key in ("camera", "frame_offset", "folds") if key in record},
         train_subjects=tuple(record["train_subjects"]),
         validation_subjects=tuple(record.get("validation_subjects", ())),  # absent in early runs
         synthetic=record["synthetic"],
@@ -209,7 +209,9 @@ def _data_options(record: Mapping[str, Any], workdir: Path) -> DataOptions:
         return read_options(DataOptions, read_config(workdir)["data"], workdir)
     has_config = (workdir / CONFIG_FILE).exists()
     current = read_config(workdir).get("data", {}) if has_config else {}
-    places = {key: current[key] for key in ("data_dir", "threads", "workers") if key in current}
+    places = {
+        key: current[key] for key in ("data_dir", "folds", "threads", "workers") if key in current
+    }
     return read_options(DataOptions, record["config"]["data"] | places, workdir)
 
 

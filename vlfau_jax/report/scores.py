@@ -104,6 +104,7 @@ def protocol(scores: Mapping[str, Any]) -> dict[str, str]:
     missing = missing_sentences(scores)
     found = {
         "Data set": f"{scores['dataset']}, fold {scores['fold']}",
+        "Folds": protocol_field(scores["folds"], "not recorded"),
         "Tested on": f"{people(scores['test_subjects'])}: {', '.join(scores['test_subjects'])}",
         "Kept back for validation": ", ".join(kept_back) or "nobody",
         "Checkpoint": f"{scores['checkpoint']}, step {scores['step']:,}",

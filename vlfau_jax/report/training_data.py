@@ -71,7 +71,7 @@ def inspect_data(
         refuse_existing()  # another process may have been faster
         with named(folder):
             _write(data, first, record, new)
-    print(table(record))
+    print("\n".join([table(record), *data.dataset.fold_notes(settings.data.fold)]))
     print(f"{folder / PAGE}: open it to see {FACES}, {LABELS} and {COOCCURRENCE}")
     return record
 

@@ -195,7 +195,7 @@ class Experiment(ExperimentData):
             "dataset": self.dataset.name,
             "synthetic": self.dataset.synthetic,
             "crop": self.dataset.crop,
-            **{key: read_as[key] for key in ("layout", "camera", "frame_offset")},
+            **{key: read_as[key] for key in ("layout", "camera", "frame_offset", "folds")},
             "frames": {
                 s: self.dataset.set_of(s).subject_facts[s]["frames"] for s in self.split.train
             },

@@ -190,6 +190,8 @@ class _Run:
                 "nor predicted; train on people in whom they are known to be active and inactive, "
                 "or leave them out of data.aus"
             )
+        for note in e.dataset.fold_notes(e.settings.data.fold):
+            self._report(note)
         if "global" in e.model.options.captions and not e.global_sentences:
             self._report(
                 "no training face has a sentence about the whole face, since a unit is unknown in "

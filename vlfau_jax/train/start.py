@@ -27,6 +27,7 @@ _SAME_DATA = (
     "layout",
     "camera",
     "frame_offset",
+    "folds",
     "frames",
     "set_digests",  # last: the others say what is different
 )

@@ -180,7 +180,7 @@ def test_past_frames_are_released(recording, monkeypatch):
     """A window that grew with the sequence would cost time by its square."""
     sizes = []
     real = cropping.smooth_pose
-    monkeypatch.setattr(cropping, "read_frames", lambda _: [np.zeros((80, 80, 3), np.uint8)] * 60)
+    monkeypatch.setattr(cropping, "read_frames", lambda *_: [np.zeros((80, 80, 3), np.uint8)] * 60)
     monkeypatch.setattr(RULES["cascade"], "find", lambda *_: FACE)
     monkeypatch.setattr(
         cropping,
@@ -203,7 +203,7 @@ def test_memory_holds_half_the_window_of_pictures(frames, monkeypatch):
             nonlocal alive
             alive -= self.base is None
 
-    def stream(_):
+    def stream(*_):
         nonlocal alive, most, read
         for _ in frames:
             image = np.ndarray.__new__(Picture, (80, 80, 3), np.uint8)

@@ -168,7 +168,7 @@ def test_a_changed_table_of_landmarks_or_boxes_counts(job):
 
 
 def test_a_crop_that_fails_leaves_nothing(job, monkeypatch):
-    def failing(sequence, rule, root):
+    def failing(sequence, rule, root, seen):
         yield from ()
         raise UserError("landmarks.csv:3: no")
 

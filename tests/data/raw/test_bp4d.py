@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.data.tree_writers import HEADER, facts_of, write_labels
+from tests.data.tree_writers import HEADER, facts_of, write_images, write_labels
 from vlfau_jax.data.raw.bp4d import index_bp4d
 from vlfau_jax.data.raw.integrity_text import format_report, format_summary
 from vlfau_jax.data.raw.tree import ImageFiles
@@ -303,3 +303,23 @@ def test_picture_folders_may_be_linked_in_from_another_disk(write_tree, tmp_path
     tree = index_bp4d(raw)
     assert [len(s.frames) for s in tree.sequences] == [5, 5] and not tree.report.lost
     assert all(path.startswith(str(raw)) for s in tree.sequences for path in s.pictures.paths)
+
+
+@pytest.mark.parametrize(("pictures", "frames"), [((1, 2, 3), (0, 1, 2)), ((0, 1, 2), (1, 2, 3))])
+def test_labels_or_pictures_that_count_from_0_are_asked_about(tmp_path, rng, pictures, frames):
+    write_images(tmp_path / "Sequences(2D+3D)/F001/T1", [f"{n}.jpg" for n in pictures], rng)
+    write_labels(tmp_path / "AUCoding/AU_OCC/F001_T1.csv", {n: {1: 1} for n in frames})
+    offset = pictures[0] - frames[0]
+    with pytest.raises(UserError, match=f"counts from 0; give --frame_offset={offset}"):
+        index_bp4d(tmp_path)
+    assert index_bp4d(tmp_path, frame_offset=offset).sequences[0].frames == frames
+
+
+def test_intensities_that_count_from_another_frame_are_refused(tmp_path, rng):
+    write_images(tmp_path / "Sequences(2D+3D)/F001/T1", ["5.jpg", "6.jpg"], rng)
+    write_labels(tmp_path / "AUCoding/AU_OCC/F001_T1.csv", {5: {6: 1}, 6: {6: 0}})
+    levels = tmp_path / "AUCoding/AU_INT/AU06/F001_T1_AU06.csv"
+    levels.parent.mkdir(parents=True)
+    levels.write_text("4,3\n5,0\n")
+    with pytest.raises(UserError, match=r"AU06\.csv: frames 4 to 5, but the occurrences are of 5"):
+        index_bp4d(tmp_path)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,7 +14,8 @@ from vlfau_jax.data.crop.face import Face, face_from_table
 from vlfau_jax.data.crop.rule import CropRule
 from vlfau_jax.data.crop.smoothing import SMOOTHING
 from vlfau_jax.data.crop.tables import NotInTable, cached_until_changed, read_rows
-from vlfau_jax.data.raw.frames import Place
+from vlfau_jax.data.raw.frame_numbers import shift
+from vlfau_jax.data.raw.frames import Place, video_length
 from vlfau_jax.errors import UserError
 
 Box = tuple[float, float, float, float]
@@ -38,10 +40,19 @@ class BoxTable(CropRule):
         known = _read_confidences(self.file)
         return next((known[n] for n in _names(place, self.file, root) if n in known), None)
 
-    def check_table(self, places: Iterable[Place], root: str) -> None:
+    def check_table(self, places: Iterable[Place], root: str) -> list[str]:
         boxes = _read(self.file)
-        if any(name in boxes for place in places for name in _names(place, self.file, root)):
-            return
+        known = False
+        videos: dict[str, None] = {}
+        for place in places:
+            known = known or any(name in boxes for name in _names(place, self.file, root))
+            if place.position is not None:
+                videos[place.path] = None
+            elif known:
+                break
+        remarks = _check_videos(videos, boxes, self.file, root)
+        if known:
+            return remarks
         example = next(iter(boxes), "")
         raise UserError(
             f"--crop_file={self.file}: no row is about a picture below {root} (the first is about "
@@ -66,6 +77,33 @@ def box_in_table(place: Place, file: str, root: str) -> Box:
         if name in boxes:
             return boxes[name]
     raise NotInTable
+
+
+def _check_videos(
+    videos: Iterable[str], boxes: Mapping[str, Box], file: str, root: str
+) -> list[str]:
+    """Remarks on rows beyond the end of videos; UserError where a table counts from 1."""
+    positions: dict[str, set[int]] = {}
+    for source in boxes if videos else ():
+        match = re.fullmatch(r"(.*)#(\d{1,9})", source, re.ASCII | re.DOTALL)
+        if match:
+            positions.setdefault(match[1], set()).add(int(match[2]))
+    remarks = []
+    for video in videos:
+        found = next((positions[n] for n in _names(Place(video), file, root) if n in positions), ())
+        length = video_length(video) if found else 0
+        if found and shift(found, range(length)) == 1:
+            raise UserError(
+                f"--crop_file={file}: the rows of {os.path.relpath(video, root)} are #1 to "
+                f"#{length}, of {length} frames; expected positions that count from 0"
+            )
+        beyond = sum(position >= length for position in found)
+        if beyond:
+            remarks.append(
+                f"{os.path.basename(file)}: {beyond} rows beyond the {length} frames of "
+                f"{os.path.relpath(video, root)}"
+            )
+    return remarks
 
 
 def _names(place: Place, file: str, root: str) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -52,7 +52,12 @@ class _Frame:
     image: np.ndarray | None
 
 
-def crop_sequence(sequence: RawSequence, rule: CropRule, root: str | Path = "") -> Iterator[Crop]:
+def crop_sequence(
+    sequence: RawSequence,
+    rule: CropRule,
+    root: str | Path = "",
+    seen: Callable[[int, bytes], None] | None = None,
+) -> Iterator[Crop]:
     """Crops the frames of one sequence in order, each decoded once.
 
     Memory holds only the pictures that wait for their neighbours: half the rule's window. Pictures
@@ -62,6 +67,7 @@ def crop_sequence(sequence: RawSequence, rule: CropRule, root: str | Path = "") 
         sequence: what to crop.
         rule: how to crop.
         root: the raw tree's folder, to which the sources in a table of boxes are relative.
+        seen: see `read_frames`.
 
     Raises:
         UserError: the rule's file or the sequence's landmarks are missing or malformed, or the
@@ -71,7 +77,7 @@ def crop_sequence(sequence: RawSequence, rule: CropRule, root: str | Path = "") 
     reach = max(pose_reach(rule), eye_reach(rule)) if sequence.recording else 0
     past: deque[_Frame] = deque()
     waiting: deque[_Frame] = deque()
-    pictures = read_frames(sequence.pictures)
+    pictures = read_frames(sequence.pictures, seen)
     for i, (number, image) in enumerate(zip(sequence.frames, pictures, strict=True)):
         while waiting and waiting[0].number + reach < number:
             yield _crop_first(past, waiting, rule, reach)

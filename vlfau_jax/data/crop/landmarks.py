@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,7 +16,8 @@ from vlfau_jax.data.crop.face import Face, face_from_table
 from vlfau_jax.data.crop.rule import CropRule
 from vlfau_jax.data.crop.smoothing import SMOOTHING
 from vlfau_jax.data.crop.tables import NotInTable, Row, cached_until_changed, read_rows
-from vlfau_jax.data.raw.frames import Place
+from vlfau_jax.data.raw.frame_numbers import shift
+from vlfau_jax.data.raw.frames import Place, video_length
 from vlfau_jax.errors import UserError
 
 TABLE = "landmarks.csv"
@@ -40,6 +42,34 @@ class LandmarkTables(CropRule):
         number = re.findall(r"\d+", Path(place.path).stem, re.ASCII)[-1]
         return _read_confidences(str(table_beside(place))).get(int(number))
 
+    def check_table(self, places: Iterable[Place], root: str) -> list[str]:
+        of_video, remarks = {}, []
+        for place in places:
+            of_video.setdefault(str(table_beside(place)), place.position is not None and place.path)
+        for table, video in sorted(of_video.items()):
+            frames = {frame for frame, _ in _rows(table)}
+            if video:
+                begin = _begin(frames)
+                expected = set(range(begin, begin + video_length(video)))
+            else:
+                expected = set(_numbers_beside(table))
+                if shift(frames, expected):
+                    raise UserError(
+                        f"{table}: counts frames from {min(frames)} to {max(frames)}, but the "
+                        f"pictures beside it are numbered {min(expected)} to {max(expected)}; "
+                        "expected the pictures' own numbers"
+                    )
+            where = os.path.relpath(table, root)
+            counts = ""
+            if video and min(frames, default=1) != 1:  # where it begins later, it may be one off
+                counts = f" (begins at frame {min(frames)}, counted from {begin})"
+            if counts or frames != expected:
+                remarks.append(
+                    f"{where}{counts}: {len(frames - expected)} rows without a "
+                    f"{'frame' if video else 'picture'}, {len(expected - frames)} without a row"
+                )
+        return remarks
+
     def tables(self, places: Iterable[Place]) -> list[str]:
         return sorted({str(table_beside(place)) for place in places})
 
@@ -58,7 +88,7 @@ def eyes_in_table(place: Place) -> np.ndarray | None:
 
     For picture files the table is landmarks.csv in their folder, and its `frame` is the number at
     the end of the picture's name. For a video it is the CSV of the same name beside it, as OpenFace
-    writes one, and its `frame` counts from 1.
+    writes one, and its `frame` counts from 1, or from 0 if there is a frame 0.
 
     Raises:
         NotInTable: it has no row for this picture.
@@ -72,26 +102,47 @@ def eyes_in_table(place: Place) -> np.ndarray | None:
                 f"{path}: no number in its name; expected the number of its frame in {table}"
             )
         frame = int(numbers[-1])
+        eyes, _ = _read(str(table))
     else:
-        frame = place.position + 1
-    eyes = _read(str(table))
+        eyes, first = _read(str(table))
+        frame = place.position + _begin(first)
     if frame not in eyes:
         raise NotInTable
     return eyes[frame]
 
 
-@cached_until_changed
-def _read(path: str) -> dict[int, np.ndarray | None]:
-    """Frame -> eyes float64 [2, 2], None where the table says that the tracker failed."""
-    eyes: dict[int, np.ndarray | None] = {}
+def _begin(frames: Collection[int]) -> int:
+    """The number of a video's first frame in its table, of which any frames are given."""
+    return 0 if 0 in frames else 1
+
+
+def _numbers_beside(table: str) -> Iterator[int]:
+    """The frame numbers of the files beside a table."""
+    with os.scandir(os.path.dirname(table) or ".") as entries:
+        for entry in entries:
+            numbers = re.findall(r"\d{1,9}", os.path.splitext(entry.name)[0], re.ASCII)
+            if numbers and not entry.name.startswith(".") and not entry.name.endswith(".csv"):
+                yield int(numbers[-1])
+
+
+def _rows(path: str) -> Iterator[tuple[int, Row]]:
+    """The rows of a table with their frame numbers, each once."""
+    seen: set[int] = set()
     for row in read_rows(path, [("frame", *_EYES), ("frame", *_OPENFACE)]):
         text = row.cells["frame"]
         if not re.fullmatch(r"\d{1,9}", text, re.ASCII):
             raise UserError(f"{row.where}: frame is {text[:40]!r}; expected a whole number")
-        if int(text) in eyes:
+        if int(text) in seen:
             raise UserError(f"{row.where}: frame {text} is listed twice; expected one row a frame")
-        eyes[int(text)] = _eyes(row)
-    return eyes
+        seen.add(int(text))
+        yield int(text), row
+
+
+@cached_until_changed
+def _read(path: str) -> tuple[dict[int, np.ndarray | None], tuple[int, ...]]:
+    """Frame -> eyes float64 [2, 2], None where the tracker failed; and the lowest frame, if any."""
+    eyes = {frame: _eyes(row) for frame, row in _rows(path)}
+    return eyes, tuple(sorted(eyes)[:1])
 
 
 @cached_until_changed

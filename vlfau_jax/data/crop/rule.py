@@ -174,12 +174,17 @@ class CropRule(ABC):
         """SHA-256 of the table given as --crop_file, which `digest` leaves out; "" without one."""
         return self._digest(self.file, TABLE_LIMIT) if self.FILE and self.READS_TABLE else ""
 
-    def check_table(self, places: Iterable[Place], root: str) -> None:  # noqa: B027
-        """Checks the table given as --crop_file, before any of the pictures at `places` is read.
+    def check_table(self, places: Iterable[Place], root: str) -> list[str]:
+        """Checks the rule's tables before any of the pictures at `places` is read.
+
+        Returns:
+            Remarks: rows and frames without a counterpart.
 
         Raises:
-            UserError: the table is malformed, or has a row for none of the pictures.
+            UserError: a table is malformed, has a row for none of the pictures, or counts frames
+                from a number that leaves open which row is which frame's.
         """
+        return []
 
     def describe(self) -> dict[str, Any]:
         """The rule as plain JSON values, its digest included."""

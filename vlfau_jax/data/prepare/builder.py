@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
@@ -28,11 +28,14 @@ import tensorflow_datasets as tfds
 from vlfau_jax.data.crop.registry import RULES, crop_rule
 from vlfau_jax.data.crop.rule import CropRule
 from vlfau_jax.data.prepare.shards import ShardFacts, ShardJob, features, write_shard
-from vlfau_jax.data.raw.frames import place_of, source_of
+from vlfau_jax.data.prepare.shared_pictures import shared_pictures
+from vlfau_jax.data.raw.file_account import account_files
+from vlfau_jax.data.raw.frames import Place, place_of, source_of
 from vlfau_jax.data.raw.integrity_text import save_report
 from vlfau_jax.data.raw.label_counts import LabelCounts
 from vlfau_jax.data.raw.label_options import STRICT, LabelOptions
-from vlfau_jax.data.raw.tree import RawTree
+from vlfau_jax.data.raw.listing import SYNTHETIC_MARK
+from vlfau_jax.data.raw.tree import ImageFiles, RawTree, Video
 from vlfau_jax.data.set_record import LABELS, Metadata, Shard, seal
 from vlfau_jax.data.sets import DataSet
 from vlfau_jax.errors import UserError
@@ -189,8 +192,8 @@ class AuBuilder(tfds.core.DatasetBuilder, skip_registration=True):
             self._write(self.tree or self.read(dl_manager.manual_dir, self.builder_config))
 
     def _write(self, tree: RawTree) -> None:
-        places = (place_of(s.pictures, i) for s in tree.sequences for i in range(len(s.frames)))
-        self.builder_config.crop.check_table(places, str(tree.root))
+        remarks = self.builder_config.crop.check_table(_places(tree), str(tree.root))
+        tree.report.remarks["crop_table"] += remarks
         folder = self.data_path
         work = self.work or Path(folder) / "shards"
         work.mkdir(parents=True, exist_ok=True)
@@ -198,8 +201,9 @@ class AuBuilder(tfds.core.DatasetBuilder, skip_registration=True):
             ShardJob(sequence, str(tree.root), self.builder_config.crop, str(work))
             for sequence in tree.sequences
         ]
-        facts = self.make(jobs)
-        subjects = _complete_report(tree, zip(jobs, facts, strict=True), self.builder_config.crop)
+        made = list(zip(jobs, self.make(jobs), strict=True))
+        subjects = _complete_report(tree, made, self.builder_config.crop)
+        tree.report.files = account_files(tree.root, _files_read(tree, self.builder_config.crop))
         self.info.set_splits(
             tfds.core.SplitDict([self._split(name, theirs) for name, theirs in subjects.items()])
         )
@@ -284,12 +288,45 @@ class AuBuilder(tfds.core.DatasetBuilder, skip_registration=True):
                 }
                 for subject, written in subjects.items()
             },
+            **_list_folds(tree, subjects),
         }
         return Metadata.model_validate(values).model_dump()
 
 
+def _files_read(tree: RawTree, crop: CropRule) -> set[str]:
+    """The files below the raw tree that its set was made from."""
+    mark = str(tree.root / SYNTHETIC_MARK)
+    return {
+        *chain.from_iterable(_picture_files(sequence.pictures) for sequence in tree.sequences),
+        *tree.tables,
+        *crop.tables(_places(tree)),
+        *([mark] if os.path.exists(mark) else []),
+    }
+
+
+def _picture_files(pictures: ImageFiles | Video) -> Sequence[str]:
+    return (pictures.path,) if isinstance(pictures, Video) else pictures.paths
+
+
+def _places(tree: RawTree) -> Iterator[Place]:
+    return (place_of(s.pictures, i) for s in tree.sequences for i in range(len(s.frames)))
+
+
+def _list_folds(tree: RawTree, written: Collection[str]) -> dict[str, Any]:
+    """`list_folds` of metadata.json, if lists state any: of the subjects who were written."""
+    folds = {
+        str(fold): {
+            side: [name for name in names if name in written]
+            for side, names in zip(("train", "test"), sides, strict=True)
+        }
+        for fold, sides in tree.list_folds.items()
+    }
+    usable = {fold: sides for fold, sides in folds.items() if all(sides.values())}
+    return {"list_folds": usable} if usable else {}
+
+
 def _complete_report(
-    tree: RawTree, made: Iterable[Written], crop: CropRule
+    tree: RawTree, made: Sequence[Written], crop: CropRule
 ) -> dict[str, list[Written]]:
     """Adds what was written and dropped to the tree's report; returns subject -> its shards."""
     report = tree.report
@@ -313,6 +350,7 @@ def _complete_report(
         else:
             report.remarks["subject_unusable"].append(subject)
     report.remarks["subject_unusable"].sort()
+    report.shared_pictures, report.remarks["picture_shared"] = shared_pictures(made)
     if not subjects:
         raise UserError(
             f"{tree.root}: no labelled frame of any subject is usable; expected readable images "

@@ -32,6 +32,7 @@ from vlfau_jax.data.crop.cropping import Crop, crop_sequence
 from vlfau_jax.data.crop.rule import CropRule
 from vlfau_jax.data.raw.frames import place_of, source_of
 from vlfau_jax.data.raw.integrity import DROP_REASONS
+from vlfau_jax.data.raw.picture_digest import NO_DIGEST, digest_bytes, digest_file
 from vlfau_jax.data.raw.tree import ImageFiles, RawSequence, Video
 from vlfau_jax.data.workers import advance
 from vlfau_jax.errors import FileError, RunError
@@ -40,7 +41,7 @@ from vlfau_jax.records import Record, Sha256, read_record
 
 R = TypeVar("R")
 
-FORMAT = 2  # counts changes of the examples or of the sidecar
+FORMAT = 3  # counts changes of the examples or of the sidecar
 SUFFIX = ".array_record"
 
 
@@ -74,6 +75,8 @@ class ShardFacts(Record):
         kept: positions within the sequence of the frames that are in the shard.
         losses: drop reason (a key of integrity.DROP_REASONS) and position of the others.
         aligned_by: number of crops by what they were aligned by, see `Crop`.
+        pictures: the digests (raw/picture_digest.py) of all picture files of the sequence in a row,
+            `NO_DIGEST` for one that is dropped; of a video the file's.
     """
 
     fingerprint: Sha256
@@ -82,6 +85,7 @@ class ShardFacts(Record):
     kept: tuple[int, ...]
     losses: tuple[tuple[str, int], ...]
     aligned_by: dict[str, int]
+    pictures: str = ""
 
 
 def features(units: int | None, size: int) -> tfds.features.FeaturesDict:
@@ -122,9 +126,14 @@ def write_shard(job: ShardJob) -> ShardFacts:
     losses: list[tuple[str, int]] = []
     aligned_by: Counter[str] = Counter()
     size, sha256 = 0, ""
+    digests = [NO_DIGEST] * len(sequence.frames)
+
+    def seen(i: int, data: bytes) -> None:
+        digests[i] = digest_bytes(data)
+
     with _own_name(job.path) as partial:
         with _opened(partial) as write:
-            for i, crop in enumerate(crop_sequence(sequence, job.rule, job.root)):
+            for i, crop in enumerate(crop_sequence(sequence, job.rule, job.root, seen)):
                 advance()
                 if crop.image is None:
                     losses.append((crop.drop_reason, i))
@@ -139,6 +148,11 @@ def write_shard(job: ShardJob) -> ShardFacts:
         else:
             job.path.unlink(missing_ok=True)
     counts = {kind: aligned_by[kind] for kind in sorted(aligned_by)}
+    if isinstance(sequence.pictures, Video):
+        pictures = digest_file(sequence.pictures.path) if kept else ""
+    else:
+        written = set(kept)
+        pictures = "".join(d if i in written else NO_DIGEST for i, d in enumerate(digests))
     facts = ShardFacts(
         fingerprint=fingerprint,
         sha256=sha256,
@@ -146,6 +160,7 @@ def write_shard(job: ShardJob) -> ShardFacts:
         kept=tuple(kept),
         losses=tuple(losses),
         aligned_by=counts,
+        pictures=pictures,
     )
     with _own_name(job.sidecar) as partial:
         partial.write_text(facts.model_dump_json(), encoding="utf-8")

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
 
 from vlfau_jax.data.raw.bp4d_labels import read_intensity, read_occurrence
 from vlfau_jax.data.raw.bp4d_published import BP4D_PUBLISHED
+from vlfau_jax.data.raw.frame_numbers import shift
 from vlfau_jax.data.raw.integrity import IntegrityReport
 from vlfau_jax.data.raw.label_options import STRICT, LabelOptions
 from vlfau_jax.data.raw.listing import SYNTHETIC_MARK, add_once, entries, raw_folder, relative
@@ -117,7 +118,22 @@ def index_bp4d(
     ]
     subject, task = min(folders.keys() | label_files.keys(), default=("F001", 1))
     looked_for = f"{SEQUENCES}/{subject}/T{task}/1.jpg", f"{OCCURRENCE}/{subject}_T{task}.csv"
-    return finished_tree(root, sequences, report, BP4D_AUS, BP4D_AUS, looked_for=looked_for)
+    level_files = (
+        path
+        for files in levels.values()
+        for key, paths in files.items()
+        if key in label_files
+        for path in paths
+    )
+    return finished_tree(
+        root,
+        sequences,
+        report,
+        BP4D_AUS,
+        BP4D_AUS,
+        tables=chain(label_files.values(), level_files),
+        looked_for=looked_for,
+    )
 
 
 def _sequence_folders(root: Path, report: IntegrityReport) -> dict[Key, Path]:
@@ -171,6 +187,14 @@ def _read_sequence(
     images = _images(folder, root, report) if folder else {}
     codes = _occurrence(labels, root, report) if labels else {}
     coded = sorted(codes)
+    from_0 = 0 in codes or 0 in images
+    one_off = shift(coded, images) if from_0 and not offset else 0
+    if one_off:
+        raise UserError(
+            f"{labels}: frames {coded[0]} to {coded[-1]}, but the pictures in {folder} are "
+            f"{min(images)} to {max(images)}: one of them counts from 0; give "
+            f"--frame_offset={-one_off} to pair them, or number them alike"
+        )
     occurrence = np.array([codes[n] for n in coded], np.int8).reshape(-1, len(BP4D_AUS))
     intensity = _intensities(root, key, coded, levels, report)
     has_image = [n + offset in images for n in coded]
@@ -283,6 +307,11 @@ def _intensities(
             report.remarks["intensity_missing"].append(missing)
             continue
         found = _agreeing_levels(paths)
+        if shift(found, coded):
+            raise UserError(
+                f"{paths[0]}: frames {min(found)} to {max(found)}, but the occurrences are of "
+                f"{coded[0]} to {coded[-1]}; expected the same numbers"
+            )
         for frame in found.keys() & rows.keys():
             levels[rows[frame], BP4D_AUS.index(au)] = found[frame]
         place = relative(paths[0], root)

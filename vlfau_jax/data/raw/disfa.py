@@ -117,7 +117,15 @@ def index_disfa(
     ]
     first = min(videos.keys() | files.keys(), default="SN001")
     looked_for = _video_place(first, camera), f"{LABELS}/{first}/{first}_au{CODED_AUS[0]}.txt"
-    return finished_tree(root, sequences, report, CODED_AUS, DISFA_AUS, looked_for=looked_for)
+    return finished_tree(
+        root,
+        sequences,
+        report,
+        CODED_AUS,
+        DISFA_AUS,
+        tables=(path for units in files.values() for path in units.values()),
+        looked_for=looked_for,
+    )
 
 
 def _video_place(subject: str, camera: str) -> str:

@@ -152,6 +152,7 @@ def index_folder(
         table.aus,
         table.aus,
         table.folds,
+        tables=[root / TABLE],
         looked_for=(next(iter(table.lines)), TABLE),
     )
 

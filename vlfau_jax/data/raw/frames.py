@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -132,13 +132,19 @@ def encode_jpeg(image: np.ndarray, quality: int = 95) -> bytes:
     return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 
 
-def read_frames(pictures: ImageFiles | Video) -> Iterator[np.ndarray | Loss]:
+def read_frames(
+    pictures: ImageFiles | Video, seen: Callable[[int, bytes], None] | None = None
+) -> Iterator[np.ndarray | Loss]:
     """Yields every frame of a sequence, uint8 RGB [h, w, 3]; the reason where there is none.
 
     A video is decoded once and to its end, one frame in memory; positions after its end are
     "image_unreadable". An AVI that has lost frames is detected. An MP4 ends where it is damaged,
     because its header states where every frame is. Frames that a damaged Matroska file skips are
     not detected.
+
+    Args:
+        pictures: the sequence's.
+        seen: is given the position in the sequence and the bytes of each picture file.
 
     Raises:
         UserError: the video is missing, no video, or an AVI that has lost frames. The last is
@@ -147,10 +153,13 @@ def read_frames(pictures: ImageFiles | Video) -> Iterator[np.ndarray | Loss]:
     if isinstance(pictures, Video):
         yield from _read_video(pictures)
         return
-    for path in pictures.paths:
+    for i, path in enumerate(pictures.paths):
         frame: np.ndarray | Loss
         try:
-            frame = decode_picture(read_encoded(path))
+            data = read_encoded(path)
+            if seen is not None:
+                seen(i, data)
+            frame = decode_picture(data)
         except Unreadable as error:
             frame = error.loss
         yield frame

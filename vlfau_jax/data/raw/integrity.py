@@ -37,6 +37,10 @@ REMARKS = {
     "sequence_missing": "sequences of the published data set that are not here, subjects who are",
     "subject_unusable": "subjects left out, because no labelled frame of theirs is usable",
     "subject_similar": "subjects whose names differ in spelling only, accepted as different people",
+    "picture_shared": "people under whom the same files stand: one person twice, or a wrong label",
+    "folds_differ": "folds of the lists that are not the published ones (data.folds chooses)",
+    "folds_unusable": "folds of the lists that cannot be used as data.folds=lists",
+    "crop_table": "tables of landmarks or boxes: rows and frames without a counterpart",
     "columns_unread": "columns of labels.csv that are not read as labels",
     "columns_unexpected": "headers with other columns than the published ones",
     "gap": "gaps inside a coded run",
@@ -137,6 +141,8 @@ class IntegrityReport:
         comparisons: found against published.
         labelled: subject -> the labels of all labelled frames of the raw tree.
         subjects: subject -> the labels of the frames in the prepared set.
+        files: how many files the tree holds, were read, or passed over, see file_account.py.
+        shared_pictures: files that stand under several people.
         aligned_by: "eyes", "neighbours", "box" or "none" -> number of crops, see crop.Crop.
         published: what is published about the data set; not part of the JSON.
     """
@@ -158,6 +164,8 @@ class IntegrityReport:
     labelled: dict[str, LabelCounts] = field(default_factory=dict)
     subjects: dict[str, LabelCounts] = field(default_factory=dict)
     aligned_by: dict[str, int] = field(default_factory=dict)
+    files: dict[str, Any] = field(default_factory=dict)
+    shared_pictures: int = 0
     published: Published = UNPUBLISHED
 
     def add_sequence(
@@ -244,7 +252,8 @@ class IntegrityReport:
         """The report as JSON values."""
         values = asdict(self)
         del values["published"]
-        return {"written": self.written, "lost": self.lost, **values}
+        labelled = sum(sequence.labelled for sequence in self.sequences)
+        return {"labelled_frames": labelled, "written": self.written, "lost": self.lost, **values}
 
 
 def _contradictions(what: str, codes: np.ndarray) -> str:

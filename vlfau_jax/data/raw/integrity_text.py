@@ -42,8 +42,27 @@ def format_summary(report: IntegrityReport) -> str:
         f"{format_count(written, 'sequence')}; lost {report.lost}"
         f"{' (' + ', '.join(reasons) + ')' if reasons else ''}; "
         f"{format_count(unlabelled, 'image')} without a label; "
-        f"{format_count(unknown, 'unknown label')}, kept as unknown"
+        f"{format_count(unknown, 'unknown label')}, kept as unknown{_warnings(report)}"
     )
+
+
+def _warnings(report: IntegrityReport) -> str:
+    """What a reader of the summary must not miss."""
+    remarks = report.remarks
+    parts = [
+        f"{format_count(report.shared_pictures, 'picture or video file')} under two people "
+        f"({remarks['picture_shared'][0]})"
+        if report.shared_pictures
+        else "",
+        f"{len(remarks['folds_differ'])} of the lists' folds are not the published ones, and "
+        f"data.folds chooses ({remarks['folds_differ'][0]})"
+        if remarks["folds_differ"]
+        else "",
+        f"folds of the lists that cannot be used: {remarks['folds_unusable'][0]}"
+        if remarks["folds_unusable"]
+        else "",
+    ]
+    return "".join(f"; {part}" for part in parts if part)
 
 
 def format_report(report: IntegrityReport) -> str:
@@ -62,6 +81,17 @@ def _head(report: IntegrityReport) -> Iterator[str]:
     yield from textwrap.wrap(format_summary(report), width=100)
     yield ""
     yield f"raw tree  {report.raw_dir} ({report.layout})"
+    if report.files:
+        passed = report.files["passed_over"]
+        reasons = ", ".join(f"{number} {reason}" for reason, number in passed.items()) or "none"
+        gone = report.files["not_found_again"]
+        text = f"{report.files['found']} found: {report.files['used']} read, passed over {reasons}"
+        yield from textwrap.wrap(
+            text + (f"; {gone} of those read have gone" if gone else ""),
+            width=100,
+            initial_indent="files     ",
+            subsequent_indent=" " * 10,
+        )
     rule = {**report.crop, **report.crop.get("parameters", {})}
     values = [f"{k} {v}" for k, v in rule.items() if k not in ("name", "parameters")]
     yield from textwrap.wrap(

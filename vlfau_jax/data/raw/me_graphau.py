@@ -14,6 +14,7 @@ import re
 import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ import numpy as np
 
 from vlfau_jax.data.raw.integrity import IntegrityReport
 from vlfau_jax.data.raw.label_rows import read_rows
+from vlfau_jax.data.raw.list_folds import differences, usable_folds
 from vlfau_jax.data.raw.listing import SYNTHETIC_MARK, add_once, entries, relative
 from vlfau_jax.data.raw.published import Published
 from vlfau_jax.data.raw.tree import ImageFiles, RawSequence, RawTree, finished_tree
@@ -107,16 +109,34 @@ def index_prepared(raw_dir: str | Path, layout: ListLayout) -> RawTree:
         published=layout.published,
     )
     sequences: dict[tuple[str, int], dict[int, _Entry]] = {}
-    for paths, labels in _lists(root, layout, report):
-        _read_lists(paths, labels, layout, sequences)
+    listed: dict[tuple[int, str], set[str]] = {}
+    lists = _lists(root, layout, report)
+    for (part, fold), (paths, labels) in lists.items():
+        listed[fold, part] = _read_lists(paths, labels, layout, sequences)
+    folds, report.remarks["folds_unusable"] = usable_folds(listed)
+    subjects = sorted({subject for subject, _ in sequences})
+    report.remarks["folds_differ"] += [
+        text for _, text in differences(layout.published, folds, subjects)
+    ]
     _unlisted(root, layout, sequences, report)
     read = [_sequence(root, layout, key, sequences[key], report) for key in sorted(sequences)]
     looked_for = f"{IMAGES}/{layout.example}", f"{LISTS}/{layout.prefix}_train_label_fold1.txt"
-    return finished_tree(root, read, report, layout.aus, layout.benchmark, looked_for=looked_for)
+    return finished_tree(
+        root,
+        read,
+        report,
+        layout.aus,
+        layout.benchmark,
+        list_folds=folds,
+        tables=chain.from_iterable(lists.values()),
+        looked_for=looked_for,
+    )
 
 
-def _lists(root: Path, layout: ListLayout, report: IntegrityReport) -> list[tuple[Path, Path]]:
-    """Pairs of a list of paths and a list of labels; other files become remarks."""
+def _lists(
+    root: Path, layout: ListLayout, report: IntegrityReport
+) -> dict[tuple[str, int], tuple[Path, Path]]:
+    """(Part, fold) -> a list of paths and a list of labels; other files become remarks."""
     name = re.compile(
         rf"{layout.prefix}_(train|test)_(img_path|label)_fold(\d{{1,2}})\.txt", re.ASCII
     )
@@ -132,14 +152,14 @@ def _lists(root: Path, layout: ListLayout, report: IntegrityReport) -> list[tupl
             f"{root / LISTS} holds no {layout.prefix}_train_img_path_fold1.txt or the like; "
             "expected ME-GraphAU's lists of paths and labels"
         )
-    pairs = []
+    pairs = {}
     for part, fold in sorted({(part, fold) for part, fold, _ in found}):
         paths, labels = (found.get((part, fold, kind)) for kind in ("img_path", "label"))
         if paths is None or labels is None:
             raise UserError(
                 f"{paths or labels} has no counterpart; expected a list of paths and one of labels"
             )
-        pairs.append((paths, labels))
+        pairs[part, fold] = paths, labels
     return pairs
 
 
@@ -148,8 +168,13 @@ def _read_lists(
     labels: Path,
     layout: ListLayout,
     sequences: dict[tuple[str, int], dict[int, _Entry]],
-) -> None:
-    """Adds one pair of lists to `sequences`, (subject, task) -> frame -> entry."""
+) -> set[str]:
+    """Adds one pair of lists to `sequences`, (subject, task) -> frame -> entry.
+
+    Returns:
+        The subjects in it.
+    """
+    subjects: set[str] = set()
     names, rows = _lines(paths), _lines(labels)
     if len(names) != len(rows):
         raise UserError(
@@ -167,7 +192,8 @@ def _read_lists(
         if row not in parsed:
             parsed[row] = _codes(labels, line, row, layout)
         entry = _Entry(name.removeprefix(f"{IMAGES}/"), parsed[row], f"{labels}:{line}")
-        key = match["subject"], int(match["task"] or 1)
+        key = sys.intern(match["subject"]), int(match["task"] or 1)
+        subjects.add(key[0])
         frame = int(match["number"]) + layout.first_frame
         known = sequences.setdefault(key, {}).setdefault(frame, entry)
         if known.path != entry.path:
@@ -180,6 +206,7 @@ def _read_lists(
                 f"{known.place} and {entry.place} label {entry.path} differently; expected the "
                 "same codes"
             )
+    return subjects
 
 
 def _lines(path: Path) -> list[tuple[int, str]]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from vlfau_jax.data.raw.comparison import compare
 from vlfau_jax.data.raw.integrity import IntegrityReport
+from vlfau_jax.data.raw.list_folds import Sides
 from vlfau_jax.data.raw.places import group_by_ending
 from vlfau_jax.errors import UserError
 
@@ -71,6 +72,8 @@ class RawTree:
         aus: the n units of every label vector.
         benchmark: those of `aus` that the field scores; what an experiment learns by default.
         folds: subject -> the fold that tests them, where the layout states it (`folder`).
+        list_folds: fold -> who trains and who is tested, where lists state it (ME-GraphAU's).
+        tables: the label files that were read.
     """
 
     root: Path
@@ -79,6 +82,8 @@ class RawTree:
     aus: tuple[int, ...]
     benchmark: tuple[int, ...]
     folds: dict[str, int] = field(default_factory=dict)
+    list_folds: dict[int, Sides] = field(default_factory=dict)
+    tables: frozenset[str] = frozenset()
 
 
 def finished_tree(
@@ -88,12 +93,15 @@ def finished_tree(
     aus: tuple[int, ...],
     benchmark: tuple[int, ...],
     folds: dict[str, int] | None = None,
+    list_folds: dict[int, Sides] | None = None,
     *,
+    tables: Iterable[Path],
     looked_for: tuple[str, str],
 ) -> RawTree:
     """Builds a tree of the sequences that have a frame, and compares its report with the published.
 
-    `looked_for` is where the first image and the first labels should be, below the root.
+    `tables` are the label files that were read; `looked_for` is where the first image and the first
+    labels should be, below the root.
 
     Raises:
         UserError: not one frame has both a picture and a label.
@@ -115,4 +123,13 @@ def finished_tree(
     # Each begins with its number of frames; the largest comes first.
     report.remarks["contradiction"].sort(key=lambda remark: -int(remark.split()[0]))
     compare(report)
-    return RawTree(root, tuple(usable), report, aus, benchmark, folds or {})
+    return RawTree(
+        root,
+        tuple(usable),
+        report,
+        aus,
+        benchmark,
+        folds or {},
+        list_folds or {},
+        frozenset(map(str, tables)),
+    )

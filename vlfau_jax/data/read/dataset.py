@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vlfau_jax.data.read.folds import Split, draw_validation, split_subjects
+from vlfau_jax.data.raw.list_folds import differences
+from vlfau_jax.data.read.folds import Folds, Split, draw_validation
 from vlfau_jax.data.read.labels import Labels
 from vlfau_jax.data.read.options import DataOptions
 from vlfau_jax.data.read.prepared_set import PreparedSet, open_set
@@ -30,6 +31,7 @@ class Dataset:
         labels: of all m examples, set after set.
         coded: bool [sets, n], the units of which each set knows a label.
         kept: bool [m], False for the frames that the options leave out.
+        folds: which folds the options choose.
     """
 
     sets: tuple[PreparedSet, ...]
@@ -38,6 +40,7 @@ class Dataset:
     labels: Labels
     coded: np.ndarray
     kept: np.ndarray
+    folds: Folds = field(default_factory=Folds)
 
     @property
     def name(self) -> str:
@@ -111,18 +114,22 @@ class Dataset:
                 are asked for validation.
         """
         sides = [
-            split_subjects(
-                one.data_set,
-                one.subjects,
-                fold,
-                {s: one.subject_facts[s]["fold"] for s in one.subjects},
-            )
+            self.folds.split(one.data_set, one.subjects, fold, one.stated_folds)
             for one in self.sets
         ]
         validation = draw_validation([train for train, _ in sides], validation_subjects, seed)
         train = {subject for train, _ in sides for subject in train} - set(validation)
         test = [subject for _, test in sides for subject in test]
         return Split(tuple(sorted(train)), validation, tuple(sorted(test)))
+
+    def fold_notes(self, fold: int) -> list[str]:
+        """Where the fold is another in a set's own lists than in the published ones, a line."""
+        return [
+            f"{one.name}: {text}; data.folds={self.folds.rule} is used"
+            for one in self.sets
+            for number, text in differences(one.published, one.list_folds, one.subjects)
+            if number == fold
+        ]
 
 
 class _Source(Sequence[dict[str, bytes]]):
@@ -202,7 +209,8 @@ def combine(sets: tuple[PreparedSet, ...], options: DataOptions) -> Dataset:
             f"data.aus={options.aus}: no label of AU{unknown[0]} is known in "
             f"{' and '.join(str(one.folder) for one in sets)}; leave it out"
         )
-    return Dataset(sets, aus, subjects, Labels(**labels), coded, np.concatenate(kept))
+    folds = Folds.read(options.folds, subjects)
+    return Dataset(sets, aus, subjects, Labels(**labels), coded, np.concatenate(kept), folds)
 
 
 def _columns(values: np.ndarray, aus: Sequence[int], wanted: Sequence[int]) -> np.ndarray:

@@ -21,7 +21,10 @@ class DataOptions(Options):
         data_dir: the folder that `prepare` wrote to.
         variant: the prepared crop, such as "cascade_256"; may be empty if there is only one. For a
             mixture one for all, or one for each, separated by "+", in the order of `name`.
-        fold: 1 to 3, or 0 to train on every subject.
+        fold: 1 to 3 (or as many as `folds` has), or 0 to train on every subject.
+        folds: which people each fold tests: "published" (where nothing is, by the fold column of
+            labels.csv, or in sorted order), "lists" (those of the lists or the fold column that the
+            set was prepared from), or a CSV table subject,fold.
         aus: the action units to learn; empty for those that the data set's benchmark scores.
         threshold: the lowest intensity that counts as active, 1 to 5, for units with intensities
             and no occurrence codes (DISFA; the field uses 2, OpenGraphAU 1).
@@ -48,6 +51,7 @@ class DataOptions(Options):
     data_dir: FilePath = "data"
     variant: Name = ""
     fold: Annotated[int, Field(ge=0, le=1000)] = 1
+    folds: FilePath = "published"
     aus: Annotated[tuple[_Unit, ...], Field(max_length=99)] = ()
     threshold: Annotated[int, Field(ge=1, le=5)] = 2
     exclude_stretches: bool = True

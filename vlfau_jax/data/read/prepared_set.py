@@ -6,7 +6,7 @@ import hashlib
 import io
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 
 from vlfau_jax.data.raw.codes import decide, excluded, units_with_occurrence
+from vlfau_jax.data.raw.list_folds import Sides
 from vlfau_jax.data.raw.published import Published
+from vlfau_jax.data.read.folds import StatedFolds
 from vlfau_jax.data.read.pictures import Pictures
 from vlfau_jax.data.set_record import (
     DIGESTED,
@@ -54,6 +56,7 @@ class PreparedSet:
         codes: labels.npz: subject, task and frame int32 [m]; occurrence and intensity int8 [m, n].
         shards: of all subjects, in the order of the examples.
         digest: of the set's digests.json, which differs for any other labels, pictures or people.
+        list_folds: of a set from ME-GraphAU's lists: fold -> who trains and who is tested there.
     """
 
     name: str
@@ -70,6 +73,7 @@ class PreparedSet:
     codes: Mapping[str, np.ndarray]
     shards: tuple[Shard, ...]
     digest: str
+    list_folds: Mapping[int, Sides] = field(default_factory=dict)
 
     def source(self) -> Sequence[dict[str, bytes]]:
         """Random access to `image` and `source` of all examples, subject by subject, as bytes.
@@ -86,6 +90,11 @@ class PreparedSet:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
             if found != shard.sha256:
                 raise _changed(path)
+
+    @property
+    def stated_folds(self) -> StatedFolds:
+        """The folds that the raw tree stated."""
+        return StatedFolds({s: f["fold"] for s, f in self.subject_facts.items()}, self.list_folds)
 
     @property
     def data_set(self) -> DataSet:
@@ -167,6 +176,10 @@ def open_set(name: str, data_dir: Path, variant: str) -> PreparedSet:
         codes=codes,
         shards=tuple(digests.in_order),
         digest=digest,
+        list_folds={
+            int(fold): (tuple(sides.train), tuple(sides.test))
+            for fold, sides in metadata.list_folds.items()
+        },
     )
 
 

@@ -15,7 +15,8 @@ def protocol(dataset: Dataset, options: DataOptions) -> dict[str, Any]:
 
     `layout`, `camera` and `frame_offset` are those of `prepare`; `label_rule` states in words when
     a chosen unit is active, `label_threshold` the intensity for it (None if occurrence decides),
-    and `excluded_stretches` what was left out. For a mixture each of them is a dict by set.
+    `excluded_stretches` what was left out, and `folds` whose folds were used. For a mixture each of
+    them is a dict by set.
     """
 
     def of(fact: Callable[[PreparedSet], Any]) -> Any:
@@ -23,6 +24,9 @@ def protocol(dataset: Dataset, options: DataOptions) -> dict[str, Any]:
         return facts if len(facts) > 1 else facts[dataset.name]
 
     return {
+        "folds": of(
+            lambda one: dataset.folds.describe(one.data_set, one.subjects, one.stated_folds)
+        ),
         "layout": of(lambda one: one.layout),
         "camera": of(lambda one: one.camera or None),
         "frame_offset": of(lambda one: one.frame_offset),
