@@ -14,17 +14,21 @@ from vlfau_jax.files import open_regular
 from vlfau_jax.records import Record, parse_record
 
 METRICS_FILE = "metrics.jsonl"
-_LARGEST = 1 << 33  # bytes of the file, which is read line by line
+_LARGEST = 1e39  # beyond float32
+_LARGEST_FILE = 1 << 33  # bytes; it is read line by line
 _LONGEST_LINE = 1 << 20
 
 
 class MetricLine(Record):
-    """A line: a step, and numbers by name; null where one was not finite."""
+    """A line: a step, and numbers by name; null where one was not finite.
+
+    They come from float32: larger ones would overflow where they are summed and drawn.
+    """
 
     model_config = ConfigDict(extra="allow")
 
     step: Annotated[int, Field(ge=0, lt=1 << 53)]
-    __pydantic_extra__: dict[str, float | None]
+    __pydantic_extra__: dict[str, Annotated[float, Field(ge=-_LARGEST, le=_LARGEST)] | None]
 
     @property
     def values(self) -> dict[str, Any]:
@@ -53,7 +57,7 @@ def read_metrics(path: Path) -> Metrics:
     """
     records, left_out, first = [], 0, ""
     try:
-        with open_regular(path, _LARGEST) as file:
+        with open_regular(path, _LARGEST_FILE) as file:
             number = 0
             while line := file.readline(_LONGEST_LINE):
                 number += 1
