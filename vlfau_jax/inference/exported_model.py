@@ -22,6 +22,7 @@ from vlfau_jax.data.crop.cropping import find_and_crop
 from vlfau_jax.data.crop.registry import rule_from_record
 from vlfau_jax.data.crop.rule import CropRule
 from vlfau_jax.data.crop.tables import NotInTable
+from vlfau_jax.data.read.statistics import read_untaught
 from vlfau_jax.data.read.transforms import resize
 from vlfau_jax.data.text.vocabulary import Vocabulary
 from vlfau_jax.errors import UserError
@@ -87,9 +88,9 @@ class ExportedModel:
         self.trained_on: dict[str, Any] = self.config.get("trained_on", {})
         self.batch_size = batch_size
         # Of a folder that an earlier version exported, nothing is known of it.
-        self.untaught: dict[int, str] = {
-            int(au): reason for au, reason in self.trained_on.get("untaught", {}).items()
-        }
+        self.untaught: dict[int, str] = read_untaught(
+            self.trained_on.get("untaught", {}), folder / CONFIG
+        )
         self._decoder = PredictionDecoder(
             self.aus, self.thresholds, Vocabulary.load(folder), self.untaught
         )
