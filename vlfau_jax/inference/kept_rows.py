@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
+import jax
 from pydantic import ConfigDict
 
 from vlfau_jax import __version__
@@ -43,7 +44,7 @@ class Request(Record):
     """What decides the rows of a `predict`.
 
     Attributes:
-        version: of this package.
+        version: of this package, of JAX, and the kind of device.
         model: SHA-256 of the model folder's config.json, which holds those of its other files.
         inputs: SHA-256 over the paths, sizes and times of the pictures, and of the tables that the
             crop rule reads.
@@ -103,7 +104,7 @@ def request(
             state = "absent"
         digest.update(os.fsencode(path) + f"\0{place} {state}\0".encode())
     return Request(
-        version=__version__,
+        version=f"{__version__}, jax {jax.__version__}, {jax.devices()[0].device_kind}",
         model=file_digest(model / CONFIG),
         inputs=digest.hexdigest(),
         options=dict(options),

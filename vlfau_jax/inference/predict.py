@@ -148,7 +148,7 @@ def predict(
                 summary.add(record)
                 bar.update()
             if summary.count:
-                print(f"going on after {summary.count} finished rows of {out}", file=sys.stderr)
+                bar.write(f"going on after {summary.count} finished rows of {out}", file=sys.stderr)
             left = pictures[summary.count :]
             results = exported.results(_read_face(exported, picture) for picture in left)
             for picture, result in zip(left, results, strict=True):
