@@ -11,6 +11,7 @@ library in whose format orbax writes; its futures are plain values and leave not
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,7 @@ def read_host_arrays(path: Path, items: dict[str, Any]) -> dict[str, Any]:
 
 def _read_item(folder: Path, tree: Any) -> Any:
     """One tree of arrays. Orbax keeps it in one OCDBT store, an array under its keys and dots."""
-    base = {"driver": "file", "path": f"{folder}/"}
+    base = {"driver": "file", "path": f"{os.path.realpath(folder)}/"}  # it refuses ".." in a path
 
     def open_array(keys: tuple, _: Any) -> tensorstore.Future:
         name = jax.tree_util.keystr(keys, simple=True, separator=".")
