@@ -106,6 +106,11 @@ def test_a_record_that_does_not_fit_is_refused_before_any_array_is_read(
     assert "\n" not in str(error.value)
 
 
+def test_a_path_with_dots_names_the_same_run(workdir):
+    dotted = workdir / "checkpoints" / ".."
+    assert load_trained(dotted).step == load_trained(workdir).step
+
+
 def test_the_loaded_checkpoint_is_stated(workdir, tmp_path):
     params, record, _ = load_inference(workdir)
     with Checkpoints(tmp_path, 9) as checkpoints:

@@ -98,3 +98,16 @@ def test_axes_hold_the_points_and_no_label_is_cut_off(values, monkeypatch):
 def test_a_plot_is_the_same_every_time():
     chart = Chart("t", "", {"a": [(0.0, 1.0), (1.0, 2.0)], "b$x$": [(0.0, 2.0), (1.0, 1.0)]})
     assert line_plot(chart) == line_plot(chart)
+
+
+def test_points_of_one_step_are_no_curve():
+    assert charts([{"step": 1, "total": 1.0}, {"step": 1, "total": 2.0}]) == []
+
+
+@pytest.mark.parametrize(
+    "values", [[1e39, -1e39], [1e39] * 700, [5e-324, 1e-323], [-1e39, 0.0, 1e39], [0.0, -0.0]]
+)
+def test_every_number_that_a_line_of_metrics_can_hold_is_drawn(values):
+    (chart,) = charts(records(total=values))
+    data = line_plot(chart).data
+    assert all(math.isfinite(value) for value in (*data["x"], *data["y"]))

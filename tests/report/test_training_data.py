@@ -17,12 +17,13 @@ from vlfau_jax.cli.settings import resolve
 from vlfau_jax.data.text.descriptions import global_description, local_description
 from vlfau_jax.errors import UserError
 from vlfau_jax.facs import BP4D_AUS
+from vlfau_jax.files import written_together
 from vlfau_jax.report import training_data, training_faces
 from vlfau_jax.report.data_page import render_data
 from vlfau_jax.report.label_record import drawn_rates
 from vlfau_jax.report.label_text import table
 from vlfau_jax.report.templating import script
-from vlfau_jax.report.training_data import inspect_data
+from vlfau_jax.report.training_data import NAMES, inspect_data
 from vlfau_jax.report.training_faces import NO_SENTENCE, UNKNOWN, TrainingFace, first_faces
 from vlfau_jax.sharding.mesh import MeshOptions
 from vlfau_jax.train import loop
@@ -297,6 +298,14 @@ def test_drawn_rates_are_those_of_a_long_stream(data_dir):
     for i, au in enumerate(BP4D_AUS):
         known = batch["au_known"][:, i]
         assert batch["au"][known, i].mean() == pytest.approx(rates[str(au)], abs=0.07)
+
+
+def test_a_second_inspect_into_one_folder_is_refused(data_dir, tmp_path):
+    with (
+        written_together(tmp_path, NAMES),
+        pytest.raises(UserError, match="is being written by another process"),
+    ):
+        inspect_data(settings(data_dir), tmp_path, faces=1, overwrite=True)
 
 
 def test_nothing_is_overwritten_unless_asked(inspected, data_dir):

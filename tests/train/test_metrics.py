@@ -20,6 +20,7 @@ BAD = (
     b'{"step": -1}',
     b'{"step": 1, "total": NaN}',
     b'{"step": 1, "total": 1e999}',
+    b'{"step": 1, "total": 1e300}',
     b'{"step": 1, "total": "x"}',
     b'{"step": 1, "total": {"a": [1]}}',
     b'{"step": 1' + b"0" * 5000 + b"}",

@@ -95,6 +95,7 @@ def evaluate(
     batch_size = -(-batch_size // mesh.size) * mesh.size
     kept = KeptAnswers.of(workdir, trained, request(trained, dataset, subjects, batch_size))
     frames = len(dataset.rows(subjects))
+    set_status(lambda: f"{kept.text(frames)}; start all processes again")
     stack, claim = ExitStack(), _claimed(workdir, kept, resume)
     with stack, saying(lambda: kept.text(frames), workdir):
         run_on_first("claim", lambda: stack.enter_context(claim))
@@ -107,11 +108,11 @@ def evaluate(
             if render
             else []
         )
-        metrics = read_metrics(workdir / METRICS_FILE)
 
         def write() -> None:
             _write(kept.folder, dataset, scores, answers)
             if render:
+                metrics = read_metrics(workdir / METRICS_FILE)
                 page = render(scores.to_json(), metrics.records, faces, metrics.left_out)
                 (kept.folder / PAGE).write_text(page, encoding="utf-8")
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from vlfau_jax.data.crop.registry import rule_from_record
 from vlfau_jax.data.crop.rule import CropRule
+from vlfau_jax.data.read.statistics import read_untaught
 from vlfau_jax.data.read.transforms import resize
 from vlfau_jax.data.text.vocabulary import TOKENIZER, Vocabulary
 from vlfau_jax.errors import RunError, UserError
@@ -129,9 +130,9 @@ class ExportedModel:
         self.digest: str = opened.digest
         self.batch_size = batch_size
         # Of a folder that an earlier version exported, nothing is known of it.
-        self.untaught: dict[int, str] = {
-            int(au): reason for au, reason in self.trained_on.get("untaught", {}).items()
-        }
+        self.untaught: dict[int, str] = read_untaught(
+            self.trained_on.get("untaught", {}), opened.config_path
+        )
         self._decoder = PredictionDecoder(self.aus, self.thresholds, vocabulary, self.untaught)
         self._tokens = vocabulary.size
         request = _request(opened, vocabulary.size, batch_size)

@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
+import jax
 from pydantic import ConfigDict
 
 from vlfau_jax import __version__
@@ -42,7 +43,7 @@ class Request(Record):
     """What decides the rows of a `predict`.
 
     Attributes:
-        version: of this package.
+        version: of this package, of JAX, and the kind of device.
         model: SHA-256 of the model folder.
         inputs: SHA-256 over the paths, sizes and times of the pictures, and of the tables that the
             crop rule reads.
@@ -102,7 +103,7 @@ def request(
             state = "absent"
         digest.update(os.fsencode(path) + f"\0{place} {state}\0".encode())
     return Request(
-        version=__version__,
+        version=f"{__version__}, jax {jax.__version__}, {jax.devices()[0].device_kind}",
         model=model,
         inputs=digest.hexdigest(),
         options=dict(options),

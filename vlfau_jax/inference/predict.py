@@ -176,7 +176,7 @@ def predict(
                 summary.add(record)
                 bar.update()
             if summary.count:
-                print(f"going on after {summary.count} finished rows of {out}", file=sys.stderr)
+                bar.write(f"going on after {summary.count} finished rows of {out}", file=sys.stderr)
             left = pictures[summary.count :]
             faces = (_read_face(exported, picture, limits) for picture in left)
             for picture, result in zip(left, exported.results(faces, keep_doubtful), strict=True):

@@ -12,6 +12,7 @@ from flax import linen as nn
 
 from vlfau_jax.data.read.batch import spec
 from vlfau_jax.data.read.options import DataOptions
+from vlfau_jax.data.read.statistics import read_untaught
 from vlfau_jax.data.text.vocabulary import Vocabulary
 from vlfau_jax.errors import UserError
 from vlfau_jax.facs import ACTION_UNITS
@@ -153,7 +154,7 @@ def load_trained(workdir: str | Path, beams: int = 1, checkpoint: str = LAST) ->
         checkpoint=_describe_checkpoint(checkpoint, record),
         config_digest=record["config_digest"],
         beams=beams,
-        untaught={int(au): reason for au, reason in record.get("untaught", {}).items()},
+        untaught=read_untaught(record.get("untaught", {}), workdir),
     )
     if beams > 1 and not trained.captions:
         raise UserError(f"--beams={beams}: the model of {workdir} writes no sentence; leave it out")

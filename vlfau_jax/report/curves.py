@@ -28,7 +28,7 @@ SIDES = {
 
 @dataclass(frozen=True)
 class Chart:
-    """Series over the training steps; each has at least two finite points."""
+    """Series over the training steps; each has finite points at two steps or more."""
 
     title: str
     unit: str
@@ -51,7 +51,9 @@ def charts(records: Iterable[Mapping[str, Any]]) -> list[Chart]:
     found = []
     for title, unit, names in CHARTS[:2] + _score_charts(records) + CHARTS[2:]:
         series = {name: thin(_points(records, name)) for name in names}
-        series = {name: points for name, points in series.items() if len(points) > 1}
+        series = {
+            name: points for name, points in series.items() if len({x for x, _ in points}) > 1
+        }
         if series:
             found.append(Chart(title, unit, series))
     return found

@@ -19,13 +19,19 @@ from vlfau_jax.records import Record, parse_record
 METRICS_FILE = "metrics.jsonl"
 METRICS_LIMIT = 256 << 20  # bytes of the file: a million lines
 LINE_LIMIT = 1 << 20
+_LARGEST = 1e39  # beyond float32
+
+_Value = Annotated[float, Field(ge=-_LARGEST, le=_LARGEST)] | None
 
 
 class MetricsLine(Record):
-    """A line of metrics.jsonl: the step, and numbers by name, null where one is undefined."""
+    """A line of metrics.jsonl: the step, and numbers by name, null where one is undefined.
+
+    They come from float32: larger ones would overflow where they are summed and drawn.
+    """
 
     model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, float | None] = Field(init=False)
+    __pydantic_extra__: dict[str, _Value] = Field(init=False)
 
     step: Annotated[int, Field(ge=0, le=2**53)]
 

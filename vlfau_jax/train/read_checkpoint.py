@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -123,7 +124,7 @@ def _open_item(folder: Path, tree: Any) -> Any:
         DamagedError: an array is stored with another shape or dtype, or in chunks larger than it,
             for which memory would be taken.
     """
-    base = {"driver": "file", "path": f"{folder}/"}
+    base = {"driver": "file", "path": f"{os.path.realpath(folder)}/"}  # it refuses ".." in a path
 
     def open_array(keys: tuple, _: Any) -> tensorstore.Future:
         name = jax.tree_util.keystr(keys, simple=True, separator=".")

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from vlfau_jax.data.read.statistics import count, phi, unlearnable
+from vlfau_jax.data.read.statistics import count, phi, read_untaught, unlearnable
+from vlfau_jax.errors import FileError
 
 codes = st.integers(1, 5).flatmap(lambda n: arrays(np.int8, (30, n), elements=st.integers(-1, 1)))
 
@@ -52,6 +53,15 @@ def test_no_frames():
     assert np.isnan(counts.rates).all()
     assert np.isnan(counts.mean_active)
     assert np.isnan(phi(np.zeros((0, 2), bool), np.zeros((0, 2), bool))).all()
+
+
+@pytest.mark.parametrize(
+    "stored", [[], {"12": "x"}, {"x": "never known"}, {"12": 1}, {"0": "never known"}, "12", None]
+)
+def test_what_names_no_untaught_unit_is_refused(stored):
+    with pytest.raises(FileError, match=r"^config\.json: untaught: "):
+        read_untaught(stored, "config.json")
+    assert read_untaught({"12": "never known"}, "config.json") == {12: "never known"}
 
 
 @given(codes)

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import StringConstraints
+
+from vlfau_jax.records import parse_record
+
+# Why labels cannot teach a unit.
+Reason = Literal["never known", "never active", "always active"]
+# As JSON holds them: the unit's number and the reason.
+Untaught = dict[Annotated[str, StringConstraints(pattern="^[1-9][0-9]?$")], Reason]
 
 
 @dataclass(frozen=True)
@@ -41,15 +51,21 @@ def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
         return np.where(whole > 0, part / np.asarray(whole, np.float64), np.nan)
 
 
-def unlearnable(aus: Sequence[int], active: np.ndarray, known: np.ndarray) -> dict[int, str]:
-    """The units that labels cannot teach: unit -> "never known", "never active", "always active".
+def read_untaught(stored: Any, source: object) -> dict[int, Reason]:
+    """`unlearnable`'s units from the values of a file. Raises FileError where they are no such."""
+    found = parse_record(json.dumps(stored), Untaught, f"{source}: untaught")
+    return {int(au): reason for au, reason in found.items()}
+
+
+def unlearnable(aus: Sequence[int], active: np.ndarray, known: np.ndarray) -> dict[int, Reason]:
+    """The units that labels cannot teach, each with the reason.
 
     Args:
         aus: the units' numbers, n of them.
         active: int [n], frames in which each is known to be active.
         known: int [n], frames in which its state is known.
     """
-    found = {}
+    found: dict[int, Reason] = {}
     for au, on, frames in zip(aus, active, known, strict=True):
         if not frames:
             found[au] = "never known"
