@@ -17,8 +17,9 @@ from vlfau_jax.files import open_regular
 from vlfau_jax.records import Record, Text, parse_record, read_record
 from vlfau_jax.train.checkpoint_record import Count, Name, RunConfig, Steps
 from vlfau_jax.train.manifest import DamagedError, is_step, read_manifest
+from vlfau_jax.train.metrics import METRICS_FILE
 from vlfau_jax.train.nonfinite import NONFINITE_FILE
-from vlfau_jax.train.writer import DAMAGED_FILE, EVENTS_FOLDER, METRICS_FILE, read_metrics
+from vlfau_jax.train.writer import DAMAGED_FILE, EVENTS_FOLDER, read_lines
 
 CONFIG_FILE = "config.json"
 FINAL_FILE = "final.json"
@@ -120,7 +121,7 @@ def _record(kind: type[Any]) -> Callable[[Path], None]:
 
 def _metrics(path: Path) -> None:
     _regular(path)
-    if any(metrics for _, metrics in islice(read_metrics(path), 100)):
+    if any(metrics for _, metrics in islice(read_lines(path), 100)):
         return
     if not (_METRICS_BEGIN.startswith(begin := _first_bytes(path, len(_METRICS_BEGIN)))):
         raise FileError(path, f"holds no line of metrics, but begins with {begin!r}")

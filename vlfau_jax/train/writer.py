@@ -12,56 +12,44 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
-from pydantic import ConfigDict, Field
 from tensorboardX.proto import event_pb2
 from tensorboardX.record_writer import RecordWriter
 from tensorboardX.summary import scalar
 
 from vlfau_jax.errors import FileError
 from vlfau_jax.files import open_in_place, open_regular, written_whole
-from vlfau_jax.records import Record, parse_record
+from vlfau_jax.train.metrics import METRICS_FILE, MetricLine, parse_line
 
-METRICS_FILE = "metrics.jsonl"
 DAMAGED_FILE = "metrics.damaged.jsonl"
 EVENTS_FOLDER = "tensorboard"
 
-METRICS_LIMIT = 256 << 20  # bytes of metrics.jsonl: a million lines
-LINE_LIMIT = 1 << 20
-
-
-class MetricsLine(Record):
-    """A line of metrics.jsonl: the step, and numbers by name, null where one is undefined."""
-
-    model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, float | None] = Field(init=False)
-
-    step: Annotated[int, Field(ge=0, le=2**53)]
+_LARGEST_FILE = 1 << 33  # bytes of metrics.jsonl; it is read line by line
+_LONGEST_LINE = 1 << 20
 
 
 class ReadLine(NamedTuple):
     """A line that was read: its bytes, and what it says; None where it is no line of metrics."""
 
     content: bytes
-    metrics: MetricsLine | None
+    metrics: MetricLine | None
 
 
-def read_metrics(path: Path) -> Iterator[ReadLine]:
-    """The lines of metrics.jsonl, if it is there, without the one that a kill has left unfinished.
+def read_lines(path: Path) -> Iterator[ReadLine]:
+    """The lines of metrics.jsonl, without the one that a kill has left unfinished.
+
+    A line that is too long comes in parts.
 
     Raises:
         FileError: it is no regular file, or larger than any.
     """
-    if not os.path.lexists(path):
-        return
-    with open_regular(path, METRICS_LIMIT) as file:
-        for line in file:
+    with open_regular(path, _LARGEST_FILE) as file:
+        while line := file.readline(_LONGEST_LINE):
             found = None
-            if len(line) <= LINE_LIMIT:
-                with suppress(FileError):
-                    found = parse_record(line, MetricsLine, path)
-            if found is not None or line.endswith(b"\n"):
+            with suppress(FileError):
+                found = parse_line(line, path)
+            if found is not None or line.endswith(b"\n") or len(line) == _LONGEST_LINE:
                 yield ReadLine(line.removesuffix(b"\n"), found)
 
 
@@ -149,14 +137,17 @@ def _cut(path: Path, last_step: int) -> None:
     os.close(open_in_place(path, os.O_RDONLY))  # or FileError, such as for a link
     damaged = 0
     with written_whole(path) as partial, partial.open("wb") as kept:
-        for content, metrics in read_metrics(path):
+        for content, metrics in read_lines(path):
             if metrics is None:
                 damaged += 1
                 _append(path.with_name(DAMAGED_FILE), content)
             elif metrics.step <= last_step:
                 kept.write(content + b"\n")
     if damaged:
-        print(f"{path}: {damaged} damaged lines were moved to {DAMAGED_FILE}", file=sys.stderr)
+        print(
+            f"warning: {path}: {damaged} damaged lines were moved to {DAMAGED_FILE}",
+            file=sys.stderr,
+        )
 
 
 def _append(path: Path, line: bytes) -> None:
