@@ -1,8 +1,11 @@
 """Disks that are full, read-only or in the way: one line, the last good step, nothing lost."""
 
+import errno
 import json
 import os
+import resource
 import subprocess
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import jax.numpy as jnp
@@ -10,8 +13,10 @@ import pytest
 
 from tests.processes import wait_until
 from vlfau_jax.errors import DataError, RunError, UserError
+from vlfau_jax.train import loop
 from vlfau_jax.train.checkpoint import Checkpoints, translate_errors
 from vlfau_jax.train.loop import train
+from vlfau_jax.train.manifest import what_is_left
 from vlfau_jax.train.state import TrainState
 from vlfau_jax.train.writer import MetricWriter
 
@@ -161,16 +166,80 @@ def test_a_read_only_workdir(silent, disk):
         train(silent(steps=2), disk / "new")
 
 
+@contextmanager
+def limited(kind, soft):
+    """Lowers a limit of this process; Python ignores SIGXFSZ, so that a write fails with EFBIG."""
+    before, hard = resource.getrlimit(kind)
+    resource.setrlimit(kind, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(kind, (before, hard))
+
+
+@pytest.mark.parametrize(
+    ("kind", "soft", "reason"),
+    [
+        (resource.RLIMIT_FSIZE, 2000, "File too large"),
+        (resource.RLIMIT_NOFILE, 3, "Too many open files"),
+    ],
+)
+def test_a_limit_of_the_process_ends_the_run(silent, tmp_path, capfd, kind, soft, reason):
+    whole = train(scored(silent(steps=6)), tmp_path / "whole")
+    run, limits = tmp_path / "run", ExitStack()
+    settings = scored(silent(steps=6, checkpoint_every=2, eval_every=1))
+    capfd.readouterr()
+    lower = at(3, run, lambda: limits.enter_context(limited(kind, soft)))
+    with limits, pytest.raises(RunError, match=rf"{reason}.*(of step 2|unchecked)") as error:
+        train(settings, run, evaluator=lower)
+    one_line(error, capfd)
+    settings = scored(silent(steps=6, checkpoint_every=2))
+    assert train(settings, run, resume=True)["params_digest"] == whole["params_digest"]
+
+
+@pytest.mark.parametrize("number", ["ENOSPC", "EDQUOT", "EFBIG", "EMFILE", "EIO", "EROFS"])
+def test_whatever_the_system_refuses_in_a_run_is_a_failure_that_says_what_is_left(tmp_path, number):
+    code = getattr(errno, number)
+    message = rf"metrics\.jsonl: {os.strerror(code)}; there is no good checkpoint to go on from$"
+    with pytest.raises(RunError, match=message), translate_errors(tmp_path):
+        raise OSError(code, os.strerror(code), str(tmp_path / "metrics.jsonl"))
+
+
+def test_what_is_left_is_never_said_to_be_nothing_where_it_cannot_be_told(tmp_path, monkeypatch):
+    with Checkpoints(tmp_path, keep=1) as checkpoints:
+        checkpoints.save(1, TrainState(jnp.int32(1), {"w": jnp.zeros(4)}, ()), {})
+    place = tmp_path / "checkpoints"
+    assert "is of step 1" in what_is_left(place)
+    with limited(resource.RLIMIT_NOFILE, 3):
+        told = what_is_left(place)
+    assert told == f"its checkpoints are in {place}, unchecked (Too many open files)"
+
+
 def test_what_is_in_the_way(silent, tmp_path):
     run = tmp_path / "run"
     (run / ".final.json.partial").mkdir(parents=True)
-    with pytest.raises(RunError, match=r"\.final\.json\.partial: Is a directory; .* step 2: once"):
+    with pytest.raises(RunError, match=r"\.final\.json\.partial.*directory; .* step 2: once"):
         train(silent(steps=2), run)
     (run / ".final.json.partial").rmdir()
     (run / "checkpoints").rename(tmp_path / "away")
     (run / "checkpoints").write_text("")
     with pytest.raises(UserError, match=r"checkpoints is not a folder; there is no good"):
         train(silent(steps=2), run, resume=True)
+
+
+def test_a_run_that_replaces_another_and_fails_at_once_loses_nothing(silent, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    train(silent(steps=2), run)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+    def fail(_):
+        raise RuntimeError("no memory on the device")
+
+    monkeypatch.setattr(loop._Run, "compile", fail)
+    with pytest.raises(RuntimeError, match="no memory"):
+        train(silent(steps=3), run, overwrite=True)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    monkeypatch.undo()
 
 
 def test_data_that_fail_end_with_a_line_on_what_is_left(tmp_path):

@@ -54,6 +54,7 @@ from vlfau_jax.train.workdir import CHECKPOINTS
 
 LAST, BEST = "last", "best"  # names of a checkpoint; a step's number is the third kind
 MEAN_F1 = "mean_f1"
+_DESCRIPTORS = 16  # files and sockets that a save needs beside those of TensorStore's threads
 
 
 class Checkpoints(AbstractContextManager):
@@ -120,6 +121,7 @@ class Checkpoints(AbstractContextManager):
         items = _items(state)
         self._draft = step, dict(record) | (metrics or {}), describe_arrays(items)
         with self._translate_os_errors(step):
+            _check_descriptors()
             self._writing = self._checkpointer.save_checkpointables_async(
                 step, items, force=True, metrics=metrics
             )
@@ -300,6 +302,16 @@ def _check_writable(folder: Path) -> None:
     if folder.exists() and not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
         reason = "may not be written to" if folder.is_dir() else "is not a folder"
         raise UserError(f"{folder} {reason}; {what_is_left(folder)}")
+
+
+def _check_descriptors() -> None:
+    """Raises OSError where few more files can be opened: orbax would leave coroutines behind."""
+    opened = []
+    try:
+        opened.extend(os.open(os.devnull, os.O_RDONLY) for _ in range(_DESCRIPTORS))
+    finally:
+        for handle in opened:
+            os.close(handle)
 
 
 def _check_readable(folder: Path) -> None:

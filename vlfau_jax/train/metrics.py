@@ -17,8 +17,8 @@ from vlfau_jax.files import open_regular
 from vlfau_jax.records import Record, parse_record
 
 METRICS_FILE = "metrics.jsonl"
-METRICS_LIMIT = 256 << 20  # bytes of the file: a million lines
-LINE_LIMIT = 1 << 20
+_LARGEST_FILE = 1 << 33  # bytes; it is read line by line
+_LONGEST_LINE = 1 << 20
 _LARGEST = 1e39  # beyond float32
 
 _Value = Annotated[float, Field(ge=-_LARGEST, le=_LARGEST)] | None
@@ -46,18 +46,19 @@ class ReadLine(NamedTuple):
 def read_lines(path: Path) -> Iterator[ReadLine]:
     """The lines of metrics.jsonl, if it is there, without the one that a kill has left unfinished.
 
+    A line that is too long comes in parts.
+
     Raises:
         FileError: it is no regular file, or larger than any.
     """
     if not os.path.lexists(path):
         return
-    with open_regular(path, METRICS_LIMIT) as file:
-        for line in file:
+    with open_regular(path, _LARGEST_FILE) as file:
+        while line := file.readline(_LONGEST_LINE):
             found = None
-            if len(line) <= LINE_LIMIT:
-                with suppress(FileError):
-                    found = parse_record(line, MetricsLine, path)
-            if found is not None or line.endswith(b"\n"):
+            with suppress(FileError):
+                found = parse_record(line, MetricsLine, path)
+            if found is not None or line.endswith(b"\n") or len(line) == _LONGEST_LINE:
                 yield ReadLine(line.removesuffix(b"\n"), found)
 
 

@@ -37,7 +37,7 @@ class StepMetadata(Record):
 
     model_config = ConfigDict(extra="ignore")
 
-    item_handlers: dict[Name, Handler] | Handler | None = None
+    item_handlers: dict[Name, Handler] | None = None
     metrics: Section | None = None
     performance_metrics: Section | None = None
     init_timestamp_nsecs: Nanoseconds | None = None

@@ -115,7 +115,10 @@ def _cut(path: Path, last_step: int) -> None:
             elif metrics.step <= last_step:
                 kept.write(content + b"\n")
     if damaged:
-        print(f"{path}: {damaged} damaged lines were moved to {DAMAGED_FILE}", file=sys.stderr)
+        print(
+            f"warning: {path}: {damaged} damaged lines were moved to {DAMAGED_FILE}",
+            file=sys.stderr,
+        )
 
 
 def _append(path: Path, line: bytes) -> None:
