@@ -22,6 +22,7 @@ os.environ.setdefault("XLA_FLAGS", XLA_FLAGS)
 # PyTorch's and BLAS's threads, which mostly wait for each other beside a second worker's.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import hypothesis
 import jax
 import numpy as np
 import pytest
@@ -32,6 +33,15 @@ from vlfau_jax.sharding.mesh import MeshOptions
 
 # A shell's background job, as this suite may be, ignores Ctrl-C, and what it starts inherits that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# No test is timed, and none fails for examples that nobody else gets: a loaded machine is no fault.
+hypothesis.settings.register_profile(
+    "suite",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("suite")
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
