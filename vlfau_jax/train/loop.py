@@ -103,7 +103,7 @@ def _train(
     initial = None if resume else initial_params(experiment)
     config = asdict(settings)
     check_same("--config", config)
-    check_same("data", experiment.dataset.digests)
+    check_same("data", experiment.dataset.identity)
     stack, claim = ExitStack(), claimed(workdir, config, resume=resume, overwrite=overwrite)
     run_on_first("claim", lambda: stack.enter_context(claim))
     check_shared("--workdir", workdir)
