@@ -102,7 +102,7 @@ class PreparedSet:
             "camera": self.camera,
             "frame_offset": self.frame_offset,
             "labels": codes.hexdigest(),
-            "digest": self.digest,
+            "set_digest": self.digest,
         }
 
     @property
