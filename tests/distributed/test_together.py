@@ -128,8 +128,8 @@ def test_configs_that_differ_are_refused_by_key(tiny, tmp_path, first_has):
 
 
 def test_data_that_differ_behind_one_path(tiny, tmp_path, first_has):
-    digest = noise_set(seed=4).digest
-    first_has(**{"--config": asdict(tiny()), "data": {"bp4d": digest}})
+    identity = noise_set(seed=4).identity
+    first_has(**{"--config": asdict(tiny()), "data": {"bp4d": identity}})
     with pytest.raises(UserError, match=r"data\.bp4d\.labels: process "):
         train(tiny(), tmp_path / "run")
     assert not (tmp_path / "run").exists()

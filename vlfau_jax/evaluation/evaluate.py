@@ -83,7 +83,7 @@ def evaluate(
     trained = load_trained(workdir, beams, checkpoint)
     dataset = open_dataset(trained.data)
     shapes = {"beams": beams, "step": trained.step, "config": trained.config_digest}
-    check_same("evaluate", shapes | {"batch_size": batch_size, "data": dataset.digests})
+    check_same("evaluate", shapes | {"batch_size": batch_size, "data": dataset.identity})
     subjects = unseen_subjects(trained, dataset, fold)
     if not trained.untaught:  # versions that did not record it
         rows = dataset.rows(trained.train_subjects)

@@ -104,7 +104,7 @@ def _train(
     initial = None if resume else initial_params(experiment)
     config = asdict(settings)
     check_same("--config", config)
-    check_same("data", experiment.dataset.digests)
+    check_same("data", experiment.dataset.identity)
     keep, keep_best = settings.train.keep, settings.train.keep_best
     with ExitStack() as stack:
         claim = claimed(workdir, config, resume=resume, overwrite=overwrite)

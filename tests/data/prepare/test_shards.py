@@ -1,5 +1,6 @@
 """One shard: what is in it, and when a finished one may be used again."""
 
+import json
 import os
 import resource
 from dataclasses import replace
@@ -90,6 +91,10 @@ def test_a_finished_shard_is_known_again(job):
     assert finished(job) == stored(job) == facts
 
 
+def edit(job: ShardJob, **changes) -> None:
+    job.sidecar.write_text(json.dumps(json.loads(job.sidecar.read_text()) | changes))
+
+
 def flip(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
@@ -106,6 +111,13 @@ def flip(path: Path) -> None:
         lambda job: os.truncate(job.sidecar, 40),
         lambda job: job.sidecar.write_text("[1, 2]"),
         lambda job: job.sidecar.write_text('{"kept": []}'),
+        lambda job: edit(job, kept=[0, 1, 3, 99]),
+        lambda job: edit(job, kept=[1, 0, 3, 4]),
+        lambda job: edit(job, losses=[["else", 2]]),
+        lambda job: edit(job, size="1"),
+        lambda job: edit(job, class_name="os.system"),
+        lambda job: (job.sidecar.unlink(), os.mkfifo(job.sidecar)),
+        lambda job: (job.path.unlink(), os.mkfifo(job.path)),
         lambda job: os.utime(job.sequence.pictures.paths[1], (5, 5)),
         lambda job: Path(job.sequence.pictures.paths[1]).unlink(),
     ],
@@ -117,6 +129,13 @@ def flip(path: Path) -> None:
         "sidecar cut",
         "sidecar of a list",
         "sidecar short",
+        "sidecar of other frames",
+        "sidecar out of order",
+        "sidecar with an unknown reason",
+        "sidecar with a wrong type",
+        "sidecar with another key",
+        "sidecar a pipe",
+        "shard a pipe",
         "picture touched",
         "picture gone",
     ],

@@ -76,6 +76,11 @@ class Dataset:
         )
 
     @cached_property
+    def identity(self) -> dict[str, dict[str, Any]]:
+        """A few JSON values per set that differ for other data at the same path."""
+        return {one.name: one.identity for one in self.sets}
+
+    @property
     def digests(self) -> dict[str, str]:
         """A digest of each set that differs for any other labels, pictures or people."""
         return {one.name: one.digest for one in self.sets}

@@ -97,6 +97,24 @@ class PreparedSet:
         return StatedFolds({s: f["fold"] for s, f in self.subject_facts.items()}, self.list_folds)
 
     @property
+    def identity(self) -> dict[str, Any]:
+        """Subjects, crop rule, labels and pictures in a few JSON values that differ for others."""
+        codes = hashlib.sha256()
+        for key in sorted(self.codes):
+            codes.update(np.ascontiguousarray(self.codes[key]))
+        return {
+            "variant": self.folder.parent.name,
+            "frames": {subject: self.subject_facts[subject]["frames"] for subject in self.subjects},
+            "folds": [self.subject_facts[subject]["fold"] for subject in self.subjects],
+            "aus": self.aus,
+            "crop": self.crop["digest"],
+            "camera": self.camera,
+            "frame_offset": self.frame_offset,
+            "labels": codes.hexdigest(),
+            "set_digest": self.digest,
+        }
+
+    @property
     def data_set(self) -> DataSet:
         """The record of the data set."""
         return data_set(self.name, "data.name")
