@@ -324,9 +324,9 @@ def test_every_file_of_a_folder_is_described_or_counted_with_its_reason(
     assert summary.described == 3  # a, and two behind the link
     assert dict(summary.dropped) == {"unreadable": 2, "incomplete": 1, "too large": 1}
     output = capsys.readouterr()
-    assert "passed over: 1 videos, which predict does not read yet (c.MOV)" in output.out
-    assert "passed over: 1 files that are no pictures (e.txt)" in output.out
-    assert "passed over: 1 links to a folder that is read anyway (i)" in output.out
+    assert "passed over: videos, which predict does not read yet: 1 (c.MOV)" in output.out
+    assert "passed over: files that are no pictures: 1 (e.txt)" in output.out
+    assert "passed over: links to a folder that is read anyway: 1 (i)" in output.out
     assert "g.png: more than 256 MB" in output.err
     found = records(tmp_path / "out")
     assert len(found) == summary.described + summary.dropped.total()

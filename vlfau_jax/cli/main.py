@@ -116,7 +116,7 @@ def _help(verb: Verb, fv: flags.FlagValues) -> str:
             default = f"default {'on' if flag.default else 'off'}"
         else:
             default = f"default {flag.default}"
-        lines.append(f"  --{flag_name:<14}{' '.join(flag.help.split())} ({default})")
+        lines.append(f"  --{flag_name:<16}{' '.join(flag.help.split())} ({default})")
     lines += ["", EXIT_CODES]
     if "config" in fv:
         from vlfau_jax.cli.keys import help_on_keys

@@ -74,10 +74,10 @@ def find_pictures(inputs: Sequence[str | Path]) -> Found:
             _refuse_other_file(path)
             found.pictures.append(Picture(path, 1, path.parent))
     if not found.pictures:
-        counts = (f"{len(paths)} {reason}" for reason, paths in found.passed_over.items())
+        counts = (f"{reason}: {len(paths)}" for reason, paths in found.passed_over.items())
         raise UserError(
             f"no picture below {', '.join(map(str, inputs))}; expected {FORMATS} files "
-            f"({', '.join(counts) or 'there is no file'})"
+            f"({'; '.join(counts) or 'there is no file'})"
         )
     return found
 

@@ -79,7 +79,7 @@ class Summary:
         for reason, paths in sorted(self.passed_over.items()):
             names = ", ".join(printable(path.name) for path in paths[:NAMED])
             more = ", ..." if len(paths) > NAMED else ""
-            lines.append(f"passed over: {len(paths)} {reason} ({names}{more})")
+            lines.append(f"passed over: {reason}: {len(paths)} ({names}{more})")
         return lines
 
     def text(self, out: Path, synthetic: bool) -> str:

@@ -146,7 +146,19 @@ def test_scans_are_counted_before_they_are_decoded(monkeypatch):
     assert loss_of(with_scans(20)) == "image_too_large"
     empty = b"\xff\xfe\0\2" * (jpeg.MOST_SEGMENTS + 1)
     assert loss_of(b"\xff\xd8" + empty + encoded(scene())[2:]) == "image_too_large"
+    monkeypatch.setattr(jpeg, "MOST_MARKERS", 100)
+    monkeypatch.setattr(jpeg, "_CHUNK", 64)
+    assert loss_of(encoded(scene(), restart_marker_blocks=1)) == "image_too_large"
     assert not loads
+
+
+def test_markers_are_found_across_the_chunks_that_are_searched(monkeypatch):
+    data = encoded(scene(), restart_marker_rows=2)
+    whole = jpeg._markers(data)
+    assert {data[place + 1] for place in whole} >= {0xD0, 0xD9, 0xDA}
+    for chunk in (1, 7, 64):
+        monkeypatch.setattr(jpeg, "_CHUNK", chunk)
+        assert np.array_equal(jpeg._markers(data), whole)
 
 
 def test_a_single_scan_may_be_of_any_picture_that_is_read(monkeypatch):

@@ -26,6 +26,7 @@ from vlfau_jax.data.raw.unreadable import Unreadable
 
 START = b"\xff\xd8\xff"
 MOST_SEGMENTS = 10_000
+MOST_MARKERS = 2_000_000  # twice as many as 64 megapixels can be divided by
 MOST_SCANS = 1_000
 # Every scan of a progressive file passes over the whole picture: 40 megapixels in ten scans, which
 # is what encoders write, take about a second. 263 kB can hold scans for many.
@@ -40,6 +41,7 @@ _INSERTED = bytes((k * k * 37 + k * 101 + 29) % 255 for k in range(96))
 _HOLE = bytes(64)
 _GREY = 128  # what libjpeg gives where it has no data: all coefficients 0
 _ROWS = 512
+_CHUNK = 1 << 24
 
 
 @dataclass
@@ -126,11 +128,8 @@ def _equal(a: Image.Image, b: Image.Image) -> bool:
 
 def _read_layout(data: bytes, most_pixels: int) -> _Layout:
     """Walks through the segments (ITU-T T.81, annex B) to the end of the picture."""
-    codes = np.frombuffer(data, np.uint8)
-    places = np.flatnonzero(codes[:-1] == 0xFF)
-    # Within scan data 0xFF is followed by 0, and markers may be preceded by more of it.
-    places = places[(codes[places + 1] != 0) & (codes[places + 1] != 0xFF)]
-    kinds = codes[places + 1]
+    places = _markers(data)
+    kinds = np.frombuffer(data, np.uint8)[places + 1]
     is_restart = (kinds >= _RESTARTS.start) & (kinds < _RESTARTS.stop)
     others = places[~is_restart]
     layout, interval, at = _Layout(), 0, 2
@@ -172,6 +171,22 @@ def _read_layout(data: bytes, most_pixels: int) -> _Layout:
             layout.restarts |= inside > 0
             at = stop
     raise Unreadable("image_too_large", f"a JPEG of more than {MOST_SEGMENTS} segments")
+
+
+def _markers(data: bytes) -> np.ndarray:
+    """The positions of all markers that may be in scan data, int64 [k].
+
+    There 0xFF of the data is followed by 0, and markers may be preceded by more of 0xFF.
+    """
+    codes, found, count = np.frombuffer(data, np.uint8), [], 0
+    for start in range(0, max(1, len(data) - 1), _CHUNK):
+        part = codes[start : start + _CHUNK + 1]
+        after = part[1:]
+        found.append(start + np.flatnonzero((part[:-1] == 0xFF) & (after != 0) & (after != 0xFF)))
+        count += len(found[-1])
+        if count > MOST_MARKERS:
+            raise Unreadable("image_too_large", f"a JPEG of more than {MOST_MARKERS} markers")
+    return np.concatenate(found)
 
 
 def _ends_early() -> Unreadable:
