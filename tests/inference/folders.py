@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from contextlib import suppress
 
 from vlfau_jax.data.crop.registry import crop_rule
 from vlfau_jax.inference.model_folder import config_digest
@@ -26,6 +27,17 @@ def replace(folder, name, content):
     (folder / name).write_bytes(content)
     digest = hashlib.sha256(content).hexdigest()
     edit(folder, lambda config: config["files_sha256"].update({name: digest}))
+
+
+def replace_record(folder, name, record):
+    """Another content of a JSON file, digests included."""
+    if name != "config.json":
+        replace(folder, name, json.dumps(record).encode())
+        return
+    if isinstance(record, dict) and "config_sha256" in record:
+        with suppress(ValueError):  # not finite: it has no digest
+            record["config_sha256"] = config_digest(record)
+    (folder / name).write_text(json.dumps(record))
 
 
 def cropped_by(model_folder, tmp_path, name, file=""):

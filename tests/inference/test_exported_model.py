@@ -1,27 +1,37 @@
 """The exported model as an object, and what is refused as a model folder."""
 
+import functools
 import inspect
 import json
+import operator
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.numpy import load_file, save
 
 import vlfau_jax
-from tests.inference.folders import copied, cropped_by, edit, replace
+from tests.inference.folders import copied, cropped_by, edit, replace, replace_record
 from vlfau_jax.data.crop.registry import crop_rule
 from vlfau_jax.data.raw.frames import read_image
-from vlfau_jax.errors import RunError, UserError, line
+from vlfau_jax.data.text.vocabulary import Vocabulary
+from vlfau_jax.errors import LONGEST_LINE, RunError, UserError, line
 from vlfau_jax.facs import BP4D_AUS
 from vlfau_jax.inference.exported_model import ExportedModel
 from vlfau_jax.inference.model_folder import open_model_folder
 from vlfau_jax.inference.outputs import OUTPUTS
+from vlfau_jax.inference.stored_options import read_options
+from vlfau_jax.inference.weights import read_tensors
+from vlfau_jax.model.options import ModelOptions
 
 # Fields that ModelOptions did not have when the first model folders were written.
 LATER = {
@@ -235,6 +245,60 @@ def test_a_config_that_does_not_fit_is_refused(model_folder, tmp_path, change, m
     edit(folder, change)
     with pytest.raises(UserError, match=message):
         ExportedModel(folder)
+
+
+VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(),
+    st.just("x" * 10**5),
+    st.lists(st.integers(), max_size=3),
+    st.dictionaries(st.text(), st.integers(), max_size=2),
+)
+
+
+def places(value, at=()):
+    """The paths to all values of a JSON document."""
+    yield at
+    inner = value.items() if isinstance(value, dict) else ()
+    for key, part in enumerate(value) if isinstance(value, list) else inner:
+        yield from places(part, (*at, key))
+
+
+@given(data=st.data())
+@settings(max_examples=60)
+def test_any_value_anywhere_in_the_records_is_one_line_or_harmless(model_folder, data):
+    name = data.draw(st.sampled_from(["config.json", "tokenizer.json"]))
+    record = json.loads((model_folder / name).read_text())
+    *above, key = data.draw(st.sampled_from([*places(record)][1:]))
+    parent = functools.reduce(operator.getitem, above, record)
+    parent[key] = data.draw(VALUES)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(shutil.copytree(model_folder, Path(scratch, "model")))
+        replace_record(folder, name, record)
+        try:
+            opened = open_model_folder(folder)
+            read_options(ModelOptions, opened.config.model, opened.config_path)
+            Vocabulary.parse(opened.tokenizer, folder / "tokenizer.json")
+        except UserError as error:
+            assert 0 < len(line(str(error))) <= LONGEST_LINE
+
+
+@given(content=st.binary(max_size=200))
+@settings(max_examples=60)
+def test_any_bytes_as_a_file_are_one_line(model_folder, content):
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in ("config.json", "tokenizer.json", "model.safetensors"):
+            (Path(scratch) / name).write_bytes(content)
+        for read in (
+            lambda: open_model_folder(Path(scratch)),
+            lambda: Vocabulary.load(scratch),
+            lambda: read_tensors(Path(scratch, "model.safetensors")),
+        ):
+            with pytest.raises(UserError):
+                read()
 
 
 def flips(content, count, seed=0):

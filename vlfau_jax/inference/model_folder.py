@@ -187,7 +187,7 @@ def open_model_folder(folder: Path, verify: str = "") -> ModelFolder:
             "thresholds is not noticed; export the model again",
             file=sys.stderr,
         )
-    elif config_digest(stored) != config.config_sha256:
+    elif _digest(stored, path) != config.config_sha256:
         raise UserError(f"{path}: changed since it was exported (SHA-256 differs); copy again")
     kept = {PROGRAM: b"", TOKENIZER: b""}
     found = {CONFIG: hashlib.sha256(content).hexdigest()}
@@ -210,6 +210,13 @@ def open_model_folder(folder: Path, verify: str = "") -> ModelFolder:
     if verify and verify.strip().lower() != digest:
         raise UserError(f"--verify: {folder} has the SHA-256 {digest}, not {verify}")
     return ModelFolder(folder, config, stored, kept[PROGRAM], kept[TOKENIZER], digest)
+
+
+def _digest(stored: Mapping[str, Any], path: Path) -> str:
+    try:
+        return config_digest(stored)
+    except (ValueError, RecursionError) as error:  # a number that is not finite
+        raise FileError(path, f"holds what has no digest ({error})") from None
 
 
 def foreign_entry(folder: Path) -> str | None:
