@@ -416,3 +416,13 @@ def test_an_average_that_is_being_removed_is_not_replaced(tmp_path, monkeypatch)
     with monkeypatch.context() as patch, pytest.raises(UserError, match="4 cannot be read"):
         patch.setattr(reading, "check_files", check)
         load_inference(tmp_path)
+
+
+def test_one_run_at_a_time_by_whatever_name(saved, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "checkpoints").symlink_to(saved / "checkpoints")
+    with Checkpoints(saved, keep=2), pytest.raises(UserError, match="written by another process"):
+        Checkpoints(other, keep=2)
+    with Checkpoints(other, keep=2) as checkpoints:
+        assert checkpoints.latest == 4

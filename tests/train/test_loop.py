@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 from dataclasses import replace
 
@@ -144,14 +145,35 @@ def test_scores_of_nobody_are_refused_before_training(tiny, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(
-    ("name", "message"), [("config.json", "damaged"), ("metrics.jsonl", "metrics.jsonl:1")]
-)
-def test_a_damaged_file_of_the_run_is_named(silent, tmp_path, name, message):
+def test_a_damaged_file_of_the_run_is_named_or_kept_aside(silent, tmp_path, capsys):
+    run = tmp_path / "run"
+    train(silent(steps=1), run)
+    (run / "metrics.jsonl").write_text('{]\n{"step": 1}\n')
+    train(silent(steps=2), run, resume=True)
+    assert "1 damaged lines were moved to metrics.damaged.jsonl" in capsys.readouterr().err
+    assert [line["step"] for line in lines(run)] == [1, 2]
+    (run / "config.json").write_text("{]\n")
+    with pytest.raises(UserError, match="damaged"):
+        train(silent(), run, resume=True)
+
+
+def test_a_checkpoint_of_another_run_is_not_resumed(silent, tmp_path):
     train(silent(steps=1), tmp_path / "run")
-    (tmp_path / "run" / name).write_text("{]\n")
-    with pytest.raises(UserError, match=message):
-        train(silent(), tmp_path / "run", resume=True)
+    other = silent(steps=1)
+    train(replace(other, seed=9), tmp_path / "other")
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    (tmp_path / "run" / "checkpoints").symlink_to(tmp_path / "other" / "checkpoints")
+    with pytest.raises(UserError, match=r"checkpoint of .* is of another config: seed=3 \(was 9\)"):
+        train(silent(steps=2), tmp_path / "run", resume=True)
+
+
+def test_a_resume_onto_other_labels_is_refused(silent, tmp_path, monkeypatch):
+    train(silent(steps=1), tmp_path / "run")
+    noise = noise_set()
+    inverted = dict(noise.codes) | {"occurrence": -1 - noise.codes["occurrence"]}
+    monkeypatch.setattr(dataset, "open_set", lambda *_: replace(noise, codes=inverted))
+    with pytest.raises(UserError, match=r"--resume: .* other data: .*(labels|bp4d).* restore the"):
+        train(silent(steps=2), tmp_path / "run", resume=True)
 
 
 @pytest.mark.slow

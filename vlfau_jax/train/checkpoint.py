@@ -15,7 +15,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import fields
 from operator import itemgetter
 from pathlib import Path
@@ -25,7 +25,9 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
+from vlfau_jax.distributed.processes import is_first_process
 from vlfau_jax.errors import DataError, FileError, RunError, UserError, is_exhausted
+from vlfau_jax.files import locked
 from vlfau_jax.train.manifest import (
     MANIFEST,
     DamagedError,
@@ -66,11 +68,11 @@ class Checkpoints(AbstractContextManager):
     def __init__(self, workdir: Path, keep: int, keep_best: int = 0) -> None:
         """Removes what a killed run had not finished: one process (or job) at a time may train.
 
-        Raises UserError where the folder cannot be written to.
+        Raises UserError where the folder cannot be written to, holds what orbax must not read, or
+        is another run's, which is going on: it may be reached by several links.
         """
         self._folder = (workdir / CHECKPOINTS).absolute()
         _check_writable(self._folder)
-        _check_readable(self._folder)
         self._draft: tuple[int, Record, dict[str, list[Any]]] = 0, {}, {}  # of the manifest
         self._writing: Any = None  # orbax's handle of the checkpoint being written
         context = ocp.Context()
@@ -87,19 +89,19 @@ class Checkpoints(AbstractContextManager):
             by_score = {"get_metric_fn": itemgetter(MEAN_F1), "n": keep_best}
             kept.append(policies.BestN(**by_score, keep_checkpoints_without_metrics=False))
         logging.getLogger("absl").addFilter(is_no_orbax_traceback)  # its threads may outlive us
-        try:
-            self._checkpointer = ocp.training.Checkpointer(
-                self._folder,
-                context=context,
-                preservation_policy=policies.AnyPreservationPolicy(kept),
-                cleanup_tmp_directories=True,
-            )
-        except STORAGE_ERRORS as error:
-            full = isinstance(error, OSError) and is_exhausted(error)
-            raise (RunError if full else UserError)(
-                f"{self._folder} cannot be opened ({describe_error(error)}); "
-                f"{what_is_left(self._folder)}"
-            ) from error
+        with ExitStack() as held:
+            if is_first_process():
+                self._folder.mkdir(parents=True, exist_ok=True)
+                held.enter_context(locked(self._folder))
+            _check_readable(self._folder)
+            with _translate_opening(self._folder):
+                self._checkpointer = ocp.training.Checkpointer(
+                    self._folder,
+                    context=context,
+                    preservation_policy=policies.AnyPreservationPolicy(kept),
+                    cleanup_tmp_directories=True,
+                )
+            self._held = held.pop_all()
 
     @property
     def latest(self) -> int | None:
@@ -189,8 +191,20 @@ class Checkpoints(AbstractContextManager):
                 raise
             print(f"warning: {error}", file=sys.stderr)  # beside the exception that ends the run
         finally:
-            with suppress(*STORAGE_ERRORS):  # raised above already
+            with self._held, suppress(*STORAGE_ERRORS):  # raised above already
                 self._checkpointer.close()
+
+
+@contextmanager
+def _translate_opening(folder: Path) -> Iterator[None]:
+    """One line for what orbax raises while it opens a folder of checkpoints."""
+    try:
+        yield
+    except STORAGE_ERRORS as error:
+        full = isinstance(error, OSError) and is_exhausted(error)
+        raise (RunError if full else UserError)(
+            f"{folder} cannot be opened ({describe_error(error)}); {what_is_left(folder)}"
+        ) from error
 
 
 @contextmanager
