@@ -33,8 +33,8 @@ def format_scores(scores: Scores) -> str:
             for name, one in scores.per_dataset.items()
         ),
         "",
-        f"{scores.dataset} fold {scores.fold}{_folds(scores)}, step {scores.step}, {scores.frames} frames of "
-        f"{', '.join(scores.test_subjects)}; none of them trained on",
+        f"{scores.dataset} fold {scores.fold}{_folds(scores)}, step {scores.step}, "
+        f"{scores.frames} frames of {', '.join(scores.test_subjects)}; none of them trained on",
         f"began from {scores.beginning}",
     ]
     for kind in scores.captions:
