@@ -74,3 +74,10 @@ def test_every_entry_of_the_tables_is_on_the_screen():
     )
     for column in (*AU_METRICS, *AU_FLOORS, *EXPLANATION_METRICS):
         assert column.heading in text
+
+
+def test_folds_that_are_not_the_published_ones_are_named():
+    rules = {"bp4d": "lists (sha256 12)", "disfa": "published"}
+    assert "folds of" not in format_scores(example())
+    text = format_scores(dataclasses.replace(example(), folds=rules))
+    assert "bp4d+disfa fold 1 (folds of bp4d: lists (sha256 12)), step" in text

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
+from vlfau_jax.data.read.folds import PUBLISHED
 from vlfau_jax.evaluation.scores import DatasetScores, Scores
 from vlfau_jax.facs import ACTION_UNITS
 from vlfau_jax.metrics.table import AU_FLOORS, AU_METRICS, EXPLANATION_METRICS, ExplanationMetric
@@ -32,8 +33,8 @@ def format_scores(scores: Scores) -> str:
             for name, one in scores.per_dataset.items()
         ),
         "",
-        f"{scores.dataset} fold {scores.fold}, step {scores.step}, {scores.frames} frames of "
-        f"{', '.join(scores.test_subjects)}; none of them trained on",
+        f"{scores.dataset} fold {scores.fold}{_folds(scores)}, step {scores.step}, "
+        f"{scores.frames} frames of {', '.join(scores.test_subjects)}; none of them trained on",
         f"began from {scores.beginning}",
     ]
     if scores.untaught:
@@ -47,6 +48,13 @@ def format_scores(scores: Scores) -> str:
         values = ", ".join(_explanation(scores, metric) for metric in metrics)
         lines.append(f"{kind} sentences: {values}")
     return "\n".join([*lines, *filter(None, (scores.explanations_note, scores.note))])
+
+
+def _folds(scores: Scores) -> str:
+    """Whose folds they are, where they are not the published ones."""
+    of_sets = scores.folds if isinstance(scores.folds, Mapping) else {scores.dataset: scores.folds}
+    others = [f"{name}: {rule}" for name, rule in of_sets.items() if rule not in (PUBLISHED, None)]
+    return f" (folds of {'; '.join(others)})" if others else ""
 
 
 def _row(name: str, cells: Iterable[str]) -> str:

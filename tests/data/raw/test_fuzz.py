@@ -411,7 +411,7 @@ def list_rows() -> list[tuple[str, str]]:
 def oracle_lines(content: bytes) -> list[str]:
     text = content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     lines = [line.strip() for line in text.split("\n")]
-    while lines and not lines[-1]:
+    while lines and not lines[-1].replace('""', ""):  # an empty cell may be quoted
         lines.pop()
     return lines
 
