@@ -7,6 +7,7 @@ that a place is taken, and what a dead process left there is swept by the next o
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -24,6 +25,9 @@ from vlfau_jax.errors import FileError, UserError, is_exhausted
 RECORD_LIMIT = 64 << 20  # JSON
 TABLE_LIMIT = 1 << 30  # labels, landmarks, boxes
 PICTURE_LIMIT = 256 << 20
+
+# What a process or machine has no more of: it says nothing about the file that was to be opened.
+OUT_OF = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 def absolute_folder(flag: str, path: str | Path) -> Path:
@@ -186,6 +190,7 @@ def open_regular(path: str | Path, limit: int) -> BinaryIO:
 
     Raises:
         FileError: it is none, is larger, or cannot be opened.
+        OSError: the process has no more file descriptors or memory (`OUT_OF`).
     """
     try:
         _check_regular(path, os.stat(path), limit)  # opening a device can have effects
@@ -215,6 +220,8 @@ def regular_size(path: str | Path, limit: int) -> int:
 
 
 def _unreadable(path: str | Path, error: OSError | ValueError) -> FileError:
+    if isinstance(error, OSError) and error.errno in OUT_OF:
+        raise error
     # ValueError: a NUL character in the name.
     reason = error.strerror if isinstance(error, OSError) else str(error)
     return FileError(path, f"cannot be read: {reason}")

@@ -8,7 +8,6 @@ right ones, too, so that what it says is bounded here (`_ManifestFile`) all the 
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import math
@@ -30,7 +29,6 @@ _MANIFEST_LIMIT = 16 << 20  # bytes; that of Swin-L has less than one
 
 # Bytes of a checkpoint's files beyond those of its arrays: names, indices, shardings.
 _BESIDE_ARRAYS = 64 << 20
-_CANNOT_TELL = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # they say nothing about a file
 
 
 class DamagedError(Exception):
@@ -188,9 +186,6 @@ def _damaged(what: str) -> Iterator[None]:
     try:
         yield
     except FileError as error:
-        cause = error.__cause__
-        if isinstance(cause, OSError) and cause.errno in _CANNOT_TELL:
-            raise cause from None
         raise DamagedError(f"is damaged ({what}: {error.reason})") from error
 
 

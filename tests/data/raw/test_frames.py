@@ -1,3 +1,4 @@
+import errno
 import io
 import math
 import os
@@ -329,3 +330,18 @@ def test_sources_are_named_below_the_root():
     assert source_of("/raw", Video("/raw/v/a.avi", (0, 7)), 1) == "v/a.avi#7"
     with pytest.raises(ValueError, match="subpath"):
         source_of("/other", pictures, 0)
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+def test_what_the_process_has_no_more_of_is_no_fault_of_a_picture(tmp_path, monkeypatch, code):
+    path = tmp_path / "1.jpg"
+    path.write_bytes(encode_jpeg(np.zeros((8, 8, 3), np.uint8)))
+
+    def refuse(*_: object) -> int:
+        raise OSError(code, os.strerror(code), str(path))
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(OSError, match=os.strerror(code)):
+        read_image(path)
+    with pytest.raises(OSError, match=os.strerror(code)):
+        list(read_frames(ImageFiles((str(path),))))

@@ -18,7 +18,7 @@ from vlfau_jax.data.raw.decoding import HEAD, MOST_PIXELS, decode_picture, kind_
 from vlfau_jax.data.raw.tree import ImageFiles, Video
 from vlfau_jax.data.raw.unreadable import Loss, Unreadable
 from vlfau_jax.errors import FileError, UserError
-from vlfau_jax.files import PICTURE_LIMIT, open_regular
+from vlfau_jax.files import OUT_OF, PICTURE_LIMIT, open_regular
 
 # The caller counts what cannot be read; messages about it would only fill the screen.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
@@ -64,6 +64,7 @@ def read_encoded(path: str | Path) -> bytes:
 
     Raises:
         Unreadable: no regular file of at most `PICTURE_LIMIT` bytes.
+        OSError: the process has no more file descriptors or memory.
     """
     try:
         with open_regular(path, sys.maxsize) as file:
@@ -73,6 +74,8 @@ def read_encoded(path: str | Path) -> bytes:
     except FileError as error:
         raise Unreadable("image_unreadable", error.reason) from error.__cause__
     except OSError as error:
+        if error.errno in OUT_OF:
+            raise
         raise Unreadable("image_unreadable", error.strerror or str(error)) from error
 
 
