@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from vlfau_jax.data.read.statistics import Untaught
 from vlfau_jax.records import Probability, Record, Sha256, Text
 
 MOST_STEPS = 2**31 - 1  # the state counts them in int32
@@ -117,7 +118,9 @@ class InferenceRecord(_Open):
     camera: Value = None
     frame_offset: Value = None
     frames: dict[Name, Count] = Field(default_factory=dict)
+    folds: Value = None
     set_digests: dict[Name, Sha256] = Field(default_factory=dict)
+    untaught: Untaught = Field(default_factory=dict)
     image_size: Annotated[int, Field(ge=1, le=4096)]
     normalisation: Normalisation
     aus: Annotated[list[Annotated[int, Field(ge=0, le=1000)]], Field(min_length=1, max_length=100)]
