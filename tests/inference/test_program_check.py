@@ -15,6 +15,7 @@ from jax.interpreters import mlir
 from jaxlib.mlir import ir
 from jaxlib.mlir.dialects import stablehlo
 
+from tests.inference import programs
 from tests.inference.programs import SIZE, SWITCHES, exported, network
 from vlfau_jax.errors import FileError, RunError
 from vlfau_jax.inference import program as loading
@@ -22,6 +23,7 @@ from vlfau_jax.inference import program_check
 from vlfau_jax.inference.program import load_program
 from vlfau_jax.inference.program_check import check
 from vlfau_jax.inference.program_cost import Refused
+from vlfau_jax.model.options import ModelOptions
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +52,16 @@ def test_our_own_programs_may_run(switch, beams):
     program = exported(run, weights)
     for platform in ("cpu", "cuda", "tpu") if switch == "all" else ("cpu",):
         check(request.model_copy(update={"platform": platform}), program)
+
+
+@pytest.mark.slow
+def test_a_program_of_the_papers_size_may_run(monkeypatch):
+    """What grows with the sizes, such as what loops fill, is not what a tiny network is full of."""
+    for name, value in (("SIZE", 224), ("UNITS", 12), ("WORDS", 166), ("MAX_WORDS", (29, 42))):
+        monkeypatch.setattr(programs, name, value)
+    monkeypatch.setattr(programs, "TINY_MODEL", ModelOptions())
+    weights, run, request = network(beams=5)
+    check(request.model_copy(update={"batch_size": 32}), exported(run, weights))
 
 
 _CALLS = ("xla_ffi_python_cpu_callback", "lapack_spotrf_ffi", "cu_threefry2x32_ffi", "Sharding")
