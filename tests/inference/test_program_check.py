@@ -205,11 +205,6 @@ def huge_padding_of_windows(p):
     return lax.reduce_window(x, -jnp.inf, lax.max, (3,), (10**8,), [(10**9, 10**9)])
 
 
-def many_scatters(p):
-    at = jnp.broadcast_to(p.sum().astype(jnp.int32), (4_000_000,))
-    return jnp.zeros(5).at[at].add(1.0)
-
-
 def many_operations(p):
     for k in range(1500):
         p = p * k + 1
@@ -234,12 +229,11 @@ def computed_by_the_compiler(_):
         (lambda p: jnp.pad(p.sum()[None], (0, 10**9)), "largest"),
         (lambda p: lax.iota(jnp.float32, 2 * 10**9) * p.sum(), "largest"),
         (lambda p: jnp.sort(jnp.broadcast_to(p.sum(), (3_000_000,))), "work"),
-        (times(10**9, lambda x: x + 1), "loop"),
+        (times(10**9, lambda x: x + 1), "executed"),
         (times(5, times(5, lambda x: x + 1)), "loop"),
         (huge_product, "work"),
         (huge_kernel, "(work|largest)"),
         (huge_window, "work"),
-        (many_scatters, "(work|constant)"),
         (huge_padding, "largest"),
         (huge_dilation, "largest"),
         (huge_padding_of_windows, "largest"),
