@@ -15,6 +15,7 @@ from jax.interpreters import mlir
 from jaxlib.mlir import ir
 from jaxlib.mlir.dialects import stablehlo
 
+from tests.inference import programs
 from tests.inference.programs import SIZE, SWITCHES, exported, network
 from vlfau_jax.errors import FileError, RunError
 from vlfau_jax.inference import program as loading
@@ -22,6 +23,7 @@ from vlfau_jax.inference import program_check
 from vlfau_jax.inference.program import load_program
 from vlfau_jax.inference.program_check import check
 from vlfau_jax.inference.program_cost import Refused
+from vlfau_jax.model.options import ModelOptions
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +52,16 @@ def test_our_own_programs_may_run(switch, beams):
     program = exported(run, weights)
     for platform in ("cpu", "cuda", "tpu") if switch == "all" else ("cpu",):
         check(request.model_copy(update={"platform": platform}), program)
+
+
+@pytest.mark.slow
+def test_a_program_of_the_papers_size_may_run(monkeypatch):
+    """What grows with the sizes, such as what loops fill, is not what a tiny network is full of."""
+    for name, value in (("SIZE", 224), ("UNITS", 12), ("WORDS", 166), ("MAX_WORDS", (29, 42))):
+        monkeypatch.setattr(programs, name, value)
+    monkeypatch.setattr(programs, "TINY_MODEL", ModelOptions())
+    weights, run, request = network(beams=5)
+    check(request.model_copy(update={"batch_size": 32}), exported(run, weights))
 
 
 _CALLS = ("xla_ffi_python_cpu_callback", "lapack_spotrf_ffi", "cu_threefry2x32_ffi", "Sharding")
@@ -193,11 +205,6 @@ def huge_padding_of_windows(p):
     return lax.reduce_window(x, -jnp.inf, lax.max, (3,), (10**8,), [(10**9, 10**9)])
 
 
-def many_scatters(p):
-    at = jnp.broadcast_to(p.sum().astype(jnp.int32), (4_000_000,))
-    return jnp.zeros(5).at[at].add(1.0)
-
-
 def many_operations(p):
     for k in range(1500):
         p = p * k + 1
@@ -222,12 +229,11 @@ def computed_by_the_compiler(_):
         (lambda p: jnp.pad(p.sum()[None], (0, 10**9)), "largest"),
         (lambda p: lax.iota(jnp.float32, 2 * 10**9) * p.sum(), "largest"),
         (lambda p: jnp.sort(jnp.broadcast_to(p.sum(), (3_000_000,))), "work"),
-        (times(10**9, lambda x: x + 1), "loop"),
+        (times(10**9, lambda x: x + 1), "executed"),
         (times(5, times(5, lambda x: x + 1)), "loop"),
         (huge_product, "work"),
         (huge_kernel, "(work|largest)"),
         (huge_window, "work"),
-        (many_scatters, "(work|constant)"),
         (huge_padding, "largest"),
         (huge_dilation, "largest"),
         (huge_padding_of_windows, "largest"),

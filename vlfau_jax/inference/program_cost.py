@@ -24,6 +24,7 @@ _MOVING = """
     broadcast_in_dim concatenate constant dynamic_slice dynamic_update_slice gather iota
     optimization_barrier pad reshape reverse slice transpose
 """.split()  # noqa: SIM905
+_FILLING = {f"stablehlo.{name}" for name in ("broadcast_in_dim", "constant", "iota", "reshape")}
 _SCALAR = {f"stablehlo.{name}" for name in (*_ELEMENTWISE, "constant", "return")}
 # Their regions compute one element from few; they are run for every element.
 _APPLYING = {f"stablehlo.{name}" for name in ("reduce", "reduce_window", "scatter", "sort")}
@@ -58,8 +59,8 @@ class Cost:
         largest: bytes of its largest array, padding included that an operation adds on the way.
         live: the most bytes that are needed at once, if it is run in its order.
         work: results, times the operands that each is computed from.
-        constant: the part of `work` that does not depend on the program's arguments; a compiler may
-            do it, slowly.
+        constant: the part of `work` that does not depend on the program's arguments, but for
+            filling arrays; a compiler may do it, slowly.
     """
 
     operations: int = 0
@@ -145,7 +146,7 @@ class _Measure:
             self.operations += _applied(operation)
         work = rounds * _work(operation)
         self.work[0] += work
-        self.work[1] += work if constant else 0
+        self.work[1] += work if constant and name not in _FILLING else 0
         if name not in _NESTING:
             return 0
         if name == "stablehlo.while":
