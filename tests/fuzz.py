@@ -217,7 +217,9 @@ def _read_raw(layout: str) -> Callable[[Path], object]:
     def read(folder: Path) -> object:
         from vlfau_jax.data.sets import SETS
 
-        return SETS[layout].read(folder / "raw", camera="", frame_offset=0)
+        return SETS[layout].read(
+            folder / "raw", camera=(SETS[layout].cameras or ("",))[0], frame_offset=0
+        )
 
     return read
 
@@ -432,15 +434,16 @@ def fuzz(first: int, cases: int, seed: int, names: Sequence[str], made: Path) ->
         with (made / "output.txt").open("w") as output:
             process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=output, text=True)
         begun = None
-        for text in process.stdout:
-            event = json.loads(text)
-            begun = event.get("begun", begun)
-            if "ended" in event:
-                first = begun + 1
-                if event["problem"]:
-                    problems[begun] = event["problem"]
-                    print(f"{begun}: {event['problem']}", file=sys.stderr, flush=True)
-        code = process.wait()
+        with process:
+            for text in process.stdout:
+                event = json.loads(text)
+                begun = event.get("begun", begun)
+                if "ended" in event:
+                    first = begun + 1
+                    if event["problem"]:
+                        problems[begun] = event["problem"]
+                        print(f"{begun}: {event['problem']}", file=sys.stderr, flush=True)
+        code = process.returncode
         if first < end:
             text = (made / "output.txt").read_text()[-2000:]
             if begun is None or begun < first:

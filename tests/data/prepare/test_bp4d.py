@@ -113,6 +113,7 @@ def test_metadata_describes_what_was_written(trapped, tmp_path):
             "F024": {"frames": 9, "sex": "female", "fold": 0},
             "M003": {"frames": 7, "sex": "male", "fold": 0},
         },
+        "list_folds": {},
     }
     report = json.loads((folder / "integrity.json").read_text())
     for subject, about in metadata["subjects"].items():

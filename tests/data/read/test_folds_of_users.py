@@ -10,6 +10,7 @@ import pytest
 
 from tests.data.builds import build
 from tests.data.raw.test_me_graphau import codes
+from tests.data.sets import reseal
 from tests.data.tree_writers import write_images, write_lists
 from vlfau_jax.data.raw.bp4d import index_bp4d
 from vlfau_jax.data.read.dataset import Dataset, open_dataset
@@ -62,7 +63,7 @@ def test_the_lists_are_followed_when_asked_and_the_difference_is_said(prepared):
     assert lists.fold_notes(2) == []
     with pytest.raises(UserError, match=r"data\.fold=2 does not exist; expected 0 .* to 1"):
         lists.split(2)
-    assert published.identity["bp4d"]["list_folds"] == {1: (("F003", "F004"), ("F001", "M001"))}
+    assert published.sets[0].list_folds == {1: (("F003", "F004"), ("F001", "M001"))}
 
 
 def test_prepare_says_the_difference(tmp_path, capsys):
@@ -162,8 +163,10 @@ def test_damaged_folds_in_the_metadata(prepared, tmp_path, folds):
     metadata = next(prepared.rglob("metadata.json"))
     text = metadata.read_text()
     metadata.write_text(json.dumps(json.loads(text) | {"list_folds": folds}))
+    reseal(metadata.parent)
     try:
         with pytest.raises(UserError, match=r"metadata\.json.*list_folds"):
             open_(prepared)
     finally:
         metadata.write_text(text)
+        reseal(metadata.parent)

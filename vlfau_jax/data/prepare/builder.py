@@ -288,7 +288,7 @@ class AuBuilder(tfds.core.DatasetBuilder, skip_registration=True):
                 }
                 for subject, written in subjects.items()
             },
-            **_list_folds(tree, subjects),
+            "list_folds": _list_folds(tree, subjects),
         }
         return Metadata.model_validate(values).model_dump()
 
@@ -313,7 +313,7 @@ def _places(tree: RawTree) -> Iterator[Place]:
 
 
 def _list_folds(tree: RawTree, written: Collection[str]) -> dict[str, Any]:
-    """`list_folds` of metadata.json, if lists state any: of the subjects who were written."""
+    """`list_folds` of metadata.json: of the subjects who were written."""
     folds = {
         str(fold): {
             side: [name for name in names if name in written]
@@ -321,8 +321,7 @@ def _list_folds(tree: RawTree, written: Collection[str]) -> dict[str, Any]:
         }
         for fold, sides in tree.list_folds.items()
     }
-    usable = {fold: sides for fold, sides in folds.items() if all(sides.values())}
-    return {"list_folds": usable} if usable else {}
+    return {fold: sides for fold, sides in folds.items() if all(sides.values())}
 
 
 def _complete_report(
