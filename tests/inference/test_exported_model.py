@@ -233,9 +233,18 @@ def test_a_changed_file_is_refused(model_folder, tmp_path, name):
         (lambda c: c["sentence_lengths"].pop("local"), "should have local and global"),
         (lambda c: c.update(crop_rule=[]), "crop_rule is a list of 0"),
         (lambda c: c.update(later=1), "later is no key"),
-        (lambda c: c["model"].update(width=8.0), "holds no valid ModelOptions .width is 8.0"),
-        (lambda c: c["model"].update(depths=[0, 0, 0, True]), "depths.3 is True"),
-        (lambda c: c["model"].update(depths=[0, 0, 0, "1"]), "depths.3 is '1'"),
+        (
+            lambda c: c["model"].update(width=8.0),
+            "holds no valid ModelOptions .model.width=8.0: give a whole number",
+        ),
+        (
+            lambda c: c["model"].update(depths=[0, 0, 0, True]),
+            r"model.depths=\(0, 0, 0, True\): give 4 values",
+        ),
+        (
+            lambda c: c["model"].update(depths=[0, 0, 0, "1"]),
+            r"model.depths=\(0, 0, 0, '1'\): give 4 values",
+        ),
         (lambda c: c["model"].update(hidden=8), "the weights are not of the network"),
     ],
 )

@@ -30,10 +30,10 @@ from vlfau_jax.inference.model_folder import MOST_WORDS, PLATFORMS
 from vlfau_jax.inference.outputs import describe
 from vlfau_jax.inference.program_cost import Cost, Refused, cost
 from vlfau_jax.inference.stored_options import read_options
-from vlfau_jax.inference.weights import listed
 from vlfau_jax.model.options import ModelOptions
 from vlfau_jax.model.vlfau import VLFAU
 from vlfau_jax.records import Record, parse_record
+from vlfau_jax.train.tensor_files import listed
 
 REFUSED = 3
 
@@ -180,7 +180,9 @@ def _check_arguments(program: export.Exported, request: Request) -> Any:
         ("not in the program", wanted.keys() - found.keys()),
     ):
         if names:
-            raise Refused(f"takes other weights than the file holds; {what}: {listed(names)}")
+            raise Refused(
+                f"takes other weights than the file holds; {what}: {listed(sorted(names), ', ')}"
+            )
     for name, text in wanted.items():
         if found[name] != text:
             raise Refused(

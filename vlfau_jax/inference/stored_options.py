@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import fields
-from functools import cache
 from typing import Any, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
-
 from vlfau_jax.errors import UserError
-from vlfau_jax.records import explain
 
 Options = TypeVar("Options")
 
@@ -40,15 +35,6 @@ def read_options(kind: type[Options], stored: Mapping[str, Any], source: object)
             "version of vlfau_jax that wrote it"
         )
     try:
-        # As JSON, in which an object may be a dataclass and a list a tuple without being converted.
-        return _adapter(kind).validate_json(json.dumps(dict(stored)), strict=True)
-    except ValidationError as error:
-        reason = explain(error)
-    except UserError as error:  # of the dataclass itself
-        reason = str(error)
-    raise UserError(f"{source}: holds no valid {kind.__name__} ({reason})")
-
-
-@cache
-def _adapter(kind: type[Options]) -> TypeAdapter[Options]:
-    return TypeAdapter(kind)
+        return kind(**stored)
+    except UserError as error:  # of the dataclass itself, which has checked every field
+        raise UserError(f"{source}: holds no valid {kind.__name__} ({error})") from None

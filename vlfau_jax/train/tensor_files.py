@@ -13,7 +13,8 @@ from safetensors import SafetensorError, safe_open
 from vlfau_jax.errors import FileError
 from vlfau_jax.files import open_regular
 
-LIMIT = 16 << 30  # bytes of a file of parameters
+LIMIT = 64 << 30  # bytes of a file of parameters
+_HEADER_LIMIT = 16 << 20  # bytes of its JSON, which is parsed at once
 _MOST_LISTED, _LONGEST_LIST = 10, 300  # items, characters
 
 # How other projects name the tensors of a Swin, by one that only they have.
@@ -44,13 +45,18 @@ def opened(path: Path, framework: str = "numpy", key: str = "") -> Iterator[Any]
     if path.is_dir():
         raise FileError(name, "is a folder; give a safetensors file")
     try:
-        open_regular(path, LIMIT).close()
+        with open_regular(path, LIMIT) as file:
+            header = int.from_bytes(file.read(8), "little")
     except FileError as error:
         raise FileError(name, error.reason) from None
+    if header > _HEADER_LIMIT:
+        raise FileError(
+            name, f"cannot be read as safetensors: its header would have {header} bytes"
+        )
     try:
         with safe_open(path, framework) as file:
             yield file
-    except (OSError, SafetensorError, ValueError) as error:
+    except (OSError, SafetensorError, ValueError, OverflowError) as error:
         raise FileError(name, f"cannot be read as safetensors: {error}") from error
 
 
