@@ -260,7 +260,7 @@ def _read_prepared(folder: Path) -> object:
     from vlfau_jax.data.read.options import DataOptions
 
     dataset = open_dataset(DataOptions(name="bp4d", data_dir=str(folder), fold=0))
-    source = dataset.source
+    source = dataset.source(dataset.rows(dataset.subjects))
     return [source[i] for i in range(0, len(source), 7)]
 
 

@@ -311,6 +311,8 @@ def _claim(
                 raise UserError(
                     f"{partial} is in the way ({error.strerror}); remove it or name another place"
                 ) from error
+        except OSError as error:  # the hidden name would say nothing to a user
+            raise OSError(error.errno, error.strerror, str(place)) from error
         try:
             lock(handle, place.parent, taken)
             if not _names(partial, handle):

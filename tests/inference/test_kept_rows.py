@@ -97,7 +97,7 @@ def test_a_machine_without_open_files_is_no_unreadable_picture(model_folder, pic
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(path))
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(RunError, match="Too many open"):
-        patch.setattr(predicting, "read_image", refuse)
+        patch.setattr(predicting, "read_picture", refuse)
         predict(model_folder, [pictures], tmp_path, batch_size=3)
 
 

@@ -358,7 +358,7 @@ def test_two_do_not_write_one_page_and_a_failure_changes_none(
     before = {path.name: path.read_bytes() for path in out.iterdir()}
 
     def beside(*_: object, **__: object) -> None:
-        with pytest.raises(UserError, match=r"out/faces\.png is being written by another"):
+        with pytest.raises(UserError, match=r"out/index\.html is being written by another"):
             inspect_data(chosen, out, faces=2, overwrite=True)
         raise OSError(errno.ENOSPC, "No space left on device")
 

@@ -217,10 +217,11 @@ def test_what_is_left_is_never_said_to_be_nothing_where_it_cannot_be_told(tmp_pa
 
 def test_what_is_in_the_way(silent, tmp_path):
     run = tmp_path / "run"
-    (run / ".final.json.partial").mkdir(parents=True)
-    with pytest.raises(RunError, match=r"\.final\.json\.partial.*directory; .* step 2: once"):
+    run.mkdir()
+    (run / ".final.json.partial").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=r"\.final\.json\.partial is in the way \(.*; remove it"):
         train(silent(steps=2), run)
-    (run / ".final.json.partial").rmdir()
+    (run / ".final.json.partial").unlink()
     (run / "checkpoints").rename(tmp_path / "away")
     (run / "checkpoints").write_text("")
     with pytest.raises(UserError, match=r"checkpoints is not a folder; there is no good"):

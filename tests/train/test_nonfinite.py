@@ -69,7 +69,8 @@ def test_the_last_good_state_is_saved_and_a_resume_goes_past_it(tiny, tmp_path, 
 
 def test_ruined_parameters_are_not_answered_with_more_skips(tiny, tmp_path):
     settings = tiny(skip_steps=1)
-    ruin = replace(settings.optimizer, learning_rate=1e30, warmup_steps=0)
+    ruin = replace(settings.optimizer, warmup_steps=0)
+    object.__setattr__(ruin, "learning_rate", 1e30)  # beyond its bounds: ruins them in one step
     with pytest.raises(RunError, match=r"skipped, too.* a lower optimizer\.learning_rate") as error:
         train(replace(settings, optimizer=ruin), tmp_path / "run")
     assert "train.skip_steps=" not in str(error.value)

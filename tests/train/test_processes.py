@@ -178,10 +178,10 @@ def test_what_one_process_refuses_ends_all_in_the_same_line(base, train, alone):
     ("flags", "message"),
     [
         (("--processes=2",), "--coordinator, --process must be given, too"),
-        (("--coordinator=h:1", "--processes=0", "--process=0"), "--processes=0: give 1 or more"),
+        (("--coordinator=h:1", "--processes=0", "--process=0"), "--processes=0: give 1 to 1048576"),
         (("--coordinator=h:1", "--processes=2", "--process=2"), "--process=2: give 0 to 1"),
         (("--coordinator=h", "--processes=2", "--process=0"), "--coordinator=h: give HOST:PORT"),
-        (("--lost_after=0",), "--lost_after=0: give 1 second or more"),
+        (("--lost_after=0",), "--lost_after=0.0: give 1 to 86400"),
     ],
 )
 def test_flags_that_cannot_be(capsys, train, flags, message):

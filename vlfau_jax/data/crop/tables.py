@@ -29,7 +29,8 @@ class Row(NamedTuple):
 
     Attributes:
         where: file and line, for messages.
-        cells: column -> text, of the columns that a header may need and of `success`.
+        cells: column -> text, of the columns that a header may need, of `success` and of
+            `confidence`.
     """
 
     where: str
@@ -70,7 +71,7 @@ def read_rows(path: str, headers: Sequence[Sequence[str]]) -> Iterator[Row]:
     if len(set(header)) < len(header) or not any(set(h) <= set(header) for h in headers):
         wanted = " or ".join(_abbreviated(columns) for columns in headers)
         raise UserError(f"{path}:1: expected a header with each of the columns {wanted}")
-    wanted = {name for columns in headers for name in columns} | {"success"}
+    wanted = {name for columns in headers for name in columns} | {"success", "confidence"}
     places = {name: i for i, name in enumerate(header) if name in wanted}
     for number, cells in lines:
         where = f"{path}:{number}"
