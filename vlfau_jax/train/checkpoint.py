@@ -13,10 +13,13 @@ import hashlib
 import logging
 import math
 import os
+import re
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import fields
+from functools import cache
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -89,6 +92,7 @@ class Checkpoints(AbstractContextManager):
             by_score = {"get_metric_fn": itemgetter(MEAN_F1), "n": keep_best}
             kept.append(policies.BestN(**by_score, keep_checkpoints_without_metrics=False))
         logging.getLogger("absl").addFilter(is_no_orbax_traceback)  # its threads may outlive us
+        _mute_abandoned_writes()
         with ExitStack() as held:
             if is_first_process():
                 self._folder.mkdir(parents=True, exist_ok=True)
@@ -193,6 +197,24 @@ class Checkpoints(AbstractContextManager):
         finally:
             with self._held, suppress(*STORAGE_ERRORS):  # raised above already
                 self._checkpointer.close()
+
+
+@cache
+def _mute_abandoned_writes() -> None:
+    """Prints nothing about what orbax abandons where a part of a checkpoint cannot be written.
+
+    It closes its event loop: parts that end later raise in threads of C++, which Python can only
+    print, and those that have not begun are never awaited. The failure itself is raised.
+    """
+    abandoned = re.compile(r"Event loop is closed|coroutine 'async_serialize.*' was never awaited")
+    warnings.filterwarnings("ignore", abandoned.pattern, RuntimeWarning)
+    before = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        if not abandoned.fullmatch(str(unraisable.exc_value)):
+            before(unraisable)
+
+    sys.unraisablehook = hook
 
 
 @contextmanager
