@@ -32,7 +32,8 @@ _NESTING = {f"stablehlo.{name}" for name in ("case", "if", "while")}
 _PRODUCTS = {f"stablehlo.{name}" for name in ("convolution", "dot_general")}
 ALLOWED = (
     {f"stablehlo.{name}" for name in (*_ELEMENTWISE, *_MOVING, "return")}
-    | {"chlo.top_k", "chlo.erf", "func.return"}
+    | {f"chlo.{name}" for name in ("erf", "erfc", "square", "top_k")}
+    | {"func.return"}
     | _APPLYING
     | _NESTING
     | _PRODUCTS
