@@ -284,7 +284,7 @@ def in_a_branch(p):
         (in_a_function, "custom_call"),
         (in_a_branch, "custom_call"),
         (times(3, in_a_branch), "custom_call"),
-        (lambda p: jnp.linalg.cholesky(p[:, None, None]), "custom_call|cholesky"),
+        (lambda p: jnp.linalg.cholesky(p[:, :1, None]), "custom_call|cholesky"),
         (lambda p: lax.rng_uniform(p.sum(), 1.0, (3,)), "rng"),
         (lambda p: p.reshape((4,) + (1,) * 20 + (3,)) + 1, "22 dimensions"),
         (lambda p: p.astype(jnp.float16) + 1, "f16"),

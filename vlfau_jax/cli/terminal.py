@@ -44,6 +44,8 @@ class Printable(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
+        if self._stream.closed:  # this one is collected after it
+            return
         try:
             self._stream.flush()
         except OSError as error:
