@@ -4,7 +4,7 @@
 
 A case is one number: it chooses the target, the file and the damage, so `--first=N --cases=1`
 repeats it. Reading may succeed, or end in an error that `errors.outcome` turns into one line. All
-else fails: another exception, a signal, more than 10 seconds, more than 1 GB. What is read runs in
+else fails: another exception, a signal, more than --seconds, more than 1 GB. What is read runs in
 a process of its own, which is started again after a crash. Exit code 0 where no case failed.
 """
 
@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-SECONDS, BYTES = 10, 1 << 30
+BYTES = 1 << 30
 
 # ---------------------------------------------------------------------------------------- damage
 
@@ -250,8 +250,9 @@ def _read_pictures(folder: Path) -> object:
 def _make_prepared(folder: Path) -> None:
     from vlfau_jax.data.prepare.prepare import prepare
 
-    _raw("bp4d")(folder.parent / "for_prepared")
     raw = folder.parent / "for_prepared/raw"
+    if not raw.exists():
+        _raw("bp4d")(raw.parent)
     prepare("bp4d", raw, folder, crop="none", crop_size=32, workers=0)
 
 
@@ -334,7 +335,9 @@ TARGETS = {
 # ----------------------------------------------------------------------------------------- cases
 
 
-def read_damaged(number: int, seed: int, names: Sequence[str], made: Path) -> str | None:
+def read_damaged(
+    number: int, seed: int, names: Sequence[str], made: Path, seconds: int
+) -> str | None:
     """Runs one case; None where it ended well, else what happened."""
     rng = random.Random(f"{seed} {number}")
     name = rng.choices(names, [TARGETS[name].weight for name in names])[0]
@@ -349,7 +352,7 @@ def read_damaged(number: int, seed: int, names: Sequence[str], made: Path) -> st
     if changed is None:
         no_regular_file(path, rng)
     try:
-        problem = _ends_well(target.read, folder)
+        problem = _ends_well(target.read, folder, seconds)
     finally:
         if path.is_dir() and not path.is_symlink():
             path.rmdir()
@@ -359,12 +362,12 @@ def read_damaged(number: int, seed: int, names: Sequence[str], made: Path) -> st
     return problem and f"{name}: {path.relative_to(folder)}: {problem}"
 
 
-def _ends_well(read: Callable[[Path], object], folder: Path) -> str | None:
+def _ends_well(read: Callable[[Path], object], folder: Path, seconds: int) -> str | None:
     from vlfau_jax.errors import outcome
 
     started = time.monotonic()
     try:
-        with _alarm():
+        with _alarm(seconds):
             read(folder)
     except BaseException as error:
         ended = outcome(error)
@@ -374,7 +377,7 @@ def _ends_well(read: Callable[[Path], object], folder: Path) -> str | None:
         if code not in (1, 2) or "\n" in line:
             return f"exit code {code}: {line}"
     took = time.monotonic() - started
-    return f"took {took:.0f} s" if took > SECONDS else None
+    return f"took {took:.0f} s" if took > seconds else None
 
 
 class TooLongError(BaseException):
@@ -382,12 +385,12 @@ class TooLongError(BaseException):
 
 
 @contextmanager
-def _alarm() -> Iterator[None]:
+def _alarm(seconds: int) -> Iterator[None]:
     def ring(*_: object) -> None:
-        raise TooLongError(f"more than {SECONDS} s")
+        raise TooLongError(f"more than {seconds} s")
 
     before = signal.signal(signal.SIGALRM, ring)
-    signal.alarm(SECONDS)
+    signal.alarm(seconds)
     try:
         yield
     finally:
@@ -407,7 +410,7 @@ def _run_cases(options: argparse.Namespace) -> None:
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     for number in range(options.first, options.first + options.cases):
         print(json.dumps({"begun": number}), file=options.channel, flush=True)
-        problem = read_damaged(number, options.seed, names, options.made)
+        problem = read_damaged(number, options.seed, names, options.made, options.seconds)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         if not problem and peak - used > BYTES:
             problem = f"took {(peak - used) / 1e9:.1f} GB"
@@ -415,7 +418,9 @@ def _run_cases(options: argparse.Namespace) -> None:
         print(json.dumps({"ended": number, "problem": problem}), file=options.channel, flush=True)
 
 
-def fuzz(first: int, cases: int, seed: int, names: Sequence[str], made: Path) -> dict[int, str]:
+def fuzz(
+    first: int, cases: int, seed: int, names: Sequence[str], made: Path, seconds: int
+) -> dict[int, str]:
     """Runs cases; the problems by number. `made` holds the undamaged targets, or gets them."""
     made.mkdir(parents=True, exist_ok=True)
     for name in names:
@@ -430,7 +435,7 @@ def fuzz(first: int, cases: int, seed: int, names: Sequence[str], made: Path) ->
             shutil.copytree(made / name, pristine / name, symlinks=True)
         command = [sys.executable, "-m", "tests.fuzz", "--inside", f"--made={pristine}"]
         command += [f"--first={first}", f"--cases={end - first}", f"--seed={seed}"]
-        command += [f"--target={','.join(names)}"]
+        command += [f"--target={','.join(names)}", f"--seconds={seconds}"]
         with (made / "output.txt").open("w") as output:
             process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=output, text=True)
         begun = None
@@ -462,6 +467,7 @@ def main() -> int:
     parser.add_argument("--cases", type=int, default=1000)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seconds", type=int, default=10, help="of the longest case")
     parser.add_argument("--target", default=",".join(TARGETS))
     parser.add_argument("--made", type=Path, help="keeps the undamaged targets there")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
@@ -475,7 +481,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         made = options.made or Path(scratch)
         names = options.target.split(",")
-        problems = fuzz(options.first, options.cases, options.seed, names, made)
+        problems = fuzz(options.first, options.cases, options.seed, names, made, options.seconds)
     kinds = Counter(problem.split(":")[0] for problem in problems.values())
     print(f"{options.cases} cases, {len(problems)} problems: {dict(kinds)}")
     return 1 if problems else 0

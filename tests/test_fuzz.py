@@ -3,6 +3,7 @@
 import pytest
 
 from tests.fuzz import TARGETS, fuzz
+from tests.processes import TIMEOUT
 
 # Where reading compiles or loads networks, a case takes a second; there are fewer of them.
 CASES = {
@@ -20,4 +21,4 @@ CASES = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TARGETS)
 def test_no_damaged_file_does_more_than_one_line(name, tmp_path):
-    assert fuzz(0, CASES[name], 1, (name,), tmp_path) == {}
+    assert fuzz(0, CASES[name], 1, (name,), tmp_path, seconds=TIMEOUT) == {}
