@@ -19,6 +19,8 @@ from vlfau_jax.inference.kept_rows import Rows
 from vlfau_jax.inference.predict import predict
 from vlfau_jax.inference.prediction_files import NAMES
 
+pytestmark = pytest.mark.slow
+
 HIDDEN = ".predictions.csv.partial"
 
 

@@ -25,6 +25,8 @@ from vlfau_jax.inference.program_check import check
 from vlfau_jax.inference.program_cost import Refused
 from vlfau_jax.model.options import ModelOptions
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def no_limits_on_this_process(monkeypatch):

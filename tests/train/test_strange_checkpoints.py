@@ -23,6 +23,8 @@ from vlfau_jax.train.checkpoint_record import CheckpointRecord
 from vlfau_jax.train.manifest import _digest_of_json, is_step
 from vlfau_jax.train.state import TrainState
 
+pytestmark = pytest.mark.slow
+
 SCORED = 0.5
 
 

@@ -12,6 +12,8 @@ from tests.conftest import untrained
 from tests.data.sets import reseal
 from vlfau_jax.cli.main import main
 
+pytestmark = pytest.mark.slow
+
 TRAP = "import pathlib\npathlib.Path(__file__).with_name('imported').touch()\n"
 
 
