@@ -1,26 +1,29 @@
 """What a stranger's program may not do, each tried; and that our own of every switch may run."""
 
 import contextlib
-import dataclasses
 
-import flatbuffers
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import export, lax
-from jax._src.export import serialization_generated as format_
 from jax._src.lib import _jax
 from jax.interpreters import mlir
 from jaxlib.mlir import ir
 from jaxlib.mlir.dialects import stablehlo
 
 from tests.inference import programs
-from tests.inference.programs import SIZE, SWITCHES, exported, network
-from vlfau_jax.errors import FileError, RunError
-from vlfau_jax.inference import program as loading
+from tests.inference.programs import (
+    CALLS,
+    SIZE,
+    SWITCHES,
+    exported,
+    foreign_call,
+    forged,
+    network,
+    stranger,
+)
 from vlfau_jax.inference import program_check
-from vlfau_jax.inference.program import load_program
 from vlfau_jax.inference.program_check import check
 from vlfau_jax.inference.program_cost import Refused
 from vlfau_jax.model.options import ModelOptions
@@ -66,34 +69,12 @@ def test_a_program_of_the_papers_size_may_run(monkeypatch):
     check(request.model_copy(update={"batch_size": 32}), exported(run, weights))
 
 
-_CALLS = ("xla_ffi_python_cpu_callback", "lapack_spotrf_ffi", "cu_threefry2x32_ffi", "Sharding")
-
-
-def stranger(extra):
-    """A program with the signature of the silent network that computes `extra` of [b, 3] floats.
-
-    That is added as 0, or JAX would leave it out.
-    """
-
-    def run(weights, image):
-        p = image[:, :3, 0, 0] / 255
-        return {"au_probabilities": p + 0 * extra(p).astype(jnp.float32).sum()}
-
-    return run
-
-
 def checked(network, run, **facts):
     """Checks what a stranger exports in the place of a network, and says of it."""
     weights, _, request = network
-    checks = [export.DisabledSafetyCheck.custom_call(name) for name in _CALLS]
+    checks = [export.DisabledSafetyCheck.custom_call(name) for name in CALLS]
     program = exported(run, weights, ("cpu",), checks)
     check(request, forged(program, disabled_safety_checks=(), unordered_effects=(), **facts))
-
-
-def forged(program, **facts):
-    """A program that says other facts of itself."""
-    original = export.deserialize(bytearray(program))
-    return bytes(dataclasses.replace(original, **facts).serialize())
 
 
 def loop(going_on, count, start=0):
@@ -262,10 +243,6 @@ def test_loops_are_no_longer_than_the_sentences(extra):
 
     with pytest.raises(Refused, match="takes more"):
         checked(speaking, run)
-
-
-def foreign_call(name, p):
-    return jax.ffi.ffi_call(name, jax.ShapeDtypeStruct(p.shape, p.dtype), has_side_effect=True)(p)
 
 
 def in_a_function(p):
@@ -462,64 +439,3 @@ def test_a_program_for_one_size_of_batches_is_refused(silent):
     program = export.export(jax.jit(run), platforms=["cpu"])(weights, image)
     with pytest.raises(Refused, match=r"takes images uint8 \[4, 16, 16, 3\], expected uint8 \[b"):
         check(request, bytes(program.serialize()))
-
-
-@pytest.mark.slow
-def test_another_process_judges_first(silent, tmp_path):
-    weights, run, request = silent
-    program, path = exported(run, weights), tmp_path / "model.stablehlo"
-    assert load_program(path, program, request).platforms == ("cpu", "cuda", "tpu")
-    call = stranger(lambda p: foreign_call("xla_ffi_python_cpu_callback", p))
-    checks = [export.DisabledSafetyCheck.custom_call(name) for name in _CALLS]
-    hostile = exported(call, weights, checks=checks)
-    for content, message in (
-        (hostile, "has unordered_effects"),
-        (forged(hostile, unordered_effects=()), "has disabled_safety_checks"),
-        (forged(hostile, disabled_safety_checks=(), unordered_effects=()), "custom_call$"),
-        (program[: len(program) // 2], "cannot be read"),
-        (b"", "cannot be read"),
-        (multiplying_trees(), "cannot be read: .* ended by SIGXCPU"),
-    ):
-        with pytest.raises(FileError, match=message) as error:
-            load_program(path, content, request)
-        assert str(error.value).startswith(f"{path}: ") and "\n" not in str(error.value)
-
-
-def multiplying_trees():
-    """A program whose tree of arguments is 40 deep, where both children of a node are one node."""
-    builder = flatbuffers.Builder(1024)
-    child = None
-    for _ in range(40):
-        children = [child, child] if child is not None else []
-        format_.PyTreeDefStartChildrenVector(builder, len(children))
-        for offset in children:
-            builder.PrependUOffsetTRelative(offset)
-        children = builder.EndVector()
-        format_.PyTreeDefStart(builder)
-        format_.PyTreeDefAddKind(builder, format_.PyTreeDefKind.tuple)
-        format_.PyTreeDefAddChildren(builder, children)
-        child = format_.PyTreeDefEnd(builder)
-    name = builder.CreateString("run")
-    format_.ExportedStart(builder)
-    format_.ExportedAddSerializationVersion(builder, 3)
-    format_.ExportedAddFunctionName(builder, name)
-    format_.ExportedAddInTree(builder, child)
-    format_.ExportedAddOutTree(builder, child)
-    builder.Finish(format_.ExportedEnd(builder))
-    return bytes(builder.Output())
-
-
-@pytest.mark.parametrize(
-    ("program", "kind", "message"),
-    [
-        ("import os; os.abort()", FileError, "the process that tried was ended by SIGABRT"),
-        ("raise ImportError('no jax')", RunError, "could not be checked: ImportError: no jax"),
-    ],
-)
-def test_the_end_of_the_other_process_is_one_line(
-    silent, tmp_path, monkeypatch, program, kind, message
-):
-    monkeypatch.setattr(loading, "_CHECK", ("-c", program))
-    with pytest.raises(kind, match=message) as error:
-        load_program(tmp_path / "model.stablehlo", b"", silent[2])
-    assert "\n" not in str(error.value)

@@ -1,5 +1,4 @@
 """Broken files of every kind: one line that says what is wrong, or labels that the file holds.
-
 A tree has bytes, cells, rows or names changed at random; simpler readers are the oracles."""
 
 import csv
