@@ -165,9 +165,14 @@ def named(place: Path) -> Iterator[None]:
         raise OSError(error.errno, error.strerror, str(place)) from error
 
 
-def file_digest(path: str | Path) -> str:
-    """SHA-256 of a file's bytes, 64 hexadecimal digits. Raises OSError if it cannot be read."""
-    with open(path, "rb") as file:
+def file_digest(path: str | Path, limit: int = sys.maxsize) -> str:
+    """SHA-256 of the bytes of a regular file, 64 hexadecimal digits.
+
+    Raises:
+        FileError: it is none, has more than `limit` bytes, or cannot be opened.
+        OSError: its bytes cannot be read.
+    """
+    with open_regular(path, limit) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -20,7 +20,7 @@ from pydantic import Field, model_validator
 from vlfau_jax.data.text.vocabulary import TOKENIZER
 from vlfau_jax.errors import FileError, UserError
 from vlfau_jax.facs import ACTION_UNITS
-from vlfau_jax.files import file_digest, open_regular, read_bytes
+from vlfau_jax.files import file_digest, read_bytes
 from vlfau_jax.records import PlainName, Probability, Record, Sha256, Text, parse_record
 
 FORMAT = "vlfau_jax.model"
@@ -200,8 +200,7 @@ def open_model_folder(folder: Path, verify: str = "") -> ModelFolder:
             kept[name] = read_bytes(folder / name, PROGRAM_LIMIT)
             found[name] = hashlib.sha256(kept[name]).hexdigest()
         else:
-            with open_regular(folder / name, FILE_LIMIT) as file:
-                found[name] = hashlib.file_digest(file, "sha256").hexdigest()
+            found[name] = file_digest(folder / name, FILE_LIMIT)
         if found[name] != digest:
             raise UserError(
                 f"{folder / name}: changed since it was exported (SHA-256 differs); copy again"

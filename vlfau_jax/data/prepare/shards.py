@@ -246,7 +246,7 @@ def finished(job: ShardJob) -> ShardFacts | None:
         return None
     try:
         return facts if not facts.kept or file_digest(job.path) == facts.sha256 else None
-    except OSError:
+    except (FileError, OSError):
         return None
 
 

@@ -30,7 +30,7 @@ from vlfau_jax.data.set_record import (
 from vlfau_jax.data.sets import DataSet, data_set
 from vlfau_jax.data.text.descriptions import noun_of
 from vlfau_jax.errors import FileError, UserError
-from vlfau_jax.files import RECORD_LIMIT, TABLE_LIMIT, open_regular, read_bytes, regular_size
+from vlfau_jax.files import RECORD_LIMIT, TABLE_LIMIT, file_digest, read_bytes, regular_size
 from vlfau_jax.records import parse_record
 
 _AGAIN = "restore the set's files or prepare it again (`python -m vlfau_jax prepare --overwrite`)"
@@ -86,9 +86,7 @@ class PreparedSet:
         """Reads every shard, and raises FileError for the first whose digest differs."""
         for shard in self.shards:
             path = self.folder / shard.file
-            with open_regular(path, _SHARD_LIMIT) as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-            if found != shard.sha256:
+            if file_digest(path, _SHARD_LIMIT) != shard.sha256:
                 raise _changed(path)
 
     @property
