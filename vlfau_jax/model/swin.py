@@ -27,8 +27,8 @@ from jax import Array
 from vlfau_jax.model import windows
 from vlfau_jax.model.draws import kept_rows
 from vlfau_jax.model.options import scanned
-from vlfau_jax.model.products import float32_product
 from vlfau_jax.model.remat import rematerialised
+from vlfau_jax.model.window_attention import window_attention
 
 NORM_EPSILON = 1e-5
 
@@ -192,6 +192,21 @@ class PatchEmbedding(nn.Module):
         return layer_norm("norm")(x)
 
 
+class DenseParameters(nn.Module):
+    """Kernel [inputs, features] and bias [features] of a linear layer that is applied elsewhere."""
+
+    features: int
+    axes: tuple[str, str]
+
+    @nn.compact
+    def __call__(self, inputs: int) -> tuple[Array, Array]:
+        """Declares them as `dense` does, with its initial values."""
+        init = named(nn.initializers.lecun_normal(), *self.axes)
+        kernel = self.param("kernel", init, (inputs, self.features))
+        zeros = named(nn.initializers.zeros, self.axes[1])
+        return kernel, self.param("bias", zeros, (self.features,))
+
+
 class WindowAttention(nn.Module):
     """Multi-head self-attention inside windows with a learned relative position bias."""
 
@@ -202,25 +217,22 @@ class WindowAttention(nn.Module):
     @nn.compact
     def __call__(self, x: Array, mask: np.ndarray | None) -> Array:
         """Tokens [windows, n, c], mask [windows per image, n, n] -> [windows, n, c]."""
-        total, n, c = x.shape
-        split = (total, n, self.heads, c // self.heads)
-        q, k, v = (
-            dense(c, ("embed", "heads"), self.dtype, name)(x).reshape(split)
+        c = x.shape[-1]
+        parameters = [
+            DenseParameters(c, ("embed", "heads"), name=name)(c)
             for name in ("query", "key", "value")
-        )
+        ]
         table = self.param(
             "relative_position_bias",
             named(nn.initializers.truncated_normal(0.02), "window", "heads"),
             ((2 * self.window - 1) ** 2, self.heads),
         )
-        bias = table[windows.relative_position_index(self.window)].transpose(2, 0, 1)
-        scores = float32_product("wqhd,wkhd->whqk", q, k)
-        scores = scores * (c // self.heads) ** -0.5 + bias[None]
-        if mask is not None:
-            scores = scores.reshape(-1, len(mask), self.heads, n, n) + mask[None, :, None]
-            scores = scores.reshape(total, self.heads, n, n)
-        weights = nn.softmax(scores).astype(self.dtype)
-        out = jnp.einsum("whqk,wkhd->wqhd", weights, v).reshape(total, n, c)
+        # One product instead of three reads the tokens once.
+        kernel, bias = (
+            jnp.concatenate(parts, -1).astype(self.dtype) for parts in zip(*parameters, strict=True)
+        )
+        qkv = x @ kernel + bias[None, None]
+        out = window_attention(qkv, table, mask, heads=self.heads, window=self.window)
         return dense(c, ("heads", "embed"), self.dtype, "output")(out)
 
 

@@ -1,0 +1,46 @@
+"""Attention of every token of a window to every other (Swin, arXiv 2103.14030).
+
+    softmax(q k^T / sqrt(d) + bias + mask) v
+
+for the heads of all windows, from queries, keys and values as one projection makes them. `bias` is
+learned for each pair of relative positions; `mask` keeps the strips apart that a cyclic shift
+brings into one window (`windows.shift_mask`).
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax import Array
+
+from vlfau_jax.model import windows
+from vlfau_jax.model.products import float32_product
+
+
+def window_attention(
+    qkv: Array, bias_table: Array, mask: np.ndarray | None, *, heads: int, window: int
+) -> Array:
+    """Attention inside windows.
+
+    Args:
+        qkv: queries, keys and values side by side, [windows, n, 3c], n = window**2; head i of each
+            has channels i * c/heads to (i + 1) * c/heads.
+        bias_table: float32 [(2 * window - 1)**2, heads], by relative position.
+        mask: float32 [windows per image, n, n] to be added to the scores; None for none.
+        heads: number of heads.
+        window: cells along a window's side.
+
+    Returns:
+        [windows, n, c] in the dtype of `qkv`. Scores and softmax are float32.
+    """
+    total, n, c = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
+    q, k, v = jnp.moveaxis(qkv.reshape(total, n, 3, heads, c // heads), 2, 0)
+    bias = bias_table[windows.relative_position_index(window)].transpose(2, 0, 1)
+    scores = float32_product("wqhd,wkhd->whqk", q, k)
+    scores = scores * (c // heads) ** -0.5 + bias[None]
+    if mask is not None:
+        scores = scores.reshape(-1, len(mask), heads, n, n) + mask[None, :, None]
+        scores = scores.reshape(total, heads, n, n)
+    weights = nn.softmax(scores).astype(qkv.dtype)
+    return jnp.einsum("whqk,wkhd->wqhd", weights, v).reshape(total, n, c)
