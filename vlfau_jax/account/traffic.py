@@ -206,7 +206,7 @@ class _Memory:
     def __init__(self, module: hlo.Module) -> None:
         self._module = module
         self._users: dict[str, dict[str, list[hlo.Instruction]]] = {}
-        self._read: dict[tuple[str, int], int | None] = {}
+        self._known: dict[tuple[str, str], tuple[int | None, str]] = {}
 
     def moves(self, computation: hlo.Computation, one: hlo.Instruction) -> tuple[int, int]:
         """Bytes read and written by one run."""
@@ -310,50 +310,53 @@ class _Memory:
 
     def _reads(self, inner: hlo.Computation, number: int) -> int | None:
         """Bytes that a fused computation reads of its operand; None for all of it."""
-        key = inner.name, number
-        if key not in self._read:
-            parameter = inner.parameters().get(number)
-            self._read[key] = self._used(inner, parameter.name) if parameter else None
-        return self._read[key]
+        parameter = inner.parameters().get(number)
+        if parameter is None:
+            return None
+        read, leaves = self._used(inner, parameter.name)
+        # What leaves as it came was copied, unless it was updated in place.
+        return None if leaves == "copied" else read
 
-    def _used(self, inner: hlo.Computation, name: str) -> int | None:
-        total = 0
+    def _used(self, inner: hlo.Computation, name: str) -> tuple[int | None, str]:
+        """Bytes that the users of a value read of it (None: all), and how it leaves `inner`.
+
+        It leaves as "copied", or, with new values written into it, as "updated"; "" if it does not.
+        """
+        if (inner.name, name) not in self._known:
+            self._known[inner.name, name] = self._find_used(inner, name)
+        return self._known[inner.name, name]
+
+    def _find_used(self, inner: hlo.Computation, name: str) -> tuple[int | None, str]:
+        total, leaves = 0, "copied" if name == inner.root else ""
         for user in self._users_of(inner, name):
+            size, further = 0, ""
             if user.opcode == "bitcast":
-                size = self._used(inner, user.name)
+                size, further = self._used(inner, user.name)
             elif user.opcode in _SLICING and name not in user.operands[1:]:
                 size = user.bytes
             elif user.opcode in _UPDATING and name not in user.operands[1:]:
-                given = inner.instructions[user.operands[_UPDATING[user.opcode]]]
-                size = given.bytes if user.opcode == "scatter" else 0
-                if not self._is_result(inner, user.name):
-                    return None
+                size, further = self._used(inner, user.name)
+                further = "updated" if further else ""
+                if user.opcode == "scatter" and size is not None:
+                    size += inner.instructions[user.operands[_UPDATING["scatter"]]].bytes
             elif user.opcode == "fusion":
                 deeper = self._module.computations[user.called["calls"][0]]
-                size = 0
-                for place, operand in enumerate(user.operands):
-                    if operand == name:
-                        part = self._reads(deeper, place)
+                for parameter in deeper.parameters().values():
+                    if user.operands[parameter.index()] == name:
+                        part, how = self._used(deeper, parameter.name)
                         size = None if part is None or size is None else size + part
+                        if how:
+                            rest, further = self._used(inner, user.name)
+                            further = how if further and how == "updated" else further
+                            size = None if rest is None or size is None else size + rest
             elif user.opcode == "tuple" and user.name == inner.root:
-                size = 0  # passed on
+                further = "passed on"
             else:
-                return None
+                return None, leaves
             if size is None:
-                return None
-            total += size
-        return total
-
-    def _is_result(self, inner: hlo.Computation, name: str) -> bool:
-        """Whether a value leaves the fusion as it is: then it may be written in place."""
-        if name == inner.root:
-            return True
-        users = self._users_of(inner, name)
-        return any(
-            (user.name == inner.root and user.opcode == "tuple")
-            or (user.opcode == "bitcast" and self._is_result(inner, user.name))
-            for user in users
-        )
+                return None, leaves
+            total, leaves = total + size, further or leaves
+        return total, leaves
 
     def _users_of(self, computation: hlo.Computation, name: str) -> list[hlo.Instruction]:
         if computation.name not in self._users:
