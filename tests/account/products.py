@@ -8,10 +8,10 @@ from jax.extend import core
 from vlfau_jax.account.parts import address
 
 
-def products(jaxpr, scope="", times=1, found=None):
+def products(jaxpr, trips=1, scope="", times=1, found=None):
     """FLOPs of the matrix products and convolutions of a jaxpr, by part; loops by their length.
 
-    A `while` counts as one trip.
+    A `while` runs `trips` times.
     """
     found = defaultdict(float) if found is None else found
     for equation in jaxpr.eqns:
@@ -20,13 +20,13 @@ def products(jaxpr, scope="", times=1, found=None):
         if name in ("dot_general", "conv_general_dilated"):
             count = _dot if name == "dot_general" else _convolution
             found[address(here).part] += 2 * times * count(equation)
-        inner = times * equation.params.get("length", 1) if name == "scan" else times
+        rounds = {"scan": equation.params.get("length"), "while": trips}.get(name, 1)
         for value in equation.params.values():
             for one in value if isinstance(value, tuple | list) else (value,):
                 if isinstance(one, core.ClosedJaxpr):
-                    products(one.jaxpr, here, inner, found)
+                    products(one.jaxpr, trips, here, times * rounds, found)
                 elif isinstance(one, core.Jaxpr):
-                    products(one, here, inner, found)
+                    products(one, trips, here, times * rounds, found)
     return dict(found)
 
 

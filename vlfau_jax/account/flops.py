@@ -220,6 +220,8 @@ def _logits(options: ModelOptions, task: Task) -> float:
 
 def _local(options: ModelOptions, task: Task, objective: ObjectiveOptions | None) -> Flops:
     def count(sentences: int) -> float:
+        if not sentences:
+            return 0.0
         per_au = options.local_captioner == "per_au"
         found = _bound(options, task, sentences, sentences if per_au else 1)
         if options.au_embedding:
@@ -235,11 +237,9 @@ def _local(options: ModelOptions, task: Task, objective: ObjectiveOptions | None
 
 def _global(options: ModelOptions, task: Task, objective: ObjectiveOptions | None) -> Flops:
     step, logits = _step(options, task), _logits(options, task)
-    found = _trained(_bound(options, task, 1, 1))
-    if objective is None or objective.global_weight:
-        found += _trained((task.global_tokens - 1) * (step + logits))
-    else:
-        found = Flops(found.forward + 2 * (task.global_tokens - 1) * (step + logits))
+    trained = objective is None or objective.global_weight > 0
+    words = (task.global_tokens - 1) * (step + logits)
+    found = _times(_bound(options, task, 1, 1) + words, 3 if trained else 0)
     if options.global_context:
         words = task.own_words + 1
         cells = stem_grid(options, task.image_size) ** 2
