@@ -30,8 +30,8 @@ class Collective:
 
     Attributes:
         kind: one of `KINDS`.
-        payload: bytes of the whole array on each device, over all runs: what is summed, what a
-            gather gives, what a scatter takes.
+        payload: bytes of the whole array on each device, over all runs, without padding: what is
+            summed, what a gather gives, what a scatter takes.
         group: devices that take part together.
         times: how often it runs.
         address: for which part.
@@ -73,7 +73,7 @@ def collectives(program: str | hlo.Module, devices: int | None = None) -> list[C
         found.append(
             Collective(
                 kind,
-                _payload(module, run.computation, run.instruction, one, kind) * run.times,
+                _payload(run.computation, run.instruction, one, kind) * run.times,
                 _group(one.text) or devices or 1,
                 run.times,
                 address(one.op_name or run.instruction.op_name),
@@ -106,23 +106,18 @@ def _wrapped(module: hlo.Module, start: hlo.Instruction) -> tuple[str | None, hl
 
 
 def _payload(
-    module: hlo.Module,
-    computation: hlo.Computation,
-    outer: hlo.Instruction,
-    one: hlo.Instruction,
-    kind: str,
+    computation: hlo.Computation, outer: hlo.Instruction, one: hlo.Instruction, kind: str
 ) -> int:
     operands = sum(
-        shape.bytes
+        shape.packed
         for name in outer.operands
         if name in computation.instructions
         for shape in computation.instructions[name].shapes
     )
     if kind != "all-gather":
         return operands
-    if one.opcode.endswith("-start"):  # (operands, results)
-        return sum(shape.bytes for shape in one.shapes) - operands
-    return one.bytes
+    results = sum(shape.packed for shape in one.shapes)
+    return results - operands if one.opcode.endswith("-start") else results
 
 
 def _group(text: str) -> int:
@@ -142,12 +137,16 @@ def _group(text: str) -> int:
     )
 
 
+# Parameters that are used in float32 whatever the compute dtype.
+_FLOAT32 = re.compile(r"norm\w*/|relative_position_bias|^refinement/|^classifier/|logits_bias")
+
+
 def expected(
     params: Any,
     mesh: Mapping[str, int],
     *,
     frozen: tuple[str, ...] = (),
-    product_bytes: int = 4,
+    compute_bytes: int = 4,
     parts: int = 1,
 ) -> dict[str, float]:
     """Payload by kind that training needs, by hand, where the axis 'tensor' is 1.
@@ -157,25 +156,36 @@ def expected(
     - parameters that 'fsdp' splits are gathered, once a step;
     - their gradients are summed over all devices that split the batch ('data' and 'fsdp').
 
-    A product's weights are used, and their gradients come, in the compute dtype. The norm of the
-    gradient and the loss terms, a few numbers, are left out.
+    What the network casts to the compute dtype has its gradient in that dtype; `_FLOAT32` names the
+    rest. The norm of the gradient and the loss terms, a few numbers, are left out.
 
     Args:
         params: parameters as `jax.ShapeDtypeStruct` with their `NamedSharding`.
         mesh: size of every axis.
         frozen: modules without a gradient.
-        product_bytes: of an element of the compute dtype.
+        compute_bytes: of an element of the compute dtype.
         parts: micro-batches.
     """
     gathered = summed = 0.0
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        width = product_bytes if len(leaf.shape) > 1 else leaf.dtype.itemsize
-        size = math.prod(leaf.shape) * width
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        width = leaf.dtype.itemsize if _FLOAT32.search(name) else compute_bytes
         if "fsdp" in _axes(leaf.sharding) and mesh["fsdp"] > 1:
-            gathered += size
+            gathered += math.prod(leaf.shape) * width
         if path[0].key not in frozen and mesh["data"] * mesh["fsdp"] > 1:
-            summed += size * parts
+            summed += _gradient_elements(params[path[0].key], path, leaf) * width * parts
     return {"all-gather": gathered, "all-reduce": summed}
+
+
+def _gradient_elements(module: Mapping[str, Any], path: tuple, leaf: jax.ShapeDtypeStruct) -> int:
+    """Elements of a parameter's gradient that are summed over devices."""
+    name = path[-1].key
+    if name in ("words", "words_to_gates") and "words_to_gates" in module:
+        # Every device multiplies both into its own table [vocabulary, gates]. Summed is the
+        # table's gradient; theirs follow from it.
+        table = *module["words"].shape[:-1], module["words_to_gates"].shape[-1]
+        return math.prod(table) if name == "words" else 0
+    return math.prod(leaf.shape)
 
 
 def _axes(sharding: NamedSharding) -> set[str]:
