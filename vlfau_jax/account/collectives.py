@@ -20,7 +20,7 @@ _OPCODES = {f"{kind}{end}": kind for kind in KINDS for end in ("", "-start")}
 _OPCODES["ragged-all-to-all"] = "all-to-all"
 _LISTED = re.compile(r"replica_groups=\{\{([\d,]*)\}")
 _IOTA = re.compile(r"replica_groups=\[(\d+),(\d+)\]<=")
-_MESH = re.compile(r"replica_groups=mesh\[([^\]]*)\]\s*\{([^}]*)\}")
+_MESH = re.compile(r"replica_groups=mesh\[([^\]]*)\][^{]*\{([^}]*)\}")
 _AXIS = re.compile(r"'([^']+)'(?:=(\d+)|:\(\d+\)(\d+))?")
 
 
@@ -74,13 +74,13 @@ def collectives(program: str | hlo.Module, devices: int | None = None) -> list[C
             Collective(
                 kind,
                 _payload(run.computation, run.instruction, one, kind) * run.times,
-                _group(one.text) or devices or 1,
+                _group(one, devices),
                 run.times,
                 address(one.op_name or run.instruction.op_name),
                 run.instruction.name,
             )
         )
-    return [one for one in found if one.group > 1 or one.kind == "collective-permute"]
+    return [one for one in found if one.group > 1]
 
 
 def by_kind(found: list[Collective]) -> dict[str, int]:
@@ -120,21 +120,22 @@ def _payload(
     return results - operands if one.opcode.endswith("-start") else results
 
 
-def _group(text: str) -> int:
-    """How many devices take part together; 0 where the text does not say."""
-    listed = _LISTED.search(text)
-    if listed:
+def _group(one: hlo.Instruction, devices: int | None) -> int:
+    """How many devices take part together."""
+    text = one.text
+    if listed := _LISTED.search(text):
         return len(listed[1].split(","))
-    iota = _IOTA.search(text)
-    if iota:
+    if iota := _IOTA.search(text):
         return int(iota[2])
-    named = _MESH.search(text)  # mesh['x'=2,'y'=4] {'y'}, or a part of an axis: {'y':(1)2}
-    if not named:
-        return 0
-    sizes = {name: int(size) for name, size, _ in _AXIS.findall(named[1])}
-    return math.prod(
-        int(part) if part else sizes[name] for name, _, part in _AXIS.findall(named[2])
-    )
+    if named := _MESH.search(text):  # mesh['x'=2,'y'=4] {'y'}, or a part of an axis: {'y':(1)2}
+        sizes = {name: int(size) for name, size, _ in _AXIS.findall(named[1])}
+        axes = _AXIS.findall(named[2])
+        return math.prod(int(part) if part else sizes[name] for name, _, part in axes)
+    if one.opcode.startswith("collective-permute"):
+        return 2
+    if devices is None or not ("replica_groups={}" in text or "replica_groups=" not in text):
+        raise ValueError(f"cannot read the groups of devices in {text[:400]!r}")
+    return devices
 
 
 # Parameters that are used in float32 whatever the compute dtype.
