@@ -9,6 +9,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from vlfau_jax.account.collectives import by_kind, collectives, expected, sent_bytes
+from vlfau_jax.account.traffic import traffic
 from vlfau_jax.sharding.mesh import MeshOptions, make_mesh
 
 ARRAY = "f32[6,4]{1,0:T(8,128)}"  # 96 bytes; 4 KB as it lies in memory
@@ -80,6 +81,54 @@ def test_kinds(lines, kind, payload, sent):
     found = collectives(program(*lines))
     assert by_kind(found) == {kind: payload}
     assert sent_bytes(found) == sent
+
+
+SPREAD = """
+HloModule m
+
+%begin (p: f32[6,4]) -> (f32[6,4], f32[24,4], u32[]) {
+  %p = f32[6,4]{1,0} parameter(0)
+  %g1 = f32[24,4]{1,0} all-gather(%p), channel_id=7, replica_groups=[1,4]<=[4], dimensions={0}
+  ROOT %c1 = (f32[6,4]{1,0}, f32[24,4]{1,0}, u32[]{:S(2)}) custom-call(%p, %g1)
+}
+
+%beside (p: f32[6,4], q: f32[24,4], x: f32[8]) -> (f32[8], f32[6,4], f32[24,4]) {
+  %p2 = f32[6,4]{1,0} parameter(0)
+  %q2 = f32[24,4]{1,0} parameter(1)
+  %x = f32[8]{0} parameter(2)
+  %g2 = f32[24,4]{1,0} all-gather(%p2), channel_id=7, replica_groups=[1,4]<=[4], dimensions={0}
+  %y = f32[8]{0} negate(%x)
+  ROOT %t = (f32[8]{0}, f32[6,4]{1,0}, f32[24,4]{1,0}) tuple(%y, %p2, %g2)
+}
+
+%end (p: f32[6,4], q: f32[24,4]) -> f32[24,4] {
+  %p3 = f32[6,4]{1,0} parameter(0)
+  %q3 = f32[24,4]{1,0} parameter(1)
+  %g3 = f32[24,4]{1,0} all-gather(%p3), channel_id=7, replica_groups=[1,4]<=[4], dimensions={0}
+  ROOT %c3 = f32[24,4]{1,0} custom-call(%p3, %q3, %g3)
+}
+
+ENTRY %e (a: f32[6,4], z: f32[8]) -> f32[24,4] {
+  %a = f32[6,4]{1,0} parameter(0)
+  %z = f32[8]{0} parameter(1)
+  %s = (f32[6,4]{1,0}, f32[24,4]{1,0}, u32[]{:S(2)}) fusion(%a), kind=kCustom, calls=%begin
+  %s0 = f32[6,4]{1,0} get-tuple-element(%s), index=0
+  %s1 = f32[24,4]{1,0} get-tuple-element(%s), index=1
+  %m = (f32[8]{0}, f32[6,4]{1,0}, f32[24,4]{1,0}) fusion(%s0, %s1, %z), calls=%beside
+  %m1 = f32[6,4]{1,0} get-tuple-element(%m), index=1
+  %m2 = f32[24,4]{1,0} get-tuple-element(%m), index=2
+  ROOT %d = f32[24,4]{1,0} fusion(%m1, %m2), kind=kCustom, calls=%end
+}
+"""
+
+
+def test_a_collective_that_proceeds_beside_other_work_counts_once():
+    """As TPUs gather: begun, continued and ended by fusions of one channel."""
+    (found,) = collectives(SPREAD)
+    assert (found.kind, found.payload, found.name) == ("all-gather", 24 * 4 * 4, "s")
+    moved = traffic(SPREAD)
+    # The shard is read and the whole written once; the work beside reads and writes 32 bytes.
+    assert (moved.read, moved.bytes) == (96 + 32, 96 + 32 + 384 + 32)
 
 
 def test_all_devices_and_a_device_alone():
