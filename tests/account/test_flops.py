@@ -98,6 +98,7 @@ def test_forward_is_what_the_network_computes(changed, image_size):
     assert_same(counted, found, task)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changed", "objective", "frozen"),
     [
@@ -115,6 +116,7 @@ def test_training_is_what_the_step_computes(changed, objective, frozen):
     assert_same(counted, found, TASK)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changed",
     [
