@@ -1,9 +1,11 @@
 """What devices send each other: read from programs, and by hand."""
 
 import functools
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -173,6 +175,19 @@ def test_a_layers_step_sends_what_the_formula_says(mesh):
     found["all-reduce"] = found.get("all-reduce", 0) + found.pop("reduce-scatter", 0)
     assert found.get("all-gather", 0) == pytest.approx(by_hand["all-gather"], rel=0.1)
     assert found["all-reduce"] == pytest.approx(by_hand["all-reduce"], rel=0.1)
+
+
+def test_a_tpu_gathers_what_it_multiplies_in_bfloat16():
+    chip = SimpleNamespace(platform="tpu")
+    sharding = SimpleNamespace(spec=P("fsdp"), mesh=SimpleNamespace(devices=np.array([chip] * 2)))
+    params = {
+        "refinement": {
+            name: SimpleNamespace(shape=shape, dtype=np.dtype("float32"), sharding=sharding)
+            for name, shape in {"squeeze": (8, 3), "squeeze_bias": (8,)}.items()
+        }
+    }
+    found = expected(params, {"data": 1, "fsdp": 2, "tensor": 1})
+    assert found == {"all-gather": 8 * 3 * 2 + 8 * 4, "all-reduce": (8 * 3 + 8) * 4}
 
 
 def test_the_formula_by_hand():

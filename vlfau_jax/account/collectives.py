@@ -169,10 +169,15 @@ def expected(
         name = jax.tree_util.keystr(path, simple=True, separator="/")
         width = leaf.dtype.itemsize if _FLOAT32.search(name) else compute_bytes
         if "fsdp" in _axes(leaf.sharding) and mesh["fsdp"] > 1:
-            gathered += math.prod(leaf.shape) * width
+            gathered += math.prod(leaf.shape) * (2 if _multiplied_on_tpu(leaf) else width)
         if path[0].key not in frozen and mesh["data"] * mesh["fsdp"] > 1:
             summed += _gradient_elements(params[path[0].key], path, leaf) * width * parts
     return {"all-gather": gathered, "all-reduce": summed}
+
+
+def _multiplied_on_tpu(leaf: jax.ShapeDtypeStruct) -> bool:
+    """Whether it is gathered in bfloat16: a TPU multiplies float32 so unless told otherwise."""
+    return len(leaf.shape) > 1 and leaf.sharding.mesh.devices.flat[0].platform == "tpu"
 
 
 def _gradient_elements(module: Mapping[str, Any], path: tuple, leaf: jax.ShapeDtypeStruct) -> int:
