@@ -232,5 +232,3 @@ def _global(options: ModelOptions, task: Task, objective: ObjectiveOptions | Non
         found += _times(words * (step + logits), 1)
         found += _trained(_bound(options, task, 1, 1) + words * step + cells * options.width)
     return found
-
-
