@@ -10,7 +10,7 @@ import functools
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import jax
@@ -89,7 +89,10 @@ def _gpu(
     nvlink: float,
     *sources: str,
 ) -> Device:
-    """`peaks` are those of bfloat16 and TF32, `nvlink` is bidirectional, in GB/s."""
+    """Peaks of bfloat16 and TF32 in TFLOP/s; memory in GB, its bandwidth in TB/s, NVLink's in GB/s.
+
+    The last is bidirectional.
+    """
     rates = {"bfloat16": peaks[0] * 1e12, "float32": peaks[1] * 1e12}
     half = nvlink / 2 * 1e9
     return Device(name, kinds, rates, memory * 1e9, bandwidth * 1e12, half, sources)
@@ -154,7 +157,7 @@ def measured_cpu() -> Device:
     )
 
 
-def _best_seconds(function, calls: int = 8) -> float:
+def _best_seconds(function: Callable[[], jax.Array], calls: int = 8) -> float:
     """The shortest of some calls, after one that compiles."""
     jax.block_until_ready(function())
     best = float("inf")

@@ -168,17 +168,31 @@ def _fusion(options: ModelOptions, task: Task, trained: bool) -> Flops:
         stage = min(tap, 3)  # taps 3 and 4 both have the last stage's map
         size, c = sizes[stage], options.backbone_width << stage
         if options.pooling == "average" and size != grid:
-            rows_then_columns = grid * size * size * c + grid * grid * size * c
-            found += _times(rows_then_columns, 2 if trained else 1)
+            found += _pooling(size, grid, c, task.batch, trained)
         found += _times(grid**2 * 9 * c * width, 3 if trained else 2)
     return found
+
+
+def _pooling(size: int, grid: int, c: int, batch: int, trained: bool) -> Flops:
+    """Rows, then columns, or both by one matrix, which images share: what is less, as einsum does.
+
+    The matrices are constants: the way back is the gradient of the map alone.
+    """
+    times = 2 if trained else 1
+    in_turn = grid * size * size * c + grid * grid * size * c
+    both, matrix = (grid * size) ** 2 * c, (grid * size) ** 2 / batch
+    if in_turn <= both + matrix:
+        return _times(in_turn, times)
+    return _times(both, times) + _times(matrix, 1)
 
 
 def _refinement(options: ModelOptions, task: Task) -> float:
     n, d, cells = task.au_count, options.width, stem_grid(options, task.image_size) ** 2
     found = 0
     if options.refinement in ("both", "channel"):
-        found += 2 * n * 2 * d * max(1, d // options.reduction)  # two pooled features, two layers
+        # Two pooled features; where they share an MLP, its second layer takes their sum.
+        products = 3 if options.channel_mlp == "shared" else 4
+        found += n * products * d * max(1, d // options.reduction)
     if options.refinement in ("both", "spatial"):
         found += n * cells * 9 * 2
     return found
@@ -206,6 +220,8 @@ def _logits(options: ModelOptions, task: Task) -> float:
 
 def _local(options: ModelOptions, task: Task, objective: ObjectiveOptions | None) -> Flops:
     def count(sentences: int) -> float:
+        if not sentences:
+            return 0.0
         per_au = options.local_captioner == "per_au"
         found = _bound(options, task, sentences, sentences if per_au else 1)
         if options.au_embedding:
@@ -221,11 +237,9 @@ def _local(options: ModelOptions, task: Task, objective: ObjectiveOptions | None
 
 def _global(options: ModelOptions, task: Task, objective: ObjectiveOptions | None) -> Flops:
     step, logits = _step(options, task), _logits(options, task)
-    found = _trained(_bound(options, task, 1, 1))
-    if objective is None or objective.global_weight:
-        found += _trained((task.global_tokens - 1) * (step + logits))
-    else:
-        found = Flops(found.forward + 2 * (task.global_tokens - 1) * (step + logits))
+    trained = objective is None or objective.global_weight > 0
+    words = (task.global_tokens - 1) * (step + logits)
+    found = _times(_bound(options, task, 1, 1) + words, 3 if trained else 0)
     if options.global_context:
         words = task.own_words + 1
         cells = stem_grid(options, task.image_size) ** 2
