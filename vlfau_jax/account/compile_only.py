@@ -5,127 +5,37 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import jax
-from pydantic import Field
 
 from vlfau_jax.account import hlo
 from vlfau_jax.account.batch_search import Sample, largest_that_fits
+from vlfau_jax.account.collectives import (
+    KINDS,
+    Collective,
+    by_kind,
+    collectives,
+    expected,
+    sent_bytes,
+)
 from vlfau_jax.account.compiler import Compiled, TooLarge, compile_step, usable_memory
 from vlfau_jax.account.devices import device_for
 from vlfau_jax.account.flops import Task, flops, total
 from vlfau_jax.account.parts import PARTS
 from vlfau_jax.account.roofline import roofline
+from vlfau_jax.account.step_report import CollectiveCost, StepReport, Tried, fit, shown
 from vlfau_jax.account.topology import open_topology
 from vlfau_jax.account.traffic import traffic
 from vlfau_jax.errors import UserError
 from vlfau_jax.files import absolute_folder, created, named, written_whole
-from vlfau_jax.records import Record, Text
 from vlfau_jax.sharding.arrays import shards
 from vlfau_jax.sharding.mesh import make_mesh
 from vlfau_jax.train.experiment import Program, Settings, published_program
 from vlfau_jax.train.workdir import config_digest
-
-_Number = Annotated[float, Field(ge=0)]
-_Count = Annotated[int, Field(ge=0)]
-
-
-class PartCost(Record):
-    """What one part of the network costs for an image.
-
-    Attributes:
-        forward_gflop: products, forward.
-        training_gflop: products of a training step, forward included.
-        forward_hbm_mb: 10^6 bytes to and from main memory on the way forward.
-        backward_hbm_mb: the same on the way back.
-    """
-
-    forward_gflop: _Number = 0.0
-    training_gflop: _Number = 0.0
-    forward_hbm_mb: _Number = 0.0
-    backward_hbm_mb: _Number = 0.0
-
-
-class Tried(Record):
-    """One batch of the search: images a device, and bytes (10^9) that the step needs."""
-
-    per_chip: _Count
-    peak_gb: _Number
-    fits: bool
-
-
-class StepReport(Record):
-    """One training step on the devices of a topology: the `--out` file of compile_only.
-
-    GB are 10^9 bytes of one device, images those of one device, and a device is what JAX calls one:
-    a chip, of a TPU7x half of one. What a program that does not fit would have said is None.
-
-    Attributes:
-        topology: its name.
-        device_kind: JAX's name of a device.
-        devices: number of devices of the mesh.
-        mesh: devices along each axis.
-        batch_size: images of a step, over all devices.
-        per_chip: images of a step on one device.
-        micro_batches: parts in which a device computes these.
-        fits: whether the program fits in a device's memory.
-        over_gb: by how much it is too large; 0 where it fits.
-        memory_gb: memory that a program may use.
-        parameters: number of parameters of the network.
-        parameters_gb: their bytes on a device.
-        optimizer_gb: bytes of the optimizer's state and of the average, if one is kept.
-        temporaries_gb: what the step needs while it runs.
-        peak_gb: parameters, optimizer, batch, temporaries and code.
-        gflop_per_image: products that the network needs for an image in training, all devices
-            together.
-        hbm_gb_per_image: traffic to and from main memory.
-        collectives: kind -> number, bytes and those of the formula, of a step.
-        parts: part of the network -> its cost.
-        uncounted_loops: loops whose number of turns the program does not say, counted as one.
-        roofline_images_per_second: of one device, at most.
-        roofline_mfu: the share of its peak FLOP/s that is then used.
-        bound: what limits it.
-        compile_seconds: by a clock.
-        compile_cpu_seconds: of all threads.
-        lower_seconds: of tracing, by a clock.
-        search: the batches that `--search_batch` compiled.
-        versions: of the compilers.
-        config_digest: SHA-256 of the experiment's keys.
-    """
-
-    topology: Text
-    device_kind: Text
-    devices: _Count
-    mesh: dict[Text, _Count]
-    batch_size: _Count
-    per_chip: _Number
-    micro_batches: _Count
-    fits: bool
-    over_gb: _Number
-    memory_gb: _Number
-    parameters: _Count
-    parameters_gb: _Number
-    optimizer_gb: _Number
-    temporaries_gb: _Number | None = None
-    peak_gb: _Number
-    gflop_per_image: _Number
-    hbm_gb_per_image: _Number | None = None
-    collectives: dict[Text, dict[Text, float | None]] | None = None
-    parts: dict[Text, PartCost]
-    uncounted_loops: _Count = 0
-    roofline_images_per_second: _Number | None = None
-    roofline_mfu: _Number | None = None
-    bound: Text | None = None
-    compile_seconds: _Number | None = None
-    compile_cpu_seconds: _Number | None = None
-    lower_seconds: _Number | None = None
-    search: tuple[Tried, ...] = ()
-    versions: dict[Text, Text]
-    config_digest: Text
 
 
 def compile_only(
@@ -205,7 +115,7 @@ def _searched(
     def measure(images: int) -> Sample:
         program = published_program(_with_batch(settings, devices, images), devices)
         report = reports[images] = account_of(program, topology)
-        print(f"{images} images a device: {_fit(report)}", flush=True)
+        print(f"{images} images a device: {fit(report)}", flush=True)
         return Sample(images, report.peak_gb, report.fits)
 
     memory = usable_memory(devices[0]) / 1e9
@@ -271,12 +181,15 @@ def _read(
     for (part, direction), size in moved.by_address().items():
         parts.setdefault(part, {})[f"{direction}_hbm_mb"] = size / images / 1e6
     device = device_for(mesh.devices.flat[0].device_kind)
+    found = collectives(module, mesh.size)
+    sent = sent_bytes(found)
     bound = roofline(
         device,
         program.model.options.dtype,
         images=settings.train.batch_size / mesh.size,
         flops=flops_per_image * settings.train.batch_size / mesh.size,
         hbm_bytes=moved.bytes,
+        sent_bytes=sent,
     )
     return {
         "fits": compiled.peak <= memory,
@@ -284,7 +197,8 @@ def _read(
         "temporaries_gb": compiled.temporaries / 1e9,
         "peak_gb": compiled.peak / 1e9,
         "hbm_gb_per_image": moved.bytes / images / 1e9,
-        "collectives": {},
+        "collectives": _collectives(program, found),
+        "sent_gb": sent / 1e9,
         "parts": {part: parts[part] for part in PARTS if part in parts},
         "uncounted_loops": len(moved.uncounted),
         "roofline_images_per_second": bound.images_per_second,
@@ -293,6 +207,29 @@ def _read(
         "compile_seconds": compiled.seconds,
         "compile_cpu_seconds": compiled.cpu_seconds,
         "lower_seconds": compiled.lower_seconds,
+    }
+
+
+def _collectives(program: Program, found: Sequence[Collective]) -> dict[str, CollectiveCost]:
+    """Those of each kind, beside what they should be by hand."""
+    mesh, by_hand = program.mesh.shape, {}
+    if mesh["tensor"] == 1:
+        by_hand = expected(
+            program.abstract.params,
+            mesh,
+            frozen=program.settings.optimizer.frozen,
+            compute_bytes=jax.numpy.dtype(program.model.options.dtype).itemsize,
+            parts=program.micro_batches,
+        )
+    sizes = by_kind(found)
+    return {
+        kind: CollectiveCost(
+            times=sum(one.times for one in found if one.kind == kind),
+            gb=sizes.get(kind, 0) / 1e9,
+            formula_gb=by_hand[kind] / 1e9 if kind in by_hand else None,
+        )
+        for kind in KINDS
+        if kind in sizes or by_hand.get(kind)
     }
 
 
@@ -334,76 +271,3 @@ def _versions(device: jax.Device) -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             found[name] = "unknown"  # TPU_LIBRARY_PATH names a file of one's own
     return found
-
-
-def _fit(report: StepReport) -> str:
-    if report.fits:
-        free = report.memory_gb - report.peak_gb
-        return f"fits in {report.memory_gb:.2f} GB with {free:.2f} GB to spare"
-    return f"does NOT fit: {report.over_gb:.2f} GB more than {report.memory_gb:.2f} GB"
-
-
-def shown(report: StepReport) -> str:
-    """The account as tables for the screen."""
-    mesh = ", ".join(f"{axis} {size}" for axis, size in report.mesh.items())
-    lines = [
-        f"{report.topology}: {report.devices} x {report.device_kind}, mesh {mesh}; "
-        f"{report.batch_size} images a step, {report.per_chip:g} a device"
-        + (f" in {report.micro_batches} parts" if report.micro_batches > 1 else ""),
-        _fit(report),
-        "",
-        *_memory(report),
-        "",
-        *_parts(report.parts),
-        "",
-    ]
-    if report.temporaries_gb is None:
-        return "\n".join(lines)
-    lines += [
-        f"HBM bytes: {report.hbm_gb_per_image:.3f} GB an image"
-        + (
-            f"; {report.uncounted_loops} loops of unknown length count as one turn"
-            if report.uncounted_loops
-            else ""
-        ),
-        f"roofline: {report.roofline_images_per_second:.0f} images/s a device, MFU "
-        f"{report.roofline_mfu:.1%}; {report.bound} is the limit",
-        f"compiled in {report.compile_seconds:.0f} s, {report.compile_cpu_seconds:.0f} s of CPU; "
-        f"traced in {report.lower_seconds:.0f} s; "
-        + ", ".join(f"{name} {version}" for name, version in report.versions.items()),
-    ]
-    return "\n".join(lines)
-
-
-def _memory(report: StepReport) -> list[str]:
-    rows = {
-        "parameters": report.parameters_gb,
-        "optimizer": report.optimizer_gb,
-        "temporaries": report.temporaries_gb,
-        "peak": report.peak_gb,
-    }
-    named_sizes = ", ".join(f"{name} {size:.2f}" for name, size in rows.items() if size is not None)
-    return [f"GB a device: {named_sizes} ({report.parameters / 1e6:.1f} million parameters)"]
-
-
-def _parts(parts: Mapping[str, PartCost]) -> list[str]:
-    head = ("GFLOP an image", "MB of HBM an image")
-    lines = [
-        f"{'':<18}{head[0]:>20}{head[1]:>32}",
-        f"{'part':<18}{'forward':>10}{'training':>10}{'forward':>12}{'backward':>10}{'sum':>10}",
-    ]
-    whole = PartCost()
-    for name, cost in parts.items():
-        lines.append(_row(name, cost))
-        whole = PartCost(
-            **{key: value + getattr(cost, key) for key, value in whole.model_dump().items()}
-        )
-    return [*lines, _row("in all", whole)]
-
-
-def _row(name: str, cost: PartCost) -> str:
-    both = cost.forward_hbm_mb + cost.backward_hbm_mb
-    return (
-        f"{name:<18}{cost.forward_gflop:>10.3f}{cost.training_gflop:>10.3f}"
-        f"{cost.forward_hbm_mb:>12.1f}{cost.backward_hbm_mb:>10.1f}{both:>10.1f}"
-    )
