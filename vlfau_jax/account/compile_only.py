@@ -158,7 +158,7 @@ def account_of(program: Program, topology: str) -> StepReport:
     except TooLarge as error:
         return StepReport(
             fits=False,
-            over_gb=(error.needed - memory) / 1e9,
+            over_gb=max(0.0, error.needed - error.available) / 1e9,
             peak_gb=error.needed / 1e9,
             parts=parts,
             **known,

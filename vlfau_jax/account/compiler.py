@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import re
 import sys
 import threading
@@ -143,7 +145,7 @@ def exhausted(message: str) -> tuple[float, float] | None:
 def interruptible(work: Callable[[], T], doing: str) -> T:
     """`work()` in another thread, so that Ctrl-C need not wait for a compiler, with the time spent.
 
-    An interrupted thread goes on until the process ends.
+    An interrupted thread goes on until the process ends, which does not wait for it.
     """
     outcome: list[tuple[T | None, BaseException | None]] = []
 
@@ -156,12 +158,24 @@ def interruptible(work: Callable[[], T], doing: str) -> T:
     thread = threading.Thread(target=run, daemon=True)
     with elapsed(doing):
         thread.start()
-        while thread.is_alive():
-            thread.join(0.2)
+        try:
+            while thread.is_alive():
+                thread.join(0.2)
+        except KeyboardInterrupt:
+            atexit.register(_leave, thread)
+            raise
     value, error = outcome[0]
     if error is not None:
         raise error
     return value
+
+
+def _leave(thread: threading.Thread) -> None:
+    """Ends the process at once where a compiler still runs: JAX's own end would wait for it."""
+    if thread.is_alive():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(130)
 
 
 @contextmanager

@@ -194,7 +194,8 @@ def _parts(parts: Mapping[str, PartCost]) -> list[str]:
     ]
     whole = PartCost()
     for name, cost in parts.items():
-        lines.append(_row(name, cost))
+        if any(cost.model_dump().values()):
+            lines.append(_row(name, cost))
         whole = PartCost(
             **{key: value + getattr(cost, key) for key, value in whole.model_dump().items()}
         )
