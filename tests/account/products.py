@@ -1,4 +1,4 @@
-"""Counts the products of a traced function, equation by equation: an oracle for `account.flops`."""
+"""Walks a traced function, equation by equation: an oracle for `account.flops` and `parts`."""
 
 import math
 from collections import defaultdict
@@ -8,26 +8,44 @@ from jax.extend import core
 from vlfau_jax.account.parts import address
 
 
-def products(jaxpr, trips=1, scope="", times=1, found=None):
-    """FLOPs of the matrix products and convolutions of a jaxpr, by part; loops by their length.
+def equations(jaxpr, trips=1, scope="", times=1):
+    """Every equation that computes something, its scope, and how often it runs.
 
     A `while` runs `trips` times.
     """
-    found = defaultdict(float) if found is None else found
     for equation in jaxpr.eqns:
         here = f"{scope}/{equation.source_info.name_stack}"
         name = equation.primitive.name
-        if name in ("dot_general", "conv_general_dilated"):
-            count = _dot if name == "dot_general" else _convolution
-            found[address(here).part] += 2 * times * count(equation)
         rounds = {"scan": equation.params.get("length"), "while": trips}.get(name, 1)
-        for value in equation.params.values():
-            for one in value if isinstance(value, tuple | list) else (value,):
-                if isinstance(one, core.ClosedJaxpr):
-                    products(one.jaxpr, trips, here, times * rounds, found)
-                elif isinstance(one, core.Jaxpr):
-                    products(one, trips, here, times * rounds, found)
+        inner = [
+            one
+            for value in equation.params.values()
+            for one in (value if isinstance(value, tuple | list) else (value,))
+            if isinstance(one, core.ClosedJaxpr | core.Jaxpr)
+        ]
+        if not inner:
+            yield equation, here, times
+        for one in inner:
+            body = one.jaxpr if isinstance(one, core.ClosedJaxpr) else one
+            yield from equations(body, trips, here, times * rounds)
+
+
+def products(jaxpr, trips=1):
+    """FLOPs of the matrix products and convolutions of a jaxpr, by address."""
+    found = defaultdict(float)
+    for equation, scope, times in equations(jaxpr, trips):
+        count = _COUNTS.get(equation.primitive.name)
+        if count:
+            found[address(scope)] += 2 * times * count(equation)
     return dict(found)
+
+
+def by_part(found):
+    """The same by part."""
+    sums = defaultdict(float)
+    for (part, _), count in found.items():
+        sums[part] += count
+    return dict(sums)
 
 
 def _dot(equation):
@@ -42,3 +60,6 @@ def _convolution(equation):
     kernel, result = equation.invars[1].aval, equation.outvars[0].aval
     per_output = math.prod(kernel.shape[i] for i in spec[1:])
     return math.prod(result.shape) * per_output / math.prod(equation.params["lhs_dilation"])
+
+
+_COUNTS = {"dot_general": _dot, "conv_general_dilated": _convolution}

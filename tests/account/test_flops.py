@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from tests.account.networks import TASK, forward, options, train_step
-from tests.account.products import products
+from tests.account.products import by_part, products
 from vlfau_jax.account.flops import Flops, Task, flops, recognition, table, total
 from vlfau_jax.losses.joint import ObjectiveOptions
 from vlfau_jax.model.options import SIZES, ModelOptions
@@ -71,7 +71,7 @@ def test_a_network_by_hand():
 
 
 def assert_same(counted, found, task):
-    expected = {part: count / task.batch for part, count in counted.items()}
+    expected = {part: count / task.batch for part, count in by_part(counted).items()}
     assert {part: one for part, one in found.items() if one} == pytest.approx(expected, rel=1e-9)
 
 

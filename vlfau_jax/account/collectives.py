@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +15,10 @@ from jax.sharding import NamedSharding, PartitionSpec
 from vlfau_jax.account import hlo
 from vlfau_jax.account.parts import Address, address
 
-KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
-_OPCODES = {f"{kind}{end}": kind for kind in KINDS for end in ("", "-start")}
-_OPCODES["ragged-all-to-all"] = "all-to-all"
+KINDS = tuple(dict.fromkeys(hlo.COLLECTIVES.values()))
 _LISTED = re.compile(r"replica_groups=\{\{([\d,]*)\}")
 _IOTA = re.compile(r"replica_groups=\[(\d+),(\d+)\]<=")
-_MESH = re.compile(r"replica_groups=mesh\[([^\]]*)\]\s*\{([^}]*)\}")
+_MESH = re.compile(r"replica_groups=mesh\[([^\]]*)\][^{]*\{([^}]*)\}")
 _AXIS = re.compile(r"'([^']+)'(?:=(\d+)|:\(\d+\)(\d+))?")
 
 
@@ -62,25 +60,38 @@ def collectives(program: str | hlo.Module, devices: int | None = None) -> list[C
         devices: how many run it; needed where a collective of all of them names no group.
     """
     module = hlo.parse(program) if isinstance(program, str) else program
-    found = []
+    found, seen = [], set()
     for run in hlo.walk(module):
-        one = run.instruction
-        kind = _OPCODES.get(one.opcode)
-        if one.opcode == "async-start":
-            kind, one = _wrapped(module, run.instruction)
-        if kind is None:
-            continue
-        found.append(
-            Collective(
-                kind,
-                _payload(run.computation, run.instruction, one, kind) * run.times,
-                _group(one.text) or devices or 1,
-                run.times,
-                address(one.op_name or run.instruction.op_name),
-                run.instruction.name,
+        for computation, one in _within(module, run):
+            # A TPU's asynchronous collective proceeds in several fusions, beside other work.
+            if computation is not run.computation:
+                if one.channel in seen:
+                    continue
+                seen.add(one.channel)
+            found.append(
+                Collective(
+                    hlo.COLLECTIVES[one.opcode],
+                    _payload(computation, one) * run.times,
+                    _group(one, devices),
+                    run.times,
+                    address(one.op_name or run.instruction.op_name),
+                    run.instruction.name,
+                )
             )
-        )
-    return [one for one in found if one.group > 1 or one.kind == "collective-permute"]
+    return [one for one in found if one.group > 1]
+
+
+def _within(module: hlo.Module, run: hlo.Run) -> Iterator[tuple[hlo.Computation, hlo.Instruction]]:
+    """The collective that an instruction is, or those inside it, with where they stand."""
+    one = run.instruction
+    if one.opcode in hlo.COLLECTIVES:
+        yield run.computation, one
+    elif one.opcode in ("fusion", "async-start"):
+        for name in one.called.get("calls", ()):
+            computation = module.computations[name]
+            for inner in computation.instructions.values():
+                if inner.opcode in hlo.COLLECTIVES:
+                    yield computation, inner
 
 
 def by_kind(found: list[Collective]) -> dict[str, int]:
@@ -96,45 +107,32 @@ def sent_bytes(found: list[Collective]) -> float:
     return sum(one.sent for one in found)
 
 
-def _wrapped(module: hlo.Module, start: hlo.Instruction) -> tuple[str | None, hlo.Instruction]:
-    """The collective inside an `async-start`."""
-    for name in start.called.get("calls", ()):
-        for inner in module.computations[name].instructions.values():
-            if inner.opcode in _OPCODES:
-                return _OPCODES[inner.opcode], inner
-    return None, start
-
-
-def _payload(
-    computation: hlo.Computation, outer: hlo.Instruction, one: hlo.Instruction, kind: str
-) -> int:
+def _payload(computation: hlo.Computation, one: hlo.Instruction) -> int:
     operands = sum(
-        shape.packed
-        for name in outer.operands
-        if name in computation.instructions
-        for shape in computation.instructions[name].shapes
+        shape.packed for name in one.operands for shape in computation.instructions[name].shapes
     )
-    if kind != "all-gather":
+    if hlo.COLLECTIVES[one.opcode] != "all-gather":
         return operands
     results = sum(shape.packed for shape in one.shapes)
     return results - operands if one.opcode.endswith("-start") else results
 
 
-def _group(text: str) -> int:
-    """How many devices take part together; 0 where the text does not say."""
-    listed = _LISTED.search(text)
-    if listed:
+def _group(one: hlo.Instruction, devices: int | None) -> int:
+    """How many devices take part together."""
+    text = one.text
+    if listed := _LISTED.search(text):
         return len(listed[1].split(","))
-    iota = _IOTA.search(text)
-    if iota:
+    if iota := _IOTA.search(text):
         return int(iota[2])
-    named = _MESH.search(text)  # mesh['x'=2,'y'=4] {'y'}, or a part of an axis: {'y':(1)2}
-    if not named:
-        return 0
-    sizes = {name: int(size) for name, size, _ in _AXIS.findall(named[1])}
-    return math.prod(
-        int(part) if part else sizes[name] for name, _, part in _AXIS.findall(named[2])
-    )
+    if named := _MESH.search(text):  # mesh['x'=2,'y'=4] {'y'}, or a part of an axis: {'y':(1)2}
+        sizes = {name: int(size) for name, size, _ in _AXIS.findall(named[1])}
+        axes = _AXIS.findall(named[2])
+        return math.prod(int(part) if part else sizes[name] for name, _, part in axes)
+    if one.opcode.startswith("collective-permute"):
+        return 2
+    if devices is None or not ("replica_groups={}" in text or "replica_groups=" not in text):
+        raise ValueError(f"cannot read the groups of devices in {text[:400]!r}")
+    return devices
 
 
 # Parameters that are used in float32 whatever the compute dtype.

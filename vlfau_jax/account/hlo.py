@@ -30,6 +30,7 @@ _CALLED = re.compile(
 )
 _OP_NAME = re.compile(r'op_name="((?:[^"\\]|\\.)*)"')
 _KNOWN_TRIPS = re.compile(r'known_trip_count"?:\s*\{\s*"?n"?:\s*"?(\d+)')
+_CHANNEL = re.compile(r"channel_id=(\d+)")
 _WIDTHS = {"pred": 8, "token": 0, "opaque": 0}
 
 
@@ -67,6 +68,12 @@ class Instruction:
     def bytes(self) -> int:
         """Of all results, in whatever memory."""
         return sum(shape.bytes for shape in self.shapes)
+
+    @property
+    def channel(self) -> str:
+        """Of a collective: those of the same number are one, spread over several instructions."""
+        found = _CHANNEL.search(self.text)
+        return found[1] if found else self.name
 
     def integer(self) -> int | None:
         """The value of an integer constant; None for anything else."""
@@ -326,6 +333,14 @@ class _Counter:
             else:
                 step = self._constant(computation, name)
         return step if counted else None
+
+
+# Operations that send between devices, by what they do; "-start" begins an asynchronous one.
+COLLECTIVES = {
+    f"{kind}{end}": kind
+    for kind in ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
+    for end in ("", "-start")
+}
 
 
 class Run(NamedTuple):

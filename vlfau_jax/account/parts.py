@@ -18,8 +18,9 @@ Direction = Literal["forward", "backward"]
 
 STAGES = (1, 2, 3, 4)
 # "merges" are patch merging and the norm after stage 4; "input" the pictures' normalisation and
-# what is drawn at random for the whole network; "losses" also the metrics, "optimizer" clipping,
-# the average and the choice whether a step counts.
+# what is drawn at random for the whole network; "sharding" moves parameters and rows between
+# devices; "losses" are also the metrics, "optimizer" the sum over micro-batches, clipping, the
+# average and the choice whether a step counts.
 PARTS = (
     "embedding",
     *(f"stage {stage} {half}" for stage in STAGES for half in ("attention", "mlp")),
@@ -32,6 +33,7 @@ PARTS = (
     "losses",
     "optimizer",
     "input",
+    "sharding",
     "other",
 )
 
@@ -43,7 +45,7 @@ _ATTENTION = re.compile(
 )
 # Sought in this order; gradients and moments bear the names of their parameters, too.
 _OTHERS = (
-    ("optimizer", re.compile(r"\boptimizer\b|\bopt_state\b|\bema\b")),
+    ("optimizer", re.compile(r"\b(?:optimizer|accumulation|opt_state|ema)\b")),
     ("losses", re.compile(r"\blosses\b")),
     ("local captioner", re.compile(r"\blocal_captioner\b")),
     ("global captioner", re.compile(r"\bglobal_captioner\b|_own_context")),
@@ -53,6 +55,9 @@ _OTHERS = (
     ("embedding", re.compile(r"\bbackbone\b\W+embedding\b")),
     ("MSC", re.compile(r"\bfusion\b")),
     ("input", re.compile(r"\binput\b|\bbackbone\b|^batch\[|^batch$|\bstate\.(?:step|skipped)\b")),
+    ("sharding", re.compile(r"\bsharding\b")),
+    # Branches are chosen, positions flattened, between the parts for the captions' sake.
+    ("local captioner", re.compile(r"\bVLFAU\b")),
 )
 
 

@@ -210,6 +210,7 @@ class _Memory:
     def __init__(self, module: hlo.Module) -> None:
         self._module = module
         self._users: dict[str, dict[str, list[hlo.Instruction]]] = {}
+        self._channels: set[str] = set()
         self._known: dict[tuple[str, str], tuple[int | None, str]] = {}
 
     def moves(self, computation: hlo.Computation, one: hlo.Instruction) -> tuple[int, int]:
@@ -283,7 +284,18 @@ class _Memory:
         if one.opcode == "async-start":
             results = results[sum(len(self._source(computation, n)) for n in one.operands) :]
             results = results[: len(root.shapes)]
-        return sum(read.values()), self._writes(inner, root, results)
+        sent = [i for i in inner.instructions.values() if i.opcode in hlo.COLLECTIVES]
+        if not sent:
+            return sum(read.values()), self._writes(inner, root, results)
+        # Only what is computed beside the collective; its own buffers count once, at its start.
+        written = self._writes(inner, root, results) if root.opcode == "tuple" else 0
+        for own in sent:
+            if own.channel not in self._channels:
+                self._channels.add(own.channel)
+                read[own.channel] = self._operands(inner, own.operands)
+                buffers = [shape for shape in results if shape.sizes == own.shapes[0].sizes]
+                written += own.bytes * (not buffers or any(b.space == 0 for b in buffers))
+        return sum(read.values()), written
 
     def _writes(
         self, inner: hlo.Computation, root: hlo.Instruction, results: tuple[hlo.Shape, ...]
@@ -301,8 +313,8 @@ class _Memory:
 
     def _written(self, inner: hlo.Computation, one: hlo.Instruction, shape: hlo.Shape) -> int:
         """Bytes that a result of a fusion takes: of an update in place, the new values alone."""
-        if shape.space:
-            return 0
+        if shape.space or one.opcode == "parameter" or one.opcode in hlo.COLLECTIVES:
+            return 0  # in fast memory, passed on, or sent
         while one.opcode == "bitcast":
             one = inner.instructions[one.operands[0]]
         if one.opcode == "fusion":
@@ -355,8 +367,12 @@ class _Memory:
                             rest, further = self._used(inner, user.name)
                             further = how if further and how == "updated" else further
                             size = None if rest is None or size is None else size + rest
-            elif user.opcode == "tuple" and user.name == inner.root:
+            elif user.name == inner.root and user.opcode == "tuple":
                 further = "passed on"
+            elif user.opcode in hlo.COLLECTIVES:
+                pass
+            elif user.name == inner.root and user.opcode == "custom-call":
+                pass  # begins or ends a collective
             else:
                 return None, leaves
             if size is None:

@@ -144,10 +144,9 @@ class _Gradient:
         step: Array,
         branches: Array | None,
     ) -> tuple[LossTerms, Any]:
-        weights, rows = (
-            joint_weights(batch, branches),
-            split_micro_batches(batch, self.parts, self.mesh),
-        )
+        with jax.named_scope("losses"):
+            weights = joint_weights(batch, branches)
+        rows = split_micro_batches(batch, self.parts, self.mesh)
         known, dice_gradients = {}, None
         if self.objective.dice_weight:
             known["dice"], dice_gradients = self._dice(
@@ -175,7 +174,8 @@ class _Gradient:
             term = joint_dice(logits, batch, self.class_weights, self.objective)
             return term.total, term
 
-        dice_gradients, term = jax.grad(dice, has_aux=True)(logits)
+        with jax.named_scope("losses"):
+            dice_gradients, term = jax.grad(dice, has_aux=True)(logits)
         return term, split_micro_batches(dice_gradients, self.parts, self.mesh)
 
     def _loss(
@@ -207,8 +207,10 @@ class _Gradient:
         with jax.named_scope("input"):
             image = normalise(rows["image"])
             rngs = {name: stream(self.seed, name, step) for name in ("dropout", "drop_path")}
+        with jax.named_scope("sharding"):
+            params = jax.lax.with_sharding_constraint(params, self.compute_shardings)
         return self.model.apply(
-            {"params": jax.lax.with_sharding_constraint(params, self.compute_shardings)},
+            {"params": params},
             image,
             *inputs,
             train=True,
