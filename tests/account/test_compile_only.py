@@ -8,6 +8,7 @@ import threading
 import jax
 import pytest
 
+from tests.account.reports import example_report
 from tests.tiny import ONE_DEVICE
 from tests.train.test_experiment import changed
 from vlfau_jax.account import compile_only as module
@@ -288,38 +289,7 @@ def test_a_compiler_can_be_interrupted(monkeypatch):
     assert left == [130]
 
 
-def test_the_record_is_shown_without_collectives_on_one_device(tiny, topology):
-    report = StepReport(
-        topology="v5e:1x1",
-        device_kind="TPU v5 lite",
-        devices=1,
-        mesh={"data": 1},
-        batch_size=8,
-        per_chip=8.0,
-        micro_batches=2,
-        fits=True,
-        over_gb=0.0,
-        memory_gb=16.0,
-        parameters=10**8,
-        parameters_gb=0.4,
-        optimizer_gb=0.8,
-        temporaries_gb=1.0,
-        peak_gb=2.2,
-        gflop_per_image=100.0,
-        hbm_gb_per_image=0.5,
-        collectives={},
-        sent_gb=0.0,
-        parts={"MSC": {"training_gflop": 1.0}},
-        uncounted_loops=3,
-        roofline_images_per_second=1000.0,
-        roofline_mfu=0.4,
-        bound="memory",
-        compile_seconds=60.0,
-        compile_cpu_seconds=55.0,
-        lower_seconds=9.0,
-        versions={"jax": "0.10.2"},
-        config_digest="0" * 64,
-    )
-    text = shown(report)
-    assert "8 a device in 2 parts" in text and "3 loops of unknown length" in text
+def test_the_record_is_shown_without_collectives_on_one_device():
+    text = shown(example_report(micro_batches=2, collectives={}, sent_gb=0.0, uncounted_loops=3))
+    assert "32 a device in 2 parts" in text and "3 loops of unknown length" in text
     assert "sent" not in text

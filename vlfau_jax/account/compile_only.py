@@ -144,6 +144,7 @@ def account_of(program: Program, topology: str) -> StepReport:
         "mesh": dict(program.mesh.shape),
         "batch_size": settings.train.batch_size,
         "per_chip": settings.train.batch_size / shards(program.mesh),
+        "dtype": program.model.options.dtype,
         "micro_batches": program.micro_batches,
         "memory_gb": memory / 1e9,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),

@@ -65,6 +65,7 @@ class StepReport(Record):
         mesh: devices along each axis.
         batch_size: images of a step, over all devices.
         per_chip: images of a step on one device.
+        dtype: of products.
         micro_batches: parts in which a device computes these.
         fits: whether the program fits in a device's memory.
         over_gb: by how much it is too large; 0 where it fits.
@@ -98,6 +99,7 @@ class StepReport(Record):
     mesh: dict[Text, _Count]
     batch_size: _Count
     per_chip: _Number
+    dtype: Text
     micro_batches: _Count
     fits: bool
     over_gb: _Number
