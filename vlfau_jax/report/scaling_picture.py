@@ -38,7 +38,7 @@ def draw(series: Sequence[Series]) -> Figure:
         style = STYLES[networks.index(network) % len(STYLES)]
         devices = [point.devices for point in one.points]
         exposed, hidden = ([getattr(p, name) for p in one.points] for name in ("exposed", "hidden"))
-        left.fill_between(devices, exposed, hidden, color=colour, alpha=0.12, linewidth=0)
+        left.fill_between(devices, exposed, hidden, color=colour, alpha=0.08, linewidth=0)
         for axes, values, label in (
             (left, exposed, None),
             (right, [point.peak_gb for point in one.points], f"{network}, {mesh}"),
@@ -47,9 +47,10 @@ def draw(series: Sequence[Series]) -> Figure:
             _mark(axes, one.points, values, colour)
     memory = series[0].report.memory_gb
     right.axhline(memory, color=LIGHT.wrong, linewidth=1)
-    right.text(DEVICES[0], memory, f"{memory:.1f} GB are there", va="bottom", fontsize=7.5)
+    there = f"{memory:.1f} GB are there"
+    right.text(DEVICES[0], memory, there, va="bottom", fontsize=7.5, color=LIGHT.soft)
     left.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    left.set_ylim(top=1.005)
+    left.set_ylim(0, 1.02)
     right.set_ylim(bottom=0)
     right.legend(fontsize=7.5, frameon=False, ncols=2)
     return figure
