@@ -1,7 +1,6 @@
 """The search for the largest batch, with a compiler that only adds."""
 
 import itertools
-import math
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +8,7 @@ from hypothesis import strategies as st
 from vlfau_jax.account.batch_search import AT_MOST, LARGEST, Sample, largest_that_fits
 
 
-def searched(needed, memory, first=8):
+def searched(needed, memory, first=8, state=0.0):
     """The search over a program that needs `needed(images)`."""
 
     def measure(images):
@@ -18,7 +17,7 @@ def searched(needed, memory, first=8):
         return Sample(images, needed(images), needed(images) <= memory)
 
     tried = []
-    found, samples = largest_that_fits(measure, memory, first=first)
+    found, samples = largest_that_fits(measure, memory, first=first, state=state)
     assert [one.images for one in samples] == tried and len(tried) <= AT_MOST
     return found, tried
 
@@ -38,9 +37,9 @@ def test_a_straight_line_is_found_in_few_compilations(state, image, memory, firs
     def needed(images):
         return state + image * images
 
-    found, tried = searched(needed, memory, first)
+    found, tried = searched(needed, memory, first, state)
     assert found == best(needed, memory)
-    assert len(tried) <= 5 + math.log2(first)
+    assert len(tried) <= 4  # rounding may put the crossing on the other side of a batch
 
 
 @given(slopes=st.lists(st.floats(0.01, 3), min_size=1, max_size=8), memory=st.floats(4, 60))
@@ -62,7 +61,7 @@ def test_the_next_larger_batch_is_confirmed_not_to_fit():
 
 def test_nothing_fits():
     found, tried = searched(lambda images: 50 + images, 16.0)
-    assert (found, tried) == (0, [8, 4, 2, 1])
+    assert found == 0 and tried[-1] == 1 and len(tried) <= 4
 
 
 def test_below_the_step_powers_of_two_are_tried():

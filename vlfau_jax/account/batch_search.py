@@ -4,10 +4,11 @@ A step's memory grows nearly in proportion to its batch,
 
     needed(b) = a + k b,
 
-with a the state and k what one image keeps for the backward pass; layouts and the schedule bend
-the line a little. So two small batches tell where it crosses the memory, the compiler confirms
-there, and each answer moves the line, which goes through the two batches nearest to the limit. A
-batch that does not fit helps as well: its compiler says what it would need.
+with a the state, known without a compiler, and k what one image keeps for the backward pass;
+layouts and the schedule bend the line a little. So one compilation says where the line meets the
+memory, the next confirms it there, and each answer moves the line, which goes through the two
+batches nearest to the limit. A batch that does not fit helps as well: its compiler says what it
+would need.
 """
 
 from __future__ import annotations
@@ -29,13 +30,19 @@ class Sample(NamedTuple):
 
 
 def largest_that_fits(
-    measure: Callable[[int], Sample], memory: float, *, first: int = 8, step: int = 8
+    measure: Callable[[int], Sample],
+    memory: float,
+    *,
+    state: float = 0.0,
+    first: int = 32,
+    step: int = 8,
 ) -> tuple[int, list[Sample]]:
     """Searches the largest batch, in steps of `step` images, below `step` in powers of two.
 
     Args:
         measure: compiles a step with so many images a device.
         memory: what a program may need, in the unit of `Sample.needed`.
+        state: what it needs without an image, about.
         first: where to begin.
         step: how fine to search; a TPU's tiles are 8 high.
 
@@ -44,26 +51,17 @@ def largest_that_fits(
         and does not fit, unless `AT_MOST` compilations were spent before or `LARGEST` is reached.
     """
     samples: list[Sample] = []
-
-    def tried(images: int) -> Sample:
-        samples.append(measure(images))
-        return samples[-1]
-
-    sample = tried(max(1, first))
-    while not sample.fits and sample.images > 1 and len(samples) < AT_MOST:
-        sample = tried(sample.images // 2)
-    if not sample.fits:
-        return 0, samples
     while len(samples) < AT_MOST:
-        low = max(one.images for one in samples if one.fits)
+        low = max((one.images for one in samples if one.fits), default=0)
         high = min((one.images for one in samples if not one.fits), default=LARGEST + step)
         between = _candidates(low, high, step)
         if not between:
             break
-        guess = 2 * low if len(samples) == 1 else _crossing(samples, memory)
-        # The largest candidate at or below the crossing, or the next where that is known to fit.
-        tried(max((b for b in between if b <= guess), default=between[0]))
-    return max(one.images for one in samples if one.fits), samples
+        guess = _crossing([Sample(0, state, True), *samples], memory) if samples else first
+        # The largest candidate at or below it, or the smallest of those that are left.
+        images = max((b for b in between if b <= guess), default=between[0])
+        samples.append(measure(images))
+    return max((one.images for one in samples if one.fits), default=0), samples
 
 
 def _candidates(low: int, high: int, step: int) -> list[int]:
@@ -75,8 +73,7 @@ def _candidates(low: int, high: int, step: int) -> list[int]:
 
 def _crossing(samples: list[Sample], memory: float) -> float:
     """Where the line through the two samples nearest to the limit crosses it."""
-    by_need = sorted({one.images: one for one in samples}.values())
-    nearest = sorted(by_need, key=lambda one: abs(one.needed - memory))[:2]
+    nearest = sorted(samples, key=lambda one: abs(one.needed - memory))[:2]
     (x, y), (u, v) = ((one.images, one.needed) for one in nearest)
     slope = (v - y) / (u - x)
     return x + (memory - y) / slope if slope > 0 else math.inf

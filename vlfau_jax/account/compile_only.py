@@ -37,6 +37,8 @@ from vlfau_jax.sharding.mesh import make_mesh
 from vlfau_jax.train.experiment import Program, Settings, published_program
 from vlfau_jax.train.workdir import config_digest
 
+FIRST = 32  # images a device with which --search_batch begins
+
 
 def compile_only(
     settings: Settings,
@@ -119,7 +121,8 @@ def _searched(
         return Sample(images, report.peak_gb, report.fits)
 
     memory = usable_memory(devices[0]) / 1e9
-    found, samples = largest_that_fits(measure, memory, first=per_chip or 8)
+    state = _bytes(published_program(_with_batch(settings, devices, 1), devices).abstract) / 1e9
+    found, samples = largest_that_fits(measure, memory, state=state, first=per_chip or FIRST)
     tried = tuple(Tried(per_chip=s.images, peak_gb=s.needed, fits=s.fits) for s in samples)
     return reports[found or min(reports)].model_copy(update={"search": tried})
 

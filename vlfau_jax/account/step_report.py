@@ -151,7 +151,7 @@ def shown(report: StepReport) -> str:
     if report.temporaries_gb is None:
         return "\n".join(lines)
     lines += [
-        f"HBM bytes: {report.hbm_gb_per_image:.3f} GB an image"
+        f"HBM bytes: {report.hbm_gb_per_image:.3g} GB an image"
         + (
             f"; {report.uncounted_loops} loops of unknown length count as one turn"
             if report.uncounted_loops
@@ -181,10 +181,12 @@ def _memory(report: StepReport) -> list[str]:
 def _collectives(report: StepReport) -> list[str]:
     lines = []
     for kind, cost in report.collectives.items():
-        by_hand = "" if cost.formula_gb is None else f", by hand {cost.formula_gb:.3f}"
-        lines.append(f"{kind}: {cost.gb:.3f} GB in {cost.times} a step{by_hand}")
+        line = f"{kind}: {cost.gb:.4g} GB in {cost.times} a step"
+        if cost.formula_gb:
+            line += f", by hand {cost.formula_gb:.4g} ({cost.gb / cost.formula_gb - 1:+.0%})"
+        lines.append(line)
     if lines:
-        lines.append(f"sent by each device: {report.sent_gb:.3f} GB a step")
+        lines.append(f"sent by each device: {report.sent_gb:.4g} GB a step")
     return lines
 
 

@@ -112,7 +112,7 @@ def evaluate(fv: flags.FlagValues, _: list[str]) -> None:
         "search_batch",
         bool,
         "find the most images that a device can compute at once; several compilations, the first "
-        "with --per_chip (8 when absent)",
+        "with --per_chip (32 when absent)",
         False,
     ),
     Flag("out", str, "JSON file for the account"),
