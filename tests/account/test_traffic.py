@@ -131,6 +131,8 @@ NESTED = """
         ("%m = f32[256]{0} fusion(%p0), kind=kLoop, calls=%renamed\n"
          "  ROOT %y = f32[32]{0} dynamic-slice(%m, %i), dynamic_slice_sizes={32}",
          "f32[32]{0}", (1 / 8, 1 / 8)),
+        # What leaves as it came was copied.
+        ("ROOT %y = f32[256]{0} bitcast(%p0)", "f32[256]{0}", (1, 1)),
         # A row for each of four indices.
         ("%n = s32[4]{0} constant(0)\n  ROOT %y = f32[4,8]{1,0} gather(%p0, %n)",
          "f32[4,8]{1,0}", (1 / 8, 1 / 8)),

@@ -25,6 +25,19 @@ _JAX = "https://github.com/jax-ml/jax/blob/main/jax/_src/pallas/mosaic/tpu_info.
 _A100 = "https://glennklockwood.com/garden/processors/A100"
 _H100 = "https://glennklockwood.com/garden/processors/h100"
 _B200 = "https://glennklockwood.com/garden/processors/B200"
+_H200 = (
+    "https://aiwiki.ai/wiki/nvidia_h200/raw",
+    "https://raw.githubusercontent.com/mlcommons/inference_results_v4.1/main/closed/NVIDIA/systems/"
+    "H200-SXM-141GBx8_TRT_MaxQ.json",
+)
+_B200_MEMORY = (
+    "https://raw.githubusercontent.com/mlcommons/inference_results_v6.0/main/closed/Nebius/systems/"
+    "nebius_b200_n1.json"
+)
+# NVIDIA's product brief PB-11133-001 of the H100 PCIe: memory and its bandwidth.
+_H100_PCIE = (
+    "https://manuals.plus/m/56b0c3ef7d0a1c470c0af8f05a0bd1f29a778007472ba941201fbbb185c9bccd"
+)
 _LIGHTNING = (
     "https://github.com/Lightning-AI/pytorch-lightning/blob/master/src/lightning/fabric/utilities/"
     "throughput.py"
@@ -86,7 +99,7 @@ def _gpu(
     peaks: tuple[float, float],
     memory: float,
     bandwidth: float,
-    nvlink: float,
+    nvlink: float | None,
     *sources: str,
 ) -> Device:
     """Peaks of bfloat16 and TF32 in TFLOP/s; memory in GB, its bandwidth in TB/s, NVLink's in GB/s.
@@ -94,11 +107,11 @@ def _gpu(
     The last is bidirectional.
     """
     rates = {"bfloat16": peaks[0] * 1e12, "float32": peaks[1] * 1e12}
-    half = nvlink / 2 * 1e9
+    half = None if nvlink is None else nvlink / 2 * 1e9
     return Device(name, kinds, rates, memory * 1e9, bandwidth * 1e12, half, sources)
 
 
-# The first whose pattern fits is taken.
+# The first whose pattern fits is taken. TF32 of the H100 PCIe is half of bfloat16, as of the SXM.
 DEVICES: tuple[Device, ...] = (
     _tpu("TPU v4", "TPU v4", 275, 32 * _GIB, 1200, None, "v4"),
     _tpu("TPU v5e", "TPU v5 lite|TPU v5e", 197, 16 * _GIB, 819, 400, "v5e"),
@@ -107,10 +120,19 @@ DEVICES: tuple[Device, ...] = (
     _tpu("TPU7x", "TPU7x?", 2307 / 2, 192 * _GIB / 2, 7400 / 2, None, "tpu7x"),
     _gpu("A100 40 GB", r"NVIDIA A100.*40GB.*", (312, 156), 40, 1.555, 600, _A100),
     _gpu("A100 80 GB", r"NVIDIA A100.*", (312, 156), 80, 2.039, 600, _A100),
-    _gpu("H100 PCIe", r"NVIDIA H100 PCIe.*", (1513 / 2, 1513 / 4), 80, 2.0, 600, _LIGHTNING),
+    _gpu(
+        "H100 PCIe",
+        r"NVIDIA H100 PCIe.*",
+        (1513 / 2, 1513 / 4),
+        80,
+        2.0,
+        None,
+        _LIGHTNING,
+        _H100_PCIE,
+    ),
     _gpu("H100 SXM", r"NVIDIA (H100|GH200).*", (989.4, 494.7), 80, 3.35, 900, _H100),
-    _gpu("H200", r"NVIDIA H200.*", (989.4, 494.7), 141, 4.8, 900, _H100),
-    _gpu("B200", r"NVIDIA B200.*", (2250, 1100), 180, 8.0, 1800, _B200),
+    _gpu("H200", r"NVIDIA H200.*", (989.4, 494.7), 141, 4.8, 900, _H100, *_H200),
+    _gpu("B200", r"NVIDIA B200.*", (2250, 1100), 180, 8.0, 1800, _B200, _B200_MEMORY),
 )
 
 
