@@ -252,7 +252,7 @@ def test_a_compiler_without_memory_says_how_much_it_needs(message, sizes):
 
 def test_another_failure_of_the_compiler_is_one(monkeypatch):
     class Lowered:
-        def compile(self):
+        def compile(self, compiler_options):
             raise jax.errors.JaxRuntimeError("INTERNAL: Mosaic failed\nto compile")
 
     with pytest.raises(RunError, match="the compiler failed: INTERNAL: Mosaic failed to compile"):

@@ -8,10 +8,10 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,10 @@ T = TypeVar("T")
 # Of a GPU's memory JAX allocates three quarters (jax.readthedocs.io/en/latest/gpu_memory_allocation
 # .html); a TPU's compiler says what it may use.
 GPU_SHARE = 0.75
+
+# A GPU tries kernels of Triton and cuBLAS for each product and takes the fastest. Nothing can be
+# tried here, and some products do not fit Triton's default tiles: all are cuBLAS's.
+_WITHOUT_GPU = {"xla_gpu_enable_triton_gemm": False}
 
 _UNITS = {"B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _SIZE = r"(\d+(?:\.\d+)?)([BKMGT])"
@@ -86,7 +90,9 @@ def compile_step(program: Program) -> Compiled:
         lowered = program.train_step().lower(program.abstract, batch)
     lower_seconds = time.perf_counter() - begin
     begin, cpu = time.perf_counter(), time.process_time()
-    compiled = interruptible(lambda: _compile(lowered), "compiling")
+    gpu = program.mesh.devices.flat[0].platform in ("cuda", "gpu")
+    options = _WITHOUT_GPU if gpu else None
+    compiled = interruptible(lambda: _compile(lowered, options), "compiling")
     seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
     memory = compiled.memory_analysis()
     results = memory.output_size_in_bytes - memory.alias_size_in_bytes
@@ -119,12 +125,14 @@ def usable_memory(device: jax.Device) -> float:
     raise RunError(f"{device.device_kind}: its compiler does not say how much memory it has")
 
 
-def _compile(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
+def _compile(
+    lowered: jax.stages.Lowered, options: Mapping[str, Any] | None = None
+) -> jax.stages.Compiled:
     cached = jax.config.jax_enable_compilation_cache
     # What was compiled before would take no time.
     jax.config.update("jax_enable_compilation_cache", False)
     try:
-        return lowered.compile()
+        return lowered.compile(compiler_options=options)
     except jax.errors.JaxRuntimeError as error:
         if sizes := exhausted(str(error)):
             raise TooLarge(*sizes) from None
