@@ -260,6 +260,29 @@ def test_another_failure_of_the_compiler_is_one(monkeypatch):
     assert jax.config.jax_enable_compilation_cache
 
 
+def test_a_program_that_jax_keeps_is_compiled_anew():
+    hits = []
+
+    def listen(event, **_):
+        hits.append(event.endswith("compilation_cache/cache_hits"))
+
+    def loaded(compile_one):
+        jax.clear_caches()
+        hits.clear()
+        shape = jax.ShapeDtypeStruct((7,), "float32")
+        compile_one(jax.jit(lambda x: x * 3 + 11).lower(shape))
+        return any(hits)
+
+    jax.monitoring.register_event_listener(listen)
+    try:
+        loaded(lambda lowered: lowered.compile())
+        assert loaded(lambda lowered: lowered.compile())
+        assert not loaded(compiler._compile)
+        assert loaded(lambda lowered: lowered.compile())
+    finally:
+        jax.monitoring.unregister_event_listener(listen)
+
+
 def test_of_a_gpus_memory_jax_takes_three_quarters():
     class Fake:
         device_kind = GPUS["h100"].kind

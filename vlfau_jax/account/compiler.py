@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import SingleDeviceSharding
 
 from vlfau_jax.account.topology import GPUS
@@ -128,17 +129,30 @@ def usable_memory(device: jax.Device) -> float:
 def _compile(
     lowered: jax.stages.Lowered, options: Mapping[str, Any] | None = None
 ) -> jax.stages.Compiled:
-    cached = jax.config.jax_enable_compilation_cache
-    # What was compiled before would take no time.
+    with _uncached():
+        try:
+            return lowered.compile(compiler_options=options)
+        except jax.errors.JaxRuntimeError as error:
+            if sizes := exhausted(str(error)):
+                raise TooLarge(*sizes) from None
+            raise RunError(f"the compiler failed: {' '.join(str(error).split())}") from error
+
+
+@contextmanager
+def _uncached() -> Iterator[None]:
+    """What was compiled before takes no time, and nothing could be loaded for no device.
+
+    JAX decides at a process's first compilation whether it keeps programs; `reset_cache` lets it
+    decide again.
+    """
+    before = jax.config.jax_enable_compilation_cache
     jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()
     try:
-        return lowered.compile(compiler_options=options)
-    except jax.errors.JaxRuntimeError as error:
-        if sizes := exhausted(str(error)):
-            raise TooLarge(*sizes) from None
-        raise RunError(f"the compiler failed: {' '.join(str(error).split())}") from error
+        yield
     finally:
-        jax.config.update("jax_enable_compilation_cache", cached)
+        jax.config.update("jax_enable_compilation_cache", before)
+        compilation_cache.reset_cache()
 
 
 def exhausted(message: str) -> tuple[float, float] | None:
