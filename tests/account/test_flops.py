@@ -98,6 +98,7 @@ def test_forward_is_what_the_network_computes(changed, image_size):
     assert_same(counted, found, task)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changed", "objective", "frozen"),
     [
@@ -113,6 +114,28 @@ def test_training_is_what_the_step_computes(changed, objective, frozen):
     counted = products(jax.make_jaxpr(step)(*arguments).jaxpr, trips=TASK.own_words + 1)
     found = {part: one.training for part, one in flops(network, TASK, objective, frozen).items()}
     assert_same(counted, found, TASK)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"remat": "dots", "local_captioner": "per_au"},
+        {"remat": "full", "global_context": True, "refinement": "channel"},
+    ],
+    ids=["dots", "full"],
+)
+def test_what_is_recomputed_is_what_the_step_adds(changed):
+    network = options(**changed)
+    step, arguments = train_step(network, TASK)
+    jaxpr = jax.make_jaxpr(step)(*arguments).jaxpr
+    counted = products(jaxpr, trips=TASK.own_words + 1)
+    found = flops(network, TASK)
+    assert total(found).recomputed > 0
+    sums = {part: one.training + one.recomputed for part, one in found.items()}
+    assert_same(counted, sums, TASK)
+    forward = {part: counted[part, "forward"] / TASK.batch for part in found}
+    assert forward == pytest.approx({part: one.forward for part, one in found.items()})
 
 
 def test_captions_without_weight_are_not_trained():

@@ -57,6 +57,7 @@ def test_names(op_name, part, direction):
     assert part in PARTS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changed", "objective", "frozen", "parts"),
     [
@@ -85,6 +86,7 @@ def test_everything_of_a_training_step_has_an_address(changed, objective, frozen
     }
 
 
+@pytest.mark.slow
 def test_backward_is_what_training_adds():
     network = options()
     step, arguments = train_step(network, TASK)
@@ -95,6 +97,7 @@ def test_backward_is_what_training_adds():
         assert counted[part, "backward"] == pytest.approx(added)
 
 
+@pytest.mark.slow
 def test_compiled_programs_keep_the_names():
     """XLA's text of a compiled network names every part that computes products."""
     network = options(depths=(1, 0, 0, 0), taps=(4,))

@@ -12,7 +12,9 @@ gradient of each factor: 3 times forward. It is less where a factor has no gradi
 - a frozen backbone is not differentiated: 1 time, and MSC's taps then have no gradient either;
 - the words that `global_context` generates have none: 1 time.
 
-What `remat` computes again does not count: it is no work of the network.
+What `remat` computes again is no work of the network and stands apart (`Flops.recomputed`): with
+"full" all products of a part but its last, which nothing on the way back reads; with "dots" those
+of attention, and of weights that are stacked by action unit.
 """
 
 from __future__ import annotations
@@ -26,13 +28,24 @@ from vlfau_jax.model.options import ModelOptions
 
 @dataclass(frozen=True)
 class Flops:
-    """FLOPs for one image: `forward`, and those of a training step, forward included."""
+    """FLOPs for one image.
+
+    Attributes:
+        forward: of the network's outputs.
+        training: of a training step, forward included.
+        recomputed: what `ModelOptions.remat` adds to a training step.
+    """
 
     forward: float = 0.0
     training: float = 0.0
+    recomputed: float = 0.0
 
     def __add__(self, other: Flops) -> Flops:
-        return Flops(self.forward + other.forward, self.training + other.training)
+        return Flops(
+            self.forward + other.forward,
+            self.training + other.training,
+            self.recomputed + other.recomputed,
+        )
 
 
 @dataclass(frozen=True)
@@ -75,7 +88,7 @@ def flops(
     """
     found = _backbone(options, task, trained="backbone" not in frozen)
     found["MSC"] = _fusion(options, task, trained="backbone" not in frozen)
-    found["DAIR"] = _trained(_refinement(options, task))
+    found["DAIR"] = _refinement(options, task)
     terms = 1 + options.global_context
     found["classifier"] = _trained(terms * task.au_count * options.width)
     for name, count in (("local", _local), ("global", _global)):
@@ -119,12 +132,13 @@ def stem_grid(options: ModelOptions, image_size: int) -> int:
     return options.grid or map_sizes(options, image_size)[-1]
 
 
-def _times(multiplications: float, training: int) -> Flops:
-    return Flops(2.0 * multiplications, 2.0 * multiplications * training)
+def _times(multiplications: float, training: int, again: float = 0.0) -> Flops:
+    """`again` are the multiplications that the backward pass computes once more."""
+    return Flops(2.0 * multiplications, 2.0 * multiplications * training, 2.0 * again)
 
 
-def _trained(multiplications: float) -> Flops:
-    return _times(multiplications, 3)
+def _trained(multiplications: float, again: float = 0.0) -> Flops:
+    return _times(multiplications, 3, again)
 
 
 def _backbone(options: ModelOptions, task: Task, trained: bool) -> dict[str, Flops]:
@@ -136,10 +150,15 @@ def _backbone(options: ModelOptions, task: Task, trained: bool) -> dict[str, Flo
         c = options.backbone_width << stage
         window = min(options.window, size)
         padded = (-(-size // window) * window) ** 2  # cells of all windows
-        attention = padded * (4 * c * c + 2 * window**2 * c)  # q, k, v, output; scores, values
-        mlp = 2 * size**2 * c * int(c * options.mlp_ratio)
-        found[f"stage {stage + 1} attention"] = _times(depth * attention, times)
-        found[f"stage {stage + 1} mlp"] = _times(depth * mlp, times)
+        weights = padded * 2 * window**2 * c  # scores and values
+        attention = padded * 4 * c * c + weights  # queries, keys, values and output
+        mlp = size**2 * c * int(c * options.mlp_ratio)  # twice
+        again = {"none": (0, 0), "dots": (weights, 0), "full": (attention, mlp)}[options.remat]
+        for half, count, once_more in zip(
+            ("attention", "mlp"), (attention, 2 * mlp), again, strict=True
+        ):
+            once_more *= depth * trained
+            found[f"stage {stage + 1} {half}"] = _times(depth * count, times, once_more)
         if stage:
             merges += size**2 * (2 * c) * c  # four neighbours of width c/2
     found["merges"] = _times(merges, times)
@@ -186,16 +205,18 @@ def _pooling(size: int, grid: int, c: int, batch: int, trained: bool) -> Flops:
     return _times(both, times) + _times(matrix, 1)
 
 
-def _refinement(options: ModelOptions, task: Task) -> float:
+def _refinement(options: ModelOptions, task: Task) -> Flops:
     n, d, cells = task.au_count, options.width, stem_grid(options, task.image_size) ** 2
-    found = 0
+    squeeze = excite = spatial = 0
     if options.refinement in ("both", "channel"):
         # Two pooled features; where they share an MLP, its second layer takes their sum.
-        products = 3 if options.channel_mlp == "shared" else 4
-        found += n * products * d * max(1, d // options.reduction)
+        each = n * d * max(1, d // options.reduction)
+        squeeze, excite = 2 * each, each * (1 if options.channel_mlp == "shared" else 2)
     if options.refinement in ("both", "spatial"):
-        found += n * cells * 9 * 2
-    return found
+        spatial = n * cells * 9 * 2
+    both = excite + spatial  # of weights stacked by action unit
+    again = {"none": 0, "dots": both, "full": squeeze + both}[options.remat]
+    return _trained(squeeze + both, again)
 
 
 def _bound(options: ModelOptions, task: Task, sentences: int, decoders: int) -> float:
@@ -214,15 +235,24 @@ def _step(options: ModelOptions, task: Task) -> float:
     return h * a + cells * a + cells * d + (d + h) * 4 * h
 
 
+def _step_again(options: ModelOptions, task: Task, stacked: bool) -> float:
+    """What of `_step` the backward pass computes once more."""
+    cells = stem_grid(options, task.image_size) ** 2
+    if options.remat == "full" or (stacked and options.remat == "dots"):
+        return _step(options, task)
+    return cells * options.width if options.remat == "dots" else 0.0
+
+
 def _logits(options: ModelOptions, task: Task) -> float:
     return options.hidden * task.vocabulary
 
 
 def _local(options: ModelOptions, task: Task, objective: ObjectiveOptions | None) -> Flops:
+    per_au = options.local_captioner == "per_au"
+
     def count(sentences: int) -> float:
         if not sentences:
             return 0.0
-        per_au = options.local_captioner == "per_au"
         found = _bound(options, task, sentences, sentences if per_au else 1)
         if options.au_embedding:
             found += sentences * options.word_embedding * 4 * options.hidden
@@ -232,17 +262,25 @@ def _local(options: ModelOptions, task: Task, objective: ObjectiveOptions | None
     trained = task.au_count
     if objective is not None:
         trained = min(objective.local_branches or trained, trained) * (objective.local_weight > 0)
-    return Flops(_trained(count(task.au_count)).forward, _trained(count(trained)).training)
+    again = trained * (task.local_tokens - 1) * _step_again(options, task, per_au)
+    step = _trained(count(trained), again)
+    return Flops(2 * count(task.au_count), step.training, step.recomputed)
 
 
 def _global(options: ModelOptions, task: Task, objective: ObjectiveOptions | None) -> Flops:
     step, logits = _step(options, task), _logits(options, task)
     trained = objective is None or objective.global_weight > 0
-    words = (task.global_tokens - 1) * (step + logits)
-    found = _times(_bound(options, task, 1, 1) + words, 3 if trained else 0)
+    again = _step_again(options, task, stacked=False)
+    words = task.global_tokens - 1
+    found = _times(
+        _bound(options, task, 1, 1) + words * (step + logits),
+        3 if trained else 0,
+        words * again * trained,
+    )
     if options.global_context:
         words = task.own_words + 1
         cells = stem_grid(options, task.image_size) ** 2
         found += _times(words * (step + logits), 1)
-        found += _trained(_bound(options, task, 1, 1) + words * step + cells * options.width)
+        context = _bound(options, task, 1, 1) + words * step + cells * options.width
+        found += _trained(context, words * again)
     return found

@@ -4,8 +4,8 @@ JAX writes into every operation the way to it (`op_name`): transformations, modu
 
     jit(step)/transpose(jvp(VLFAU))/VLFAU._encode/backbone/backbone._stage/stage1_block0/mlp_in/dot
 
-Operations of the backward pass pass through `transpose(...)`, what `remat` computes again through
-`rematted_computation`. Arguments of the step have names like `state.params['backbone'][...]`.
+Operations of the backward pass, and with them what `remat` computes again, pass through
+`transpose(...)`. Arguments of the step have names like `state.params['backbone'][...]`.
 """
 
 from __future__ import annotations
@@ -71,8 +71,7 @@ class Address(NamedTuple):
 @functools.lru_cache(maxsize=200_000)
 def address(op_name: str) -> Address:
     """Where an operation belongs, from its `op_name`; part "other" where it names no part."""
-    backward = "transpose(" in op_name or "rematted_computation" in op_name
-    return Address(_part(op_name), "backward" if backward else "forward")
+    return Address(_part(op_name), "backward" if "transpose(" in op_name else "forward")
 
 
 def _part(op_name: str) -> str:

@@ -84,15 +84,14 @@ def make_train_step(
             updates, opt_state = optimizer.update(grads, state.opt_state, trainable_params)
             params = optax.apply_updates(trainable_params, updates) | frozen_params
             ema = None if state.ema is None else averaged(state.ema, params, ema_decay, updated)
-            grad_norm = optax.tree.norm(grads)
-            learning_rate = jnp.asarray(schedule(updated), jnp.float32)
         with jax.named_scope("losses"):
             scheduled = objective.weights(state.step)
             metrics = {name: term.mean() for name, term in terms.items()}
             metrics |= {f"{name}_weight": scheduled[name] for name in objective.ramped}
             metrics["total"] = total(terms, objective, state.step)
-        metrics |= {"grad_norm": grad_norm, "learning_rate": learning_rate}
         with jax.named_scope("optimizer"):
+            metrics["grad_norm"] = optax.tree.norm(grads)
+            metrics["learning_rate"] = jnp.asarray(schedule(updated), jnp.float32)
             finite = jnp.isfinite(jnp.stack([*metrics.values()])).all()
             new = TrainState(state.step + 1, params, opt_state, ema)
             state = advanced(state, new, finite, skip_steps)
@@ -204,11 +203,11 @@ class _Gradient:
 
     def _apply(self, params: Any, rows: Batch, step: Array, *inputs: Array, **options: Any) -> Any:
         """The network in training mode on some rows of a batch; `options` are of `Module.apply`."""
+        with jax.named_scope("sharding"):
+            params = jax.lax.with_sharding_constraint(params, self.compute_shardings)
         with jax.named_scope("input"):
             image = normalise(rows["image"])
             rngs = {name: stream(self.seed, name, step) for name in ("dropout", "drop_path")}
-        with jax.named_scope("sharding"):
-            params = jax.lax.with_sharding_constraint(params, self.compute_shardings)
         return self.model.apply(
             {"params": params},
             image,
