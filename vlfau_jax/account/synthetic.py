@@ -1,0 +1,76 @@
+"""An experiment's program without a data set, and batches: random pictures, real sentences."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from vlfau_jax.data.read.batch import Batch
+from vlfau_jax.data.sets import data_set
+from vlfau_jax.data.text.captions import CaptionTables
+from vlfau_jax.data.text.descriptions import NOUNS
+from vlfau_jax.data.text.vocabulary import Vocabulary
+from vlfau_jax.facs import BP4D_AUS
+from vlfau_jax.losses.joint import class_weights
+from vlfau_jax.sharding.arrays import check_batch_size
+from vlfau_jax.sharding.mesh import make_mesh
+from vlfau_jax.train.memory import check_pictures, check_state
+from vlfau_jax.train.options import Settings
+from vlfau_jax.train.program import Program, build_program
+
+_RATE = 0.3  # of active labels, where none is published: the mean of BP4D's
+
+
+class Synthetic(NamedTuple):
+    """A program, the units' token tables, and how often each unit is active, float [n]."""
+
+    program: Program
+    captions: CaptionTables
+    rates: np.ndarray
+
+    def batch(self, rng: np.random.Generator) -> Batch:
+        """Random pixels and labels, all known, with the sentences that training has for them."""
+        shape, pixels = self.program.spec["au"][0], self.program.spec["image"][0]
+        au, known = rng.random(shape) < self.rates, np.ones(shape, bool)
+        nouns = rng.choice(NOUNS, len(au))
+        rows = list(zip(au, known, strict=True))
+        return {
+            "image": rng.integers(0, 256, pixels, np.uint8),
+            "au": au.astype(np.float32),
+            "au_known": known,
+            "local_tokens": np.stack([self.captions.local_tokens(*row) for row in rows]),
+            "global_tokens": np.stack(
+                [self.captions.global_tokens(*r, n) for r, n in zip(rows, nouns, strict=True)]
+            ),
+            "valid": np.ones(len(au), bool),
+            "key": np.zeros((len(au), 3), np.int32),
+        }
+
+
+def synthetic(settings: Settings) -> Synthetic:
+    """The program of an experiment, for the units that its data set publishes.
+
+    Of `settings.data`, only `image_size`, `name` and `aus` are read; a data set that publishes
+    nothing has BP4D's units. Raises UserError for options that do not fit each other or the
+    devices.
+    """
+    rates: dict[int, float] = {}
+    for name in settings.data.name.split("+"):
+        rates |= data_set(name, "data.name").published.rates
+    units = settings.data.aus or tuple(sorted(rates)) or BP4D_AUS
+    share = np.array([rates.get(unit, 100 * _RATE) for unit in units]) / 100
+    vocabulary = Vocabulary.build()
+    captions = CaptionTables(units, vocabulary)
+    mesh = make_mesh(settings.mesh)
+    check_batch_size(settings.train.batch_size, mesh)
+    check_pictures(settings.train.batch_size, settings.data.image_size)
+    program = build_program(
+        settings,
+        mesh,
+        captions,
+        vocabulary.size,
+        class_weights(1e4 * share, np.full(len(share), 1e4)),
+    )
+    check_state(program.abstract)
+    return Synthetic(program, captions, share)
