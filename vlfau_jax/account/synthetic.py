@@ -29,6 +29,11 @@ class Synthetic(NamedTuple):
     captions: CaptionTables
     rates: np.ndarray
 
+    @property
+    def max_words(self) -> tuple[int, int]:
+        """The most words of a local and of the global sentence, without <start> and <end>."""
+        return self.captions.max_local_tokens - 2, self.captions.max_global_tokens - 2
+
     def batch(self, rng: np.random.Generator) -> Batch:
         """Random pixels and labels, all known, with the sentences that training has for them."""
         shape, pixels = self.program.spec["au"][0], self.program.spec["image"][0]

@@ -7,7 +7,15 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from vlfau_jax.errors import UserError
+
 LEAST_TURNS = 3
+
+
+def check_seconds(seconds: float) -> None:
+    """Raises UserError unless one can measure for so long."""
+    if not 0 < seconds <= 3600:
+        raise UserError(f"--seconds={seconds:g}: give more than 0 and up to 3600")
 
 
 def in_turns(calls: Mapping[str, Callable[[], None]], seconds: float) -> dict[str, np.ndarray]:

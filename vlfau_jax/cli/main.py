@@ -10,7 +10,7 @@ from collections.abc import Callable
 from absl import flags
 from pydantic import ValidationError
 
-from vlfau_jax.cli import data, models, training
+from vlfau_jax.cli import accounts, data, models, training
 from vlfau_jax.cli.config_files import expanded
 from vlfau_jax.cli.terminal import protected
 from vlfau_jax.cli.verb import Flag, Verb
@@ -23,7 +23,7 @@ os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 
 VERBS = {
     verb.name: verb
-    for group in (data, training, models)
+    for group in (data, accounts, training, models)
     for verb in vars(group).values()
     if isinstance(verb, Verb)
 }
