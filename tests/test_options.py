@@ -18,8 +18,8 @@ from vlfau_jax.model.options import ModelOptions
 from vlfau_jax.model.remat import POLICIES
 from vlfau_jax.options import checked, option_kinds, wanted
 from vlfau_jax.sharding.mesh import MeshOptions
+from vlfau_jax.train.experiment import TrainOptions
 from vlfau_jax.train.optimizer import OptimizerOptions
-from vlfau_jax.train.options import TrainOptions
 
 GROUPS = {
     kind.group: kind

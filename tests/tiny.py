@@ -22,8 +22,8 @@ from vlfau_jax.data.read.prepared_set import PreparedSet
 from vlfau_jax.losses.joint import ObjectiveOptions
 from vlfau_jax.model.options import ModelOptions
 from vlfau_jax.sharding.mesh import MeshOptions
+from vlfau_jax.train.experiment import TrainOptions
 from vlfau_jax.train.optimizer import OptimizerOptions
-from vlfau_jax.train.options import TrainOptions
 
 # 20,000 parameters. All parts are there: a block with attention, dropout and drop path, both
 # captioners, and both attentions of the refinement.

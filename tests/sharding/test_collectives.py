@@ -19,8 +19,7 @@ from vlfau_jax.data.read.options import DataOptions
 from vlfau_jax.model.options import ModelOptions
 from vlfau_jax.sharding.mesh import MeshOptions, make_mesh
 from vlfau_jax.sharding.rules import gathered
-from vlfau_jax.train.experiment import build_experiment
-from vlfau_jax.train.options import TrainOptions
+from vlfau_jax.train.experiment import TrainOptions, build_experiment
 from vlfau_jax.train.state import TrainState
 from vlfau_jax.train.step import abstract_batch
 

@@ -15,9 +15,8 @@ import numpy as np
 from vlfau_jax.account.result_file import reported
 from vlfau_jax.account.timing import check_seconds
 from vlfau_jax.data.read.pipeline import Faces, train_iterator
-from vlfau_jax.train.experiment import ExperimentData, open_data
+from vlfau_jax.train.experiment import ExperimentData, Settings, open_data
 from vlfau_jax.train.memory import check_pictures
-from vlfau_jax.train.options import Settings
 
 SAMPLE, BATCH = 512, 32  # images whose stages are timed, and how many of them at a time
 STAGES = ("read", "decode", "augment", "label", "stack")

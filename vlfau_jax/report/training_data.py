@@ -18,8 +18,7 @@ from vlfau_jax.report.data_page import render_data
 from vlfau_jax.report.label_record import label_record, set_counts, subject_counts
 from vlfau_jax.report.label_text import augmentation, provenance, table
 from vlfau_jax.report.training_faces import LEGEND, TrainingFace, first_faces
-from vlfau_jax.train.experiment import ExperimentData, open_data
-from vlfau_jax.train.options import Settings
+from vlfau_jax.train.experiment import ExperimentData, Settings, open_data
 
 FACES, LABELS, COOCCURRENCE = "faces.png", "labels.png", "cooccurrence.png"
 RECORD, PAGE = "labels.json", "index.html"

@@ -2,29 +2,95 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated, Any, ClassVar, Protocol
 
 import jax
 import numpy as np
+import optax
+from jax.sharding import Mesh
+from pydantic import Field
 
+from vlfau_jax.data.read.batch import Spec, spec
 from vlfau_jax.data.read.dataset import Dataset, open_dataset
 from vlfau_jax.data.read.folds import Split
+from vlfau_jax.data.read.options import DataOptions
 from vlfau_jax.data.read.protocol import protocol
 from vlfau_jax.data.read.sampling import row_weights
 from vlfau_jax.data.read.statistics import unlearnable
 from vlfau_jax.data.text.captions import CaptionTables
 from vlfau_jax.data.text.vocabulary import Vocabulary
 from vlfau_jax.errors import UserError
-from vlfau_jax.losses.joint import class_weights
-from vlfau_jax.model.vlfau import IMAGE_MEAN, IMAGE_STD
-from vlfau_jax.sharding.arrays import check_batch_size
-from vlfau_jax.sharding.mesh import make_mesh
+from vlfau_jax.losses.joint import ObjectiveOptions, class_weights
+from vlfau_jax.model.options import ModelOptions
+from vlfau_jax.model.vlfau import IMAGE_MEAN, IMAGE_STD, VLFAU
+from vlfau_jax.options import FilePath, Options, Steps, StepsOrNone
+from vlfau_jax.sharding.arrays import BATCH_AXES, check_batch_size
+from vlfau_jax.sharding.mesh import MeshOptions, make_mesh
+from vlfau_jax.train.accumulate import micro_batches
 from vlfau_jax.train.memory import check_pictures, check_state
-from vlfau_jax.train.options import Settings
-from vlfau_jax.train.program import Program, build_program
+from vlfau_jax.train.optimizer import OptimizerOptions, make_optimizer, make_schedule
+from vlfau_jax.train.state import TrainState, abstract_state, initial_state
+from vlfau_jax.train.step import TrainStep, make_train_step
 from vlfau_jax.train.workdir import config_digest
+
+
+@dataclass(frozen=True)
+class TrainOptions(Options):
+    """Length, batch sizes, and how often to save and score.
+
+    Attributes:
+        steps: steps in all, those before a resume included.
+        batch_size: examples a step, over all devices and hosts.
+        device_batch: examples that a device computes at once, at most; 0 for its whole share of the
+            batch. A larger share is split into equal micro-batches, as few as possible, whose
+            gradients add up to the batch's own (`make_train_step`).
+        skip_steps: steps with a loss or gradient that is not finite that may be skipped, counted
+            over the run, before one ends it.
+        checkpoint_every: steps between checkpoints; the last step always has one.
+        keep: newest checkpoints to keep.
+        keep_best: best checkpoints to keep as well, by mean F1; then every scored step gets a
+            checkpoint.
+        log_every: steps between lines of metrics.jsonl.
+        eval_every: steps between scores on the validation subjects (data.validation_subjects),
+            or on the test subjects where there are none; 0 for never.
+        warm_start: safetensors file of initial parameters; empty for random ones.
+    """
+
+    group: ClassVar[str] = "train"
+
+    steps: Steps = 1000
+    batch_size: Annotated[int, Field(ge=1, le=2**20)] = 64
+    device_batch: Annotated[int, Field(ge=0, le=2**20)] = 0
+    skip_steps: StepsOrNone = 0
+    checkpoint_every: Steps = 500
+    keep: Annotated[int, Field(ge=1, le=10_000)] = 2
+    keep_best: Annotated[int, Field(ge=0, le=10_000)] = 0
+    log_every: Steps = 10
+    eval_every: StepsOrNone = 0
+    warm_start: FilePath = ""
+
+    def __post_init__(self) -> None:
+        """Refuses impossible numbers, naming field and value."""
+        super().__post_init__()
+        if self.keep_best and not self.eval_every:
+            raise UserError(
+                f"train.keep_best={self.keep_best}: nothing is scored; give train.eval_every, too"
+            )
+
+
+class Settings(Protocol):
+    """The options of an experiment; `vlfau_jax.cli.settings.Settings` is one."""
+
+    seed: int
+    data: DataOptions
+    model: ModelOptions
+    objective: ObjectiveOptions
+    optimizer: OptimizerOptions
+    train: TrainOptions
+    mesh: MeshOptions
 
 
 @dataclass(frozen=True)
@@ -63,13 +129,64 @@ class ExperimentData:
 
 
 @dataclass(frozen=True)
-class Experiment(ExperimentData, Program):
-    """An experiment ready to run; nothing has been drawn or computed yet."""
+class Experiment(ExperimentData):
+    """An experiment ready to run; nothing has been drawn or computed yet.
+
+    Attributes:
+        spec: the global batch.
+        mesh: the devices.
+        model: the network.
+        optimizer: from gradients to updates.
+        schedule: from step to learning rate.
+        abstract: shapes, dtypes and shardings of the state.
+    """
+
+    spec: Spec
+    mesh: Mesh
+    model: VLFAU
+    optimizer: optax.GradientTransformation
+    schedule: optax.Schedule
+    abstract: TrainState
 
     @property
     def scored(self) -> str:
         """The side of `split` that is scored during training: "validation" or "test"."""
         return "validation" if self.split.validation else "test"
+
+    @property
+    def micro_batches(self) -> int:
+        """The number of parts into which every device's share of a batch is split."""
+        train, shards = self.settings.train, math.prod(self.mesh.shape[a] for a in BATCH_AXES)
+        return micro_batches(train.batch_size // shards, train.device_batch)
+
+    def train_step(self) -> TrainStep:
+        """The jitted step of this experiment."""
+        return make_train_step(
+            self.model,
+            self.optimizer,
+            self.schedule,
+            self.mesh,
+            self.abstract,
+            objective=self.settings.objective,
+            class_weights=self.class_weights,
+            seed=self.settings.seed,
+            frozen=self.settings.optimizer.frozen,
+            ema_decay=self.settings.optimizer.ema_decay,
+            parts=self.micro_batches,
+            skip_steps=self.settings.train.skip_steps,
+        )
+
+    def initial_state(self, params: Mapping[str, Any] | None = None) -> TrainState:
+        """The state at step 0; `params`, of the network or of some modules, replace random ones."""
+        return initial_state(
+            self.model,
+            self.optimizer,
+            self.spec,
+            self.abstract,
+            self.settings.seed,
+            params,
+            frozen=self.settings.optimizer.frozen,
+        )
 
     def inference_record(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """All besides parameters that a prediction depends on, as JSON values."""
@@ -141,9 +258,39 @@ def build_experiment(settings: Settings) -> Experiment:
     check_batch_size(train.batch_size, mesh)
     check_pictures(train.batch_size, settings.data.image_size, jax.process_count())
     data = open_data(settings)
-    program = build_program(settings, mesh, data.captions, data.vocabulary.size, data.class_weights)
-    check_state(program.abstract)
-    return Experiment(**(vars(data) | vars(program)))
+    captions = data.captions
+    batch = spec(
+        batch_size=train.batch_size,
+        image_size=settings.data.image_size,
+        units=len(captions.aus),
+        max_local_tokens=captions.max_local_tokens,
+        max_global_tokens=captions.max_global_tokens,
+    )
+    # A trained network does not depend on its initial file: exports hold no paths.
+    options = replace(settings.model, backbone_weights="")
+    if settings.optimizer.freeze_backbone:  # its drop path would only add noise for the rest
+        options = replace(options, drop_path=0.0)
+    model = VLFAU(options, len(captions.aus), data.vocabulary.size)
+    schedule = make_schedule(settings.optimizer, train.steps)
+    optimizer = make_optimizer(settings.optimizer, schedule)
+    abstract = abstract_state(
+        model,
+        optimizer,
+        batch,
+        mesh,
+        frozen=settings.optimizer.frozen,
+        averaged=settings.optimizer.ema_decay > 0,
+    )
+    check_state(abstract)
+    return Experiment(
+        **vars(data),
+        spec=batch,
+        mesh=mesh,
+        model=model,
+        optimizer=optimizer,
+        schedule=schedule,
+        abstract=abstract,
+    )
 
 
 def _check_subjects(settings: Settings, dataset: Dataset, split: Split) -> None:

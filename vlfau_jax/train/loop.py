@@ -26,7 +26,7 @@ from vlfau_jax.errors import RunError
 from vlfau_jax.sharding.arrays import fetch, local_rows, shard_batch
 from vlfau_jax.train.checkpoint import Checkpoints, params_digest, translate_errors
 from vlfau_jax.train.clock import Clock
-from vlfau_jax.train.experiment import Experiment, build_experiment
+from vlfau_jax.train.experiment import Experiment, Settings, TrainOptions, build_experiment
 from vlfau_jax.train.nonfinite import (
     NONFINITE_FILE,
     NonFiniteError,
@@ -34,7 +34,6 @@ from vlfau_jax.train.nonfinite import (
     describe_step,
     first_faces,
 )
-from vlfau_jax.train.options import Settings, TrainOptions
 from vlfau_jax.train.progress import Progress
 from vlfau_jax.train.replaced import begun
 from vlfau_jax.train.start import (
