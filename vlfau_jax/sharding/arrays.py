@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
@@ -24,9 +25,14 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
+def shards(mesh: Mesh) -> int:
+    """The number of parts, of different examples, into which the devices split a batch."""
+    return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+
+
 def check_batch_size(batch_size: int, mesh: Mesh) -> None:
     """Raises UserError where the global batch does not divide evenly over the devices."""
-    parts = mesh.shape["data"] * mesh.shape["fsdp"]
+    parts = shards(mesh)
     if batch_size % parts:
         raise UserError(
             f"train.batch_size={batch_size} does not split over mesh.data * mesh.fsdp = {parts}; "

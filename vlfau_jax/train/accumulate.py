@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from vlfau_jax.sharding.arrays import BATCH_AXES
+from vlfau_jax.sharding.arrays import BATCH_AXES, shards
 
 
 def micro_batches(share: int, limit: int) -> int:
@@ -33,10 +33,8 @@ def split_micro_batches(batch: Any, parts: int, mesh: Mesh) -> Any:
 
     No row leaves its device. A part's rows are not neighbours in the batch.
     """
-    shards = mesh.shape["data"] * mesh.shape["fsdp"]
-
     def split(x: Array) -> Array:
-        x = _constrain(x.reshape(shards, parts, -1, *x.shape[1:]), 0, mesh)
+        x = _constrain(x.reshape(shards(mesh), parts, -1, *x.shape[1:]), 0, mesh)
         x = _constrain(x.swapaxes(0, 1), 1, mesh)
         return _constrain(x.reshape(parts, -1, *x.shape[3:]), 1, mesh)
 
@@ -45,10 +43,8 @@ def split_micro_batches(batch: Any, parts: int, mesh: Mesh) -> Any:
 
 def merge_micro_batches(parts: Any, mesh: Mesh) -> Any:
     """Undoes `split_micro_batches`: [parts, b / parts, ...] -> [b, ...]."""
-    shards = mesh.shape["data"] * mesh.shape["fsdp"]
-
     def merge(x: Array) -> Array:
-        x = _constrain(x.reshape(len(x), shards, -1, *x.shape[2:]), 1, mesh)
+        x = _constrain(x.reshape(len(x), shards(mesh), -1, *x.shape[2:]), 1, mesh)
         x = _constrain(x.swapaxes(0, 1), 0, mesh)
         return _constrain(x.reshape(-1, *x.shape[3:]), 0, mesh)
 
