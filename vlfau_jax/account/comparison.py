@@ -24,7 +24,7 @@ from vlfau_jax.inference.outputs import describe
 from vlfau_jax.model.swin import stack_blocks
 from vlfau_jax.model.vlfau import VLFAU, normalise
 from vlfau_jax.sharding.arrays import shard_batch
-from vlfau_jax.train.options import Settings
+from vlfau_jax.train.experiment import Settings
 from vlfau_jax.train.step import abstract_batch
 
 TASKS = ("training", "recognition", "describing")

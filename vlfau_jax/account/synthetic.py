@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from vlfau_jax.data.read.batch import Batch
+from vlfau_jax.data.read.dataset import published_units
 from vlfau_jax.data.sets import data_set
 from vlfau_jax.data.text.captions import CaptionTables
 from vlfau_jax.data.text.descriptions import NOUNS
 from vlfau_jax.data.text.vocabulary import Vocabulary
-from vlfau_jax.facs import BP4D_AUS
-from vlfau_jax.losses.joint import class_weights
-from vlfau_jax.sharding.arrays import check_batch_size
-from vlfau_jax.sharding.mesh import make_mesh
+from vlfau_jax.train.experiment import Program, Settings, published_program
 from vlfau_jax.train.memory import check_pictures, check_state
-from vlfau_jax.train.options import Settings
-from vlfau_jax.train.program import Program, build_program
 
-_RATE = 0.3  # of active labels, where none is published: the mean of BP4D's
+_RATE = 33.0  # per cent of active labels, where none is published: the mean of BP4D's
 
 
 class Synthetic(NamedTuple):
@@ -54,28 +51,16 @@ class Synthetic(NamedTuple):
 
 
 def synthetic(settings: Settings) -> Synthetic:
-    """The program of an experiment, for the units that its data set publishes.
+    """The program of an experiment on JAX's devices, for the units that its data set publishes.
 
-    Of `settings.data`, only `image_size`, `name` and `aus` are read; a data set that publishes
-    nothing has BP4D's units. Raises UserError for options that do not fit each other or the
-    devices.
+    Of `settings.data`, only `image_size`, `name` and `aus` are read. Raises UserError for options
+    that do not fit each other or the devices.
     """
-    rates: dict[int, float] = {}
+    check_pictures(settings.train.batch_size, settings.data.image_size)
+    program = published_program(settings, jax.devices())
+    check_state(program.abstract)
+    units, rates = published_units(settings.data), {}
     for name in settings.data.name.split("+"):
         rates |= data_set(name, "data.name").published.rates
-    units = settings.data.aus or tuple(sorted(rates)) or BP4D_AUS
-    share = np.array([rates.get(unit, 100 * _RATE) for unit in units]) / 100
-    vocabulary = Vocabulary.build()
-    captions = CaptionTables(units, vocabulary)
-    mesh = make_mesh(settings.mesh)
-    check_batch_size(settings.train.batch_size, mesh)
-    check_pictures(settings.train.batch_size, settings.data.image_size)
-    program = build_program(
-        settings,
-        mesh,
-        captions,
-        vocabulary.size,
-        class_weights(1e4 * share, np.full(len(share), 1e4)),
-    )
-    check_state(program.abstract)
-    return Synthetic(program, captions, share)
+    share = np.array([rates.get(unit, _RATE) for unit in units]) / 100
+    return Synthetic(program, CaptionTables(units, Vocabulary.build()), share)

@@ -291,9 +291,7 @@ class _Memory:
             return _hbm(results)
         return sum(self._written(inner, *pair) for pair in pairs)
 
-    def _written(
-        self, inner: hlo.Computation, one: hlo.Instruction, shape: hlo.Shape
-    ) -> int:
+    def _written(self, inner: hlo.Computation, one: hlo.Instruction, shape: hlo.Shape) -> int:
         """Bytes that a result of a fusion takes: of an update in place, the new values alone."""
         if shape.space:
             return 0
