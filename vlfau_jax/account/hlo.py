@@ -42,6 +42,11 @@ class Shape:
     bytes: int
     space: int
 
+    @property
+    def packed(self) -> int:
+        """Bytes of its elements alone, without what fills tiles up."""
+        return -(-math.prod(self.sizes) * dtype_bits(self.dtype) // 8)
+
 
 @dataclass(slots=True)
 class Instruction:

@@ -17,6 +17,10 @@ from typing import Literal, NamedTuple
 Direction = Literal["forward", "backward"]
 
 STAGES = (1, 2, 3, 4)
+# "merges" are patch merging and the norm after stage 4; "input" the pictures' normalisation and
+# what is drawn at random for the whole network; "sharding" moves parameters and rows between
+# devices; "losses" are also the metrics, "optimizer" the sum over micro-batches, clipping, the
+# average and the choice whether a step counts.
 PARTS = (
     "embedding",
     *(f"stage {stage} {half}" for stage in STAGES for half in ("attention", "mlp")),
@@ -29,23 +33,31 @@ PARTS = (
     "losses",
     "optimizer",
     "input",
+    "sharding",
     "other",
 )
 
 _STAGE = re.compile(r"stage(\d)_(?:block\d+|pairs)")
-_MLP = re.compile(r"\b(?:mlp_in|mlp_out|norm_mlp)\b|\b(?:gelu|erf|erfc)\b")
-# Sought in this order: what is innermost comes first.
+# What the attention half of a block holds. The rest is the MLP's, also both residual sums and
+# drop paths, whose names do not tell them apart.
+_ATTENTION = re.compile(
+    r"\b(?:attention|norm_attention)\b|_roll_static|_pad\b|/(?:reshape|transpose|slice|squeeze)$"
+)
+# Sought in this order; gradients and moments bear the names of their parameters, too.
 _OTHERS = (
-    ("local captioner", re.compile(r"local_captioner")),
-    ("global captioner", re.compile(r"global_captioner|_own_context")),
-    ("MSC", re.compile(r"\bfusion\b(?!\.)|MultiScaleCombination")),
+    ("optimizer", re.compile(r"\b(?:optimizer|accumulation|opt_state|ema)\b")),
+    ("losses", re.compile(r"\blosses\b")),
+    ("local captioner", re.compile(r"\blocal_captioner\b")),
+    ("global captioner", re.compile(r"\bglobal_captioner\b|_own_context")),
     ("DAIR", re.compile(r"\brefinement\b")),
     ("classifier", re.compile(r"\bclassifier\b")),
-    ("merges", re.compile(r"backbone\W.*\bmerge\d|\bmerge\d/")),
-    ("embedding", re.compile(r"backbone\W.*\bembedding\b")),
-    ("optimizer", re.compile(r"\boptimizer\b|\bopt_state\b|\bema\b")),
-    ("losses", re.compile(r"\blosses\b")),
-    ("input", re.compile(r"\binput\b|\bnormalise\b|\bbatch\[")),
+    ("merges", re.compile(r"\bbackbone\b\W+(?:merge\d|norm\b)")),
+    ("embedding", re.compile(r"\bbackbone\b\W+embedding\b")),
+    ("MSC", re.compile(r"\bfusion\b")),
+    ("input", re.compile(r"\binput\b|\bbackbone\b|^batch\[|^batch$|\bstate\.(?:step|skipped)\b")),
+    ("sharding", re.compile(r"\bsharding\b")),
+    # Branches are chosen, positions flattened, between the parts for the captions' sake.
+    ("local captioner", re.compile(r"\bVLFAU\b")),
 )
 
 
@@ -65,11 +77,10 @@ def address(op_name: str) -> Address:
 
 def _part(op_name: str) -> str:
     stage = _STAGE.search(op_name)
-    if stage:
-        own = op_name[stage.end() :]
-        # Residual sums and stochastic depth stand between the halves, with the half they follow.
-        return f"stage {stage[1]} {'mlp' if _MLP.search(own) else 'attention'}"
-    for part, pattern in _OTHERS:
+    for part, pattern in _OTHERS[:2] if stage else _OTHERS:
         if pattern.search(op_name):
             return part
-    return "merges" if "backbone" in op_name else "other"
+    if stage:
+        half = "attention" if _ATTENTION.search(op_name, stage.end()) else "mlp"
+        return f"stage {int(stage[1]) + 1} {half}"
+    return "other"

@@ -18,6 +18,7 @@ On a GPU or a CPU there are no memory spaces: there the count says what would mo
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -51,7 +52,10 @@ _NOTHING = {
 }
 _SLICING = {"slice", "dynamic-slice", "gather"}
 _UPDATING = {"dynamic-update-slice": 1, "scatter": 2}  # operand that holds the new values
-_RENAMING = {"bitcast", "get-tuple-element", "copy-done", "async-done"}
+# Calls of XLA's own that name memory or note a fact about it.
+_IDLE = re.compile(
+    'custom_call_target="(?:AllocateBuffer|ConcatBitcast|AssumeGatherIndicesInBound)"'
+)
 
 
 class Moved(NamedTuple):
@@ -213,7 +217,7 @@ class _Memory:
         opcode = one.opcode
         if opcode in _NOTHING or opcode.endswith("-done"):
             return 0, 0
-        if opcode == "custom-call" and 'custom_call_target="AllocateBuffer"' in one.text:
+        if opcode == "custom-call" and _IDLE.search(one.text):
             return 0, 0
         if opcode == "copy-start":
             target, source = one.shapes[0], self._source(computation, one.operands[0])
@@ -248,15 +252,19 @@ class _Memory:
         return sum(_hbm(self._source(computation, name)) for name in dict.fromkeys(names))
 
     def _started(self, computation: hlo.Computation, one: hlo.Instruction) -> tuple[int, int]:
-        """slice-start, all-gather-start, ...: (operands, results, contexts) as results."""
-        operands = [shape for name in one.operands for shape in self._source(computation, name)]
-        results = [shape for shape in one.shapes if shape.sizes or shape.dtype != "u32"]
+        """slice-start, all-gather-start, ...: its results are operands, results and contexts."""
+        given = [self._source(computation, name) for name in one.operands]
+        operands = [shape for shapes in given for shape in shapes]
+        results = one.shapes
         if len(results) >= 2 * len(operands):  # the operands are passed on
             results = results[len(operands) :]
         results = results[: max(1, len(operands))]
+        if one.opcode == "dynamic-update-slice-start":
+            written = sum(shape.bytes for shape in given[1]) * (results[0].space == 0)
+            return _hbm(given[1]), written
         if "slice" in one.opcode:
-            size = sum(shape.bytes for shape in results)
-            return size * any(shape.space == 0 for shape in operands[:1]), _hbm(results)
+            size = sum(shape.bytes for shape in results[:1])
+            return size * any(shape.space == 0 for shape in given[0]), _hbm(results[:1])
         return _hbm(operands), _hbm(results)
 
     def _fusion(
