@@ -18,16 +18,22 @@ from vlfau_jax.errors import UserError
     Flag(
         "tasks",
         str,
-        "with --reference: what is compared, of training,recognition,describing",
+        "with --reference: what is compared",
         "training,recognition,describing",
     ),
+    Flag("profile", str, "folder for a trace of three training steps, by jax.profiler"),
     Flag("seconds", float, "how long to measure", 10.0),
     Flag("out", str, "JSON file for the numbers"),
     Flag("overwrite", bool, "replace that file", False),
-    imports=("vlfau_jax.account.data_benchmark", "vlfau_jax.account.comparison"),
+    imports=(
+        "vlfau_jax.account.benchmark",
+        "vlfau_jax.account.comparison",
+        "vlfau_jax.account.data_benchmark",
+    ),
 )
 def benchmark(fv: flags.FlagValues, _: list[str]) -> None:
-    """Measure how fast data, network and training are, or compare with PyTorch."""
+    """Measure training end to end and by part, the data pipeline, or us beside PyTorch."""
+    from vlfau_jax.account.benchmark import benchmark
     from vlfau_jax.account.comparison import TASKS, compare
     from vlfau_jax.account.data_benchmark import benchmark_data
     from vlfau_jax.account.reference import VARIANTS
@@ -38,6 +44,8 @@ def benchmark(fv: flags.FlagValues, _: list[str]) -> None:
     for name in ("compiled", "tasks"):
         if fv[name].present and not fv.reference:
             raise UserError(f"--{name}: only --reference compares; give both")
+    if fv.profile is not None and (fv.data or fv.reference):
+        raise UserError("--profile: only training steps are traced; leave out --data, --reference")
     measured = {"seconds": fv.seconds, "out": fv.out, "overwrite": fv.overwrite}
     if fv.data:
         benchmark_data(resolve(fv.config), **measured)
@@ -48,4 +56,4 @@ def benchmark(fv: flags.FlagValues, _: list[str]) -> None:
         variants = VARIANTS if fv.compiled else VARIANTS[:1]
         compare(resolve(fv.config), tasks=tasks, variants=variants, **measured)
     else:
-        raise UserError("benchmark: --data or --reference must be given")
+        benchmark(resolve(fv.config), profile=fv.profile, **measured)
