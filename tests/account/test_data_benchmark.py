@@ -110,8 +110,6 @@ def test_a_file_that_cannot_be_written_is_refused_before_the_work(settings, tmp_
 def test_the_verb(data_dir, tmp_path, capsys):
     argv = ["benchmark", "--config=configs/demo.py", f"--config.data.data_dir={data_dir}"]
     argv += ["--seconds=0.1"]
-    assert main(argv) == 2
-    assert "--data must be given" in capsys.readouterr().err
     out = tmp_path / "b.json"
     out.write_text("older")
     assert main([*argv, "--data", f"--out={out}", "--overwrite"]) == 0

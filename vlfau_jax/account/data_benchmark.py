@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -13,9 +12,9 @@ from typing import Any
 import cv2
 import numpy as np
 
+from vlfau_jax.account.result_file import reported
+from vlfau_jax.account.timing import check_seconds
 from vlfau_jax.data.read.pipeline import Faces, train_iterator
-from vlfau_jax.errors import UserError
-from vlfau_jax.files import absolute_folder, created, named, written_whole
 from vlfau_jax.train.experiment import ExperimentData, Settings, open_data
 from vlfau_jax.train.memory import check_pictures
 
@@ -51,22 +50,9 @@ def benchmark_data(
         UserError: data that cannot be trained on, `seconds` out of range, or an `out` that is
             unusable, exists or is being written by another process.
     """
-    if not 0 < seconds <= 3600:
-        raise UserError(f"--seconds={seconds:g}: give more than 0 and up to 3600")
+    check_seconds(seconds)
     check_pictures(settings.train.batch_size, settings.data.image_size)
-    if not out:
-        found = _measure(open_data(settings), seconds)
-        print(_format(found))
-        return found
-    path = Path(out)
-    _check_file(path, overwrite)
-    with created("--out", path.absolute().parent), written_whole(path) as partial:
-        _check_file(path, overwrite)  # another process may have been faster
-        found = _measure(open_data(settings), seconds)
-        print(_format(found))
-        with named(path):
-            partial.write_text(json.dumps(found, indent=1) + "\n")
-    return found
+    return reported(lambda: _measure(open_data(settings), seconds), _format, out, overwrite)
 
 
 def _measure(opened: ExperimentData, seconds: float) -> dict[str, Any]:
@@ -100,14 +86,6 @@ def _measure(opened: ExperimentData, seconds: float) -> dict[str, Any]:
             key: getattr(data, key) for key in ("min_area", "flip", "jitter", "erasing")
         },
     }
-
-
-def _check_file(out: Path, overwrite: bool) -> None:
-    absolute_folder("--out", out.parent)
-    if out.is_dir():
-        raise UserError(f"--out={out}: this is a folder; name a file, such as {out}/benchmark.json")
-    if os.path.lexists(out) and not overwrite:
-        raise UserError(f"--out={out} exists; give --overwrite to replace it")
 
 
 def _stream(opened: ExperimentData, seconds: float) -> tuple[int, float, float]:

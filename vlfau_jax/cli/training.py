@@ -47,6 +47,7 @@ HARDWARE = ConfigFlag(
     Flag("overwrite", bool, "empty the workdir first", False),
     *PROCESSES,
     imports=("vlfau_jax.evaluation.during_training", "vlfau_jax.train.loop"),
+    keeps_programs=True,
 )
 def train(fv: flags.FlagValues, _: list[str]) -> None:
     """Train an experiment."""
@@ -76,6 +77,7 @@ def train(fv: flags.FlagValues, _: list[str]) -> None:
     Flag("resume", bool, "go on with the answers of an interrupted evaluation", False),
     *PROCESSES,
     imports=("vlfau_jax.evaluation.evaluate", "vlfau_jax.report"),
+    keeps_programs=True,
 )
 def evaluate(fv: flags.FlagValues, _: list[str]) -> None:
     """Score a run's unseen subjects: scores.json, predictions.jsonl, report.html."""
