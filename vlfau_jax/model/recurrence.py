@@ -203,7 +203,11 @@ def _gradient(
     d_first, (d_gates, d_scores, d_contexts, d_queries) = jax.lax.scan(
         step, last, (steps, cells, queries, d_hiddens, d_weights), reverse=True
     )
-    d_keys = _counted(queries[..., None, :] + keys[None], d_scores[..., None]).sum(0).astype(dtype)
+    # A reduction over t, but written as a sum: XLA:CPU would write out every step's summands.
+    d_keys = sum(
+        _counted(query[..., None, :] + keys, d_score[..., None])
+        for query, d_score in zip(queries, d_scores, strict=True)
+    ).astype(dtype)
     d_features = jnp.einsum("t...p,t...d->...pd", steps.weights.astype(dtype), d_contexts)
 
     def summed(x: Array, y: Array) -> Array:
