@@ -71,9 +71,10 @@ class ModelOptions(Options):
         hidden: width of the LSTM's state.
         attention: width of the soft attention's scores.
         dropout: rate before the vocabulary layer.
-        remat: what the backward pass recomputes instead of keeping it, in backbone blocks,
-            refinement and the captioners' recurrences (`model.remat`): "none"; "dots", all but
-            products with weights that action units share; "full", all but their inputs.
+        remat: what the backward pass recomputes instead of keeping it, in backbone blocks and
+            refinement (`model.remat`): "none"; "dots", all but products with weights that action
+            units share; "full", all but their inputs. The captioners always keep states, gates and
+            attention weights alone (`model.recurrence`).
         dtype: compute dtype; parameters, norms, softmax and logits are float32 always.
         backbone_weights: file of `import_backbone` with the backbone's initial parameters for
             training; empty for random ones.

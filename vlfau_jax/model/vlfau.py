@@ -149,7 +149,6 @@ class VLFAU(nn.Module):
             hidden=o.hidden,
             attention=o.attention,
             dropout=o.dropout,
-            remat=o.remat,
             dtype=jnp.dtype(o.dtype),
             **units,
         )
