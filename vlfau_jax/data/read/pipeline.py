@@ -41,7 +41,7 @@ FILLING = -1  # the position of a row that pads a batch
 
 
 class Faces:
-    """The stages of the pipeline: read, decode and view the faces of a batch, and label its rows."""
+    """The stages of the pipeline: read, decode and view a batch's faces, and label its rows."""
 
     def __init__(self, dataset: Dataset, captions: CaptionTables, options: DataOptions) -> None:
         if captions.aus != dataset.aus:
@@ -79,7 +79,7 @@ class Faces:
         return {"image": images, **self.label(np.array(positions))}
 
     def _images(self, count: int) -> np.ndarray:
-        """A batch's pictures, to be written where they stay: a copy of them takes as long as a mirror."""
+        """The pictures of a batch, not written yet."""
         return np.empty((count, self._options.image_size, self._options.image_size, 3), np.uint8)
 
     def read(self, position: int) -> Mapping[str, bytes]:

@@ -26,8 +26,11 @@ def resize(image: np.ndarray, size: int, out: np.ndarray | None = None) -> np.nd
     while image.shape[0] >= 2 * size:
         half = image.shape[0] // 2
         image = cv2.resize(image, (half, half), interpolation=cv2.INTER_AREA)
+    if image.shape[0] == size and out is None:
+        return np.ascontiguousarray(image)
     if image.shape[0] == size:
-        return cv2.copyTo(image, None, out)
+        out[:] = image
+        return out
     return cv2.resize(image, (size, size), out, interpolation=cv2.INTER_LINEAR)
 
 
@@ -78,7 +81,7 @@ def draw_view(
 
 
 def augment(image: np.ndarray, view: View, out: np.ndarray) -> None:
-    """Makes a view of a square picture. Each step makes what the next one reads, the last one `out`.
+    """Makes a view of a square picture; the last of its effects is written into `out`.
 
     Args:
         image: RGB uint8 [h, h, 3].
