@@ -12,7 +12,10 @@ from flax import linen as nn
 # weights are expensive to recompute. Those of attention have batch dimensions, are large and cheap.
 # Products with weights stacked by action unit have batch dimensions, too, and are n times as large.
 POLICIES: dict[str, Callable[..., Any] | None] = {
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "dots": jax.checkpoint_policies.save_from_both_policies(
+        jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+        jax.checkpoint_policies.save_only_these_names("attention"),
+    ),
     "full": None,
 }
 

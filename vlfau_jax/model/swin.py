@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -23,12 +24,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from jax import Array
+from jax.ad_checkpoint import checkpoint_name
 
 from vlfau_jax.model import windows
 from vlfau_jax.model.draws import kept_rows
 from vlfau_jax.model.options import scanned
 from vlfau_jax.model.remat import rematerialised
-from vlfau_jax.model.window_attention import window_attention
+from vlfau_jax.model.window_attention import fused_attention, is_fused, window_attention
 
 NORM_EPSILON = 1e-5
 
@@ -215,8 +217,8 @@ class WindowAttention(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x: Array, mask: np.ndarray | None) -> Array:
-        """Tokens [windows, n, c], mask [windows per image, n, n] -> [windows, n, c]."""
+    def __call__(self, x: Array, attend: Callable[[Array, Array], Array]) -> Array:
+        """Tokens [..., n, c] -> the same; `attend(qkv [..., n, 3c], bias table)` -> [..., n, c]."""
         c = x.shape[-1]
         parameters = [
             DenseParameters(c, ("embed", "heads"), name=name)(c)
@@ -231,8 +233,8 @@ class WindowAttention(nn.Module):
         kernel, bias = (
             jnp.concatenate(parts, -1).astype(self.dtype) for parts in zip(*parameters, strict=True)
         )
-        qkv = x @ kernel + bias[None, None]
-        out = window_attention(qkv, table, mask, heads=self.heads, window=self.window)
+        qkv = x @ kernel + jnp.expand_dims(bias, range(x.ndim - 1))
+        out = checkpoint_name(attend(checkpoint_name(qkv, "product"), table), "attention")
         return dense(c, ("heads", "embed"), self.dtype, "output")(out)
 
 
@@ -244,6 +246,7 @@ class SwinBlock(nn.Module):
     shift: int
     mlp_ratio: float
     dtype: jnp.dtype
+    window_attention: str = "auto"
 
     @nn.compact
     def __call__(self, x: Array, keep: Array | np.float32, key: Array | None, rows: Array) -> Array:
@@ -254,15 +257,20 @@ class SwinBlock(nn.Module):
         y = layer_norm("norm_attention")(x).astype(self.dtype)
         y = windows.pad_to_windows(y, self.window)
         _, high, wide, _ = y.shape
-        mask = None
-        if self.shift:
-            y = jnp.roll(y, (-self.shift, -self.shift), (1, 2))
-            mask = windows.shift_mask(high, wide, self.window, self.shift)
-        y = windows.partition(y, self.window)
-        y = WindowAttention(self.heads, self.window, self.dtype, name="attention")(y, mask)
-        y = windows.reverse(y, self.window, high, wide)
-        if self.shift:
-            y = jnp.roll(y, (self.shift, self.shift), (1, 2))
+        attention = WindowAttention(self.heads, self.window, self.dtype, name="attention")
+        sizes = {"heads": self.heads, "window": self.window}
+        if is_fused(self.window_attention, y.shape, self.heads):
+            y = attention(y, partial(fused_attention, **sizes, shift=self.shift))
+        else:
+            mask = None
+            if self.shift:
+                y = jnp.roll(y, (-self.shift, -self.shift), (1, 2))
+                mask = windows.shift_mask(high, wide, self.window, self.shift)
+            y = windows.partition(y, self.window)
+            y = attention(y, partial(window_attention, mask=mask, **sizes))
+            y = windows.reverse(y, self.window, high, wide)
+            if self.shift:
+                y = jnp.roll(y, (self.shift, self.shift), (1, 2))
         x = x + drop_path(y[:, :h, :w], keep, keys[0], rows)
 
         y = layer_norm("norm_mlp")(x).astype(self.dtype)
@@ -279,6 +287,7 @@ class BlockPair(nn.Module):
     shift: int
     mlp_ratio: float
     dtype: jnp.dtype
+    window_attention: str = "auto"
     remat: str = "none"
 
     @nn.compact
@@ -287,7 +296,7 @@ class BlockPair(nn.Module):
     ) -> tuple[Array, None]:
         """Tokens, and for each of both blocks its `keep` float32 [2] and key [2]."""
         block = rematerialised(SwinBlock, self.remat, scanned=True)
-        sizes = (self.mlp_ratio, self.dtype)
+        sizes = (self.mlp_ratio, self.dtype, self.window_attention)
         for i, name in enumerate(("first", "second")):
             x = block(self.heads, self.window, i * self.shift, *sizes, name=name)(
                 x, keep[i], None if keys is None else keys[i], rows
@@ -337,6 +346,7 @@ class Swin(nn.Module):
     dtype: jnp.dtype = jnp.float32
     scan_blocks: bool = False
     remat: str = "none"
+    window_attention: str = "auto"
 
     @nn.compact
     def __call__(
@@ -373,6 +383,7 @@ class Swin(nn.Module):
             "window": window,
             "mlp_ratio": self.mlp_ratio,
             "dtype": self.dtype,
+            "window_attention": self.window_attention,
         }
         if self.scan_blocks and scanned(len(keep)):
             if keys is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import jax
@@ -22,6 +24,20 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 def replicated(mesh: Mesh) -> NamedSharding:
     """The same array on every device."""
     return NamedSharding(mesh, PartitionSpec())
+
+
+def known_mesh(function: Callable, mesh: Mesh) -> Callable:
+    """`function`, in which JAX knows the mesh while it is traced (`jax.sharding`).
+
+    The model then knows on which devices it will run, and how they split the batch.
+    """
+
+    @wraps(function)
+    def traced(*args: Any, **options: Any) -> Any:
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return function(*args, **options)
+
+    return traced
 
 
 def check_batch_size(batch_size: int, mesh: Mesh) -> None:

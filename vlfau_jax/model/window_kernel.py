@@ -1,0 +1,332 @@
+"""Window attention as one TPU kernel, forward and backward (Pallas).
+
+The kernel reads queries, keys and values of a whole map [b, h, w, 3c] where their product left
+them, and writes [b, h, w, c]. It cuts the windows, shifted ones too, inside the chip's fast memory,
+so that neither a partitioned map nor a score ever is in HBM. The backward pass keeps the kernel's
+inputs alone and computes the softmax again.
+
+How tiles of 8 x 128 are filled. Every row of a window is padded to a multiple of 8 tokens, which
+are whole tiles: n = 56 tokens for 7 x 7, 192 for 12 x 12. A tile's 128 channels hold G = 128/d
+heads. With K [n, 128] the keys of these heads and Q [G * n, 128] their queries, G times below each
+other and zero outside the channels of the own head, one product
+
+    S^T = K Q^T,    [n, G * n]
+
+has the scores of all G heads, over full tiles, without ever separating heads. The softmax goes down
+the columns. The contraction of P^T with V over keys is [G * n, 128]: its row group g is right in
+the channels of head g, and the sum of the groups, other channels masked, is the output [n, 128].
+The backward pass, dO [G * n, 128] made of the cotangent as Q of the queries, is
+
+    dV = P^T dO,   dP^T = V dO^T,   dS^T = P^T * (dP^T - sum_keys(P^T * dP^T)),
+    dK = dS^T Q,   dQ = dS K.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
+
+from vlfau_jax.model import windows
+
+LANES = 128  # channels of a tile
+SUBLANES = 8  # rows of a tile
+ABSENT = -1e30  # is added to the scores of keys that are padding: their weights are 0
+VMEM_BYTES = 64 * 2**20  # half of what v5e and v6e have
+
+
+def supported(c: int, heads: int) -> bool:
+    """Whether the kernel computes maps of `c` channels: whole heads must fill tiles."""
+    return not c % LANES and not LANES % (c // heads)
+
+
+def window_attention(
+    qkv: Array, bias_table: Array, *, heads: int, window: int, shift: int, interpret: bool = False
+) -> Array:
+    """Attention inside windows, those of a map that is cyclically shifted by `shift` cells.
+
+    Args:
+        qkv: queries, keys and values side by side, [b, h, w, 3c]; h and w are multiples of `window`.
+        bias_table: float32 [(2 * window - 1)**2, heads], by relative position.
+        heads: number of heads; `supported`.
+        window: cells along a window's side.
+        shift: cells by which windows are displaced, 0 for none; tokens that only a cyclic shift
+            brings together do not attend to each other.
+        interpret: whether to run on the CPU, slowly, for tests.
+
+    Returns:
+        [b, h, w, c] in the dtype of `qkv`.
+    """
+    b, h, w, c3 = qkv.shape
+    sizes = _Sizes(b, h, w, c3 // 3, heads, window, shift, interpret)
+    return _attention(sizes, qkv, _bias(bias_table, window, sizes.packed))
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """All that decides which kernel it is."""
+
+    batch: int
+    height: int
+    width: int
+    channels: int
+    heads: int
+    window: int
+    shift: int
+    interpret: bool
+
+    @property
+    def row(self) -> int:
+        """Tokens of a window's row with its padding."""
+        return -(-self.window // SUBLANES) * SUBLANES
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of a window with their padding."""
+        return self.window * self.row
+
+    @property
+    def groups(self) -> int:
+        """Tiles along the channels."""
+        return self.channels // LANES
+
+    @property
+    def packed(self) -> int:
+        """Heads of one tile."""
+        return self.heads // self.groups
+
+
+def _bias(table: Array, window: int, packed: int) -> Array:
+    """Biases by group of heads, transposed: float32 [groups, tokens (keys), packed * tokens]."""
+    row = -(-window // SUBLANES) * SUBLANES
+    n, padded, heads = window**2, window * row, table.shape[1]
+    bias = table[windows.relative_position_index(window)]  # [queries, keys, heads]
+    bias = bias.transpose(2, 1, 0).reshape(heads * window, window, window, window)
+    wider = ((0, 0), (0, row - window))
+    bias = jnp.pad(bias, ((0, 0), wider[1], (0, 0), wider[1]))
+    bias = bias.reshape(heads // packed, packed, padded, padded).swapaxes(1, 2)
+    there = np.tile(np.arange(row) < window, window)
+    return jnp.where(there[:, None, None], bias, ABSENT).reshape(-1, padded, packed * padded)
+
+
+@functools.cache
+def _masks(window: int, shift: int, packed: int) -> np.ndarray:
+    """Masks of shifted windows, float32 [4, tokens (keys), packed * tokens (queries)].
+
+    The first is of windows amid the map, then those of its last column, last row and corner.
+    """
+    row = -(-window // SUBLANES) * SUBLANES
+    low, right = (
+        side.ravel() >= window - shift
+        for side in np.meshgrid(np.arange(window), np.arange(row), indexing="ij")
+    )
+    apart = [side[:, None] != side[None] for side in (low, right)]
+    kinds = np.zeros_like(apart[0]), apart[1], apart[0], apart[0] | apart[1]
+    return np.tile(np.where(np.stack(kinds), -100.0, 0.0), packed).astype(np.float32)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _attention(sizes: _Sizes, qkv: Array, bias: Array) -> Array:
+    return _call(sizes, _forward_kernel, (qkv,), bias, (sizes.channels,), sizes.groups)
+
+
+def _attention_forward(
+    sizes: _Sizes, qkv: Array, bias: Array
+) -> tuple[Array, tuple[Array, Array]]:
+    return _attention(sizes, qkv, bias), (qkv, bias)
+
+
+def _attention_backward(
+    sizes: _Sizes, kept: tuple[Array, Array], cotangent: Array
+) -> tuple[Array, Array]:
+    qkv, bias = kept
+    return _call(
+        sizes, _backward_kernel, (qkv, cotangent), bias, (3 * sizes.channels, None), 3 * sizes.groups
+    )
+
+
+_attention.defvjp(_attention_forward, _attention_backward)
+
+
+def _call(sizes, kernel, maps, bias, results, written):
+    """Runs a kernel for one image after the other.
+
+    `maps` are [b, h, w, channels]; `results` the channels of each result, None for the gradient of
+    the biases; `written` how many tiles wide the map of results is.
+    """
+    s = sizes
+    extent = (1, s.height, s.width)
+
+    def a_map(channels: int) -> pl.BlockSpec:
+        return pl.BlockSpec((*extent, channels), lambda image: (image, 0, 0, 0))
+
+    whole_bias = pl.BlockSpec(bias.shape, lambda image: (0, 0, 0))
+    inputs, specs = [*maps, bias], [*(a_map(x.shape[-1]) for x in maps), whole_bias]
+    if s.shift:
+        masks = jnp.asarray(_masks(s.window, s.shift, s.packed))
+        inputs.append(masks)
+        specs.append(pl.BlockSpec(masks.shape, lambda image: (0, 0, 0)))
+    shapes = [
+        jax.ShapeDtypeStruct(bias.shape, jnp.float32)
+        if channels is None
+        else jax.ShapeDtypeStruct((s.batch, s.height, s.width, channels), maps[0].dtype)
+        for channels in results
+    ]
+    out_specs = [whole_bias if channels is None else a_map(channels) for channels in results]
+    cut = (s.window, s.width + s.row, LANES)
+    out = pl.pallas_call(
+        functools.partial(kernel, s),
+        grid=(s.batch,),
+        in_specs=specs,
+        out_specs=out_specs,
+        out_shape=shapes,
+        scratch_shapes=[
+            pltpu.VMEM((sum(x.shape[-1] for x in maps) // LANES, *cut), jnp.float32),
+            pltpu.VMEM((written, *cut), jnp.float32),
+        ],
+        compiler_params=pltpu.CompilerParams(vmem_limit_bytes=VMEM_BYTES),
+        interpret=s.interpret,
+    )(*inputs)
+    return out[0] if len(out) == 1 else tuple(out)
+
+
+def _forward_kernel(s: _Sizes, qkv_ref, bias_ref, *refs) -> None:
+    mask_ref, out_ref, cut, written = (None, *refs) if len(refs) == 3 else refs
+
+    def attend(g, column: int, kind) -> None:
+        q, k, v = (_tile(s, cut, part * s.groups + g, column) for part in range(3))
+        dtype = qkv_ref.dtype
+        weights = _weights(s, k.astype(dtype), _spread(s, q, dtype), bias_ref, mask_ref, g, kind)
+        out = _product(weights.astype(dtype), v.astype(dtype), 0, 0)
+        _put(s, written, g, column, _gathered(s, out))
+
+    _for_windows(s, ((qkv_ref, 0),), cut, attend, ((out_ref, 0),), written)
+
+
+def _backward_kernel(s: _Sizes, qkv_ref, cotangent_ref, bias_ref, *refs) -> None:
+    mask_ref, dqkv_ref, dbias_ref, cut, written = (None, *refs) if len(refs) == 4 else refs
+    dtype = qkv_ref.dtype
+
+    @pl.when(pl.program_id(0) == 0)
+    def _() -> None:
+        dbias_ref[...] = jnp.zeros_like(dbias_ref)
+
+    def differentiate(g, column: int, kind) -> None:
+        q, k, v, do = (_tile(s, cut, part * s.groups + g, column) for part in range(4))
+        k, v = k.astype(dtype), v.astype(dtype)
+        q, do = _spread(s, q, dtype), _spread(s, do, dtype)
+        weights = _weights(s, k, q, bias_ref, mask_ref, g, kind)
+        dweights = _product(v, do, 1, 1)
+        dscores = weights * (dweights - (weights * dweights).sum(0, keepdims=True))
+        dbias_ref[g] += dscores
+        dscores = (dscores * _scale(s)).astype(dtype)
+        _put(s, written, g, column, _gathered(s, _product(dscores, k, 0, 0)))
+        _put(s, written, s.groups + g, column, _product(dscores, q, 1, 0))
+        _put(s, written, 2 * s.groups + g, column, _product(weights.astype(dtype), do, 1, 0))
+
+    _for_windows(
+        s, ((qkv_ref, 0), (cotangent_ref, 3 * s.groups)), cut, differentiate, ((dqkv_ref, 0),), written
+    )
+
+
+def _scale(s: _Sizes) -> float:
+    return (s.channels // s.heads) ** -0.5
+
+
+def _for_windows(s: _Sizes, inputs, cut, window, outputs, written) -> None:
+    """Calls `window(tile, column, kind of mask)` for all windows and tiles of an image.
+
+    One row of windows after the other is copied from the inputs to `cut`, in float32, whose rows
+    may start anywhere; what the windows left in `written` is copied to the outputs.
+    """
+
+    def source(i, r):
+        row = i * s.window + r + s.shift
+        return jnp.where(row >= s.height, row - s.height, row)
+
+    def read(i, r) -> None:
+        for ref, first in inputs:
+            for g in range(ref.shape[-1] // LANES):
+                row = ref[0, source(i, r), :, g * LANES : (g + 1) * LANES].astype(jnp.float32)
+                cut[first + g, r, : s.width] = row
+                if s.shift:  # the windows of the last column go on at the left
+                    cut[first + g, r, s.width :] = row[: s.row]
+
+    def write(i, r) -> None:
+        for ref, first in outputs:
+            for g in range(ref.shape[-1] // LANES):
+                if s.shift:
+                    over = written[first + g, r, s.width : s.width + s.shift]
+                    written[first + g, r, : s.shift] = over
+                row = written[first + g, r, : s.width].astype(ref.dtype)
+                ref[0, source(i, r), :, g * LANES : (g + 1) * LANES] = row
+
+    def body(i, carry):
+        jax.lax.fori_loop(0, s.window, lambda r, _: read(i, r), None)
+        columns = s.width // s.window
+
+        def tiles(g, _) -> None:
+            for column in range(columns):
+                last_row = (i == s.height // s.window - 1).astype(jnp.int32)
+                window(g, column, 2 * last_row + (column == columns - 1))
+
+        jax.lax.fori_loop(0, s.groups, tiles, None)
+        jax.lax.fori_loop(0, s.window, lambda r, _: write(i, r), None)
+        return carry
+
+    jax.lax.fori_loop(0, s.height // s.window, body, None)
+
+
+def _tile(s: _Sizes, cut, index, column: int) -> Array:
+    """One window's tokens in one tile of channels, float32 [tokens, 128]; padding is 0."""
+    first = column * s.window + s.shift
+    x = cut[index, :, first : first + s.row]
+    there = jax.lax.broadcasted_iota(jnp.int32, x.shape, 1) < s.window
+    return jnp.where(there, x, 0.0).reshape(s.tokens, LANES)
+
+
+def _put(s: _Sizes, written, index, column: int, x: Array) -> None:
+    """Undoes `_tile`: the padding is left out."""
+    first = column * s.window + s.shift
+    x = x.reshape(s.window, s.row, LANES)[:, : s.window]
+    written[index, :, first : first + s.window] = x
+
+
+def _heads(s: _Sizes) -> list[Array]:
+    """For each head of a tile which channels are its own, bool [tokens, 128]."""
+    lane = jax.lax.broadcasted_iota(jnp.int32, (s.tokens, LANES), 1)
+    d = LANES // s.packed
+    return [(lane >= head * d) & (lane < (head + 1) * d) for head in range(s.packed)]
+
+
+def _spread(s: _Sizes, x: Array, dtype) -> Array:
+    """[tokens, 128] -> [packed * tokens, 128]: once for each head, zero outside its channels."""
+    return jnp.concatenate([jnp.where(own, x, 0.0).astype(dtype) for own in _heads(s)])
+
+
+def _gathered(s: _Sizes, x: Array) -> Array:
+    """[packed * tokens, 128] -> [tokens, 128]: of each head's rows its own channels."""
+    rows = x.reshape(s.packed, s.tokens, LANES)
+    return sum(jnp.where(own, rows[head], 0.0) for head, own in enumerate(_heads(s)))
+
+
+def _weights(s: _Sizes, k: Array, q: Array, bias_ref, mask_ref, g, kind) -> Array:
+    """Softmax over keys of all heads of a tile, float32 [tokens, packed * tokens]."""
+    scores = _product(k, q, 1, 1) * _scale(s) + bias_ref[g]
+    if mask_ref is not None:
+        scores = scores + mask_ref[kind]
+    scores = jnp.exp(scores - scores.max(0, keepdims=True))
+    return scores / scores.sum(0, keepdims=True)
+
+
+def _product(x: Array, y: Array, of_x: int, of_y: int) -> Array:
+    """The product of matrices over one axis of each, float32."""
+    return jax.lax.dot_general(
+        x, y, (((of_x,), (of_y,)), ((), ())), preferred_element_type=jnp.float32
+    )
