@@ -1,4 +1,4 @@
-"""The kernel of window attention: the plain path's values and gradients, and what it falls back to."""
+"""The kernel of window attention: the plain path's values and gradients, and its fallback."""
 
 import importlib.util
 import logging

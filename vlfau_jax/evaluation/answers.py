@@ -19,7 +19,14 @@ from vlfau_jax.distributed.processes import check_same, is_first_process
 from vlfau_jax.evaluation.kept_answers import KeptAnswers
 from vlfau_jax.inference.prediction import DECODED_ARRAYS, Prediction, PredictionDecoder
 from vlfau_jax.inference.trained import Trained
-from vlfau_jax.sharding.arrays import batch_sharding, known_mesh, fetch, local_rows, replicated, shard_batch
+from vlfau_jax.sharding.arrays import (
+    batch_sharding,
+    known_mesh,
+    fetch,
+    local_rows,
+    replicated,
+    shard_batch,
+)
 
 # uint8 faces [b, h, w, 3] -> the model's arrays by name, b split over all devices.
 Describe = Callable[[jax.Array], dict[str, jax.Array]]

@@ -84,9 +84,7 @@ def is_fused(choice: str, shape: tuple[int, ...], heads: int) -> bool:
     return False
 
 
-def fused_attention(
-    qkv: Array, bias_table: Array, *, heads: int, window: int, shift: int
-) -> Array:
+def fused_attention(qkv: Array, bias_table: Array, *, heads: int, window: int, shift: int) -> Array:
     """Attention inside windows that are displaced by `shift` cells, by one kernel a device.
 
     `window_kernel.window_attention` says what it takes and returns. A kernel is not split by the

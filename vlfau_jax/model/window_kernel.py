@@ -24,7 +24,10 @@ The backward pass, dO [G * n, 128] made of the cotangent as Q of the queries, is
 from __future__ import annotations
 
 import functools
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +41,10 @@ from vlfau_jax.model import windows
 LANES = 128  # channels of a tile
 SUBLANES = 8  # rows of a tile
 ABSENT = -1e30  # is added to the scores of keys that are padding: their weights are 0
-VMEM_BYTES = 64 * 2**20  # half of what v5e and v6e have
+HEADROOM = 8 * 2**20  # bytes of fast memory for what is computed, beside arrays
+
+Ref = Any  # an array in fast memory, read and written in place
+Index = Array | int
 
 
 def supported(c: int, heads: int) -> bool:
@@ -52,7 +58,8 @@ def window_attention(
     """Attention inside windows, those of a map that is cyclically shifted by `shift` cells.
 
     Args:
-        qkv: queries, keys and values side by side, [b, h, w, 3c]; h and w are multiples of `window`.
+        qkv: queries, keys and values side by side, [b, h, w, 3c]; `window` divides h and
+            w.
         bias_table: float32 [(2 * window - 1)**2, heads], by relative position.
         heads: number of heads; `supported`.
         window: cells along a window's side.
@@ -105,7 +112,7 @@ class _Sizes:
 def _bias(table: Array, window: int, packed: int) -> Array:
     """Biases by group of heads, transposed: float32 [groups, tokens (keys), packed * tokens]."""
     row = -(-window // SUBLANES) * SUBLANES
-    n, padded, heads = window**2, window * row, table.shape[1]
+    padded, heads = window * row, table.shape[1]
     bias = table[windows.relative_position_index(window)]  # [queries, keys, heads]
     bias = bias.transpose(2, 1, 0).reshape(heads * window, window, window, window)
     wider = ((0, 0), (0, row - window))
@@ -136,9 +143,7 @@ def _attention(sizes: _Sizes, qkv: Array, bias: Array) -> Array:
     return _call(sizes, _forward_kernel, (qkv,), bias, (sizes.channels,), sizes.groups)
 
 
-def _attention_forward(
-    sizes: _Sizes, qkv: Array, bias: Array
-) -> tuple[Array, tuple[Array, Array]]:
+def _attention_forward(sizes: _Sizes, qkv: Array, bias: Array) -> tuple[Array, tuple[Array, Array]]:
     return _attention(sizes, qkv, bias), (qkv, bias)
 
 
@@ -147,14 +152,26 @@ def _attention_backward(
 ) -> tuple[Array, Array]:
     qkv, bias = kept
     return _call(
-        sizes, _backward_kernel, (qkv, cotangent), bias, (3 * sizes.channels, None), 3 * sizes.groups
+        sizes,
+        _backward_kernel,
+        (qkv, cotangent),
+        bias,
+        (3 * sizes.channels, None),
+        3 * sizes.groups,
     )
 
 
 _attention.defvjp(_attention_forward, _attention_backward)
 
 
-def _call(sizes, kernel, maps, bias, results, written):
+def _call(
+    sizes: _Sizes,
+    kernel: Callable,
+    maps: tuple[Array, ...],
+    bias: Array,
+    results: tuple[int | None, ...],
+    written: int,
+) -> Any:
     """Runs a kernel for one image after the other.
 
     `maps` are [b, h, w, channels]; `results` the channels of each result, None for the gradient of
@@ -180,36 +197,42 @@ def _call(sizes, kernel, maps, bias, results, written):
     ]
     out_specs = [whole_bias if channels is None else a_map(channels) for channels in results]
     cut = (s.window, s.width + s.row, LANES)
+    scratch = [
+        pltpu.VMEM((tiles, *cut), jnp.float32)
+        for tiles in (sum(x.shape[-1] for x in maps) // LANES, written)
+    ]
+    # Maps and biases are there twice, while one image is computed and the next is on its way.
+    there = sum(2 * math.prod(spec.block_shape) * 4 for spec in (*specs, *out_specs))
+    there += sum(math.prod(x.shape) * 4 for x in scratch)
     out = pl.pallas_call(
         functools.partial(kernel, s),
         grid=(s.batch,),
         in_specs=specs,
         out_specs=out_specs,
         out_shape=shapes,
-        scratch_shapes=[
-            pltpu.VMEM((sum(x.shape[-1] for x in maps) // LANES, *cut), jnp.float32),
-            pltpu.VMEM((written, *cut), jnp.float32),
-        ],
-        compiler_params=pltpu.CompilerParams(vmem_limit_bytes=VMEM_BYTES),
+        scratch_shapes=scratch,
+        compiler_params=pltpu.CompilerParams(vmem_limit_bytes=there + HEADROOM),
         interpret=s.interpret,
     )(*inputs)
     return out[0] if len(out) == 1 else tuple(out)
 
 
-def _forward_kernel(s: _Sizes, qkv_ref, bias_ref, *refs) -> None:
+def _forward_kernel(s: _Sizes, qkv_ref: Ref, bias_ref: Ref, *refs: Ref) -> None:
     mask_ref, out_ref, cut, written = (None, *refs) if len(refs) == 3 else refs
 
-    def attend(g, column: int, kind) -> None:
+    def attend(g: Index, column: int, kind: Index) -> None:
         q, k, v = (_tile(s, cut, part * s.groups + g, column) for part in range(3))
         dtype = qkv_ref.dtype
         weights = _weights(s, k.astype(dtype), _spread(s, q, dtype), bias_ref, mask_ref, g, kind)
         out = _product(weights.astype(dtype), v.astype(dtype), 0, 0)
         _put(s, written, g, column, _gathered(s, out))
 
-    _for_windows(s, ((qkv_ref, 0),), cut, attend, ((out_ref, 0),), written)
+    _for_windows(s, ((qkv_ref, 0),), cut, attend, out_ref, written)
 
 
-def _backward_kernel(s: _Sizes, qkv_ref, cotangent_ref, bias_ref, *refs) -> None:
+def _backward_kernel(
+    s: _Sizes, qkv_ref: Ref, cotangent_ref: Ref, bias_ref: Ref, *refs: Ref
+) -> None:
     mask_ref, dqkv_ref, dbias_ref, cut, written = (None, *refs) if len(refs) == 4 else refs
     dtype = qkv_ref.dtype
 
@@ -217,7 +240,7 @@ def _backward_kernel(s: _Sizes, qkv_ref, cotangent_ref, bias_ref, *refs) -> None
     def _() -> None:
         dbias_ref[...] = jnp.zeros_like(dbias_ref)
 
-    def differentiate(g, column: int, kind) -> None:
+    def differentiate(g: Index, column: int, kind: Index) -> None:
         q, k, v, do = (_tile(s, cut, part * s.groups + g, column) for part in range(4))
         k, v = k.astype(dtype), v.astype(dtype)
         q, do = _spread(s, q, dtype), _spread(s, do, dtype)
@@ -231,7 +254,12 @@ def _backward_kernel(s: _Sizes, qkv_ref, cotangent_ref, bias_ref, *refs) -> None
         _put(s, written, 2 * s.groups + g, column, _product(weights.astype(dtype), do, 1, 0))
 
     _for_windows(
-        s, ((qkv_ref, 0), (cotangent_ref, 3 * s.groups)), cut, differentiate, ((dqkv_ref, 0),), written
+        s,
+        ((qkv_ref, 0), (cotangent_ref, 3 * s.groups)),
+        cut,
+        differentiate,
+        dqkv_ref,
+        written,
     )
 
 
@@ -239,51 +267,58 @@ def _scale(s: _Sizes) -> float:
     return (s.channels // s.heads) ** -0.5
 
 
-def _for_windows(s: _Sizes, inputs, cut, window, outputs, written) -> None:
+def _for_windows(
+    s: _Sizes,
+    inputs: Sequence[tuple[Ref, int]],
+    cut: Ref,
+    window: Callable[[Index, int, Index], None],
+    output: Ref,
+    written: Ref,
+) -> None:
     """Calls `window(tile, column, kind of mask)` for all windows and tiles of an image.
 
-    One row of windows after the other is copied from the inputs to `cut`, in float32, whose rows
-    may start anywhere; what the windows left in `written` is copied to the outputs.
+    One row of windows after the other is copied from the inputs, each to its
+    first tile of `cut`, in float32, whose rows may start anywhere; what the windows left in
+    `written` is copied to the output.
     """
 
-    def source(i, r):
+    def source(i: Index, r: Index) -> Array:
         row = i * s.window + r + s.shift
         return jnp.where(row >= s.height, row - s.height, row)
 
-    def read(i, r) -> None:
+    def read(i: Index, r: Index) -> None:
         for ref, first in inputs:
             for g in range(ref.shape[-1] // LANES):
                 row = ref[0, source(i, r), :, g * LANES : (g + 1) * LANES].astype(jnp.float32)
                 cut[first + g, r, : s.width] = row
                 if s.shift:  # the windows of the last column go on at the left
-                    cut[first + g, r, s.width :] = row[: s.row]
+                    over = min(s.row, s.width)
+                    cut[first + g, r, s.width : s.width + over] = row[:over]
 
-    def write(i, r) -> None:
-        for ref, first in outputs:
-            for g in range(ref.shape[-1] // LANES):
-                if s.shift:
-                    over = written[first + g, r, s.width : s.width + s.shift]
-                    written[first + g, r, : s.shift] = over
-                row = written[first + g, r, : s.width].astype(ref.dtype)
-                ref[0, source(i, r), :, g * LANES : (g + 1) * LANES] = row
+    def write(i: Index, r: Index) -> None:
+        for g in range(output.shape[-1] // LANES):
+            if s.shift:
+                over = written[g, r, s.width : s.width + s.shift]
+                written[g, r, : s.shift] = over
+            row = written[g, r, : s.width].astype(output.dtype)
+            output[0, source(i, r), :, g * LANES : (g + 1) * LANES] = row
 
-    def body(i, carry):
+    def body(i: Index, _: None) -> None:
         jax.lax.fori_loop(0, s.window, lambda r, _: read(i, r), None)
         columns = s.width // s.window
 
-        def tiles(g, _) -> None:
+        def tiles(g: Index, _: None) -> None:
             for column in range(columns):
                 last_row = (i == s.height // s.window - 1).astype(jnp.int32)
                 window(g, column, 2 * last_row + (column == columns - 1))
 
         jax.lax.fori_loop(0, s.groups, tiles, None)
         jax.lax.fori_loop(0, s.window, lambda r, _: write(i, r), None)
-        return carry
 
     jax.lax.fori_loop(0, s.height // s.window, body, None)
 
 
-def _tile(s: _Sizes, cut, index, column: int) -> Array:
+def _tile(s: _Sizes, cut: Ref, index: Index, column: int) -> Array:
     """One window's tokens in one tile of channels, float32 [tokens, 128]; padding is 0."""
     first = column * s.window + s.shift
     x = cut[index, :, first : first + s.row]
@@ -291,7 +326,7 @@ def _tile(s: _Sizes, cut, index, column: int) -> Array:
     return jnp.where(there, x, 0.0).reshape(s.tokens, LANES)
 
 
-def _put(s: _Sizes, written, index, column: int, x: Array) -> None:
+def _put(s: _Sizes, written: Ref, index: Index, column: int, x: Array) -> None:
     """Undoes `_tile`: the padding is left out."""
     first = column * s.window + s.shift
     x = x.reshape(s.window, s.row, LANES)[:, : s.window]
@@ -305,7 +340,7 @@ def _heads(s: _Sizes) -> list[Array]:
     return [(lane >= head * d) & (lane < (head + 1) * d) for head in range(s.packed)]
 
 
-def _spread(s: _Sizes, x: Array, dtype) -> Array:
+def _spread(s: _Sizes, x: Array, dtype: jnp.dtype) -> Array:
     """[tokens, 128] -> [packed * tokens, 128]: once for each head, zero outside its channels."""
     return jnp.concatenate([jnp.where(own, x, 0.0).astype(dtype) for own in _heads(s)])
 
@@ -316,7 +351,9 @@ def _gathered(s: _Sizes, x: Array) -> Array:
     return sum(jnp.where(own, rows[head], 0.0) for head, own in enumerate(_heads(s)))
 
 
-def _weights(s: _Sizes, k: Array, q: Array, bias_ref, mask_ref, g, kind) -> Array:
+def _weights(
+    s: _Sizes, k: Array, q: Array, bias_ref: Ref, mask_ref: Ref | None, g: Index, kind: Index
+) -> Array:
     """Softmax over keys of all heads of a tile, float32 [tokens, packed * tokens]."""
     scores = _product(k, q, 1, 1) * _scale(s) + bias_ref[g]
     if mask_ref is not None:
