@@ -49,7 +49,7 @@ def maps(draw):
     return shape, heads, window, shift, draw(st.sampled_from((0.3, 3.0)))
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(maps())
 def test_kernel_has_the_plain_paths_values_and_gradients(case):
     (b, h, w, c), heads, window, shift, scale = case

@@ -21,8 +21,8 @@ from vlfau_jax.inference.prediction import DECODED_ARRAYS, Prediction, Predictio
 from vlfau_jax.inference.trained import Trained
 from vlfau_jax.sharding.arrays import (
     batch_sharding,
-    known_mesh,
     fetch,
+    known_mesh,
     local_rows,
     replicated,
     shard_batch,
