@@ -76,11 +76,11 @@ def is_fused(choice: str, shape: tuple[int, ...], heads: int) -> bool:
     elif shape[0] % shards:
         reason = f"{shape[0]} images do not split over {shards} devices"
     elif not window_kernel.supported(shape[-1], heads):
-        reason = f"{heads} heads of {shape[-1] // heads} channels do not fill tiles"
+        reason = f"{heads} heads of {shape[-1] // heads} channels do not fill a tile of 128"
     else:
         return True
-    if choice == "fused":
-        _say_once(f"model.window_attention=fused: {reason}; these blocks compute it plainly")
+    if choice == "fused" or kind == KIND:
+        _say_once(f"window attention without its kernel: {reason}")
     return False
 
 

@@ -48,8 +48,8 @@ Index = Array | int
 
 
 def supported(c: int, heads: int) -> bool:
-    """Whether the kernel computes maps of `c` channels: whole heads must fill tiles."""
-    return not c % LANES and not LANES % (c // heads)
+    """Whether the kernel computes maps of `c` channels: whole heads must fill a tile."""
+    return not LANES % (c // heads)
 
 
 def window_attention(
@@ -100,13 +100,27 @@ class _Sizes:
 
     @property
     def groups(self) -> int:
-        """Tiles along the channels."""
-        return self.channels // LANES
+        """Tiles along the channels of queries, keys or values; the last may be filled in part."""
+        return -(-self.channels // LANES)
 
     @property
     def packed(self) -> int:
-        """Heads of one tile."""
-        return self.heads // self.groups
+        """Heads that fill a tile."""
+        return LANES * self.heads // self.channels
+
+    def tiles(self, channels: int) -> list[tuple[int, slice]]:
+        """The tiles of a map of queries, keys and values, or of one of them: number, channels."""
+        return [
+            (
+                part * self.groups + g,
+                slice(
+                    part * self.channels + g * LANES,
+                    part * self.channels + min((g + 1) * LANES, self.channels),
+                ),
+            )
+            for part in range(channels // self.channels)
+            for g in range(self.groups)
+        ]
 
 
 def _bias(table: Array, window: int, packed: int) -> Array:
@@ -115,9 +129,9 @@ def _bias(table: Array, window: int, packed: int) -> Array:
     padded, heads = window * row, table.shape[1]
     bias = table[windows.relative_position_index(window)]  # [queries, keys, heads]
     bias = bias.transpose(2, 1, 0).reshape(heads * window, window, window, window)
-    wider = ((0, 0), (0, row - window))
-    bias = jnp.pad(bias, ((0, 0), wider[1], (0, 0), wider[1]))
-    bias = bias.reshape(heads // packed, packed, padded, padded).swapaxes(1, 2)
+    wider = (0, row - window)
+    bias = jnp.pad(bias, ((0, -heads % packed * window), wider, (0, 0), wider))
+    bias = bias.reshape(-1, packed, padded, padded).swapaxes(1, 2)
     there = np.tile(np.arange(row) < window, window)
     return jnp.where(there[:, None, None], bias, ABSENT).reshape(-1, padded, packed * padded)
 
@@ -199,7 +213,7 @@ def _call(
     cut = (s.window, s.width + s.row, LANES)
     scratch = [
         pltpu.VMEM((tiles, *cut), jnp.float32)
-        for tiles in (sum(x.shape[-1] for x in maps) // LANES, written)
+        for tiles in (sum(len(s.tiles(x.shape[-1])) for x in maps), written)
     ]
     # Maps and biases are there twice, while one image is computed and the next is on its way.
     there = sum(2 * math.prod(spec.block_shape) * 4 for spec in (*specs, *out_specs))
@@ -281,6 +295,11 @@ def _for_windows(
     first tile of `cut`, in float32, whose rows may start anywhere; what the windows left in
     `written` is copied to the output.
     """
+    if s.channels % LANES:  # of a tile that is filled in part the rest stays 0
+
+        @pl.when(pl.program_id(0) == 0)
+        def _() -> None:
+            cut[...] = jnp.zeros_like(cut)
 
     def source(i: Index, r: Index) -> Array:
         row = i * s.window + r + s.shift
@@ -288,20 +307,21 @@ def _for_windows(
 
     def read(i: Index, r: Index) -> None:
         for ref, first in inputs:
-            for g in range(ref.shape[-1] // LANES):
-                row = ref[0, source(i, r), :, g * LANES : (g + 1) * LANES].astype(jnp.float32)
-                cut[first + g, r, : s.width] = row
+            for g, channels in s.tiles(ref.shape[-1]):
+                row = ref[0, source(i, r), :, channels].astype(jnp.float32)
+                there = slice(channels.stop - channels.start)
+                cut[first + g, r, : s.width, there] = row
                 if s.shift:  # the windows of the last column go on at the left
                     over = min(s.row, s.width)
-                    cut[first + g, r, s.width : s.width + over] = row[:over]
+                    cut[first + g, r, s.width : s.width + over, there] = row[:over]
 
     def write(i: Index, r: Index) -> None:
-        for g in range(output.shape[-1] // LANES):
+        for g, channels in s.tiles(output.shape[-1]):
             if s.shift:
                 over = written[g, r, s.width : s.width + s.shift]
                 written[g, r, : s.shift] = over
-            row = written[g, r, : s.width].astype(output.dtype)
-            output[0, source(i, r), :, g * LANES : (g + 1) * LANES] = row
+            row = written[g, r, : s.width, : channels.stop - channels.start]
+            output[0, source(i, r), :, channels] = row.astype(output.dtype)
 
     def body(i: Index, _: None) -> None:
         jax.lax.fori_loop(0, s.window, lambda r, _: read(i, r), None)
