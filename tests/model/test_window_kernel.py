@@ -34,8 +34,9 @@ def plain(qkv, table, heads, window, shift):
     return jnp.roll(windows.reverse(x, window, h, w), (shift, shift), (1, 2))
 
 
-def with_gradients(attention, qkv, table, cotangent):
-    value, backward = jax.vjp(attention, qkv, table)
+def with_gradients(attention, *inputs):
+    *inputs, cotangent = inputs
+    value, backward = jax.vjp(attention, *inputs)
     return value, *backward(cotangent)
 
 
@@ -60,15 +61,23 @@ def test_kernel_has_the_plain_paths_values_and_gradients(case):
     def noise(*shape):
         return jnp.asarray(scale * rng.normal(size=shape), jnp.float32)
 
-    inputs = noise(b, h, w, 3 * c), noise((2 * window - 1) ** 2, heads), noise(b, h, w, c)
+    inputs = (
+        noise(b, h, w, 3 * c),
+        noise(3 * c),
+        noise((2 * window - 1) ** 2, heads),
+        noise(b, h, w, c),
+    )
     sizes = {"heads": heads, "window": window, "shift": shift}
 
-    def kernel(qkv, table):
-        return window_kernel.window_attention(qkv, table, **sizes, interpret=True)
+    def kernel(qkv, bias, table):
+        return window_kernel.window_attention(qkv, bias, table, **sizes, interpret=True)
 
     found = with_gradients(kernel, *inputs)
-    expected = with_gradients(lambda *x: plain(*x, heads, window, shift), *inputs)
-    for x, y, tolerance in zip(found, expected, (1e-5, 1e-4, 1e-4), strict=True):
+    expected = with_gradients(
+        lambda qkv, bias, table: plain(qkv + bias[None, None, None], table, heads, window, shift),
+        *inputs,
+    )
+    for x, y, tolerance in zip(found, expected, (1e-5, 1e-4, 1e-4, 1e-4), strict=True):
         np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance * np.abs(y).max())
 
 
@@ -185,22 +194,22 @@ COMPILED = """
 import jax, numpy as np
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec as P
-from vlfau_jax.model.window_attention import fused_attention, is_fused
+from vlfau_jax.model.window_attention import IMAGE_AXES, is_fused
+from vlfau_jax.model.window_kernel import window_attention
 from vlfau_jax.sharding.arrays import known_mesh
 topology = topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x2")
 mesh = Mesh(np.array(topology.devices).reshape(2, 2, 1), ("data", "fsdp", "tensor"),
             axis_types=(AxisType.Auto,) * 3)
 split, whole = (NamedSharding(mesh, spec) for spec in (P(("data", "fsdp")), P()))
-def gradients(qkv, table, cotangent):
+def gradients(qkv, bias, table, cotangent):
     assert is_fused("auto", cotangent.shape, 4)
-    def attend(qkv, table):
-        return fused_attention(qkv, table, heads=4, window=WINDOW, shift=WINDOW // 2)
-    return jax.vjp(attend, qkv, table)[1](cotangent)
+    sizes = dict(heads=4, window=WINDOW, shift=WINDOW // 2, axes=IMAGE_AXES)
+    return jax.vjp(lambda *x: window_attention(*x, **sizes), qkv, bias, table)[1](cotangent)
 def shape(*sizes, dtype="bfloat16"):
     return jax.ShapeDtypeStruct(sizes, dtype)
 side = 2 * WINDOW
-text = jax.jit(known_mesh(gradients, mesh), in_shardings=(split, whole, split),
-    out_shardings=(split, whole)).lower(shape(8, side, side, 384),
+text = jax.jit(known_mesh(gradients, mesh), in_shardings=(split, whole, whole, split),
+    out_shardings=(split, whole, whole)).lower(shape(8, side, side, 384), shape(384),
     shape((2 * WINDOW - 1) ** 2, 4, dtype="float32"), shape(8, side, side, 128)).compile().as_text()
 assert "tpu_custom_call" in text and "all-gather" not in text and "all-to-all" not in text, text
 """

@@ -26,13 +26,15 @@ from flax import linen as nn
 from jax import Array
 from jax.ad_checkpoint import checkpoint_name
 
-from vlfau_jax.model import windows
+from vlfau_jax.model import window_kernel, windows
 from vlfau_jax.model.draws import kept_rows
 from vlfau_jax.model.options import scanned
 from vlfau_jax.model.remat import rematerialised
-from vlfau_jax.model.window_attention import fused_attention, is_fused, window_attention
+from vlfau_jax.model.window_attention import IMAGE_AXES, biased_attention, is_fused
 
 NORM_EPSILON = 1e-5
+# What a block keeps for its backward pass, beside its input, under `remat="dots"`: 9 of its widths.
+PRODUCTS = ("qkv", "attention", "middle", "hidden")
 
 
 def named(init: Callable, *axes: str) -> Callable:
@@ -241,8 +243,11 @@ class WindowAttention(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x: Array, attend: Callable[[Array, Array], Array]) -> Array:
-        """Tokens [..., n, c] -> the same; `attend(qkv [..., n, 3c], bias table)` -> [..., n, c]."""
+    def __call__(self, x: Array, attend: Callable[[Array, Array, Array], Array]) -> Array:
+        """Tokens [..., c] -> the same; attend(qkv [..., 3c], their bias, bias table) -> [..., c].
+
+        The bias [3c] is not yet added.
+        """
         c = x.shape[-1]
         parameters = [
             DenseParameters(c, ("embed", "heads"), name=name)(c)
@@ -257,8 +262,8 @@ class WindowAttention(nn.Module):
         kernel, bias = (
             jnp.concatenate(parts, -1).astype(self.dtype) for parts in zip(*parameters, strict=True)
         )
-        qkv = x @ kernel + jnp.expand_dims(bias, range(x.ndim - 1))
-        out = checkpoint_name(attend(checkpoint_name(qkv, "product"), table), "attention")
+        qkv = checkpoint_name(x @ kernel, "qkv")
+        out = checkpoint_name(attend(qkv, bias, table), "attention")
         return dense(c, ("heads", "embed"), self.dtype, "output")(out)
 
 
@@ -284,21 +289,25 @@ class SwinBlock(nn.Module):
         attention = WindowAttention(self.heads, self.window, self.dtype, name="attention")
         sizes = {"heads": self.heads, "window": self.window}
         if is_fused(self.window_attention, y.shape, self.heads):
-            y = attention(y, partial(fused_attention, **sizes, shift=self.shift))
+            y = attention(
+                y,
+                partial(window_kernel.window_attention, **sizes, shift=self.shift, axes=IMAGE_AXES),
+            )
         else:
             mask = None
             if self.shift:
                 y = jnp.roll(y, (-self.shift, -self.shift), (1, 2))
                 mask = windows.shift_mask(high, wide, self.window, self.shift)
             y = windows.partition(y, self.window)
-            y = attention(y, partial(window_attention, mask=mask, **sizes))
+            y = attention(y, partial(biased_attention, mask=mask, **sizes))
             y = windows.reverse(y, self.window, high, wide)
             if self.shift:
                 y = jnp.roll(y, (self.shift, self.shift), (1, 2))
-        x = x + drop_path(y[:, :h, :w], keep, keys[0], rows)
+        x = checkpoint_name(x + drop_path(y[:, :h, :w], keep, keys[0], rows), "middle")
 
         y = layer_norm("norm_mlp")(x).astype(self.dtype)
         y = dense(int(c * self.mlp_ratio), ("embed", "mlp"), self.dtype, "mlp_in")(y)
+        y = checkpoint_name(y, "hidden")
         y = dense(c, ("mlp", "embed"), self.dtype, "mlp_out")(gelu(y))
         return x + drop_path(y, keep, keys[1], rows)
 
@@ -319,7 +328,7 @@ class BlockPair(nn.Module):
         self, x: Array, keep: Array, keys: Array | None, rows: Array
     ) -> tuple[Array, None]:
         """Tokens, and for each of both blocks its `keep` float32 [2] and key [2]."""
-        block = rematerialised(SwinBlock, self.remat, scanned=True)
+        block = rematerialised(SwinBlock, self.remat, products=PRODUCTS, scanned=True)
         sizes = (self.mlp_ratio, self.dtype, self.window_attention)
         for i, name in enumerate(("first", "second")):
             x = block(self.heads, self.window, i * self.shift, *sizes, name=name)(
@@ -414,7 +423,7 @@ class Swin(nn.Module):
                 keys = keys.reshape(-1, 2, *keys.shape[1:])
             pairs = ScannedPairs(**sizes, shift=shift, remat=self.remat, name=f"stage{stage}_pairs")
             return pairs(x, jnp.asarray(keep.reshape(-1, 2)), keys, rows)[0]
-        kind = rematerialised(SwinBlock, self.remat)
+        kind = rematerialised(SwinBlock, self.remat, products=PRODUCTS)
         for i, own in enumerate(keep):
             block = kind(**sizes, shift=shift * (i % 2), name=f"stage{stage}_block{i}")
             x = block(x, own, None if keys is None else keys[i], rows)

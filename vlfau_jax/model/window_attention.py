@@ -17,12 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from jax import Array
-from jax.sharding import PartitionSpec
 
 from vlfau_jax.model import window_kernel, windows
 from vlfau_jax.model.products import float32_product
 
 KIND = "tpu"  # of device that the kernel is written for
+IMAGE_AXES = ("data", "fsdp")  # of the mesh, which split the images
 
 
 def window_attention(
@@ -53,8 +53,15 @@ def window_attention(
     return jnp.einsum("whqk,wkhd->wqhd", weights, v).reshape(total, n, c)
 
 
+def biased_attention(
+    qkv: Array, qkv_bias: Array, bias_table: Array, mask: np.ndarray | None, **sizes: int
+) -> Array:
+    """`window_attention` of queries, keys and values to which their bias is still to be added."""
+    return window_attention(qkv + qkv_bias[None, None], bias_table, mask, **sizes)
+
+
 def is_fused(choice: str, shape: tuple[int, ...], heads: int) -> bool:
-    """Whether a map [b, h, w, c] of tokens takes `fused_attention`.
+    """Whether a map [b, h, w, c] of tokens takes the kernel, `window_kernel.window_attention`.
 
     It is compiled for TPUs alone, and for a program whose mesh is known (`jax.set_mesh`): exported
     programs have none.
@@ -82,21 +89,6 @@ def is_fused(choice: str, shape: tuple[int, ...], heads: int) -> bool:
     if choice == "fused" or kind == KIND:
         _say_once(f"window attention without its kernel: {reason}")
     return False
-
-
-def fused_attention(qkv: Array, bias_table: Array, *, heads: int, window: int, shift: int) -> Array:
-    """Attention inside windows that are displaced by `shift` cells, by one kernel a device.
-
-    `window_kernel.window_attention` says what it takes and returns. A kernel is not split by the
-    partitioner, which would gather all images for it; each device therefore runs it on its own.
-    """
-    batch = PartitionSpec(("data", "fsdp"))
-    kernel = functools.partial(
-        window_kernel.window_attention, heads=heads, window=window, shift=shift
-    )
-    return jax.shard_map(
-        kernel, in_specs=(batch, PartitionSpec()), out_specs=batch, check_vma=False
-    )(qkv, bias_table)
 
 
 @functools.cache

@@ -35,6 +35,7 @@ import numpy as np
 from jax import Array
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
+from jax.sharding import PartitionSpec
 
 from vlfau_jax.model import windows
 
@@ -53,39 +54,53 @@ def supported(c: int, heads: int) -> bool:
 
 
 def window_attention(
-    qkv: Array, bias_table: Array, *, heads: int, window: int, shift: int, interpret: bool = False
+    qkv: Array,
+    qkv_bias: Array,
+    bias_table: Array,
+    *,
+    heads: int,
+    window: int,
+    shift: int,
+    axes: tuple[str, ...] = (),
+    interpret: bool = False,
 ) -> Array:
     """Attention inside windows, those of a map that is cyclically shifted by `shift` cells.
 
     Args:
-        qkv: queries, keys and values side by side, [b, h, w, 3c]; `window` divides h and
-            w.
+        qkv: queries, keys and values side by side, [b, h, w, 3c], to which `qkv_bias` is still to
+            be added; `window` divides h and w.
+        qkv_bias: [3c].
         bias_table: float32 [(2 * window - 1)**2, heads], by relative position.
         heads: number of heads; `supported`.
         window: cells along a window's side.
         shift: cells by which windows are displaced, 0 for none; tokens that only a cyclic shift
             brings together do not attend to each other.
+        axes: axes of the known mesh that split the images. The partitioner does not split kernels,
+            it would gather all images for one; each device therefore runs it on its own.
         interpret: whether to run on the CPU, slowly, for tests.
 
     Returns:
         [b, h, w, c] in the dtype of `qkv`.
     """
-    b, h, w, c3 = qkv.shape
-    sizes = _Sizes(b, h, w, c3 // 3, heads, window, shift, interpret)
-    return _attention(sizes, qkv, _bias(bias_table, window, sizes.packed))
+    _, h, w, c3 = qkv.shape
+    s = _Sizes(h, w, c3 // 3, heads, window, shift, axes, interpret)
+    offsets = qkv_bias.astype(jnp.float32).reshape(3, s.channels)
+    offsets = jnp.pad(offsets, ((0, 0), (0, s.groups * LANES - s.channels)))
+    offsets = offsets.reshape(3 * s.groups, 1, LANES)
+    return _attention(s, qkv, offsets, _bias(bias_table, window, s.packed))
 
 
 @dataclass(frozen=True)
 class _Sizes:
     """All that decides which kernel it is."""
 
-    batch: int
     height: int
     width: int
     channels: int
     heads: int
     window: int
     shift: int
+    axes: tuple[str, ...]
     interpret: bool
 
     @property
@@ -153,74 +168,90 @@ def _masks(window: int, shift: int, packed: int) -> np.ndarray:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _attention(sizes: _Sizes, qkv: Array, bias: Array) -> Array:
-    return _call(sizes, _forward_kernel, (qkv,), bias, (sizes.channels,), sizes.groups)
+def _attention(s: _Sizes, qkv: Array, offsets: Array, bias: Array) -> Array:
+    return _run(s, _forward_kernel, (qkv,), (offsets, bias), s.channels)[0]
 
 
-def _attention_forward(sizes: _Sizes, qkv: Array, bias: Array) -> tuple[Array, tuple[Array, Array]]:
-    return _attention(sizes, qkv, bias), (qkv, bias)
+def _attention_forward(s: _Sizes, *inputs: Array) -> tuple[Array, tuple[Array, ...]]:
+    return _attention(s, *inputs), inputs
 
 
-def _attention_backward(
-    sizes: _Sizes, kept: tuple[Array, Array], cotangent: Array
-) -> tuple[Array, Array]:
-    qkv, bias = kept
-    return _call(
-        sizes,
-        _backward_kernel,
-        (qkv, cotangent),
-        bias,
-        (3 * sizes.channels, None),
-        3 * sizes.groups,
-    )
+def _attention_backward(s: _Sizes, kept: tuple[Array, ...], cotangent: Array) -> tuple[Array, ...]:
+    qkv, offsets, bias = kept
+    return _run(s, _backward_kernel, (qkv, cotangent), (offsets, bias), 3 * s.channels, sums=True)
 
 
 _attention.defvjp(_attention_forward, _attention_backward)
 
 
-def _call(
-    sizes: _Sizes,
+def _run(
+    s: _Sizes,
     kernel: Callable,
     maps: tuple[Array, ...],
-    bias: Array,
-    results: tuple[int | None, ...],
-    written: int,
-) -> Any:
-    """Runs a kernel for one image after the other.
+    biases: tuple[Array, ...],
+    channels: int,
+    sums: bool = False,
+) -> tuple[Array, ...]:
+    """Runs a kernel on every device, for one image after the other.
 
-    `maps` are [b, h, w, channels]; `results` the channels of each result, None for the gradient of
-    the biases; `written` how many tiles wide the map of results is.
+    `maps` are [b, h, w, channels]. The results are a map of `channels` and, if there are `sums`,
+    arrays of the shape of `biases`, summed over images.
     """
-    s = sizes
+    here = functools.partial(_run_here, s, kernel, channels, sums)
+    if not s.axes:
+        return here(maps, biases)
+
+    def everywhere(maps: tuple[Array, ...], biases: tuple[Array, ...]) -> tuple[Array, ...]:
+        out, *summed = here(maps, biases)
+        return out, *jax.lax.psum(tuple(summed), s.axes)
+
+    split, whole = PartitionSpec(s.axes), PartitionSpec()
+    results = (split, *[whole] * (len(biases) * sums))
+    return jax.shard_map(everywhere, in_specs=(split, whole), out_specs=results, check_vma=False)(
+        maps, biases
+    )
+
+
+def _run_here(
+    s: _Sizes,
+    kernel: Callable,
+    channels: int,
+    sums: bool,
+    maps: tuple[Array, ...],
+    biases: tuple[Array, ...],
+) -> tuple[Array, ...]:
+    """`_run` on one device."""
     extent = (1, s.height, s.width)
 
     def a_map(channels: int) -> pl.BlockSpec:
         return pl.BlockSpec((*extent, channels), lambda image: (image, 0, 0, 0))
 
-    whole_bias = pl.BlockSpec(bias.shape, lambda image: (0, 0, 0))
-    inputs, specs = [*maps, bias], [*(a_map(x.shape[-1]) for x in maps), whole_bias]
+    def whole(x: Array) -> pl.BlockSpec:
+        return pl.BlockSpec(x.shape, lambda image: (0, 0, 0))
+
+    inputs = [*maps, *biases]
+    specs = [*(a_map(x.shape[-1]) for x in maps), *map(whole, biases)]
     if s.shift:
-        masks = jnp.asarray(_masks(s.window, s.shift, s.packed))
-        inputs.append(masks)
-        specs.append(pl.BlockSpec(masks.shape, lambda image: (0, 0, 0)))
+        inputs.append(jnp.asarray(_masks(s.window, s.shift, s.packed)))
+        specs.append(whole(inputs[-1]))
+    summed = biases if sums else ()
+    batch = len(maps[0])
     shapes = [
-        jax.ShapeDtypeStruct(bias.shape, jnp.float32)
-        if channels is None
-        else jax.ShapeDtypeStruct((s.batch, s.height, s.width, channels), maps[0].dtype)
-        for channels in results
+        jax.ShapeDtypeStruct((batch, s.height, s.width, channels), maps[0].dtype),
+        *(jax.ShapeDtypeStruct(x.shape, jnp.float32) for x in summed),
     ]
-    out_specs = [whole_bias if channels is None else a_map(channels) for channels in results]
+    out_specs = [a_map(channels), *map(whole, summed)]
     cut = (s.window, s.width + s.row, LANES)
     scratch = [
         pltpu.VMEM((tiles, *cut), jnp.float32)
-        for tiles in (sum(len(s.tiles(x.shape[-1])) for x in maps), written)
+        for tiles in (sum(len(s.tiles(x.shape[-1])) for x in maps), len(s.tiles(channels)))
     ]
     # Maps and biases are there twice, while one image is computed and the next is on its way.
     there = sum(2 * math.prod(spec.block_shape) * 4 for spec in (*specs, *out_specs))
     there += sum(math.prod(x.shape) * 4 for x in scratch)
-    out = pl.pallas_call(
+    results = pl.pallas_call(
         functools.partial(kernel, s),
-        grid=(s.batch,),
+        grid=(batch,),
         in_specs=specs,
         out_specs=out_specs,
         out_shape=shapes,
@@ -228,34 +259,36 @@ def _call(
         compiler_params=pltpu.CompilerParams(vmem_limit_bytes=there + HEADROOM),
         interpret=s.interpret,
     )(*inputs)
-    return out[0] if len(out) == 1 else tuple(out)
+    return tuple(results)
 
 
-def _forward_kernel(s: _Sizes, qkv_ref: Ref, bias_ref: Ref, *refs: Ref) -> None:
-    mask_ref, out_ref, cut, written = (None, *refs) if len(refs) == 3 else refs
+def _forward_kernel(s: _Sizes, qkv_ref: Ref, offset_ref: Ref, bias_ref: Ref, *refs: Ref) -> None:
+    *mask_ref, out_ref, cut, written = refs
+    dtype = qkv_ref.dtype
 
     def attend(g: Index, column: int, kind: Index) -> None:
-        q, k, v = (_tile(s, cut, part * s.groups + g, column) for part in range(3))
-        dtype = qkv_ref.dtype
+        q, k, v = (_tile(s, cut, part * s.groups + g, column, offset_ref) for part in range(3))
         weights = _weights(s, k.astype(dtype), _spread(s, q, dtype), bias_ref, mask_ref, g, kind)
         out = _product(weights.astype(dtype), v.astype(dtype), 0, 0)
         _put(s, written, g, column, _gathered(s, out))
 
-    _for_windows(s, ((qkv_ref, 0),), cut, attend, out_ref, written)
+    _for_windows(s, (qkv_ref,), cut, attend, out_ref, written)
 
 
 def _backward_kernel(
-    s: _Sizes, qkv_ref: Ref, cotangent_ref: Ref, bias_ref: Ref, *refs: Ref
+    s: _Sizes, qkv_ref: Ref, cotangent_ref: Ref, offset_ref: Ref, bias_ref: Ref, *refs: Ref
 ) -> None:
-    mask_ref, dqkv_ref, dbias_ref, cut, written = (None, *refs) if len(refs) == 4 else refs
+    *mask_ref, dqkv_ref, doffset_ref, dbias_ref, cut, written = refs
     dtype = qkv_ref.dtype
 
     @pl.when(pl.program_id(0) == 0)
     def _() -> None:
+        doffset_ref[...] = jnp.zeros_like(doffset_ref)
         dbias_ref[...] = jnp.zeros_like(dbias_ref)
 
     def differentiate(g: Index, column: int, kind: Index) -> None:
-        q, k, v, do = (_tile(s, cut, part * s.groups + g, column) for part in range(4))
+        q, k, v = (_tile(s, cut, part * s.groups + g, column, offset_ref) for part in range(3))
+        do = _tile(s, cut, 3 * s.groups + g, column)
         k, v = k.astype(dtype), v.astype(dtype)
         q, do = _spread(s, q, dtype), _spread(s, do, dtype)
         weights = _weights(s, k, q, bias_ref, mask_ref, g, kind)
@@ -263,18 +296,16 @@ def _backward_kernel(
         dscores = weights * (dweights - (weights * dweights).sum(0, keepdims=True))
         dbias_ref[g] += dscores
         dscores = (dscores * _scale(s)).astype(dtype)
-        _put(s, written, g, column, _gathered(s, _product(dscores, k, 0, 0)))
-        _put(s, written, s.groups + g, column, _product(dscores, q, 1, 0))
-        _put(s, written, 2 * s.groups + g, column, _product(weights.astype(dtype), do, 1, 0))
+        gradients = (
+            _gathered(s, _product(dscores, k, 0, 0)),
+            _product(dscores, q, 1, 0),
+            _product(weights.astype(dtype), do, 1, 0),
+        )
+        for part, gradient in enumerate(gradients):
+            doffset_ref[part * s.groups + g] += gradient.sum(0, keepdims=True)
+            _put(s, written, part * s.groups + g, column, gradient)
 
-    _for_windows(
-        s,
-        ((qkv_ref, 0), (cotangent_ref, 3 * s.groups)),
-        cut,
-        differentiate,
-        dqkv_ref,
-        written,
-    )
+    _for_windows(s, (qkv_ref, cotangent_ref), cut, differentiate, dqkv_ref, written)
 
 
 def _scale(s: _Sizes) -> float:
@@ -283,7 +314,7 @@ def _scale(s: _Sizes) -> float:
 
 def _for_windows(
     s: _Sizes,
-    inputs: Sequence[tuple[Ref, int]],
+    inputs: Sequence[Ref],
     cut: Ref,
     window: Callable[[Index, int, Index], None],
     output: Ref,
@@ -291,9 +322,8 @@ def _for_windows(
 ) -> None:
     """Calls `window(tile, column, kind of mask)` for all windows and tiles of an image.
 
-    One row of windows after the other is copied from the inputs, each to its
-    first tile of `cut`, in float32, whose rows may start anywhere; what the windows left in
-    `written` is copied to the output.
+    One row of windows after the other is copied from the inputs to `cut`, in float32, whose rows
+    may start anywhere; what the windows left in `written` is copied to the output.
     """
     if s.channels % LANES:  # of a tile that is filled in part the rest stays 0
 
@@ -306,7 +336,8 @@ def _for_windows(
         return jnp.where(row >= s.height, row - s.height, row)
 
     def read(i: Index, r: Index) -> None:
-        for ref, first in inputs:
+        first = 0
+        for ref in inputs:
             for g, channels in s.tiles(ref.shape[-1]):
                 row = ref[0, source(i, r), :, channels].astype(jnp.float32)
                 there = slice(channels.stop - channels.start)
@@ -314,6 +345,7 @@ def _for_windows(
                 if s.shift:  # the windows of the last column go on at the left
                     over = min(s.row, s.width)
                     cut[first + g, r, s.width : s.width + over, there] = row[:over]
+            first += len(s.tiles(ref.shape[-1]))
 
     def write(i: Index, r: Index) -> None:
         for g, channels in s.tiles(output.shape[-1]):
@@ -338,10 +370,12 @@ def _for_windows(
     jax.lax.fori_loop(0, s.height // s.window, body, None)
 
 
-def _tile(s: _Sizes, cut: Ref, index: Index, column: int) -> Array:
+def _tile(s: _Sizes, cut: Ref, index: Index, column: int, offset_ref: Ref | None = None) -> Array:
     """One window's tokens in one tile of channels, float32 [tokens, 128]; padding is 0."""
     first = column * s.window + s.shift
     x = cut[index, :, first : first + s.row]
+    if offset_ref is not None:
+        x = x + offset_ref[index]
     there = jax.lax.broadcasted_iota(jnp.int32, x.shape, 1) < s.window
     return jnp.where(there, x, 0.0).reshape(s.tokens, LANES)
 
@@ -372,12 +406,12 @@ def _gathered(s: _Sizes, x: Array) -> Array:
 
 
 def _weights(
-    s: _Sizes, k: Array, q: Array, bias_ref: Ref, mask_ref: Ref | None, g: Index, kind: Index
+    s: _Sizes, k: Array, q: Array, bias_ref: Ref, mask_ref: list[Ref], g: Index, kind: Index
 ) -> Array:
     """Softmax over keys of all heads of a tile, float32 [tokens, packed * tokens]."""
     scores = _product(k, q, 1, 1) * _scale(s) + bias_ref[g]
-    if mask_ref is not None:
-        scores = scores + mask_ref[kind]
+    for masks in mask_ref:  # of shifted windows alone
+        scores = scores + masks[kind]
     scores = jnp.exp(scores - scores.max(0, keepdims=True))
     return scores / scores.sum(0, keepdims=True)
 
