@@ -375,7 +375,7 @@ def _tile(s: _Sizes, cut: Ref, index: Index, column: int, offset_ref: Ref | None
     first = column * s.window + s.shift
     x = cut[index, :, first : first + s.row]
     if offset_ref is not None:
-        x = x + offset_ref[index]
+        x = x + offset_ref[pl.ds(index, 1)]
     there = jax.lax.broadcasted_iota(jnp.int32, x.shape, 1) < s.window
     return jnp.where(there, x, 0.0).reshape(s.tokens, LANES)
 
