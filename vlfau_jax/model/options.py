@@ -49,6 +49,9 @@ class ModelOptions(Options):
         stem: how patches become tokens, "patch" (Swin) or "conv" (learns sooner from scratch).
         scan_blocks: whether equal pairs of blocks are one `nn.scan`, which compiles sooner; their
             parameters are then stacked (`swin.stack_blocks`).
+        window_attention: how a window's attention is computed: "plain" by products of arrays;
+            "auto" by one kernel (`model.window_kernel`) on TPUs, elsewhere plainly; "fused" as
+            "auto", and the log says where that is not possible.
         mlp_ratio: hidden width of a block over its width.
         drop_path: drop rate of the last residual branch; the first has 0, linear between.
         width: D, channels of the stem feature map.
@@ -89,6 +92,7 @@ class ModelOptions(Options):
     patch: Annotated[int, Field(ge=2, le=64)] = 4
     stem: Literal["patch", "conv"] = "patch"
     scan_blocks: bool = False
+    window_attention: Literal["auto", "plain", "fused"] = "auto"
     mlp_ratio: Annotated[float, Field(ge=0.1, le=16)] = 4.0
     drop_path: _DropRate = 0.5
     width: _Width = 512

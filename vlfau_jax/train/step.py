@@ -24,7 +24,7 @@ from vlfau_jax.losses.joint import (
     total,
 )
 from vlfau_jax.model.vlfau import VLFAU, normalise
-from vlfau_jax.sharding.arrays import batch_sharding, replicated
+from vlfau_jax.sharding.arrays import batch_sharding, known_mesh, replicated
 from vlfau_jax.sharding.rules import gathered
 from vlfau_jax.train.accumulate import (
     merge_micro_batches,
@@ -98,7 +98,7 @@ def make_train_step(
         return state, metrics | {"skipped": state.skipped.astype(jnp.float32)}
 
     return jax.jit(
-        step,
+        known_mesh(step, mesh),
         in_shardings=(shardings, batch_sharding(mesh)),
         out_shardings=(shardings, replicated(mesh)),
         donate_argnums=0,
