@@ -97,6 +97,45 @@ def convolution(
     )
 
 
+def as_matrix(x: Array) -> Array:
+    """Tokens [..., c] as one matrix [tokens, c].
+
+    XLA's CPU backend hands normalisations and products to a library, as they are shaped: on maps
+    [b, h, w, c] that makes many small products of w rows, on one core.
+    """
+    return x.reshape(-1, x.shape[-1])
+
+
+@jax.custom_vjp
+def gelu(x: Array) -> Array:
+    """x Phi(x), the exact GELU, of any shape; computed in float32, returned in the dtype of `x`.
+
+    The backward pass keeps x alone. With 1 + erf instead of `jax.nn.gelu`'s erfc, of two branches
+    of which both are computed, it costs half as much; in float32 the sum is exact enough.
+    """
+    wide = x.astype(jnp.float32)
+    return (wide * _normal_cdf(wide)).astype(x.dtype)
+
+
+def _normal_cdf(x: Array) -> Array:
+    return 0.5 * (1.0 + jax.lax.erf(x * np.float32(0.5**0.5)))
+
+
+def _gelu_forward(x: Array) -> tuple[Array, Array]:
+    return gelu(x), x
+
+
+def _gelu_backward(x: Array, cotangent: Array) -> tuple[Array]:
+    """d/dx x Phi(x) = Phi(x) + x phi(x)."""
+    wide = x.astype(jnp.float32)
+    density = np.float32((2 * np.pi) ** -0.5) * jnp.exp(-0.5 * wide * wide)
+    slope = _normal_cdf(wide) + wide * density
+    return ((cotangent.astype(jnp.float32) * slope).astype(x.dtype),)
+
+
+gelu.defvjp(_gelu_forward, _gelu_backward)
+
+
 def drop_path(x: Array, keep: Array | np.float32, key: Array | None, rows: Array) -> Array:
     """Stochastic depth: an example keeps its residual branch at rate `keep` (arXiv 1603.09382)."""
     if key is None:
@@ -189,7 +228,7 @@ class PatchEmbedding(nn.Module):
                 x = convolution(features, 3, 2, ("in", "embed"), self.dtype, f"conv{i}")(x)
                 x = nn.gelu(group_norm(f"norm{i}")(x).astype(self.dtype))
             x = convolution(self.width, 3, 1, ("in", "embed"), self.dtype, "project")(x)
-        return layer_norm("norm")(x)
+        return layer_norm("norm")(as_matrix(x)).reshape(x.shape)
 
 
 class DenseParameters(nn.Module):
@@ -231,9 +270,10 @@ class WindowAttention(nn.Module):
         kernel, bias = (
             jnp.concatenate(parts, -1).astype(self.dtype) for parts in zip(*parameters, strict=True)
         )
-        qkv = x @ kernel + bias[None, None]
+        qkv = (as_matrix(x) @ kernel + bias[None]).reshape(*x.shape[:-1], 3 * c)
         out = window_attention(qkv, table, mask, heads=self.heads, window=self.window)
-        return dense(c, ("heads", "embed"), self.dtype, "output")(out)
+        out = dense(c, ("heads", "embed"), self.dtype, "output")(as_matrix(out))
+        return out.reshape(x.shape)
 
 
 class SwinBlock(nn.Module):
@@ -251,7 +291,7 @@ class SwinBlock(nn.Module):
         _, h, w, c = x.shape
         keys = (None, None) if key is None else jax.random.split(key)
 
-        y = layer_norm("norm_attention")(x).astype(self.dtype)
+        y = layer_norm("norm_attention")(as_matrix(x)).astype(self.dtype).reshape(x.shape)
         y = windows.pad_to_windows(y, self.window)
         _, high, wide, _ = y.shape
         mask = None
@@ -265,10 +305,10 @@ class SwinBlock(nn.Module):
             y = jnp.roll(y, (self.shift, self.shift), (1, 2))
         x = x + drop_path(y[:, :h, :w], keep, keys[0], rows)
 
-        y = layer_norm("norm_mlp")(x).astype(self.dtype)
+        y = layer_norm("norm_mlp")(as_matrix(x)).astype(self.dtype)
         y = dense(int(c * self.mlp_ratio), ("embed", "mlp"), self.dtype, "mlp_in")(y)
-        y = dense(c, ("mlp", "embed"), self.dtype, "mlp_out")(nn.gelu(y, approximate=False))
-        return x + drop_path(y, keep, keys[1], rows)
+        y = dense(c, ("mlp", "embed"), self.dtype, "mlp_out")(gelu(y))
+        return x + drop_path(y.reshape(x.shape), keep, keys[1], rows)
 
 
 class BlockPair(nn.Module):
@@ -315,8 +355,9 @@ class PatchMerging(nn.Module):
         x = windows.pad_to_windows(x, 2)
         # The order of the four neighbours is the reference implementation's: columns outermost.
         x = jnp.concatenate([x[:, i::2, j::2] for j in (0, 1) for i in (0, 1)], axis=-1)
-        x = layer_norm("norm")(x).astype(self.dtype)
-        return dense(2 * c, ("in", "embed"), self.dtype, "reduce", bias=False)(x)
+        y = layer_norm("norm")(as_matrix(x)).astype(self.dtype)
+        y = dense(2 * c, ("in", "embed"), self.dtype, "reduce", bias=False)(y)
+        return y.reshape(*x.shape[:-1], 2 * c)
 
 
 class Swin(nn.Module):
@@ -359,7 +400,7 @@ class Swin(nn.Module):
             own = slice(done, done + depth)
             x = self._stage(stage, x, keep[own], None if keys is None else keys[own], rows)
             done += depth
-        return (*taps, layer_norm("norm")(x))
+        return (*taps, layer_norm("norm")(as_matrix(x)).reshape(x.shape))
 
     def _stage(
         self, stage: int, x: Array, keep: np.ndarray, keys: Array | None, rows: Array
