@@ -108,7 +108,7 @@ def as_matrix(x: Array) -> Array:
 
 @jax.custom_vjp
 def gelu(x: Array) -> Array:
-    """x Phi(x), the exact GELU, of any shape; computed in float32, returned in the dtype of `x`.
+    """The exact GELU, x Phi(x), of any shape: computed in float32, returned in the dtype of `x`.
 
     The backward pass keeps x alone. With 1 + erf instead of `jax.nn.gelu`'s erfc, of two branches
     of which both are computed, it costs half as much; in float32 the sum is exact enough.
