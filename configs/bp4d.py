@@ -32,6 +32,7 @@ def get_config(backbone="swin_b"):
     config.data.image_size, config.model.window = WINDOWS[comma + pixels]
     config.model.update(SIZES[size])
     config.model.dtype = "bfloat16"
+    config.model.scan_blocks = max(config.model.depths) > 6  # nine pairs compile as one
     config.train.steps = 31_504
     config.train.batch_size = 64
     config.train.checkpoint_every = 1500

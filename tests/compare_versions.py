@@ -35,7 +35,13 @@ LOGS = ("/tensorboard/",)  # their names hold the time
 # File name -> values that may differ, as paths of keys; "*" is any key.
 MAY_DIFFER = {
     "dataset_info.json": ("moduleName",),
-    "final.json": ("images_per_second", "seconds"),
+    "final.json": (
+        "images_per_second",
+        "seconds",
+        "step_ms",
+        "data_wait_share",
+        "peak_memory",
+    ),
     "metrics.jsonl": ("images_per_second",),
     "manifest.json": ("sha256", "body.files", "body.record.progress.seconds"),
     "config.json": (

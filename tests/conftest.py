@@ -88,6 +88,7 @@ def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keeps XLA's programs on disk; JAX's key holds the program, its options and the versions."""
     folder = session_folder(tmp_path_factory) / "xla"
     jax.config.update("jax_compilation_cache_dir", str(folder))
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)  # of processes: not the user's own
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 

@@ -12,11 +12,17 @@ from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
+from vlfau_jax.account.flops import Task, flops
+from vlfau_jax.account.flops import table as flop_table
 from vlfau_jax.cli.keys import config_keys, key_table
 from vlfau_jax.cli.main import VERBS
 from vlfau_jax.cli.settings import Settings
 from vlfau_jax.data.crop.registry import RULES
+from vlfau_jax.data.text.captions import CaptionTables
+from vlfau_jax.data.text.vocabulary import Vocabulary
+from vlfau_jax.facs import BP4D_AUS
 from vlfau_jax.metrics.table import AU_FLOORS, AU_METRICS, EXPLANATION_METRICS
+from vlfau_jax.model.options import ModelOptions
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = "python -m tests.readmes"
@@ -104,8 +110,23 @@ def _cell(text: str) -> str:
     return text.replace("|", "&#124;")
 
 
+def _flops(_: Path) -> Iterator[str]:
+    """FLOPs of Swin-B with all captions on BP4D's twelve units."""
+    words = Vocabulary.build()
+    captions = CaptionTables(BP4D_AUS, words)
+    task = Task(
+        image_size=224,
+        au_count=len(BP4D_AUS),
+        vocabulary=words.size,
+        local_tokens=captions.max_local_tokens,
+        global_tokens=captions.max_global_tokens,
+    )
+    return iter(flop_table(flops(ModelOptions(), task)).splitlines())
+
+
 _LINES = {
     "files": _files,
+    "flops": _flops,
     "keys": _keys,
     "verbs": _verbs,
     "crop rules": _crop_rules,

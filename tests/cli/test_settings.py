@@ -108,6 +108,8 @@ KINDS = {
     "TPU v5 lite": 32,
     "TPU v5": 256,
     "TPU v5p": 256,
+    "TPU7x": 256,
+    "TPU v4": 96,
     "TPU v6 lite": 96,
     "NVIDIA H100 80GB HBM3": 192,
     "NVIDIA H200": 384,

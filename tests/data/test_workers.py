@@ -1,4 +1,4 @@
-"""Worker processes: ordered results, reported steps, and no process left behind."""
+"""Worker processes and threads: ordered results, reported steps, and no process left behind."""
 
 import builtins
 import os
@@ -11,7 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from vlfau_jax.data.workers import Workers, advance
+from tests.processes import TIMEOUT
+from vlfau_jax.data.workers import Workers, advance, in_threads
 from vlfau_jax.errors import RunError
 
 
@@ -101,3 +102,40 @@ def test_deafness_outlives_the_start_of_the_resource_tracker():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert finished.stdout == "True\n"
+
+
+def test_results_of_threads_come_in_order_and_errors_when_they_are_due():
+    first = threading.Event()
+
+    def work(item):
+        if item == 0:
+            assert first.wait(TIMEOUT)  # the second one is ready before it
+        if item == 1:
+            first.set()
+        return 10 // (3 - item)
+
+    results = in_threads(work, range(9), ahead=2)
+    assert [next(results) for _ in range(3)] == [3, 5, 10]
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+
+
+def test_threads_run_ahead_as_far_as_told_and_stop_when_closed():
+    taken, done = [], []
+
+    def items():
+        for k in range(100):
+            taken.append(k)
+            yield k
+
+    results = in_threads(done.append, items(), ahead=4)
+    assert not taken
+    next(results)
+    assert taken == list(range(5))
+    next(results)
+    assert taken == list(range(6))
+    results.close()
+    count = len(done)
+    assert count <= 6
+    assert not [t for t in threading.enumerate() if t.name.startswith("ThreadPoolExecutor")]
+    assert list(in_threads(done.append, [], ahead=4)) == [] and len(done) == count

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 
+import jax
 import numpy as np
 import pytest
 
@@ -308,3 +309,19 @@ def test_a_folder_without_a_model(tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(UserError, match="not a model's config"):
         ExportedModel(tmp_path)
+
+
+def test_devices_share_the_faces_of_a_run(model_folder, rng):
+    """To the bit what one device gives for as many faces as each of them has."""
+    count = len(jax.local_devices())
+    faces = rng.integers(0, 256, (2 * count, 32, 32, 3), np.uint8)
+    alone = ExportedModel(model_folder, batch_size=1)
+    together = ExportedModel(model_folder, batch_size=count)
+    assert count > 1 and len(alone.devices) == 1 and together.devices == jax.local_devices()
+    for one, other in zip(alone.describe(faces), together.describe(faces), strict=True):
+        assert np.array_equal(one.probabilities, other.probabilities)
+        assert (one.sentence, one.sentences) == (other.sentence, other.sentences)
+        assert np.array_equal(one.sentence_probabilities, other.sentence_probabilities)
+    outputs = jax.tree.leaves(together._program(together._weights, faces[:count]))
+    assert all(len(array.sharding.device_set) == count for array in outputs)
+    assert len(ExportedModel(model_folder, batch_size=count + 1).devices) == 1

@@ -38,12 +38,12 @@ def contents(folder):
 
 def interrupt(monkeypatch, error, at):
     """Makes the reading of picture number `at` (from 1) raise `error`."""
-    read, count = predicting._read_face, iter(range(1, 1000))
+    read = predicting._read_face
 
-    def raising(*given):
-        if next(count) == at:
+    def raising(model, picture, **limits):
+        if picture.frame == at:
             raise error
-        return read(*given)
+        return read(model, picture, **limits)
 
     monkeypatch.setattr(predicting, "_read_face", raising)
 

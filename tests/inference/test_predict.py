@@ -2,6 +2,7 @@ import csv
 import json
 import os
 import shutil
+import threading
 from pathlib import Path
 
 import cv2
@@ -12,7 +13,9 @@ from hypothesis import strategies as st
 
 import vlfau_jax.inference.export as exporting
 import vlfau_jax.inference.outputs as outputs
+import vlfau_jax.inference.predict as predicting
 from tests.inference.folders import cropped_by
+from tests.processes import TIMEOUT
 from vlfau_jax.cli.main import main
 from vlfau_jax.data.crop.cropping import find_and_crop
 from vlfau_jax.data.raw.frames import read_image
@@ -337,3 +340,22 @@ def test_no_face_says_how_small_it_was_looked_for(results):
     _, out = results
     (none,) = (record for record in records(out) if record.get("reason") == "no face")
     assert none["detail"] == "none of 20 pixels or more"  # its picture has 90 by 120
+
+
+def test_faces_are_found_while_the_model_describes_those_before(
+    model_folder, pictures, tmp_path, monkeypatch
+):
+    read, describe, begun = predicting._read_face, ExportedModel.describe, threading.Event()
+
+    def reads(model, picture, **limits):
+        if picture.frame == 6:  # of the second batch
+            begun.set()
+        return read(model, picture, **limits)
+
+    def waits(model, faces):
+        assert begun.wait(TIMEOUT)
+        return describe(model, faces)
+
+    monkeypatch.setattr(predicting, "_read_face", reads)
+    monkeypatch.setattr(ExportedModel, "describe", waits)
+    assert predict(model_folder, [pictures], tmp_path, batch_size=3).described == 5

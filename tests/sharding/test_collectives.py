@@ -158,16 +158,16 @@ def test_tensor_splits_products(program, part, axis, whole):
 
 
 def test_a_shared_captioners_sentences_are_split_and_no_device_waits_for_another(program):
-    """The forward recurrence communicates nothing; the backward one only sums gradients."""
+    """The recurrence communicates nothing, forward or backward: gradients are summed after it."""
     inside = [
         one
         for one in instructions(program(2, 2, 2).text, (*KINDS, "dot"))
         if "local_captioner" in one.operation and "while/body" in one.operation
     ]
-    forward = [one for one in inside if "transpose" not in one.operation]
-    assert {one.kind for one in forward} == {"dot"}
+    backward = [one for one in inside if "transpose" in one.operation]
+    forward = [one for one in inside if one not in backward]
+    assert {one.kind for one in forward} == {one.kind for one in backward} == {"dot"}
     assert max(math.prod(one.shapes[0]) for one in forward) <= IMAGES // 4 * len(UNITS) // 2 * 96
-    assert {one.kind for one in inside} <= {"dot", "all-reduce", "reduce-scatter"}
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from tests.tiny import SUBJECTS, noise_set
 from vlfau_jax.data.read import dataset
 from vlfau_jax.errors import Interrupted, RunError, UserError
 from vlfau_jax.inference.trained import load_trained
+from vlfau_jax.train import loop
 from vlfau_jax.train.checkpoint import Checkpoints, load_inference, params_digest
 from vlfau_jax.train.experiment import Experiment, build_experiment
 from vlfau_jax.train.loop import train
@@ -73,9 +74,18 @@ def test_resumed_equals_uninterrupted_bit_for_bit(tiny, tmp_path):
     assert whole["seconds"].keys() == {"train", "eval", "checkpoint", "compile", "data_wait"}
     training = whole["seconds"]["train"] + whole["seconds"]["data_wait"]
     np.testing.assert_allclose(whole["images_per_second"], 4 * 8 / training)
+    np.testing.assert_allclose(whole["data_wait_share"], whole["seconds"]["data_wait"] / training)
+    assert 0 < whole["step_ms"]["median"] <= whole["step_ms"]["p95"] < 1e3 * training
+    assert whole["peak_memory"]["of"] == "process" and whole["peak_memory"]["bytes"] > 1e8
 
     again = train(tiny(), tmp_path / "parts", resume=True)
     assert again["params_digest"] == whole["params_digest"]
+
+
+def test_what_is_not_sent_on_purpose_ends_the_run(silent, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "shard_batch", lambda batch, *_: batch)
+    with pytest.raises(Exception, match=r"Disallowed host-to-device transfer"):
+        train(silent(steps=1), tmp_path)
 
 
 def averaging(settings, **objective):

@@ -1,4 +1,4 @@
-"""Verbs of data sets: synthesize, prepare, inspect and benchmark."""
+"""Verbs of data sets: synthesize, prepare and inspect."""
 
 from __future__ import annotations
 
@@ -154,21 +154,3 @@ def inspect(fv: flags.FlagValues, _: list[str]) -> None:
     inspect_data(
         resolve(fv.config), fv.out, faces=fv.faces, verify=fv.verify, overwrite=fv.overwrite
     )
-
-
-@verb(
-    CONFIG,
-    Flag("data", bool, "measure the data pipeline: images/s, time of each stage", False),
-    Flag("seconds", float, "how long to measure", 10.0),
-    Flag("out", str, "JSON file for the numbers"),
-    Flag("overwrite", bool, "replace that file", False),
-    imports=("vlfau_jax.account.data_benchmark",),
-)
-def benchmark(fv: flags.FlagValues, _: list[str]) -> None:
-    """Measure how fast the data pipeline feeds training."""
-    from vlfau_jax.account.data_benchmark import benchmark_data
-    from vlfau_jax.cli.settings import resolve
-
-    if not fv.data:
-        raise UserError("benchmark: --data must be given; it measures nothing else yet")
-    benchmark_data(resolve(fv.config), seconds=fv.seconds, out=fv.out, overwrite=fv.overwrite)

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from absl import flags
 from pydantic import ValidationError
 
-from vlfau_jax.cli import data, models, training
+from vlfau_jax.cli import accounts, data, models, training
 from vlfau_jax.cli.config_files import expanded
+from vlfau_jax.cli.program_cache import use_program_cache
 from vlfau_jax.cli.terminal import protected
 from vlfau_jax.cli.verb import Flag, Verb
 from vlfau_jax.errors import UserError, outcome
@@ -23,7 +24,7 @@ os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 
 VERBS = {
     verb.name: verb
-    for group in (data, training, models)
+    for group in (data, accounts, training, models)
     for verb in vars(group).values()
     if isinstance(verb, Verb)
 }
@@ -64,6 +65,8 @@ def _main(argv: list[str], on_start: Callable[[], None]) -> int:
         for module in verb.imports:
             importlib.import_module(module)
         on_start()
+        if verb.keeps_programs:
+            use_program_cache()
         verb.run(fv, inputs)
     except (Exception, KeyboardInterrupt) as error:
         explained = outcome(_translated(error))

@@ -16,6 +16,7 @@ WEIGHTS = Flag("out", str, "safetensors file to create", required=True)
     Flag("overwrite", bool, "replace an older model there", False),
     BEAMS,
     imports=("vlfau_jax.inference.export",),
+    keeps_programs=True,
 )
 def export(fv: flags.FlagValues, _: list[str]) -> None:
     """Write a run's network as a self-contained model folder."""
@@ -58,6 +59,7 @@ def import_backbone(fv: flags.FlagValues, _: list[str]) -> None:
     Flag("keep_doubtful", bool, "describe doubtful faces, too; their rows say why", False),
     imports=("vlfau_jax.inference.predict",),
     inputs=" INPUT...",
+    keeps_programs=True,
 )
 def predict(fv: flags.FlagValues, inputs: list[str]) -> None:
     """Label pictures and folders of pictures with an exported model."""

@@ -1,8 +1,9 @@
-"""Verbs of a training run: train and evaluate. Both can run as several processes."""
+"""Verbs of a training run: train and evaluate, as several processes, and compile_only."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -31,20 +32,22 @@ PROCESSES = (
         120.0,
     ),
 )
+HARDWARE = ConfigFlag(
+    "hardware",
+    "table of keys by kind of device, a file or the one that ships: hardware; "
+    "--config.key overrides it",
+)
 
 
 @verb(
     CONFIG,
-    ConfigFlag(
-        "hardware",
-        "table of keys by kind of device, a file or the one that ships: hardware; "
-        "--config.key overrides it",
-    ),
+    HARDWARE,
     replace(WORKDIR, help="where checkpoints and metrics go"),
     Flag("resume", bool, "continue from the workdir's last checkpoint", False),
     Flag("overwrite", bool, "empty the workdir first", False),
     *PROCESSES,
     imports=("vlfau_jax.evaluation.during_training", "vlfau_jax.train.loop"),
+    keeps_programs=True,
 )
 def train(fv: flags.FlagValues, _: list[str]) -> None:
     """Train an experiment."""
@@ -54,7 +57,7 @@ def train(fv: flags.FlagValues, _: list[str]) -> None:
 
     with _process_group(fv, preemptible=True):
         train(
-            resolve(_for_this_device(fv)),
+            resolve(_for_device(fv, _this_device)),
             Path(fv.workdir),
             resume=fv.resume,
             overwrite=fv.overwrite,
@@ -74,6 +77,7 @@ def train(fv: flags.FlagValues, _: list[str]) -> None:
     Flag("resume", bool, "go on with the answers of an interrupted evaluation", False),
     *PROCESSES,
     imports=("vlfau_jax.evaluation.evaluate", "vlfau_jax.report"),
+    keeps_programs=True,
 )
 def evaluate(fv: flags.FlagValues, _: list[str]) -> None:
     """Score a run's unseen subjects: scores.json, predictions.jsonl, report.html."""
@@ -91,6 +95,48 @@ def evaluate(fv: flags.FlagValues, _: list[str]) -> None:
         )
 
 
+@verb(
+    CONFIG,
+    Flag(
+        "topology",
+        str,
+        "devices to compile for, which need not be here: the chips along each side of a TPU's "
+        "torus (v5e:4x4, v5p:4x4x4), or a number of GPUs (h100:8)",
+        required=True,
+    ),
+    HARDWARE,
+    Flag(
+        "per_chip",
+        Annotated[int, Field(ge=1, le=2**16)],
+        "images a step on each device that has images of its own, instead of train.batch_size",
+    ),
+    Flag(
+        "search_batch",
+        bool,
+        "find the most images that a device can compute at once; several compilations, the first "
+        "with --per_chip (32 when absent)",
+        False,
+    ),
+    Flag("out", str, "JSON file for the account"),
+    Flag("overwrite", bool, "replace that file", False),
+    imports=("vlfau_jax.account.compile_only",),
+)
+def compile_only(fv: flags.FlagValues, _: list[str]) -> None:
+    """Compile the training step for devices that are not here: memory, traffic, roofline."""
+    from vlfau_jax.account.compile_only import compile_only
+    from vlfau_jax.account.topology import open_topology
+    from vlfau_jax.cli.settings import resolve
+
+    compile_only(
+        resolve(_for_device(fv, lambda: open_topology(fv.topology)[0].device_kind)),
+        fv.topology,
+        per_chip=fv.per_chip,
+        search_batch=fv.search_batch,
+        out=fv.out,
+        overwrite=fv.overwrite,
+    )
+
+
 def _process_group(fv: flags.FlagValues, *, preemptible: bool) -> AbstractContextManager[None]:
     """Connects to the other processes, if there are any; must precede every other use of JAX."""
     from vlfau_jax.distributed.processes import process_group
@@ -104,15 +150,21 @@ def _process_group(fv: flags.FlagValues, *, preemptible: bool) -> AbstractContex
     )
 
 
-def _for_this_device(fv: flags.FlagValues) -> ConfigDict:
-    """The experiment, with the keys that --hardware sets for JAX's devices."""
+def _this_device() -> str:
+    import jax
+
+    return jax.devices()[0].device_kind
+
+
+def _for_device(fv: flags.FlagValues, device_kind: Callable[[], str]) -> ConfigDict:
+    """The experiment, with the keys that --hardware sets for a kind of device."""
     import jax
 
     from vlfau_jax.cli.settings import for_device
 
     if fv.hardware is None:
         return fv.config
-    kind = jax.devices()[0].device_kind
+    kind = device_kind()
     given = config_flags.get_override_values(fv["config"])
     config, chosen = for_device(fv.config, fv.hardware, kind, given)
     if jax.process_index() == 0:

@@ -117,6 +117,7 @@ class Verb:
         imports: the modules that `run` imports, which takes seconds; named, so that they can be
             imported before Ctrl-C raises KeyboardInterrupt.
         inputs: how --help writes the arguments that are not flags; empty where none are taken.
+        keeps_programs: whether it compiles what the next call will need, too (`program_cache`).
     """
 
     name: str
@@ -125,6 +126,7 @@ class Verb:
     run: Run
     imports: tuple[str, ...]
     inputs: str = ""
+    keeps_programs: bool = False
 
     @property
     def required(self) -> tuple[str, ...]:
@@ -140,13 +142,17 @@ class Verb:
 
 
 def verb(
-    *flags: Flag | ConfigFlag, imports: tuple[str, ...], inputs: str = ""
+    *flags: Flag | ConfigFlag,
+    imports: tuple[str, ...],
+    inputs: str = "",
+    keeps_programs: bool = False,
 ) -> Callable[[Run], Verb]:
     """Declares a verb: its name is the function's, its summary the function's docstring."""
 
     def declare(run: Run) -> Verb:
         text = (run.__doc__ or "").strip().removesuffix(".")
-        return Verb(run.__name__, text[:1].lower() + text[1:], flags, run, imports, inputs)
+        summary = text[:1].lower() + text[1:]
+        return Verb(run.__name__, summary, flags, run, imports, inputs, keeps_programs)
 
     return declare
 

@@ -21,7 +21,7 @@ from vlfau_jax.data.synthetic.disfa import DISFA_LAYOUT
 from vlfau_jax.data.synthetic.folder import FOLDER_LAYOUT
 from vlfau_jax.data.synthetic.trees import Layout
 from vlfau_jax.errors import UserError
-from vlfau_jax.facs import BP4D_AUS
+from vlfau_jax.facs import BP4D_AUS, DISFA_AUS
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class DataSet:
         configs: names of the documented configs, the default first; any other name that
             `prepare/builder.py` can parse is a config, too.
         aus: the n units of every label vector; None if the raw tree defines them.
+        benchmark: those of them that the field scores, the default of an experiment.
         cameras: the default first; empty if there is only one.
         published: what is published about it, folds and excluded stretches among it.
         homepage: where it is described.
@@ -54,6 +55,7 @@ class DataSet:
     download: str
     configs: tuple[str, ...] = ("cascade_256", "none_256")
     aus: tuple[int, ...] | None = None
+    benchmark: tuple[int, ...] = ()
     cameras: tuple[str, ...] = ()
     published: Published = UNPUBLISHED
     homepage: str = ""
@@ -91,6 +93,7 @@ How to build it:
     "'Sequences(2D+3D)' and 'AUCoding'.",
     configs=("cascade_256", "none_256", "cascade_256_offset1"),
     aus=BP4D_AUS,
+    benchmark=BP4D_AUS,
     published=BP4D_PUBLISHED,
     homepage="https://www.cs.binghamton.edu/~lijun/Research/3DFE/3DFE_Analysis.html",
     citation="""\
@@ -146,6 +149,7 @@ How to build it:
         "cascade_256_offset-1",
     ),
     aus=CODED_AUS,
+    benchmark=DISFA_AUS,
     cameras=disfa.CAMERAS,
     published=DISFA_PUBLISHED,
     homepage="http://mohammadmahoor.com/disfa/",

@@ -1,4 +1,4 @@
-"""Worker processes for preparing data: ordered results, bounded look-ahead, no orphans."""
+"""Worker processes and threads: ordered results, bounded look-ahead, no orphans."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, wait
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -20,6 +20,7 @@ from typing import Any, Self, TypeVar
 
 from vlfau_jax.errors import RunError
 
+T = TypeVar("T")
 R = TypeVar("R")
 Listener = Callable[[int], object]
 
@@ -108,6 +109,32 @@ class Workers:
             self._on_advance(steps - self._reported)
             self._reported = steps
         return future.result()
+
+
+def in_threads(
+    function: Callable[[T], R], items: Iterable[T], *, ahead: int
+) -> Generator[R, None, None]:
+    """Yields `function(item)` in the order of `items`, computed by a thread for each core.
+
+    For functions that leave Python's lock, as OpenCV's do. Close it after use: what has not begun
+    is then dropped, what has begun is waited for.
+
+    Args:
+        function: what it raises is raised when its item is due.
+        items: read by the caller's thread.
+        ahead: how many results may wait while the caller is busy.
+    """
+    pool = ThreadPoolExecutor(os.cpu_count())
+    waiting: deque[Future[R]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 @contextmanager

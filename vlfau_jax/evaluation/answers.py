@@ -19,7 +19,14 @@ from vlfau_jax.distributed.processes import check_same, is_first_process
 from vlfau_jax.evaluation.kept_answers import KeptAnswers
 from vlfau_jax.inference.prediction import DECODED_ARRAYS, Prediction, PredictionDecoder
 from vlfau_jax.inference.trained import Trained
-from vlfau_jax.sharding.arrays import batch_sharding, fetch, local_rows, replicated, shard_batch
+from vlfau_jax.sharding.arrays import (
+    batch_sharding,
+    fetch,
+    known_mesh,
+    local_rows,
+    replicated,
+    shard_batch,
+)
 
 # uint8 faces [b, h, w, 3] -> the model's arrays by name, b split over all devices.
 Describe = Callable[[jax.Array], dict[str, jax.Array]]
@@ -67,7 +74,11 @@ def compile_describe(trained: Trained, mesh: Mesh) -> Describe:
     """`Trained.describe` with the parameters on every device of the mesh."""
     params = jax.device_put(trained.params, replicated(mesh))
     split = batch_sharding(mesh)
-    run = jax.jit(trained.describe, in_shardings=(replicated(mesh), split), out_shardings=split)
+    run = jax.jit(
+        known_mesh(trained.describe, mesh),
+        in_shardings=(replicated(mesh), split),
+        out_shardings=split,
+    )
     return lambda image: run(params, image)
 
 

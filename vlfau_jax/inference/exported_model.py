@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vlfau_jax.data.crop.registry import rule_from_record
 from vlfau_jax.data.crop.rule import CropRule
@@ -93,6 +94,8 @@ class ExportedModel:
             numbers in a prediction mean nothing.
         outputs: names of the arrays that the exported program gives.
         batch_size: faces in each run of the program.
+        devices: of this process, which share the faces of each run; the first one alone where
+            `batch_size` is no multiple of their number.
         digest: the SHA-256 of the folder, see `model_folder.folder_digest`.
         config: all of the folder's config.json.
     """
@@ -137,11 +140,25 @@ class ExportedModel:
         self._tokens = vocabulary.size
         request = _request(opened, vocabulary.size, batch_size)
         program = load_program(folder / PROGRAM, opened.program, request)
-        self._weights = jax.device_put(load_weights(folder / WEIGHTS))
+        # Each device runs the program for its own faces: what it gives for a face depends on how
+        # many share its run, not on where that is.
+        self.devices = _sharing(batch_size)
+        mesh = Mesh(np.array(self.devices), ("faces",))
+        split, whole = PartitionSpec("faces"), PartitionSpec()
+        self._faces = NamedSharding(mesh, split)
+        self._weights = jax.device_put(load_weights(folder / WEIGHTS), NamedSharding(mesh, whole))
         given = jax.tree.unflatten(program.out_tree, program.out_avals)
         # The first programs gave no scores of sentences; their probabilities are then None.
         self.outputs: tuple[str, ...] = tuple(n for n in outputs_of(options) if n in given)
-        self._program = jax.jit(program.call)
+        self._program = jax.jit(
+            jax.shard_map(
+                program.call,
+                mesh=mesh,
+                in_specs=(whole, split),
+                out_specs=split,
+                check_vma=False,  # nothing is known of an exported program's inside
+            )
+        )
 
     def describe(self, faces: np.ndarray) -> list[Prediction]:
         """Predictions for faces that are cropped by `crop_rule` already, in their order.
@@ -172,7 +189,7 @@ class ExportedModel:
         if count < self.batch_size:
             padding = np.zeros((self.batch_size - count, *faces.shape[1:]), np.uint8)
             faces = np.concatenate([faces, padding])
-        arrays = self._program(self._weights, faces)
+        arrays = self._program(self._weights, jax.device_put(faces, self._faces))
         decoded = {name: arrays[name] for name in DECODED_ARRAYS if name in self.outputs}
         arrays = {name: values[:count] for name, values in jax.device_get(decoded).items()}
         self._check_ranges(arrays)
@@ -312,6 +329,11 @@ class ExportedModel:
                     confidence=face.confidence,
                     faces=face.faces,
                 )
+
+
+def _sharing(batch_size: int) -> list[jax.Device]:
+    devices = jax.local_devices()
+    return devices if batch_size % len(devices) == 0 else devices[:1]
 
 
 def _as_found(face: FoundFace | np.ndarray | DropReason) -> FoundFace:

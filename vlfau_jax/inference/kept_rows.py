@@ -43,7 +43,7 @@ class Request(Record):
     """What decides the rows of a `predict`.
 
     Attributes:
-        version: of this package, of JAX, and the kind of device.
+        version: of this package, of JAX, and the kind of device, with their number if several.
         model: SHA-256 of the model folder.
         inputs: SHA-256 over the paths, sizes and times of the pictures, and of the tables that the
             crop rule reads.
@@ -89,9 +89,13 @@ class Row(Record):
 
 
 def request(
-    model: str, pictures: Sequence[Picture], rule: CropRule, options: Mapping[str, Any]
+    model: str,
+    pictures: Sequence[Picture],
+    rule: CropRule,
+    options: Mapping[str, Any],
+    devices: Sequence[jax.Device],
 ) -> Request:
-    """The record of a `predict` of these pictures by the model of a digest and a crop rule."""
+    """The record of a `predict` of pictures by the model of a digest, a crop rule and devices."""
     digest = hashlib.sha256()
     tables = rule.tables(Place(str(picture.path)) for picture in pictures)
     paths = [(one.path, f"{one.frame} {written_path(one.root)}") for one in pictures]
@@ -102,8 +106,11 @@ def request(
         except OSError:
             state = "absent"
         digest.update(os.fsencode(path) + f"\0{place} {state}\0".encode())
+    device = (
+        devices[0].device_kind if len(devices) == 1 else f"{len(devices)} {devices[0].device_kind}"
+    )
     return Request(
-        version=f"{__version__}, jax {jax.__version__}, {jax.devices()[0].device_kind}",
+        version=f"{__version__}, jax {jax.__version__}, {device}",
         model=model,
         inputs=digest.hexdigest(),
         options=dict(options),

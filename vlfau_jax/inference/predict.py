@@ -6,14 +6,18 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 from tqdm import tqdm
 
 from vlfau_jax.data.raw.frames import read_picture
 from vlfau_jax.data.raw.unreadable import Unreadable
+from vlfau_jax.data.workers import in_threads
 from vlfau_jax.errors import RunError, UserError, printable, saying
 from vlfau_jax.facs import ACTION_UNITS
 from vlfau_jax.files import absolute_folder, clear, created, written_together
@@ -118,8 +122,9 @@ def predict(
     """Describes the largest face of every picture; writes CSV, JSONL and what their columns mean.
 
     A picture that cannot be read, shows no face or a doubtful one gets a row with success 0 and is
-    counted, as is what a folder holds that is no picture. Memory holds one batch, however many
-    pictures there are.
+    counted, as is what a folder holds that is no picture. Threads, one for each core, read pictures
+    and find faces while the model describes those before. Memory holds two batches of faces,
+    however many pictures there are.
 
     The files get their names together, once all rows are there. Rows that were finished when a run
     was interrupted stay in a hidden folder in `out`, and the next run that asks the same goes on
@@ -150,6 +155,7 @@ def predict(
         raise UserError("--resume and --overwrite exclude each other; give one")
     out = absolute_folder("--out", out)
     limits = limits or Limits()
+    cv2.setNumThreads(0)  # each thread has a picture of its own; OpenCV's own would compete
     summary = Summary()
     with created("--out", out), written_together(out, NAMES, keep=True) as folder:
         kept = interrupted(folder)
@@ -159,7 +165,7 @@ def predict(
         exported = ExportedModel(model, crop_file, min(batch_size, len(pictures)), verify)
         options = asdict(limits) | {"keep_doubtful": keep_doubtful}
         options["batch_size"] = exported.batch_size
-        asked = request(exported.digest, pictures, exported.crop_rule, options)
+        asked = request(exported.digest, pictures, exported.crop_rule, options, exported.devices)
         if kept is None or overwrite:
             clear(folder)
         elif difference := kept.difference(asked):
@@ -171,6 +177,7 @@ def predict(
             saying(lambda: _what_is_kept(out, summary, len(pictures)), out),
             Rows(folder, asked, exported.aus) as rows,
             tqdm(total=len(pictures), desc="predict", unit="picture") as bar,
+            ExitStack() as stack,
         ):
             for record in rows.kept(pictures, exported.batch_size):
                 summary.add(record)
@@ -178,8 +185,11 @@ def predict(
             if summary.count:
                 bar.write(f"going on after {summary.count} finished rows of {out}", file=sys.stderr)
             left = pictures[summary.count :]
-            faces = (_read_face(exported, picture, limits) for picture in left)
+            look = partial(_read_face, exported, limits=limits)
+            faces = stack.enter_context(closing(in_threads(look, left, ahead=exported.batch_size)))
             for picture, result in zip(left, exported.results(faces, keep_doubtful), strict=True):
+                if result.drop_reason in LOSSES.values():
+                    print(f"{picture.path}: {result.detail}", file=sys.stderr)
                 record = prediction_record(picture, result)
                 rows.add(record)
                 summary.add(record)
@@ -217,6 +227,5 @@ def _read_face(model: ExportedModel, picture: Picture, limits: Limits) -> FoundF
     try:
         image = read_picture(picture.path)
     except Unreadable as error:
-        print(f"{picture.path}: {error.detail}", file=sys.stderr)
         return FoundFace(None, LOSSES[error.loss], error.detail)
     return model.look(image, picture.path, picture.root, limits)

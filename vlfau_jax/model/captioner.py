@@ -1,14 +1,7 @@
 """Captioner: a word-level LSTM with soft attention over a feature map (after arXiv 1502.03044).
 
-One step, for features f [p, d] at p positions, state (h, c) and the previous word w:
-
-    e = v . relu(W_h h + W_f f)      scores over positions
-    z = sum_p softmax(e)_p f_p       context
-    h, c = LSTM([embed(w) (+ embed(au)), z], (h, c))
-    logits = W_o dropout(h)
-
-h and c start as linear maps of the mean feature. The words' share of the gates and W_f f do not
-depend on the state, so both are computed outside the recurrence.
+`recurrence` has its equations. The logits of the next word are W_o dropout(h); h and c start as
+linear maps of the mean feature.
 
 A `Captioner` holds the parameters. Bound to feature maps it becomes a `Decoder`, a pure value.
 Training unrolls it along true sentences (teacher forcing), `decoding.search` along generated ones.
@@ -17,8 +10,7 @@ Training unrolls it along true sentences (teacher forcing), `decoding.search` al
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,95 +20,27 @@ from jax import Array
 
 from vlfau_jax.model.draws import kept_rows
 from vlfau_jax.model.products import float32_product
-from vlfau_jax.model.remat import rematerialised
+from vlfau_jax.model.recurrence import (
+    AttentionMemory,
+    Parameters,
+    State,
+    attend_and_step,
+    attention_memory,
+    biased,
+    unroll,
+)
 from vlfau_jax.model.swin import named
-
-Parameters = dict[str, Array]
-
-
-class State(NamedTuple):
-    """What the recurrence carries: hidden and cell, both [m, hidden]."""
-
-    hidden: Array
-    cell: Array
-
-
-class AttentionMemory(NamedTuple):
-    """What the words attend to: features f [m, p, d], keys W_f f [m, p, attention].
-
-    `au_gates` [m, 4 * hidden] is the share of the action unit's embedding; None without one.
-    """
-
-    features: Array
-    keys: Array
-    au_gates: Array | None
-
-
-def attention_memory(
-    p: Parameters, features: Array, au_words: Array | None
-) -> tuple[AttentionMemory, State]:
-    """Attention memory and first state from features [m, p, d], au_words [m, embedding] or None."""
-    keys = features @ p["features_to_attention"] + p["attention_bias"][None, None]
-    au_gates = None if au_words is None else au_words @ p["words_to_gates"]
-    mean = features.mean(1)
-    state = State(
-        mean @ p["mean_to_hidden"] + p["hidden_bias"][None],
-        mean @ p["mean_to_cell"] + p["cell_bias"][None],
-    )
-    return AttentionMemory(features, keys, au_gates), state
-
-
-def attend_and_step(
-    p: Parameters, memory: AttentionMemory, state: State, word_gates: Array
-) -> tuple[State, Array]:
-    """One step of the recurrence for m sentences.
-
-    Args:
-        p: the captioner's parameters.
-        memory: what the sentences attend to.
-        state: hidden and cell, [m, hidden].
-        word_gates: the previous words' share of the gates, [m, 4 * hidden].
-
-    Returns:
-        The new state, and attention weights float32 [m, p].
-    """
-    query = state.hidden @ p["hidden_to_attention"]
-    scores = nn.relu(query[:, None] + memory.keys) @ p["attention_to_score"]
-    weights = nn.softmax(scores.astype(jnp.float32))
-    context = jnp.einsum("mp,mpd->md", weights.astype(memory.features.dtype), memory.features)
-    gates = word_gates + context @ p["context_to_gates"] + state.hidden @ p["hidden_to_gates"]
-    if memory.au_gates is not None:
-        gates = gates + memory.au_gates
-    i, f, g, o = jnp.split(gates, 4, axis=-1)
-    cell = nn.sigmoid(f) * state.cell + nn.sigmoid(i) * jnp.tanh(g)
-    return State(nn.sigmoid(o) * jnp.tanh(cell), cell), weights
-
-
-def unroll(
-    p: Parameters, memory: AttentionMemory, state: State, words: Array, remat: str = "none"
-) -> tuple[Array, Array]:
-    """Steps along words int32 [m, t]: hidden states [m, t, hidden], attention float32 [m, t, p].
-
-    relu(W_h h + W_f f) [m, p, attention] of every step is most of what the backward pass would
-    keep; `remat` as in `ModelOptions`.
-    """
-
-    def step(state: State, word_gates: Array) -> tuple[State, tuple[Array, Array]]:
-        state, weights = attend_and_step(p, memory, state, word_gates)
-        return state, (state.hidden, weights)
-
-    step = rematerialised(step, remat, scanned=True)
-    _, (hidden, attention) = jax.lax.scan(step, state, p["word_gates"][words.T])
-    return hidden.swapaxes(0, 1), attention.swapaxes(0, 1)
 
 
 def over_branches(stacked: bool, function: Callable, p: Parameters, *rows: Any) -> Any:
-    """function(p, *rows) for each branch n of rows [b, n, ...]; parameters are [n, ...] if stacked.
+    """function(p, *rows) of rows [b, n, ...]; for each branch n with its own, if p is stacked.
 
     Rows keep both axes, though a shared decoder could take b * n in one: devices split examples and
     branches, and only two axes keep them apart.
     """
-    return jax.vmap(function, (0 if stacked else None, *(1 for _ in rows)), 1)(p, *rows)
+    if not stacked:
+        return function(p, *rows)
+    return jax.vmap(function, (0, *(1 for _ in rows)), 1)(p, *rows)
 
 
 @struct.dataclass
@@ -131,7 +55,6 @@ class Decoder:
     memory: AttentionMemory
     state: State
     stacked: bool = struct.field(pytree_node=False)
-    remat: str = struct.field(pytree_node=False, default="none")
 
     def decode_step(self, state: State, words: Array) -> tuple[State, Array, Array]:
         """One step of k beams: words int32 [b, n, k], state [b, n, k, hidden].
@@ -139,22 +62,15 @@ class Decoder:
         Returns the new state, logits float32 [b, n, k, v], attention float32 [b, n, k, p]. The
         beams share their row's attention memory.
         """
-        beams = jax.vmap(attend_and_step, (None, None, 1, 1), 1)
-
-        def step(
-            p: Parameters, memory: AttentionMemory, state: State, words: Array
-        ) -> tuple[State, Array]:
-            return beams(p, memory, state, p["word_gates"][words])
-
+        step = jax.vmap(attend_and_step, (None, None, -2, -1), -2)
         state, weights = over_branches(
             self.stacked, step, self.parameters, self.memory, state, words
         )
         return state, self.logits(state.hidden), weights
 
     def unroll(self, words: Array) -> tuple[Array, Array]:
-        """Applies `unroll` along words int32 [b, n, t], from the first state."""
-        along = partial(unroll, remat=self.remat)
-        return over_branches(self.stacked, along, self.parameters, self.memory, self.state, words)
+        """Applies `recurrence.unroll` along words int32 [b, n, t], from the first state."""
+        return over_branches(self.stacked, unroll, self.parameters, self.memory, self.state, words)
 
     def logits(self, hidden: Array) -> Array:
         """Hidden states [b, n, t, hidden] -> float32 [b, n, t, v].
@@ -162,14 +78,11 @@ class Decoder:
         bfloat16 logits would tie, and argmax resolves ties to the lowest word number.
         """
 
-        def biased(p: Parameters, product: Array) -> Array:
-            return product + p["logits_bias"][None, None]
+        def project(p: Parameters, hidden: Array) -> Array:
+            product = float32_product("...h,hv->...v", hidden, p["hidden_to_logits"])
+            return biased(product, p["logits_bias"])
 
-        product = partial(float32_product, "...h,hv->...v")
-        if self.stacked:  # not where all share one matrix, see `float32_product`
-            product = jax.vmap(product, (1, 0), 1)
-        product = product(hidden, self.parameters["hidden_to_logits"])
-        return over_branches(self.stacked, biased, self.parameters, product)
+        return over_branches(self.stacked, project, self.parameters, hidden)
 
 
 def _stacked(init: Callable) -> Callable:
@@ -197,7 +110,6 @@ class Captioner(nn.Module):
     dropout: float = 0.5
     decoders: int = 0
     au_embeddings: int = 0
-    remat: str = "none"
     dtype: jnp.dtype = jnp.float32
 
     def setup(self) -> None:
@@ -245,7 +157,7 @@ class Captioner(nn.Module):
         them; None for all of them in order.
         """
         stacked = self.decoders > 0
-        features = features.astype(self.dtype)
+        features = jnp.asarray(features, self.dtype)
         p = {name: value.astype(self.dtype) for name, value in self.parameters.items()}
         p["logits_bias"] = self.parameters["logits_bias"]
         au_words = p.pop("aus", None)
@@ -258,7 +170,7 @@ class Captioner(nn.Module):
             au_words = jnp.broadcast_to(au_words[None], (features.shape[0], *au_words.shape))
         p["word_gates"] = p["words"] @ p["words_to_gates"] + jnp.expand_dims(p["gates_bias"], -2)
         memory, state = over_branches(stacked, attention_memory, p, features, au_words)
-        return Decoder(p, memory, state, stacked, self.remat)
+        return Decoder(p, memory, state, stacked)
 
     def teacher_force(
         self,
@@ -282,7 +194,7 @@ class Captioner(nn.Module):
             Logits float32 [b, k, t-1, v] of tokens[..., 1:], attention float32 [b, k, t-1, p].
         """
         decoder = self.bind(features, branches)
-        hidden, attention = decoder.unroll(tokens[..., :-1])
+        hidden, attention = decoder.unroll(jnp.asarray(tokens)[..., :-1])
         if train and self.dropout > 0.0:
             rows = jnp.arange(len(hidden)) if rows is None else rows
             keep = kept_rows(self.make_rng("dropout"), rows, 1 - self.dropout, hidden.shape[1:])

@@ -49,6 +49,9 @@ class ModelOptions(Options):
         stem: how patches become tokens, "patch" (Swin) or "conv" (learns sooner from scratch).
         scan_blocks: whether equal pairs of blocks are one `nn.scan`, which compiles sooner; their
             parameters are then stacked (`swin.stack_blocks`).
+        window_attention: how a window's attention is computed: "plain" by products of arrays;
+            "auto" by one kernel (`model.window_kernel`) on TPUs, elsewhere plainly; "fused" as
+            "auto", and the log says where that is not possible.
         mlp_ratio: hidden width of a block over its width.
         drop_path: drop rate of the last residual branch; the first has 0, linear between.
         width: D, channels of the stem feature map.
@@ -71,9 +74,10 @@ class ModelOptions(Options):
         hidden: width of the LSTM's state.
         attention: width of the soft attention's scores.
         dropout: rate before the vocabulary layer.
-        remat: what the backward pass recomputes instead of keeping it, in backbone blocks,
-            refinement and the captioners' recurrences (`model.remat`): "none"; "dots", all but
-            products with weights that action units share; "full", all but their inputs.
+        remat: what the backward pass recomputes instead of keeping it, in backbone blocks and
+            refinement (`model.remat`): "none"; "dots", all but products with weights that action
+            units share; "full", all but their inputs. The captioners always keep states, gates and
+            attention weights alone (`model.recurrence`).
         dtype: compute dtype; parameters, norms, softmax and logits are float32 always.
         backbone_weights: file of `import_backbone` with the backbone's initial parameters for
             training; empty for random ones.
@@ -88,6 +92,7 @@ class ModelOptions(Options):
     patch: Annotated[int, Field(ge=2, le=64)] = 4
     stem: Literal["patch", "conv"] = "patch"
     scan_blocks: bool = False
+    window_attention: Literal["auto", "plain", "fused"] = "auto"
     mlp_ratio: Annotated[float, Field(ge=0.1, le=16)] = 4.0
     drop_path: _DropRate = 0.5
     width: _Width = 512

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -17,14 +17,26 @@ POLICIES: dict[str, Callable[..., Any] | None] = {
 }
 
 
-def rematerialised(part: Callable, remat: str, *, scanned: bool = False) -> Callable:
+def rematerialised(
+    part: Callable, remat: str, *, products: Sequence[str] = (), scanned: bool = False
+) -> Callable:
     """Wraps a function or module class so that its backward pass keeps only what `remat` names.
 
-    The values are the same. "none" returns `part` itself. `scanned`: whether it is the body of a
-    scan, whose bounds keep XLA from merging the second computation with the first; elsewhere an
-    optimisation barrier must.
+    The values are the same. "none" returns `part` itself.
+
+    Args:
+        part: the function or module class.
+        remat: `ModelOptions.remat`.
+        products: what "dots" keeps instead of every product, by its name in the part
+            (`checkpoint_name`): a product after its bias is added, where it is used so, is not
+            kept twice.
+        scanned: whether it is the body of a scan, whose bounds keep XLA from merging the second
+            computation with the first; elsewhere an optimisation barrier must.
     """
     if remat == "none":
         return part
+    policy = POLICIES[remat]
+    if policy and products:
+        policy = jax.checkpoint_policies.save_only_these_names(*products)
     lift = nn.remat if isinstance(part, type) else jax.checkpoint
-    return lift(part, policy=POLICIES[remat], prevent_cse=not scanned)
+    return lift(part, policy=policy, prevent_cse=not scanned)

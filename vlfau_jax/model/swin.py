@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -23,14 +24,17 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from jax import Array
+from jax.ad_checkpoint import checkpoint_name
 
-from vlfau_jax.model import windows
+from vlfau_jax.model import window_kernel, windows
 from vlfau_jax.model.draws import kept_rows
 from vlfau_jax.model.options import scanned
 from vlfau_jax.model.remat import rematerialised
-from vlfau_jax.model.window_attention import window_attention
+from vlfau_jax.model.window_attention import IMAGE_AXES, KIND, biased_attention, is_fused
 
 NORM_EPSILON = 1e-5
+# What a block keeps for its backward pass, beside its input, under `remat="dots"`: 9 of its widths.
+PRODUCTS = ("qkv", "attention", "middle", "hidden")
 
 
 def named(init: Callable, *axes: str) -> Callable:
@@ -95,45 +99,6 @@ def convolution(
         bias_init=named(nn.initializers.zeros, axes[1]),
         name=name,
     )
-
-
-def as_matrix(x: Array) -> Array:
-    """Tokens [..., c] as one matrix [tokens, c].
-
-    XLA's CPU backend hands normalisations and products to a library, as they are shaped: on maps
-    [b, h, w, c] that makes many small products of w rows, on one core.
-    """
-    return x.reshape(-1, x.shape[-1])
-
-
-@jax.custom_vjp
-def gelu(x: Array) -> Array:
-    """The exact GELU, x Phi(x), of any shape: computed in float32, returned in the dtype of `x`.
-
-    The backward pass keeps x alone. With 1 + erf instead of `jax.nn.gelu`'s erfc, of two branches
-    of which both are computed, it costs half as much; in float32 the sum is exact enough.
-    """
-    wide = x.astype(jnp.float32)
-    return (wide * _normal_cdf(wide)).astype(x.dtype)
-
-
-def _normal_cdf(x: Array) -> Array:
-    return 0.5 * (1.0 + jax.lax.erf(x * np.float32(0.5**0.5)))
-
-
-def _gelu_forward(x: Array) -> tuple[Array, Array]:
-    return gelu(x), x
-
-
-def _gelu_backward(x: Array, cotangent: Array) -> tuple[Array]:
-    """d/dx x Phi(x) = Phi(x) + x phi(x)."""
-    wide = x.astype(jnp.float32)
-    density = np.float32((2 * np.pi) ** -0.5) * jnp.exp(-0.5 * wide * wide)
-    slope = _normal_cdf(wide) + wide * density
-    return ((cotangent.astype(jnp.float32) * slope).astype(x.dtype),)
-
-
-gelu.defvjp(_gelu_forward, _gelu_backward)
 
 
 def drop_path(x: Array, keep: Array | np.float32, key: Array | None, rows: Array) -> Array:
@@ -201,6 +166,44 @@ def _stack(*leaves: Any) -> Any:
     return (np if isinstance(leaves[0], np.ndarray) else jnp).stack(leaves)
 
 
+def by_token(layer: Callable[[Array], Array], x: Array) -> Array:
+    """A normalisation or product along the channels of [..., c], at every token.
+
+    XLA's CPU backend hands both to a library, as they are shaped: of a map [b, h, w, c] it makes
+    many small products of w rows, on one core, of a matrix [tokens, c] one. A TPU's tiles hold
+    eight rows: there a map of 28 or 14 columns would have to be laid out anew, and stays a map.
+    """
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    if device is not None and device.platform == KIND:
+        return layer(x)
+    y = layer(x.reshape(-1, x.shape[-1]))
+    return y.reshape(*x.shape[:-1], y.shape[-1])
+
+
+@jax.custom_vjp
+def gelu(x: Array) -> Array:
+    """The exact GELU, x * Phi(x) with the normal distribution's Phi, computed in float32.
+
+    The backward pass keeps `x` alone. Phi = (1 + erf(x / sqrt(2))) / 2, as in PyTorch: with erfc
+    (`nn.gelu`) XLA needs over twice as long to compile a block for TPU (account/README.md).
+    """
+    wide = x.astype(jnp.float32)
+    return (wide * _phi(wide)).astype(x.dtype)
+
+
+def _phi(x: Array) -> Array:
+    return 0.5 + 0.5 * jax.lax.erf(x * np.float32(0.5**0.5))
+
+
+def _gelu_backward(x: Array, cotangent: Array) -> tuple[Array]:
+    wide = x.astype(jnp.float32)
+    density = np.float32((2 * np.pi) ** -0.5) * jnp.exp(-0.5 * wide * wide)
+    return (((_phi(wide) + wide * density) * cotangent.astype(jnp.float32)).astype(x.dtype),)
+
+
+gelu.defvjp(lambda x: (gelu(x), x), _gelu_backward)
+
+
 class PatchEmbedding(nn.Module):
     """Image [b, h, w, 3] -> tokens [b, h/patch, w/patch, width].
 
@@ -228,7 +231,7 @@ class PatchEmbedding(nn.Module):
                 x = convolution(features, 3, 2, ("in", "embed"), self.dtype, f"conv{i}")(x)
                 x = nn.gelu(group_norm(f"norm{i}")(x).astype(self.dtype))
             x = convolution(self.width, 3, 1, ("in", "embed"), self.dtype, "project")(x)
-        return layer_norm("norm")(as_matrix(x)).reshape(x.shape)
+        return by_token(layer_norm("norm"), x).astype(self.dtype)
 
 
 class DenseParameters(nn.Module):
@@ -254,8 +257,11 @@ class WindowAttention(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x: Array, mask: np.ndarray | None) -> Array:
-        """Tokens [windows, n, c], mask [windows per image, n, n] -> [windows, n, c]."""
+    def __call__(self, x: Array, attend: Callable[[Array, Array, Array], Array]) -> Array:
+        """Tokens [..., c] -> the same; attend(qkv [..., 3c], their bias, bias table) -> [..., c].
+
+        The bias [3c] is not yet added.
+        """
         c = x.shape[-1]
         parameters = [
             DenseParameters(c, ("embed", "heads"), name=name)(c)
@@ -270,10 +276,9 @@ class WindowAttention(nn.Module):
         kernel, bias = (
             jnp.concatenate(parts, -1).astype(self.dtype) for parts in zip(*parameters, strict=True)
         )
-        qkv = (as_matrix(x) @ kernel + bias[None]).reshape(*x.shape[:-1], 3 * c)
-        out = window_attention(qkv, table, mask, heads=self.heads, window=self.window)
-        out = dense(c, ("heads", "embed"), self.dtype, "output")(as_matrix(out))
-        return out.reshape(x.shape)
+        qkv = checkpoint_name(by_token(lambda x: x @ kernel, x), "qkv")
+        out = checkpoint_name(attend(qkv, bias, table), "attention")
+        return by_token(dense(c, ("heads", "embed"), self.dtype, "output"), out)
 
 
 class SwinBlock(nn.Module):
@@ -284,6 +289,7 @@ class SwinBlock(nn.Module):
     shift: int
     mlp_ratio: float
     dtype: jnp.dtype
+    window_attention: str = "auto"
 
     @nn.compact
     def __call__(self, x: Array, keep: Array | np.float32, key: Array | None, rows: Array) -> Array:
@@ -291,24 +297,33 @@ class SwinBlock(nn.Module):
         _, h, w, c = x.shape
         keys = (None, None) if key is None else jax.random.split(key)
 
-        y = layer_norm("norm_attention")(as_matrix(x)).astype(self.dtype).reshape(x.shape)
+        y = by_token(layer_norm("norm_attention"), x).astype(self.dtype)
         y = windows.pad_to_windows(y, self.window)
         _, high, wide, _ = y.shape
-        mask = None
-        if self.shift:
-            y = jnp.roll(y, (-self.shift, -self.shift), (1, 2))
-            mask = windows.shift_mask(high, wide, self.window, self.shift)
-        y = windows.partition(y, self.window)
-        y = WindowAttention(self.heads, self.window, self.dtype, name="attention")(y, mask)
-        y = windows.reverse(y, self.window, high, wide)
-        if self.shift:
-            y = jnp.roll(y, (self.shift, self.shift), (1, 2))
-        x = x + drop_path(y[:, :h, :w], keep, keys[0], rows)
+        attention = WindowAttention(self.heads, self.window, self.dtype, name="attention")
+        sizes = {"heads": self.heads, "window": self.window}
+        if is_fused(self.window_attention, y.shape, self.heads):
+            y = attention(
+                y,
+                partial(window_kernel.window_attention, **sizes, shift=self.shift, axes=IMAGE_AXES),
+            )
+        else:
+            mask = None
+            if self.shift:
+                y = jnp.roll(y, (-self.shift, -self.shift), (1, 2))
+                mask = windows.shift_mask(high, wide, self.window, self.shift)
+            y = windows.partition(y, self.window)
+            y = attention(y, partial(biased_attention, mask=mask, **sizes))
+            y = windows.reverse(y, self.window, high, wide)
+            if self.shift:
+                y = jnp.roll(y, (self.shift, self.shift), (1, 2))
+        x = checkpoint_name(x + drop_path(y[:, :h, :w], keep, keys[0], rows), "middle")
 
-        y = layer_norm("norm_mlp")(as_matrix(x)).astype(self.dtype)
-        y = dense(int(c * self.mlp_ratio), ("embed", "mlp"), self.dtype, "mlp_in")(y)
-        y = dense(c, ("mlp", "embed"), self.dtype, "mlp_out")(gelu(y))
-        return x + drop_path(y.reshape(x.shape), keep, keys[1], rows)
+        y = by_token(layer_norm("norm_mlp"), x).astype(self.dtype)
+        y = by_token(dense(int(c * self.mlp_ratio), ("embed", "mlp"), self.dtype, "mlp_in"), y)
+        y = checkpoint_name(y, "hidden")
+        y = by_token(dense(c, ("mlp", "embed"), self.dtype, "mlp_out"), gelu(y))
+        return x + drop_path(y, keep, keys[1], rows)
 
 
 class BlockPair(nn.Module):
@@ -319,6 +334,7 @@ class BlockPair(nn.Module):
     shift: int
     mlp_ratio: float
     dtype: jnp.dtype
+    window_attention: str = "auto"
     remat: str = "none"
 
     @nn.compact
@@ -326,8 +342,8 @@ class BlockPair(nn.Module):
         self, x: Array, keep: Array, keys: Array | None, rows: Array
     ) -> tuple[Array, None]:
         """Tokens, and for each of both blocks its `keep` float32 [2] and key [2]."""
-        block = rematerialised(SwinBlock, self.remat, scanned=True)
-        sizes = (self.mlp_ratio, self.dtype)
+        block = rematerialised(SwinBlock, self.remat, products=PRODUCTS, scanned=True)
+        sizes = (self.mlp_ratio, self.dtype, self.window_attention)
         for i, name in enumerate(("first", "second")):
             x = block(self.heads, self.window, i * self.shift, *sizes, name=name)(
                 x, keep[i], None if keys is None else keys[i], rows
@@ -355,9 +371,8 @@ class PatchMerging(nn.Module):
         x = windows.pad_to_windows(x, 2)
         # The order of the four neighbours is the reference implementation's: columns outermost.
         x = jnp.concatenate([x[:, i::2, j::2] for j in (0, 1) for i in (0, 1)], axis=-1)
-        y = layer_norm("norm")(as_matrix(x)).astype(self.dtype)
-        y = dense(2 * c, ("in", "embed"), self.dtype, "reduce", bias=False)(y)
-        return y.reshape(*x.shape[:-1], 2 * c)
+        x = by_token(layer_norm("norm"), x).astype(self.dtype)
+        return by_token(dense(2 * c, ("in", "embed"), self.dtype, "reduce", bias=False), x)
 
 
 class Swin(nn.Module):
@@ -378,6 +393,7 @@ class Swin(nn.Module):
     dtype: jnp.dtype = jnp.float32
     scan_blocks: bool = False
     remat: str = "none"
+    window_attention: str = "auto"
 
     @nn.compact
     def __call__(
@@ -400,7 +416,7 @@ class Swin(nn.Module):
             own = slice(done, done + depth)
             x = self._stage(stage, x, keep[own], None if keys is None else keys[own], rows)
             done += depth
-        return (*taps, layer_norm("norm")(as_matrix(x)).reshape(x.shape))
+        return (*taps, by_token(layer_norm("norm"), x))
 
     def _stage(
         self, stage: int, x: Array, keep: np.ndarray, keys: Array | None, rows: Array
@@ -414,13 +430,14 @@ class Swin(nn.Module):
             "window": window,
             "mlp_ratio": self.mlp_ratio,
             "dtype": self.dtype,
+            "window_attention": self.window_attention,
         }
         if self.scan_blocks and scanned(len(keep)):
             if keys is not None:
                 keys = keys.reshape(-1, 2, *keys.shape[1:])
             pairs = ScannedPairs(**sizes, shift=shift, remat=self.remat, name=f"stage{stage}_pairs")
             return pairs(x, jnp.asarray(keep.reshape(-1, 2)), keys, rows)[0]
-        kind = rematerialised(SwinBlock, self.remat)
+        kind = rematerialised(SwinBlock, self.remat, products=PRODUCTS)
         for i, own in enumerate(keep):
             block = kind(**sizes, shift=shift * (i % 2), name=f"stage{stage}_block{i}")
             x = block(x, own, None if keys is None else keys[i], rows)

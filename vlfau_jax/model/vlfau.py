@@ -118,6 +118,7 @@ class VLFAU(nn.Module):
             drop_path_rate=o.drop_path,
             scan_blocks=o.scan_blocks,
             remat=o.remat,
+            window_attention=o.window_attention,
             dtype=dtype,
         )
         self.fusion = MultiScaleCombination(
@@ -149,7 +150,6 @@ class VLFAU(nn.Module):
             hidden=o.hidden,
             attention=o.attention,
             dropout=o.dropout,
-            remat=o.remat,
             dtype=jnp.dtype(o.dtype),
             **units,
         )

@@ -9,13 +9,19 @@ brings into one window (`windows.shift_mask`).
 
 from __future__ import annotations
 
+import functools
+import logging
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from vlfau_jax.model import windows
+from vlfau_jax.model import window_kernel, windows
 from vlfau_jax.model.products import float32_product
+
+KIND = "tpu"  # of device that the kernel is written for
+IMAGE_AXES = ("data", "fsdp")  # of the mesh, which split the images
 
 
 def window_attention(
@@ -42,9 +48,52 @@ def window_attention(
     if mask is not None:
         bias = bias + mask[:, None]
     scores = (scores.reshape(-1, *bias.shape) + bias[None]).reshape(scores.shape)
-    # softmax(s) v = (e v) / sum(e), e = exp(s - max(s)): n divisions a row less n / d times.
+    # softmax(s) v = (e v) / sum(e), e = exp(s - max(s)), divides d instead of n numbers a row.
     highest = jax.lax.stop_gradient(scores.max(-1, keepdims=True))
     weights = jnp.exp(scores - highest)
     out = float32_product("whqk,wkhd->whqd", weights.astype(v.dtype), v)
     out = (out / weights.sum(-1)[..., None]).astype(qkv.dtype)
     return out.transpose(0, 2, 1, 3).reshape(total, n, c)
+
+
+def biased_attention(
+    qkv: Array, qkv_bias: Array, bias_table: Array, mask: np.ndarray | None, **sizes: int
+) -> Array:
+    """`window_attention` of queries, keys and values to which their bias is still to be added."""
+    return window_attention(qkv + qkv_bias[None, None], bias_table, mask, **sizes)
+
+
+def is_fused(choice: str, shape: tuple[int, ...], heads: int) -> bool:
+    """Whether a map [b, h, w, c] of tokens takes the kernel, `window_kernel.window_attention`.
+
+    It is compiled for TPUs alone, and for a program whose mesh is known (`jax.set_mesh`): exported
+    programs have none.
+
+    Args:
+        choice: `ModelOptions.window_attention`.
+        shape: that of the map, over all devices.
+        heads: number of heads.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if choice == "plain" or mesh.empty:
+        return False
+    kind = mesh.abstract_device.platform
+    shards = mesh.size // mesh.shape["tensor"]
+    if kind != KIND:
+        reason = f"devices are of kind {kind}, the kernel is for {KIND}"
+    elif mesh.shape["tensor"] > 1:
+        reason = f"mesh.tensor={mesh.shape['tensor']} splits the heads"
+    elif shape[0] % shards:
+        reason = f"{shape[0]} images do not split over {shards} devices"
+    elif not window_kernel.supported(shape[-1], heads):
+        reason = f"{heads} heads of {shape[-1] // heads} channels do not fill a tile of 128"
+    else:
+        return True
+    if choice == "fused" or kind == KIND:
+        _say_once(f"window attention without its kernel: {reason}")
+    return False
+
+
+@functools.cache
+def _say_once(message: str) -> None:
+    logging.getLogger(__name__).warning(message)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import jax
@@ -24,9 +27,28 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
+def shards(mesh: Mesh) -> int:
+    """The number of parts, of different examples, into which the devices split a batch."""
+    return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+
+
+def known_mesh(function: Callable, mesh: Mesh) -> Callable:
+    """`function`, in which JAX knows the mesh while it is traced (`jax.sharding`).
+
+    The model then knows on which devices it will run, and how they split the batch.
+    """
+
+    @wraps(function)
+    def traced(*args: Any, **options: Any) -> Any:
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return function(*args, **options)
+
+    return traced
+
+
 def check_batch_size(batch_size: int, mesh: Mesh) -> None:
     """Raises UserError where the global batch does not divide evenly over the devices."""
-    parts = mesh.shape["data"] * mesh.shape["fsdp"]
+    parts = shards(mesh)
     if batch_size % parts:
         raise UserError(
             f"train.batch_size={batch_size} does not split over mesh.data * mesh.fsdp = {parts}; "

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from vlfau_jax.sharding.arrays import BATCH_AXES
+from vlfau_jax.sharding.arrays import BATCH_AXES, shards
 
 
 def micro_batches(share: int, limit: int) -> int:
@@ -33,35 +33,39 @@ def split_micro_batches(batch: Any, parts: int, mesh: Mesh) -> Any:
 
     No row leaves its device. A part's rows are not neighbours in the batch.
     """
-    shards = mesh.shape["data"] * mesh.shape["fsdp"]
 
     def split(x: Array) -> Array:
-        x = _constrain(x.reshape(shards, parts, -1, *x.shape[1:]), 0, mesh)
+        x = _constrain(x.reshape(shards(mesh), parts, -1, *x.shape[1:]), 0, mesh)
         x = _constrain(x.swapaxes(0, 1), 1, mesh)
         return _constrain(x.reshape(parts, -1, *x.shape[3:]), 1, mesh)
 
-    return jax.tree.map(split, batch)
+    with jax.named_scope("sharding"):
+        return jax.tree.map(split, batch)
 
 
 def merge_micro_batches(parts: Any, mesh: Mesh) -> Any:
     """Undoes `split_micro_batches`: [parts, b / parts, ...] -> [b, ...]."""
-    shards = mesh.shape["data"] * mesh.shape["fsdp"]
 
     def merge(x: Array) -> Array:
-        x = _constrain(x.reshape(len(x), shards, -1, *x.shape[2:]), 1, mesh)
+        x = _constrain(x.reshape(len(x), shards(mesh), -1, *x.shape[2:]), 1, mesh)
         x = _constrain(x.swapaxes(0, 1), 0, mesh)
         return _constrain(x.reshape(-1, *x.shape[3:]), 0, mesh)
 
-    return jax.tree.map(merge, parts)
+    with jax.named_scope("sharding"):
+        return jax.tree.map(merge, parts)
 
 
 def sum_over_micro_batches(function: Any, parts: Any) -> Any:
     """Computes sum_j function(part j), leaf by leaf, one part at a time; the sums are float32."""
     first = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), parts)
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), jax.eval_shape(function, first))
+    with jax.named_scope("accumulation"):
+        sums = jax.eval_shape(function, first)
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), sums)
 
     def add(sums: Any, part: Any) -> tuple[Any, None]:
-        return jax.tree.map(jnp.add, sums, function(part)), None
+        values = function(part)
+        with jax.named_scope("accumulation"):
+            return jax.tree.map(jnp.add, sums, values), None
 
     return jax.lax.scan(add, zeros, parts)[0]
 

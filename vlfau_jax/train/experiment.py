@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, ClassVar, Protocol
 
@@ -14,7 +13,7 @@ from jax.sharding import Mesh
 from pydantic import Field
 
 from vlfau_jax.data.read.batch import Spec, spec
-from vlfau_jax.data.read.dataset import Dataset, open_dataset
+from vlfau_jax.data.read.dataset import Dataset, open_dataset, published_units
 from vlfau_jax.data.read.folds import Split
 from vlfau_jax.data.read.options import DataOptions
 from vlfau_jax.data.read.protocol import protocol
@@ -27,7 +26,7 @@ from vlfau_jax.losses.joint import ObjectiveOptions, class_weights
 from vlfau_jax.model.options import ModelOptions
 from vlfau_jax.model.vlfau import IMAGE_MEAN, IMAGE_STD, VLFAU
 from vlfau_jax.options import FilePath, Options, Steps, StepsOrNone
-from vlfau_jax.sharding.arrays import BATCH_AXES, check_batch_size
+from vlfau_jax.sharding.arrays import check_batch_size, shards
 from vlfau_jax.sharding.mesh import MeshOptions, make_mesh
 from vlfau_jax.train.accumulate import micro_batches
 from vlfau_jax.train.memory import check_pictures, check_state
@@ -129,10 +128,12 @@ class ExperimentData:
 
 
 @dataclass(frozen=True)
-class Experiment(ExperimentData):
-    """An experiment ready to run; nothing has been drawn or computed yet.
+class Program:
+    """The training half of an experiment: all that its step is compiled from, and no data.
 
     Attributes:
+        settings: its options.
+        class_weights: of the loss, float32 [n].
         spec: the global batch.
         mesh: the devices.
         model: the network.
@@ -141,6 +142,8 @@ class Experiment(ExperimentData):
         abstract: shapes, dtypes and shardings of the state.
     """
 
+    settings: Settings
+    class_weights: np.ndarray
     spec: Spec
     mesh: Mesh
     model: VLFAU
@@ -149,15 +152,10 @@ class Experiment(ExperimentData):
     abstract: TrainState
 
     @property
-    def scored(self) -> str:
-        """The side of `split` that is scored during training: "validation" or "test"."""
-        return "validation" if self.split.validation else "test"
-
-    @property
     def micro_batches(self) -> int:
         """The number of parts into which every device's share of a batch is split."""
-        train, shards = self.settings.train, math.prod(self.mesh.shape[a] for a in BATCH_AXES)
-        return micro_batches(train.batch_size // shards, train.device_batch)
+        train = self.settings.train
+        return micro_batches(train.batch_size // shards(self.mesh), train.device_batch)
 
     def train_step(self) -> TrainStep:
         """The jitted step of this experiment."""
@@ -187,6 +185,16 @@ class Experiment(ExperimentData):
             params,
             frozen=self.settings.optimizer.frozen,
         )
+
+
+@dataclass(frozen=True)
+class Experiment(Program, ExperimentData):
+    """An experiment ready to run; nothing has been drawn or computed yet."""
+
+    @property
+    def scored(self) -> str:
+        """The side of `split` that is scored during training: "validation" or "test"."""
+        return "validation" if self.split.validation else "test"
 
     def inference_record(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """All besides parameters that a prediction depends on, as JSON values."""
@@ -248,17 +256,53 @@ def open_data(settings: Settings) -> ExperimentData:
 def build_experiment(settings: Settings) -> Experiment:
     """Opens the data and builds all parts; UserError where they do not fit each other."""
     train = settings.train
+    mesh = _mesh(settings)
+    check_pictures(train.batch_size, settings.data.image_size, jax.process_count())
+    data = open_data(settings)
+    program = _program(settings, mesh, data.captions, data.vocabulary, data.class_weights)
+    check_state(program.abstract)
+    return Experiment(**vars(data) | vars(program))
+
+
+def published_program(settings: Settings, devices: Sequence[jax.Device]) -> Program:
+    """The program that `build_experiment` would make for `devices`, which need not be here.
+
+    No data are opened: units are those that `published_units` names, and class weights, which are
+    values in the program and not shapes, are 1.
+
+    Raises:
+        UserError: options do not fit each other or the devices, or only prepared data know the
+            units.
+    """
+    mesh = _mesh(settings, devices)
+    vocabulary = Vocabulary.build()
+    captions = CaptionTables(published_units(settings.data), vocabulary)
+    weights = np.ones(len(captions.aus), np.float32)
+    return _program(settings, mesh, captions, vocabulary, weights)
+
+
+def _mesh(settings: Settings, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """The mesh, which the batch divides over; UserError where options do not fit each other."""
+    train = settings.train
     if train.warm_start and settings.model.backbone_weights:
         raise UserError(
             f"train.warm_start={train.warm_start} holds a backbone, too; give it or "
             f"model.backbone_weights={settings.model.backbone_weights}"
         )
     _check_fit(settings)
-    mesh = make_mesh(settings.mesh)
+    mesh = make_mesh(settings.mesh, devices)
     check_batch_size(train.batch_size, mesh)
-    check_pictures(train.batch_size, settings.data.image_size, jax.process_count())
-    data = open_data(settings)
-    captions = data.captions
+    return mesh
+
+
+def _program(
+    settings: Settings,
+    mesh: Mesh,
+    captions: CaptionTables,
+    vocabulary: Vocabulary,
+    weights: np.ndarray,
+) -> Program:
+    train = settings.train
     batch = spec(
         batch_size=train.batch_size,
         image_size=settings.data.image_size,
@@ -270,7 +314,7 @@ def build_experiment(settings: Settings) -> Experiment:
     options = replace(settings.model, backbone_weights="")
     if settings.optimizer.freeze_backbone:  # its drop path would only add noise for the rest
         options = replace(options, drop_path=0.0)
-    model = VLFAU(options, len(captions.aus), data.vocabulary.size)
+    model = VLFAU(options, len(captions.aus), vocabulary.size)
     schedule = make_schedule(settings.optimizer, train.steps)
     optimizer = make_optimizer(settings.optimizer, schedule)
     abstract = abstract_state(
@@ -281,9 +325,9 @@ def build_experiment(settings: Settings) -> Experiment:
         frozen=settings.optimizer.frozen,
         averaged=settings.optimizer.ema_decay > 0,
     )
-    check_state(abstract)
-    return Experiment(
-        **vars(data),
+    return Program(
+        settings=settings,
+        class_weights=weights,
         spec=batch,
         mesh=mesh,
         model=model,

@@ -27,6 +27,7 @@ from vlfau_jax.sharding.arrays import fetch, local_rows, shard_batch
 from vlfau_jax.train.checkpoint import Checkpoints, params_digest, translate_errors
 from vlfau_jax.train.clock import Clock
 from vlfau_jax.train.experiment import Experiment, Settings, TrainOptions, build_experiment
+from vlfau_jax.train.memory import peak_memory
 from vlfau_jax.train.nonfinite import (
     NONFINITE_FILE,
     NonFiniteError,
@@ -137,6 +138,7 @@ class _Run:
     stop: StopSignals
     step: int = 0  # the one in progress
     begun: bool = False  # whether no earlier run lies aside any more
+    step_times: dict[str, float] | None = None  # of this call
 
     def restore_or_initialise(self, initial: InitialParams | None) -> tuple[TrainState, int]:
         """The state to start from, and the steps taken before it."""
@@ -251,11 +253,14 @@ class _Run:
         ):
             for k in range(start + 1, o.steps + 1):
                 self.step = k
-                with clock("data_wait"):
-                    batch = shard_batch(next(batches), e.mesh, o.batch_size)
-                with clock("train"):
-                    state, metrics = step(state, batch)
-                    progress.started(k, metrics, batch["key"])
+                # All that moves between host and devices is written here as a transfer, and none
+                # waits: step k - 1 still runs when batch k is sent and step k is started.
+                with jax.transfer_guard("disallow"):
+                    with clock("data_wait"):
+                        batch = shard_batch(next(batches), e.mesh, o.batch_size)
+                    with clock("train"):
+                        state, metrics = step(state, batch)
+                        progress.started(k, metrics, batch["key"])
                 self.checkpoints.check()
                 self._check_begun()
                 scored = o.eval_every and k % o.eval_every == 0
@@ -267,6 +272,7 @@ class _Run:
                 if ending and k < o.steps:  # after the last step, nothing is left to stop
                     self.checkpoints.wait()
                     self.stop.raise_for(ending, f"after step {k}, saved; go on with --resume")
+        self.step_times = progress.times.summary()
         return state
 
     def _check_begun(self) -> None:
@@ -331,6 +337,9 @@ class _Run:
             "params_digest": params_digest(fetch(state.params)),
             "images_per_second": images / seconds if seconds else None,
             "seconds": self.clock.seconds,
+            "step_ms": self.step_times,
+            "data_wait_share": self.clock.seconds["data_wait"] / seconds if seconds else None,
+            "peak_memory": peak_memory(),
         }
         run_on_first("final", lambda: write_json(self.workdir / FINAL_FILE, final))
         left_out = f", {skipped} of them skipped" if skipped else ""

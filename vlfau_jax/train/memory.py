@@ -1,8 +1,10 @@
-"""Refuses an experiment that no step of can fit in memory, before anything is computed."""
+"""Memory: refuses an experiment that no step of can fit, and says how much was in use."""
 
 from __future__ import annotations
 
 import os
+import resource
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,19 @@ def check_state(abstract: Any) -> None:
             f"device, and each has {_gigabytes(there)}; make model.backbone_width, model.depths or "
             "the other widths of `model` smaller, or split them by mesh.fsdp"
         )
+
+
+def peak_memory() -> dict[str, Any]:
+    """The most memory that was in use: `bytes`, `of` a "device", where devices count it.
+
+    Elsewhere of this "process", with all that it holds besides arrays.
+    """
+    counts = [(device.memory_stats() or {}) for device in jax.local_devices()]
+    peaks = [count["peak_bytes_in_use"] for count in counts if "peak_bytes_in_use" in count]
+    if peaks:
+        return {"bytes": max(peaks), "of": "device"}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {"bytes": peak if sys.platform == "darwin" else 1024 * peak, "of": "process"}
 
 
 def _bytes_on_a_device(leaf: Any) -> int:

@@ -13,11 +13,16 @@ from tqdm import tqdm
 from vlfau_jax.train.clock import Clock
 from vlfau_jax.train.nonfinite import NonFiniteError, format_values, nonfinite
 from vlfau_jax.train.step import Metrics
+from vlfau_jax.train.step_times import StepTimes
 from vlfau_jax.train.writer import MetricWriter
 
 
 class Progress(AbstractContextManager):
-    """Keeps the newest step's metrics on the devices until the next step has been started."""
+    """Keeps the newest step's metrics on the devices until the next step has been started.
+
+    Attributes:
+        times: how long steps take.
+    """
 
     def __init__(
         self, writer: MetricWriter, clock: Clock, *, start: int, steps: int, images: int, every: int
@@ -26,6 +31,7 @@ class Progress(AbstractContextManager):
         self._images, self._every, self._last = images, every, steps
         self._written = (start, clock.training)
         self._skipped_last = False
+        self.times = StepTimes()
         self._pending: tuple[int, Metrics, Array, dict[str, float]] | None = None
         self._bar = tqdm(
             total=steps,
@@ -54,9 +60,11 @@ class Progress(AbstractContextManager):
         previous, self._pending = self._pending, None
         if previous:
             self._report(*previous)
+        self.times.paused()
 
     def _report(self, step: int, metrics: Metrics, keys: Array, scores: dict[str, float]) -> None:
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        self.times.ended()
         bad = nonfinite(values)
         if values["skipped"] < 0:
             raise NonFiniteError(step, bad, keys, self._skipped_last)

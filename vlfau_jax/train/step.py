@@ -24,7 +24,7 @@ from vlfau_jax.losses.joint import (
     total,
 )
 from vlfau_jax.model.vlfau import VLFAU, normalise
-from vlfau_jax.sharding.arrays import batch_sharding, replicated
+from vlfau_jax.sharding.arrays import batch_sharding, known_mesh, replicated
 from vlfau_jax.sharding.rules import gathered
 from vlfau_jax.train.accumulate import (
     merge_micro_batches,
@@ -79,25 +79,26 @@ def make_train_step(
         frozen_params = {part: state.params[part] for part in frozen}
         terms, grads = gradient(trainable_params, frozen_params, batch, state.step)
         updated = state.step - state.skipped  # number of updates so far
-        updates, opt_state = optimizer.update(grads, state.opt_state, trainable_params)
-        params = optax.apply_updates(trainable_params, updates) | frozen_params
-        ema = None if state.ema is None else averaged(state.ema, params, ema_decay, updated)
-        scheduled = objective.weights(state.step)
-        metrics = {name: term.mean() for name, term in terms.items()}
-        metrics |= {f"{name}_weight": scheduled[name] for name in objective.ramped}
-        metrics |= {
-            "total": total(terms, objective, state.step),
-            "grad_norm": optax.tree.norm(grads),
-            "learning_rate": jnp.asarray(schedule(updated), jnp.float32),
-        }
-        finite = jnp.isfinite(jnp.stack([*metrics.values()])).all()
-        state = advanced(
-            state, TrainState(state.step + 1, params, opt_state, ema), finite, skip_steps
-        )
+        # Scopes are where `account.parts` finds what a compiled program spends on each part.
+        with jax.named_scope("optimizer"):
+            updates, opt_state = optimizer.update(grads, state.opt_state, trainable_params)
+            params = optax.apply_updates(trainable_params, updates) | frozen_params
+            ema = None if state.ema is None else averaged(state.ema, params, ema_decay, updated)
+        with jax.named_scope("losses"):
+            scheduled = objective.weights(state.step)
+            metrics = {name: term.mean() for name, term in terms.items()}
+            metrics |= {f"{name}_weight": scheduled[name] for name in objective.ramped}
+            metrics["total"] = total(terms, objective, state.step)
+        with jax.named_scope("optimizer"):
+            metrics["grad_norm"] = optax.tree.norm(grads)
+            metrics["learning_rate"] = jnp.asarray(schedule(updated), jnp.float32)
+            finite = jnp.isfinite(jnp.stack([*metrics.values()])).all()
+            new = TrainState(state.step + 1, params, opt_state, ema)
+            state = advanced(state, new, finite, skip_steps)
         return state, metrics | {"skipped": state.skipped.astype(jnp.float32)}
 
     return jax.jit(
-        step,
+        known_mesh(step, mesh),
         in_shardings=(shardings, batch_sharding(mesh)),
         out_shardings=(shardings, replicated(mesh)),
         donate_argnums=0,
@@ -124,9 +125,10 @@ class _Gradient:
     ) -> tuple[LossTerms, Any]:
         n, k = len(self.class_weights), self.objective.local_branches
         branches = None
-        if 0 < k < n:
-            branches = jax.random.permutation(stream(self.seed, "branches", step), n)[:k]
-        batch = batch | {"row": jnp.arange(len(batch["valid"]))}
+        with jax.named_scope("input"):
+            if 0 < k < n:
+                branches = jax.random.permutation(stream(self.seed, "branches", step), n)[:k]
+            batch = batch | {"row": jnp.arange(len(batch["valid"]))}
         if self.parts > 1:
             return self._accumulated(trainable_params, frozen_params, batch, step, branches)
         loss = jax.value_and_grad(self._loss, has_aux=True)
@@ -141,10 +143,9 @@ class _Gradient:
         step: Array,
         branches: Array | None,
     ) -> tuple[LossTerms, Any]:
-        weights, rows = (
-            joint_weights(batch, branches),
-            split_micro_batches(batch, self.parts, self.mesh),
-        )
+        with jax.named_scope("losses"):
+            weights = joint_weights(batch, branches)
+        rows = split_micro_batches(batch, self.parts, self.mesh)
         known, dice_gradients = {}, None
         if self.objective.dice_weight:
             known["dice"], dice_gradients = self._dice(
@@ -172,7 +173,8 @@ class _Gradient:
             term = joint_dice(logits, batch, self.class_weights, self.objective)
             return term.total, term
 
-        dice_gradients, term = jax.grad(dice, has_aux=True)(logits)
+        with jax.named_scope("losses"):
+            dice_gradients, term = jax.grad(dice, has_aux=True)(logits)
         return term, split_micro_batches(dice_gradients, self.parts, self.mesh)
 
     def _loss(
@@ -188,25 +190,31 @@ class _Gradient:
         outputs = self._apply(
             trainable_params | frozen_params, rows, step, *sentences, branches=branches
         )
-        terms = joint_loss(
-            outputs,
-            rows,
-            class_weights=self.class_weights,
-            options=self.objective,
-            branches=branches,
-            batch_totals=batch_totals,
-        )
-        return total(terms, self.objective, step), terms
+        with jax.named_scope("losses"):
+            terms = joint_loss(
+                outputs,
+                rows,
+                class_weights=self.class_weights,
+                options=self.objective,
+                branches=branches,
+                batch_totals=batch_totals,
+            )
+            return total(terms, self.objective, step), terms
 
     def _apply(self, params: Any, rows: Batch, step: Array, *inputs: Array, **options: Any) -> Any:
         """The network in training mode on some rows of a batch; `options` are of `Module.apply`."""
+        with jax.named_scope("sharding"):
+            params = jax.lax.with_sharding_constraint(params, self.compute_shardings)
+        with jax.named_scope("input"):
+            image = normalise(rows["image"])
+            rngs = {name: stream(self.seed, name, step) for name in ("dropout", "drop_path")}
         return self.model.apply(
-            {"params": jax.lax.with_sharding_constraint(params, self.compute_shardings)},
-            normalise(rows["image"]),
+            {"params": params},
+            image,
             *inputs,
             train=True,
             rows=rows["row"],
-            rngs={name: stream(self.seed, name, step) for name in ("dropout", "drop_path")},
+            rngs=rngs,
             **options,
         )
 

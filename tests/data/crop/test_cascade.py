@@ -1,9 +1,12 @@
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
 import cv2
 import numpy as np
 import pytest
 
 from tests.data.crop.positions import eye_errors
-from vlfau_jax.data.crop.cascade import _best_pair
+from vlfau_jax.data.crop.cascade import _best_pair, _classifier
 from vlfau_jax.data.crop.registry import crop_rule
 from vlfau_jax.data.raw.frames import Place
 
@@ -58,3 +61,28 @@ def test_two_plausible_eyes_or_none(positions, weights, chosen):
     eyes = _best_pair(positions, weights, 50, 100, RULE.parameters)
     expected = None if chosen is None else [positions[i] for i in chosen]
     assert (eyes is None) if chosen is None else np.array_equal(eyes, expected)
+
+
+def test_threads_find_what_one_finds_each_with_classifiers_of_its_own(rendered):
+    """OpenCV's classifiers keep the picture that they search in themselves."""
+    pictures = [picture for picture, _ in rendered[:6]] * 2
+    alone = [find(picture) for picture in pictures]
+    meet = Barrier(2)
+
+    def classifier(name):
+        meet.wait(60)  # so that it is two threads
+        return _classifier(name), _classifier(name)
+
+    with ThreadPoolExecutor(2) as pool:
+        (one, again), (other, _) = pool.map(classifier, ["haarcascade_eye.xml"] * 2)
+        assert one is again and one is not other
+        together = list(pool.map(find, pictures))
+    for face, same in zip(alone, together, strict=True):
+        assert (face is None) == (same is None)
+        if face is not None:
+            assert (face.box, face.confidence, face.found) == (
+                same.box,
+                same.confidence,
+                same.found,
+            )
+            np.testing.assert_array_equal(face.eyes, same.eyes)

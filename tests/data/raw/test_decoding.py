@@ -4,6 +4,7 @@ import base64
 import io
 import os
 import struct
+import warnings
 import zlib
 
 import cv2
@@ -246,3 +247,16 @@ def test_a_png_that_claims_other_pixels_than_it_has_is_unreadable(picture):
     data[16:24] = struct.pack(">II", 81, 600)
     data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
     assert loss_of(bytes(data)) == "image_unreadable"
+
+
+def test_threads_that_decode_at_once_leave_the_filters_of_warnings_as_they_were():
+    before = list(warnings.filters)
+    one, other = decoding._unwarned, decoding._unwarned
+    one.__enter__()
+    other.__enter__()
+    one.__exit__(None, None, None)
+    warnings.warn("of the thread that still decodes", UserWarning, stacklevel=1)
+    other.__exit__(None, None, None)
+    assert warnings.filters == before
+    with pytest.raises(UserWarning):  # as the suite has it
+        warnings.warn("after all of them", UserWarning, stacklevel=1)

@@ -1,3 +1,4 @@
+import math
 import re
 
 import cv2
@@ -6,11 +7,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlfau_jax.data.read.transforms import augment, resize
+from vlfau_jax.data.read.transforms import augment, draw_view, resize
 from vlfau_jax.data.text.descriptions import vocabulary_texts
 
 STILL = {"min_area": 1, "flip": False, "jitter": 0}
 EFFECTS = {"min_area": 0.5, "flip": True, "jitter": 0.4}
+
+
+def viewed(image: np.ndarray, size: int, rng: np.random.Generator, **effects) -> np.ndarray:
+    """A random view, drawn and made; what is not written of the result stays 170."""
+    out = np.full((size, size, 3), 170, np.uint8)
+    augment(image, draw_view(rng, **effects), out)
+    return out
 
 
 @pytest.fixture
@@ -28,13 +36,13 @@ def test_resize_is_close_to_the_area_average(picture, size):
 
 
 def test_augment_without_effects_is_a_resize(picture, rng):
-    out = augment(picture, 50, rng, min_area=1, flip=False, jitter=0)
+    out = viewed(picture, 50, rng, min_area=1, flip=False, jitter=0)
     assert np.array_equal(out, resize(picture, 50))
 
 
 def test_flip_mirrors_about_half(picture, rng):
     plain = resize(picture, 50)
-    outs = [augment(picture, 50, rng, min_area=1, flip=True, jitter=0) for _ in range(40)]
+    outs = [viewed(picture, 50, rng, min_area=1, flip=True, jitter=0) for _ in range(40)]
     mirrored = [np.array_equal(out, plain[:, ::-1]) for out in outs]
     assert all(m or np.array_equal(out, plain) for m, out in zip(mirrored, outs, strict=True))
     assert 8 <= sum(mirrored) <= 32
@@ -45,7 +53,7 @@ def test_crops_stay_inside_and_keep_the_smallest_area(rng):
     ramp = np.repeat(np.arange(128, dtype=np.uint8)[None, :, None], 128, 0).repeat(3, 2)
     spans = []
     for _ in range(60):
-        out = augment(ramp, 64, rng, min_area=0.5, flip=False, jitter=0)
+        out = viewed(ramp, 64, rng, min_area=0.5, flip=False, jitter=0)
         spans.append((int(out.max()) - int(out.min()) + 1) / 128)
     assert min(spans) > np.sqrt(0.5) - 0.05 and max(spans) > 0.9 and np.std(spans) > 0.02
 
@@ -53,7 +61,7 @@ def test_crops_stay_inside_and_keep_the_smallest_area(rng):
 def test_jitter_changes_colour_within_bounds(picture, rng):
     plain = resize(picture, 64).astype(float)
     outs = [
-        augment(picture, 64, rng, min_area=1, flip=False, jitter=0.4).astype(float)
+        viewed(picture, 64, rng, min_area=1, flip=False, jitter=0.4).astype(float)
         for _ in range(40)
     ]
     brightness = np.array([out.mean() / plain.mean() for out in outs])
@@ -64,13 +72,13 @@ def test_jitter_changes_colour_within_bounds(picture, rng):
 
 def test_jitter_of_grey_stays_grey(rng):
     grey = np.full((32, 32, 3), 90, np.uint8)
-    out = augment(grey, 32, rng, min_area=1, flip=False, jitter=0.4)
+    out = viewed(grey, 32, rng, min_area=1, flip=False, jitter=0.4)
     assert np.ptp(out.astype(int).reshape(-1, 3), axis=1).max() <= 1
 
 
 def test_same_numbers_same_view(picture):
     views = [
-        augment(picture, 40, np.random.default_rng(5), min_area=0.5, flip=True, jitter=0.4)
+        viewed(picture, 40, np.random.default_rng(5), min_area=0.5, flip=True, jitter=0.4)
         for _ in range(2)
     ]
     assert np.array_equal(*views)
@@ -97,7 +105,7 @@ def test_erasing_hides_one_rectangle_of_the_right_sizes(rng):
     fill = np.array([100, 50, 20])
     shares, aspects, middles = [], [], []
     for _ in range(300):
-        out = augment(picture, 96, rng, **STILL, erasing=1.0)
+        out = viewed(picture, 96, rng, **STILL, erasing=1.0)
         top, bottom, left, right = erased_box(out, fill)
         outside = np.ones((96, 96), bool)
         outside[top:bottom, left:right] = False
@@ -117,7 +125,7 @@ def test_erasing_has_its_probability_and_leaves_the_rest_alone(picture):
     erased = 0
     for seed in range(200):
         views = [
-            augment(picture, 40, np.random.default_rng(seed), **EFFECTS, erasing=erasing)
+            viewed(picture, 40, np.random.default_rng(seed), **EFFECTS, erasing=erasing)
             for erasing in (0.0, 0.25, 1.0)
         ]
         changed = (views[0] != views[2]).any(-1)
@@ -133,6 +141,66 @@ def test_any_sizes_give_a_whole_picture(height, size, seed, min_area):
     rng = np.random.default_rng(seed)
     image = rng.integers(0, 256, (height, height, 3), np.uint8)
     before = image.copy()
-    out = augment(image, size, rng, min_area=min_area, flip=True, jitter=0.4, erasing=1.0)
+    out = viewed(image, size, rng, min_area=min_area, flip=True, jitter=0.4, erasing=1.0)
     assert out.shape == (size, size, 3) and out.dtype == np.uint8 and out.flags.c_contiguous
     assert np.array_equal(image, before)
+
+
+def step_by_step(image, size, rng, *, min_area, flip, jitter, erasing):
+    """The same as `augment`, each effect on a picture of its own, with OpenCV's own mean."""
+    area, x, y, mirrored = rng.random(4)
+    brightness, contrast, saturation = rng.uniform(1 - jitter, 1 + jitter, 3).astype(np.float32)
+    whole = len(image)
+    side = min(whole, round(whole * math.sqrt(min_area + area * (1 - min_area))))
+    left, top = round(x * (whole - side)), round(y * (whole - side))
+    image = resize(image[top : top + side, left : left + side], size)
+    if flip and mirrored < 0.5:
+        image = cv2.flip(image, 1)
+    if jitter:
+        luma = np.array([0.299, 0.587, 0.114], np.float32)
+        mean = float(luma @ np.array(cv2.mean(image)[:3], np.float32)) * brightness
+        mix = saturation * np.eye(3, dtype=np.float32) + (1 - saturation) * luma[None, :]
+        matrix = np.full((3, 4), mean * (1 - contrast), np.float32)
+        matrix[:, :3] = mix * (brightness * contrast)
+        image = cv2.transform(image, matrix)
+    if erasing and rng.random() < erasing:
+        area, aspect, x, y = rng.random(4)
+        image = image.copy()
+        side, stretch = size * math.sqrt(0.02 + area * 0.18), (1 / 0.3) ** (aspect - 0.5)
+        height, width = max(1, round(side * stretch)), max(1, round(side / stretch))
+        top, left = round(y * (size - height)), round(x * (size - width))
+        image[top : top + height, left : left + width] = cv2.mean(image)[:3]
+    return image
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    height=st.integers(16, 90),
+    size=st.integers(16, 70),
+    seed=st.integers(0, 2**32),
+    grey=st.booleans(),
+    min_area=st.sampled_from((0.3, 1.0)),
+    flip=st.booleans(),
+    jitter=st.sampled_from((0.0, 0.4)),
+    erasing=st.sampled_from((0.0, 0.5, 1.0)),
+)
+def test_effects_together_are_the_effects_one_by_one(height, size, seed, grey, **effects):
+    """To the bit: a training run must not depend on how fast its pictures are made."""
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 256, (height, height, 3), np.uint8)
+    if grey:  # its mean is a whole number, which an error of 1e-14 would round down
+        image[:] = image[0, 0]
+    views = [
+        make(image, size, np.random.default_rng(seed), **effects) for make in (viewed, step_by_step)
+    ]
+    assert np.array_equal(*views)
+
+
+@pytest.mark.parametrize("effects", [STILL, STILL | {"flip": True}, EFFECTS])
+def test_a_view_is_written_into_a_row_of_its_batch(picture, effects):
+    """cv2 writes elsewhere, without a word, where a result does not fit what it was given."""
+    batch = np.full((3, 50, 50, 3), 170, np.uint8)
+    for seed in range(9):
+        augment(picture, draw_view(np.random.default_rng(seed), **effects), batch[1])
+        assert np.array_equal(batch[1], viewed(picture, 50, np.random.default_rng(seed), **effects))
+        assert (batch[::2] == 170).all() and (batch[1] != 170).any()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import cache
 from itertools import product
 from typing import Any, ClassVar
 
@@ -13,7 +12,7 @@ import numpy as np
 
 from vlfau_jax.data.crop.alignment import EYE_POSITIONS
 from vlfau_jax.data.crop.face import Face
-from vlfau_jax.data.crop.rule import CropRule
+from vlfau_jax.data.crop.rule import CropRule, kept_by_each_thread
 from vlfau_jax.data.crop.smoothing import SMOOTHING
 from vlfau_jax.data.raw.frames import Place
 
@@ -117,7 +116,7 @@ def _search(
     return np.reshape(found, (-1, 4)), np.ravel(joined)
 
 
-@cache
+@kept_by_each_thread
 def _classifier(name: str) -> cv2.CascadeClassifier:
     return cv2.CascadeClassifier(cv2.data.haarcascades + name)
 

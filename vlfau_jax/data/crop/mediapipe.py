@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
 
 from vlfau_jax.data.crop.alignment import EYE_POSITIONS
 from vlfau_jax.data.crop.face import Face, face_from_keypoints
-from vlfau_jax.data.crop.rule import CropRule
+from vlfau_jax.data.crop.rule import CropRule, kept_by_each_thread
 from vlfau_jax.data.crop.smoothing import SMOOTHING
 from vlfau_jax.data.raw.frames import Place
 from vlfau_jax.errors import UserError
@@ -47,7 +46,7 @@ class MediaPipe(CropRule):
         return face_from_keypoints(box, points[2:], score, len(faces))
 
 
-@lru_cache(maxsize=2)
+@kept_by_each_thread
 def _detector(file: str, score: float) -> Callable[[np.ndarray], list[_Found]]:
     """A function from a picture to points [4, 2] of each face, as shares of width and height.
 

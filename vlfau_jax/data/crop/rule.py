@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache, wraps
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar, Self
+from typing import Any, BinaryIO, ClassVar, Self, TypeVar
 
 import numpy as np
 
@@ -26,12 +28,28 @@ from vlfau_jax.files import TABLE_LIMIT, open_regular
 SMALLEST, LARGEST = 16, 1024  # pixels of a crop's side
 MODEL_LIMIT = 256 << 20  # bytes of a detector; MediaPipe's have 4 MB
 
+T = TypeVar("T")
+
+
+def kept_by_each_thread(make: Callable[..., T]) -> Callable[..., T]:
+    """Makes a finder once in each thread: it has a state while it looks for a face."""
+    own = threading.local()
+
+    @wraps(make)
+    def kept(*given: Any) -> T:
+        if not hasattr(own, "made"):
+            own.made = lru_cache(maxsize=2)(make)
+        return own.made(*given)
+
+    return kept
+
 
 @dataclass(frozen=True)
 class CropRule(ABC):
     """How a face becomes a square picture; the first line of a subclass's docstring is its help.
 
-    Rules are plain values, equal by their content; they are pickled for worker processes and Beam.
+    Rules are plain values, equal by their content; they are pickled for worker processes and Beam,
+    and several threads may look for faces at once.
 
     Attributes:
         name: the rule's name, which matches [a-z]+: it is the first part of the names of configs.

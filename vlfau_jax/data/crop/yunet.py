@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any, ClassVar
 
 import cv2
@@ -10,7 +9,7 @@ import numpy as np
 
 from vlfau_jax.data.crop.alignment import EYE_POSITIONS
 from vlfau_jax.data.crop.face import Face, face_from_keypoints
-from vlfau_jax.data.crop.rule import CropRule
+from vlfau_jax.data.crop.rule import CropRule, kept_by_each_thread
 from vlfau_jax.data.crop.smoothing import SMOOTHING
 from vlfau_jax.data.raw.frames import Place
 from vlfau_jax.errors import UserError
@@ -63,7 +62,7 @@ class YuNet(CropRule):
         return _SMALLEST / scale
 
 
-@lru_cache(maxsize=2)
+@kept_by_each_thread
 def _detector(file: str, score: float, overlap: float) -> cv2.FaceDetectorYN:
     try:
         return cv2.FaceDetectorYN.create(file, "", (32, 32), score, overlap)

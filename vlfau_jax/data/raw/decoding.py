@@ -16,6 +16,7 @@ from __future__ import annotations
 import io
 import logging
 import re
+import threading
 import warnings
 from contextlib import suppress
 from typing import Literal
@@ -49,6 +50,34 @@ _MOST_BOXES = 10_000
 _PIXEL_BOXES = (b"ftyp", b"meta", b"mdat", b"moov")
 _AVIF = {b"avif", b"avis"}
 _HEIF = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"mif2"}
+
+
+class _Unwarned:
+    """Ignores warnings while any thread is in this context.
+
+    `warnings.catch_warnings` alone is one thread's: the filters belong to all, and of two that
+    overlap, the first to leave would take them from the other, which would then restore its own.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+        self._outer: warnings.catch_warnings
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._outer = warnings.catch_warnings(action="ignore")
+                self._outer.__enter__()
+            self._inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._outer.__exit__(*error)
+
+
+_unwarned = _Unwarned()
 
 
 def kind_of(head: bytes) -> Kind | None:
@@ -91,8 +120,7 @@ def decode_picture(data: bytes) -> np.ndarray:
     kind = kind_of(data[:HEAD])
     if kind in (None, "video"):
         raise Unreadable("image_unreadable", f"a {kind}" if kind else f"no {FORMATS}")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about tags; what matters is an error or seen in pixels
+    with _unwarned:  # about tags; what matters is an error or seen in pixels
         if kind in ("AVIF", "HEIF"):
             _check_boxes(data, kind)
         if kind == "JPEG":

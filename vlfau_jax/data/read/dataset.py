@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from vlfau_jax.data.read.folds import Folds, Split, draw_validation
 from vlfau_jax.data.read.labels import Labels
 from vlfau_jax.data.read.options import DataOptions
 from vlfau_jax.data.read.prepared_set import PreparedSet, open_set
-from vlfau_jax.data.sets import data_set
+from vlfau_jax.data.sets import DataSet, data_set
 from vlfau_jax.errors import UserError
 from vlfau_jax.facs import ACTION_UNITS
 
@@ -162,11 +162,7 @@ def open_dataset(options: DataOptions) -> Dataset:
             earlier version, several variants of which `data.variant` names none, a unit that no
             set codes; sets of a mixture that are cropped differently or share a subject's name.
     """
-    names = options.name.split("+")
-    for name in names:
-        data_set(name, "data.name", ", or several of them such as bp4d+disfa")
-    if len(set(names)) != len(names):
-        raise UserError(f"data.name={options.name!r} names a set twice; expected each once")
+    names = [one.name for one in _records(options)]
     variants = options.variant.split("+")
     if len(variants) == 1:
         variants *= len(names)
@@ -218,6 +214,36 @@ def combine(sets: tuple[PreparedSet, ...], options: DataOptions) -> Dataset:
     return Dataset(sets, aus, subjects, Labels(**labels), coded, np.concatenate(kept), folds)
 
 
+def published_units(options: DataOptions) -> tuple[int, ...]:
+    """The units that an experiment learns from what is published of its sets, none of them opened.
+
+    Raises:
+        UserError: an unknown name or unit, or units that only a prepared set knows.
+    """
+    sets = []
+    for one in _records(options):
+        if one.aus is None:  # then prepared sets have those of their table, ascending
+            if not options.aus:
+                raise UserError(
+                    f"data.name={options.name!r}: only a prepared set knows the units of "
+                    f'{one.name!r}; give data.aus, such as --config.data.aus="(1, 2, 4)"'
+                )
+            one = replace(one, aus=tuple(sorted(ACTION_UNITS)), benchmark=options.aus)
+        sets.append(one)
+    return _units(sets, options.aus)
+
+
+def _records(options: DataOptions) -> list[DataSet]:
+    """The data sets that `options` name, each once."""
+    names = options.name.split("+")
+    records = [
+        data_set(name, "data.name", ", or several of them such as bp4d+disfa") for name in names
+    ]
+    if len(set(names)) != len(names):
+        raise UserError(f"data.name={options.name!r} names a set twice; expected each once")
+    return records
+
+
 def _columns(values: np.ndarray, aus: Sequence[int], wanted: Sequence[int]) -> np.ndarray:
     """The `wanted` units' columns of bool [m, len(aus)]; False where a unit is not among `aus`."""
     found = np.zeros((len(values), len(wanted)), bool)
@@ -227,7 +253,7 @@ def _columns(values: np.ndarray, aus: Sequence[int], wanted: Sequence[int]) -> n
     return found
 
 
-def _units(sets: Sequence[PreparedSet], wanted: Sequence[int]) -> tuple[int, ...]:
+def _units(sets: Sequence[PreparedSet | DataSet], wanted: Sequence[int]) -> tuple[int, ...]:
     """The requested units, or else all that the benchmarks score; one set's in its own order."""
     if len(sets) == 1:
         coded = sets[0].aus

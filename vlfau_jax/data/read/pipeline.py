@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from itertools import islice
+from typing import Any
 
 import cv2
 import grain
@@ -24,7 +25,7 @@ from vlfau_jax.data.read.dataset import Dataset
 from vlfau_jax.data.read.options import DataOptions
 from vlfau_jax.data.read.pictures import DamagedExample
 from vlfau_jax.data.read.sampling import Draws, row_weights
-from vlfau_jax.data.read.transforms import augment, resize
+from vlfau_jax.data.read.transforms import View, augment, draw_view, resize
 from vlfau_jax.data.text.captions import CaptionTables
 from vlfau_jax.data.workers import ctrl_c_blocked, end_with_parent
 from vlfau_jax.errors import DataError, UserError
@@ -40,7 +41,7 @@ FILLING = -1  # the position of a row that pads a batch
 
 
 class Faces:
-    """The stages of the pipeline: read, decode and view a face; label and stack a batch's rows."""
+    """The stages of the pipeline: read, decode and view a batch's faces, and label its rows."""
 
     def __init__(self, dataset: Dataset, captions: CaptionTables, options: DataOptions) -> None:
         if captions.aus != dataset.aus:
@@ -52,21 +53,34 @@ class Faces:
         self._keys = np.stack([labels.subject, labels.task, labels.frame], 1).astype(np.int32)
         self._examples = dataset.source(np.arange(len(labels)))
 
-    def whole(self, position: int) -> tuple[int, np.ndarray]:
-        """The whole face, for evaluation; black for a padding row."""
-        size = self._options.image_size
-        if position == FILLING:
-            return position, np.zeros((size, size, 3), np.uint8)
-        return position, resize(self.decode(position, self.read(position)), size)
+    def draw(self, position: int, rng: np.random.Generator) -> tuple[int, View]:
+        """The view of a face that is trained on."""
+        o = self._options
+        return position, draw_view(
+            rng, min_area=o.min_area, flip=o.flip, jitter=o.jitter, erasing=o.erasing
+        )
 
-    def augmented(self, position: int, rng: np.random.Generator) -> tuple[int, np.ndarray]:
-        """A random view of the face, for training."""
-        return position, self.view(self.decode(position, self.read(position)), rng)
+    def training_batch(self, rows: Sequence[tuple[int, View]]) -> Batch:
+        """The batch of some faces' views."""
+        positions, views = zip(*rows, strict=True)
+        images = self._images(len(rows))
+        for position, view, image in zip(positions, views, images, strict=True):
+            augment(self.decode(position, self.read(position)), view, image)
+        return {"image": images, **self.label(np.array(positions))}
 
-    def batch(self, rows: Sequence[tuple[int, np.ndarray]]) -> Batch:
-        """Stacks pictures and adds their labels and captions."""
-        positions, images = zip(*rows, strict=True)
-        return {"image": np.stack(images), **self.label(np.array(positions))}
+    def evaluation_batch(self, positions: Sequence[int]) -> Batch:
+        """The batch of some whole faces; black for a padding row."""
+        images = self._images(len(positions))
+        for position, image in zip(positions, images, strict=True):
+            if position == FILLING:
+                image[:] = 0
+            else:
+                resize(self.decode(position, self.read(position)), len(image), image)
+        return {"image": images, **self.label(np.array(positions))}
+
+    def _images(self, count: int) -> np.ndarray:
+        """The pictures of a batch, not written yet."""
+        return np.empty((count, self._options.image_size, self._options.image_size, 3), np.uint8)
 
     def read(self, position: int) -> Mapping[str, bytes]:
         """Reads the encoded `image` and its `source`. Raises DataError if the set is damaged."""
@@ -81,19 +95,6 @@ class Faces:
         if image is None:
             raise self._unusable(position, f"({example['source'].decode()}) is damaged")
         return image
-
-    def view(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Augments a picture for one training step, uint8 [size, size, 3]."""
-        o = self._options
-        return augment(
-            image,
-            o.image_size,
-            rng,
-            min_area=o.min_area,
-            flip=o.flip,
-            jitter=o.jitter,
-            erasing=o.erasing,
-        )
 
     def label(self, positions: np.ndarray) -> Batch:
         """Makes all of a batch but its images, for int [b] positions; zeros where FILLING."""
@@ -154,8 +155,8 @@ def train_iterator(
     else:
         positions = grain.MapDataset.source(Draws(rows, weights, order))
     faces = Faces(dataset, captions, options)
-    stream = positions.random_map(faces.augmented, seed=views)
-    return _batches(stream, faces, options, batch_size, start_step, own)
+    stream = positions.random_map(faces.draw, seed=views)
+    return _batches(stream, faces.training_batch, options, batch_size, start_step, own)
 
 
 def eval_iterator(
@@ -173,8 +174,8 @@ def eval_iterator(
     """
     faces = Faces(dataset, captions, options)
     filled = np.pad(rows, (0, -len(rows) % batch_size), constant_values=FILLING)
-    stream = grain.MapDataset.source(filled).map(faces.whole)
-    return _batches(stream, faces, options, batch_size, 0, own)
+    stream = grain.MapDataset.source(filled)
+    return _batches(stream, faces.evaluation_batch, options, batch_size, 0, own)
 
 
 class _Rows(Sequence):
@@ -189,14 +190,14 @@ class _Rows(Sequence):
     def __len__(self) -> int:
         return len(self._stream) // self._batch_size * len(self._own)
 
-    def __getitem__(self, index: int) -> tuple[int, np.ndarray]:
+    def __getitem__(self, index: int) -> Any:
         batch, row = divmod(index, len(self._own))
         return self._stream[batch * self._batch_size + self._own[row]]
 
 
 def _batches(
     stream: grain.MapDataset,
-    faces: Faces,
+    batch_of: Callable[[Sequence[Any]], Batch],
     options: DataOptions,
     batch_size: int,
     start_step: int,
@@ -205,7 +206,7 @@ def _batches(
     if own is not None and len(own) < batch_size:
         stream = grain.MapDataset.source(_Rows(stream, batch_size, own))
     share = batch_size if own is None else len(own)
-    batches = stream.batch(share, batch_fn=faces.batch)[start_step:]
+    batches = stream.batch(share, batch_fn=batch_of)[start_step:]
     # The buffer counts whole batches: a few keep the threads busy, grain's 500 would fill memory.
     read = grain.ReadOptions(
         num_threads=options.threads, prefetch_buffer_size=options.threads and options.threads + 1

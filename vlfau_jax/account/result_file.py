@@ -1,0 +1,52 @@
+"""A measurement's result: on the screen, and in a JSON file that is written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from vlfau_jax.errors import UserError
+from vlfau_jax.files import absolute_folder, created, named, written_whole
+
+
+def reported(
+    measure: Callable[[], dict[str, Any]],
+    shown: Callable[[Mapping[str, Any]], str],
+    out: str | Path | None = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Measures, prints, and writes to a file, if one is asked for; returns the result.
+
+    Args:
+        measure: gives the result, JSON values by name.
+        shown: the result as text.
+        out: a JSON file, if any; it is reserved before anything is measured.
+        overwrite: replace `out` where it exists.
+
+    Raises:
+        UserError: an `out` that is unusable, exists or is being written by another process.
+    """
+    if not out:
+        found = measure()
+        print(shown(found))
+        return found
+    path = Path(out)
+    _check_file(path, overwrite)
+    with created("--out", path.absolute().parent), written_whole(path) as partial:
+        _check_file(path, overwrite)  # another process may have been faster
+        found = measure()
+        print(shown(found))
+        with named(path):
+            partial.write_text(json.dumps(found, indent=1) + "\n")
+    return found
+
+
+def _check_file(out: Path, overwrite: bool) -> None:
+    absolute_folder("--out", out.parent)
+    if out.is_dir():
+        raise UserError(f"--out={out}: this is a folder; name a file, such as {out}/benchmark.json")
+    if os.path.lexists(out) and not overwrite:
+        raise UserError(f"--out={out} exists; give --overwrite to replace it")

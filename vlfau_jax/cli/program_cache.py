@@ -1,0 +1,82 @@
+"""XLA's compiled programs, kept on disk: the second start of the same experiment compiles little.
+
+They lie in `$XDG_CACHE_HOME/vlfau_jax/xla` (`~/.cache/vlfau_jax/xla`). Where
+JAX_COMPILATION_CACHE_DIR is set, JAX keeps them there instead, as it would anyhow;
+JAX_ENABLE_COMPILATION_CACHE=0 keeps none. A program's key holds the program, its options and the
+versions of JAX and XLA, but nothing of the processor that CPU programs were made for: each kind of
+machine has a folder of its own, since home folders are shared.
+
+What is loaded from there runs as machine code. Only folders that belong to this user and that
+nobody else may write to are used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import platform
+import stat
+import sys
+from pathlib import Path
+
+MOST_BYTES = 4 << 30  # of one kind of machine; what was used longest ago is removed first
+_LEAST_SECONDS = 0.1  # of compilation; what is quicker is not kept
+
+
+def use_program_cache() -> Path | None:
+    """Lets JAX keep programs; returns the folder, None where it keeps none or was told where.
+
+    It never fails: without a folder that can be trusted, programs are compiled as ever, and stderr
+    says why.
+    """
+    import jax
+
+    if jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache:
+        return None
+    if importlib.util.find_spec("filelock") is None:  # JAX bounds the size with it
+        return None
+    try:
+        folder = _folder()
+    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home
+        print(f"warning: compiled programs are not kept: {error}", file=sys.stderr)
+        return None
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_compilation_cache_max_size", MOST_BYTES)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", _LEAST_SECONDS)
+    return folder
+
+
+def _folder() -> Path:
+    """The folder for this kind of machine, made where it is missing; OSError names what is wrong.
+
+    Every folder of ours on the way is looked at: who owns one can replace those inside.
+    """
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    # As the XDG base directory specification asks, a relative path is ignored.
+    place = Path(given) if os.path.isabs(given) else Path.home() / ".cache"
+    place.mkdir(parents=True, exist_ok=True)
+    for name in ("vlfau_jax", "xla", _machine()):
+        place = place / name
+        place.mkdir(mode=0o700, exist_ok=True)
+        found = place.lstat()
+        if not stat.S_ISDIR(found.st_mode):
+            raise OSError(f"{place} is not a folder")
+        if found.st_uid != os.geteuid():
+            raise OSError(f"{place} belongs to another user")
+        if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise OSError(f"others may write to {place}; chmod 700 it, or remove it")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise OSError(f"{place} may not be written to")
+    return place
+
+
+def _machine() -> str:
+    """A name for all that decides which machine code runs here."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    features = [x for x in lines if x.startswith(("flags", "Features", "model name"))][:2]
+    text = "\n".join([platform.system(), platform.machine(), platform.processor(), *features])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
