@@ -10,7 +10,7 @@ import numpy as np
 from flax import linen as nn
 from jax import Array
 
-from vlfau_jax.model.swin import convolution, dense
+from vlfau_jax.model.swin import by_token, convolution, dense
 
 
 def pooling_cells(size: int, cells: int) -> list[tuple[int, int]]:
@@ -88,4 +88,5 @@ class MultiScaleCombination(nn.Module):
             for tap in self.taps
         ]
         fused = jnp.concatenate(scales, axis=-1)
-        return dense(self.width, ("tap", "embed"), self.dtype, "fuse")(fused).astype(jnp.float32)
+        fuse = dense(self.width, ("tap", "embed"), self.dtype, "fuse")
+        return by_token(fuse, fused).astype(jnp.float32)

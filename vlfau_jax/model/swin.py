@@ -30,7 +30,7 @@ from vlfau_jax.model import window_kernel, windows
 from vlfau_jax.model.draws import kept_rows
 from vlfau_jax.model.options import scanned
 from vlfau_jax.model.remat import rematerialised
-from vlfau_jax.model.window_attention import IMAGE_AXES, biased_attention, is_fused
+from vlfau_jax.model.window_attention import IMAGE_AXES, KIND, biased_attention, is_fused
 
 NORM_EPSILON = 1e-5
 # What a block keeps for its backward pass, beside its input, under `remat="dots"`: 9 of its widths.
@@ -166,6 +166,20 @@ def _stack(*leaves: Any) -> Any:
     return (np if isinstance(leaves[0], np.ndarray) else jnp).stack(leaves)
 
 
+def by_token(layer: Callable[[Array], Array], x: Array) -> Array:
+    """A normalisation or product along the channels of [..., c], at every token.
+
+    XLA's CPU backend hands both to a library, as they are shaped: of a map [b, h, w, c] it makes
+    many small products of w rows, on one core, of a matrix [tokens, c] one. A TPU's tiles hold
+    eight rows: there a map of 28 or 14 columns would have to be laid out anew, and stays a map.
+    """
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    if device is not None and device.platform == KIND:
+        return layer(x)
+    y = layer(x.reshape(-1, x.shape[-1]))
+    return y.reshape(*x.shape[:-1], y.shape[-1])
+
+
 @jax.custom_vjp
 def gelu(x: Array) -> Array:
     """The exact GELU, x * Phi(x) with the normal distribution's Phi, computed in float32.
@@ -217,7 +231,7 @@ class PatchEmbedding(nn.Module):
                 x = convolution(features, 3, 2, ("in", "embed"), self.dtype, f"conv{i}")(x)
                 x = nn.gelu(group_norm(f"norm{i}")(x).astype(self.dtype))
             x = convolution(self.width, 3, 1, ("in", "embed"), self.dtype, "project")(x)
-        return layer_norm("norm")(x).astype(self.dtype)
+        return by_token(layer_norm("norm"), x).astype(self.dtype)
 
 
 class DenseParameters(nn.Module):
@@ -262,9 +276,9 @@ class WindowAttention(nn.Module):
         kernel, bias = (
             jnp.concatenate(parts, -1).astype(self.dtype) for parts in zip(*parameters, strict=True)
         )
-        qkv = checkpoint_name(x @ kernel, "qkv")
+        qkv = checkpoint_name(by_token(lambda x: x @ kernel, x), "qkv")
         out = checkpoint_name(attend(qkv, bias, table), "attention")
-        return dense(c, ("heads", "embed"), self.dtype, "output")(out)
+        return by_token(dense(c, ("heads", "embed"), self.dtype, "output"), out)
 
 
 class SwinBlock(nn.Module):
@@ -283,7 +297,7 @@ class SwinBlock(nn.Module):
         _, h, w, c = x.shape
         keys = (None, None) if key is None else jax.random.split(key)
 
-        y = layer_norm("norm_attention")(x).astype(self.dtype)
+        y = by_token(layer_norm("norm_attention"), x).astype(self.dtype)
         y = windows.pad_to_windows(y, self.window)
         _, high, wide, _ = y.shape
         attention = WindowAttention(self.heads, self.window, self.dtype, name="attention")
@@ -305,10 +319,10 @@ class SwinBlock(nn.Module):
                 y = jnp.roll(y, (self.shift, self.shift), (1, 2))
         x = checkpoint_name(x + drop_path(y[:, :h, :w], keep, keys[0], rows), "middle")
 
-        y = layer_norm("norm_mlp")(x).astype(self.dtype)
-        y = dense(int(c * self.mlp_ratio), ("embed", "mlp"), self.dtype, "mlp_in")(y)
+        y = by_token(layer_norm("norm_mlp"), x).astype(self.dtype)
+        y = by_token(dense(int(c * self.mlp_ratio), ("embed", "mlp"), self.dtype, "mlp_in"), y)
         y = checkpoint_name(y, "hidden")
-        y = dense(c, ("mlp", "embed"), self.dtype, "mlp_out")(gelu(y))
+        y = by_token(dense(c, ("mlp", "embed"), self.dtype, "mlp_out"), gelu(y))
         return x + drop_path(y, keep, keys[1], rows)
 
 
@@ -357,8 +371,8 @@ class PatchMerging(nn.Module):
         x = windows.pad_to_windows(x, 2)
         # The order of the four neighbours is the reference implementation's: columns outermost.
         x = jnp.concatenate([x[:, i::2, j::2] for j in (0, 1) for i in (0, 1)], axis=-1)
-        x = layer_norm("norm")(x).astype(self.dtype)
-        return dense(2 * c, ("in", "embed"), self.dtype, "reduce", bias=False)(x)
+        x = by_token(layer_norm("norm"), x).astype(self.dtype)
+        return by_token(dense(2 * c, ("in", "embed"), self.dtype, "reduce", bias=False), x)
 
 
 class Swin(nn.Module):
@@ -402,7 +416,7 @@ class Swin(nn.Module):
             own = slice(done, done + depth)
             x = self._stage(stage, x, keep[own], None if keys is None else keys[own], rows)
             done += depth
-        return (*taps, layer_norm("norm")(x))
+        return (*taps, by_token(layer_norm("norm"), x))
 
     def _stage(
         self, stage: int, x: Array, keep: np.ndarray, keys: Array | None, rows: Array

@@ -15,7 +15,6 @@ import logging
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 from jax import Array
 
 from vlfau_jax.model import window_kernel, windows
@@ -43,14 +42,18 @@ def window_attention(
     """
     total, n, c = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
     q, k, v = jnp.moveaxis(qkv.reshape(total, n, 3, heads, c // heads), 2, 0)
-    bias = bias_table[windows.relative_position_index(window)].transpose(2, 0, 1)
+    q = (q.astype(jnp.float32) * (c // heads) ** -0.5).astype(q.dtype)
     scores = float32_product("wqhd,wkhd->whqk", q, k)
-    scores = scores * (c // heads) ** -0.5 + bias[None]
+    bias = bias_table[windows.relative_position_index(window)].transpose(2, 0, 1)[None]
     if mask is not None:
-        scores = scores.reshape(-1, len(mask), heads, n, n) + mask[None, :, None]
-        scores = scores.reshape(total, heads, n, n)
-    weights = nn.softmax(scores).astype(qkv.dtype)
-    return jnp.einsum("whqk,wkhd->wqhd", weights, v).reshape(total, n, c)
+        bias = bias + mask[:, None]
+    scores = (scores.reshape(-1, *bias.shape) + bias[None]).reshape(scores.shape)
+    # softmax(s) v = (e v) / sum(e), e = exp(s - max(s)), divides d instead of n numbers a row.
+    highest = jax.lax.stop_gradient(scores.max(-1, keepdims=True))
+    weights = jnp.exp(scores - highest)
+    out = float32_product("whqk,wkhd->whqd", weights.astype(v.dtype), v)
+    out = (out / weights.sum(-1)[..., None]).astype(qkv.dtype)
+    return out.transpose(0, 2, 1, 3).reshape(total, n, c)
 
 
 def biased_attention(
