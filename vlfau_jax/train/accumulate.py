@@ -33,6 +33,7 @@ def split_micro_batches(batch: Any, parts: int, mesh: Mesh) -> Any:
 
     No row leaves its device. A part's rows are not neighbours in the batch.
     """
+
     def split(x: Array) -> Array:
         x = _constrain(x.reshape(shards(mesh), parts, -1, *x.shape[1:]), 0, mesh)
         x = _constrain(x.swapaxes(0, 1), 1, mesh)
@@ -44,6 +45,7 @@ def split_micro_batches(batch: Any, parts: int, mesh: Mesh) -> Any:
 
 def merge_micro_batches(parts: Any, mesh: Mesh) -> Any:
     """Undoes `split_micro_batches`: [parts, b / parts, ...] -> [b, ...]."""
+
     def merge(x: Array) -> Array:
         x = _constrain(x.reshape(len(x), shards(mesh), -1, *x.shape[2:]), 1, mesh)
         x = _constrain(x.swapaxes(0, 1), 0, mesh)
