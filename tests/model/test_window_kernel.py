@@ -30,6 +30,7 @@ def plain(qkv, table, heads, window, shift):
         x = jnp.roll(x, (-shift, -shift), (1, 2))
         mask = windows.shift_mask(h, w, window, shift)
     x = windows.partition(x, window)
+    x = x.reshape(*x.shape[:2], 3, -1)
     x = paths.window_attention(x, table, mask, heads=heads, window=window)
     return jnp.roll(windows.reverse(x, window, h, w), (shift, shift), (1, 2))
 

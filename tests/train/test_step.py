@@ -1,4 +1,5 @@
 from dataclasses import replace
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from vlfau_jax.data.read import batch as batches
 from vlfau_jax.sharding.arrays import shard_batch
 from vlfau_jax.sharding.mesh import MeshOptions
+from vlfau_jax.train import step as train_step
 from vlfau_jax.train.experiment import build_experiment
 from vlfau_jax.train.state import stream
 from vlfau_jax.train.step import abstract_batch
@@ -190,3 +192,22 @@ def test_streams_differ_by_name_step_and_seed():
     keys = [(0, "dropout", 0), (0, "dropout", 1), (0, "drop_path", 0), (1, "dropout", 0)]
     drawn = {tuple(jax.random.key_data(stream(*key)).tolist()) for key in keys}
     assert len(drawn) == len(keys)
+
+
+def test_the_compiler_is_told_how_hard_to_try_for_tpus_alone(tiny, monkeypatch):
+    def mesh(platform):
+        return SimpleNamespace(devices=np.array([SimpleNamespace(platform=platform)]))
+
+    assert train_step.compiler_options(mesh("tpu"), -0.5) == {"exec_time_optimization_effort": -0.5}
+    assert train_step.compiler_options(mesh("tpu"), 0.0) is None
+    assert train_step.compiler_options(mesh("cpu"), -0.5) is None
+
+    settings, asked, passed = tiny(), [], []
+    monkeypatch.setattr(
+        train_step, "compiler_options", lambda _, effort: asked.append(effort) or "these"
+    )
+    monkeypatch.setattr(train_step.jax, "jit", lambda *_, **given: passed.append(given))
+    e = build_experiment(replace(settings, train=replace(settings.train, compile_effort=-0.5)))
+    e.train_step()
+    assert asked == [-0.5]
+    assert passed[-1]["compiler_options"] == "these"

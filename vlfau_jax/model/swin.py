@@ -16,7 +16,6 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import jax
@@ -30,11 +29,13 @@ from vlfau_jax.model import window_kernel, windows
 from vlfau_jax.model.draws import kept_rows
 from vlfau_jax.model.options import scanned
 from vlfau_jax.model.remat import rematerialised
-from vlfau_jax.model.window_attention import IMAGE_AXES, KIND, biased_attention, is_fused
+from vlfau_jax.model.window_attention import IMAGE_AXES, KIND, is_fused, window_attention
 
 NORM_EPSILON = 1e-5
-# What a block keeps for its backward pass, beside its input, under `remat="dots"`: 9 of its widths.
-PRODUCTS = ("qkv", "attention", "middle", "hidden")
+# What a block keeps for its backward pass, beside its input, under `remat="dots"`: 6 of its widths.
+# Queries, keys and values, 3 more, are computed again: a scan would copy them to where it keeps
+# them, and back to where the kernel reads them, which takes longer than their product.
+PRODUCTS = ("attention", "middle", "hidden")
 
 
 def named(init: Callable, *axes: str) -> Callable:
@@ -177,7 +178,7 @@ def by_token(layer: Callable[[Array], Array], x: Array) -> Array:
     if device is not None and device.platform == KIND:
         return layer(x)
     y = layer(x.reshape(-1, x.shape[-1]))
-    return y.reshape(*x.shape[:-1], y.shape[-1])
+    return y.reshape(*x.shape[:-1], *y.shape[1:])
 
 
 @jax.custom_vjp
@@ -250,19 +251,22 @@ class DenseParameters(nn.Module):
 
 
 class WindowAttention(nn.Module):
-    """Multi-head self-attention inside windows with a learned relative position bias."""
+    """Multi-head self-attention inside windows with a learned relative position bias.
+
+    The windows are those of a map that is cyclically shifted by `shift` cells; `path` is
+    `ModelOptions.window_attention`.
+    """
 
     heads: int
     window: int
+    shift: int
+    path: str
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x: Array, attend: Callable[[Array, Array, Array], Array]) -> Array:
-        """Tokens [..., c] -> the same; attend(qkv [..., 3c], their bias, bias table) -> [..., c].
-
-        The bias [3c] is not yet added.
-        """
-        c = x.shape[-1]
+    def __call__(self, x: Array) -> Array:
+        """Map of whole windows [b, h, w, c] -> the same."""
+        _, h, w, c = x.shape
         parameters = [
             DenseParameters(c, ("embed", "heads"), name=name)(c)
             for name in ("query", "key", "value")
@@ -272,13 +276,33 @@ class WindowAttention(nn.Module):
             named(nn.initializers.truncated_normal(0.02), "window", "heads"),
             ((2 * self.window - 1) ** 2, self.heads),
         )
-        # One product instead of three reads the tokens once.
+        # One product instead of three reads the tokens once. Queries, keys and values have an axis
+        # of their own, since devices may split the channels of each.
         kernel, bias = (
-            jnp.concatenate(parts, -1).astype(self.dtype) for parts in zip(*parameters, strict=True)
+            jnp.stack(parts, -2).astype(self.dtype) for parts in zip(*parameters, strict=True)
         )
-        qkv = checkpoint_name(by_token(lambda x: x @ kernel, x), "qkv")
-        out = checkpoint_name(attend(qkv, bias, table), "attention")
-        return by_token(dense(c, ("heads", "embed"), self.dtype, "output"), out)
+        output = dense(c, ("heads", "embed"), self.dtype, "output")
+        sizes = {"heads": self.heads, "window": self.window}
+        if is_fused(self.path, x.shape, self.heads):
+            out = window_kernel.window_attention(
+                x @ kernel.reshape(c, -1),
+                bias.ravel(),
+                table,
+                **sizes,
+                shift=self.shift,
+                axes=IMAGE_AXES,
+            )
+            return output(checkpoint_name(out, "attention"))
+        mask = None
+        if self.shift:
+            x = jnp.roll(x, (-self.shift, -self.shift), (1, 2))
+            mask = windows.shift_mask(h, w, self.window, self.shift)
+        x = windows.partition(x, self.window)
+        qkv = by_token(lambda x: jnp.einsum("...i,iqc->...qc", x, kernel), x)
+        out = window_attention(qkv + bias[None, None], table, mask, **sizes)
+        out = by_token(output, checkpoint_name(out, "attention"))
+        out = windows.reverse(out, self.window, h, w)
+        return jnp.roll(out, (self.shift, self.shift), (1, 2)) if self.shift else out
 
 
 class SwinBlock(nn.Module):
@@ -299,24 +323,8 @@ class SwinBlock(nn.Module):
 
         y = by_token(layer_norm("norm_attention"), x).astype(self.dtype)
         y = windows.pad_to_windows(y, self.window)
-        _, high, wide, _ = y.shape
-        attention = WindowAttention(self.heads, self.window, self.dtype, name="attention")
-        sizes = {"heads": self.heads, "window": self.window}
-        if is_fused(self.window_attention, y.shape, self.heads):
-            y = attention(
-                y,
-                partial(window_kernel.window_attention, **sizes, shift=self.shift, axes=IMAGE_AXES),
-            )
-        else:
-            mask = None
-            if self.shift:
-                y = jnp.roll(y, (-self.shift, -self.shift), (1, 2))
-                mask = windows.shift_mask(high, wide, self.window, self.shift)
-            y = windows.partition(y, self.window)
-            y = attention(y, partial(biased_attention, mask=mask, **sizes))
-            y = windows.reverse(y, self.window, high, wide)
-            if self.shift:
-                y = jnp.roll(y, (self.shift, self.shift), (1, 2))
+        sizes = (self.heads, self.window, self.shift)
+        y = WindowAttention(*sizes, self.window_attention, self.dtype, name="attention")(y)
         x = checkpoint_name(x + drop_path(y[:, :h, :w], keep, keys[0], rows), "middle")
 
         y = by_token(layer_norm("norm_mlp"), x).astype(self.dtype)

@@ -30,8 +30,8 @@ def window_attention(
     """Attention inside windows.
 
     Args:
-        qkv: queries, keys and values side by side, [windows, n, 3c], n = window**2; head i of each
-            has channels i * c/heads to (i + 1) * c/heads.
+        qkv: queries, keys and values, [windows, n, 3, c], n = window**2; head i of each has
+            channels i * c/heads to (i + 1) * c/heads.
         bias_table: float32 [(2 * window - 1)**2, heads], by relative position.
         mask: float32 [windows per image, n, n] to be added to the scores; None for none.
         heads: number of heads.
@@ -40,7 +40,7 @@ def window_attention(
     Returns:
         [windows, n, c] in the dtype of `qkv`. Scores and softmax are float32.
     """
-    total, n, c = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
+    total, n, _, c = qkv.shape
     q, k, v = jnp.moveaxis(qkv.reshape(total, n, 3, heads, c // heads), 2, 0)
     q = (q.astype(jnp.float32) * (c // heads) ** -0.5).astype(q.dtype)
     scores = float32_product("wqhd,wkhd->whqk", q, k)
@@ -54,13 +54,6 @@ def window_attention(
     out = float32_product("whqk,wkhd->whqd", weights.astype(v.dtype), v)
     out = (out / weights.sum(-1)[..., None]).astype(qkv.dtype)
     return out.transpose(0, 2, 1, 3).reshape(total, n, c)
-
-
-def biased_attention(
-    qkv: Array, qkv_bias: Array, bias_table: Array, mask: np.ndarray | None, **sizes: int
-) -> Array:
-    """`window_attention` of queries, keys and values to which their bias is still to be added."""
-    return window_attention(qkv + qkv_bias[None, None], bias_table, mask, **sizes)
 
 
 def is_fused(choice: str, shape: tuple[int, ...], heads: int) -> bool:

@@ -56,6 +56,8 @@ class TrainOptions(Options):
         eval_every: steps between scores on the validation subjects (data.validation_subjects),
             or on the test subjects where there are none; 0 for never.
         warm_start: safetensors file of initial parameters; empty for random ones.
+        compile_effort: how hard XLA optimises a step for TPUs, -1 to 1, 0 as ever: Swin-B's
+            compiles at -1 in 55 s of CPU time, and moves more bytes (account/README.md).
     """
 
     group: ClassVar[str] = "train"
@@ -70,6 +72,7 @@ class TrainOptions(Options):
     log_every: Steps = 10
     eval_every: StepsOrNone = 0
     warm_start: FilePath = ""
+    compile_effort: Annotated[float, Field(ge=-1, le=1)] = 0.0
 
     def __post_init__(self) -> None:
         """Refuses impossible numbers, naming field and value."""
@@ -172,6 +175,7 @@ class Program:
             ema_decay=self.settings.optimizer.ema_decay,
             parts=self.micro_batches,
             skip_steps=self.settings.train.skip_steps,
+            compile_effort=self.settings.train.compile_effort,
         )
 
     def initial_state(self, params: Mapping[str, Any] | None = None) -> TrainState:

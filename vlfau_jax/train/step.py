@@ -53,6 +53,7 @@ def make_train_step(
     ema_decay: float = 0.0,
     parts: int = 1,
     skip_steps: int = 0,
+    compile_effort: float = 0.0,
 ) -> TrainStep:
     """Builds step(state, batch) -> (state, metrics); the state passed in is donated.
 
@@ -64,7 +65,7 @@ def make_train_step(
 
     The modules named in `frozen` are not differentiated, so there is no backward pass through them.
     `ema_decay` is that of the state's average, if it has one. `parts` is the number of
-    micro-batches (`accumulate`).
+    micro-batches (`accumulate`). `compile_effort` is that of `compiler_options`.
 
     A step whose terms or gradient are not finite updates nothing. It counts in `state.skipped`;
     once that has reached `skip_steps`, the state never changes again.
@@ -102,7 +103,15 @@ def make_train_step(
         in_shardings=(shardings, batch_sharding(mesh)),
         out_shardings=(shardings, replicated(mesh)),
         donate_argnums=0,
+        compiler_options=compiler_options(mesh, compile_effort),
     )
+
+
+def compiler_options(mesh: Mesh, effort: float) -> dict[str, float] | None:
+    """XLA's options for a program of `mesh`; `effort` from -1 to 1 is for TPUs, 0 their default."""
+    if not effort or mesh.devices.flat[0].platform != "tpu":
+        return None
+    return {"exec_time_optimization_effort": effort}
 
 
 @dataclass(frozen=True)
