@@ -56,6 +56,7 @@ def import_backbone(fv: flags.FlagValues, _: list[str]) -> None:
     Flag("min_sharpness", float, "of the crop; 0.1 is usual, 0.01 blurred", 0.015),
     Flag("min_contrast", float, "standard deviation of grey levels, 0-255", 10.0),
     Flag("keep_doubtful", bool, "describe doubtful faces, too; their rows say why", False),
+    Flag("batch_size", int, "faces in each run of the program, at most", 32),
     imports=("vlfau_jax.inference.predict",),
     inputs=" INPUT...",
 )
@@ -70,6 +71,7 @@ def predict(fv: flags.FlagValues, inputs: list[str]) -> None:
         fv.out,
         overwrite=fv.overwrite,
         resume=fv.resume,
+        batch_size=fv.batch_size,
         crop_file=fv.crop_file,
         verify=fv.verify,
         limits=Limits(fv.min_confidence, fv.min_face_pixels, fv.min_sharpness, fv.min_contrast),
