@@ -144,9 +144,9 @@ def predict(
         keep_doubtful: describe doubtful faces, too; their rows have the reason.
 
     Raises:
-        UserError: a batch size out of range, a model folder that is incomplete, a crop file that is not the model's, inputs
-            without a picture, outputs that exist, rows of another request, landmarks or boxes that
-            cannot be read; another process is writing there.
+        UserError: a batch size out of range, a model folder that is incomplete, a crop file that is
+            not the model's, inputs without a picture, outputs that exist, rows of another request,
+            landmarks or boxes that cannot be read; another process is writing there.
         RunError: not one picture could be described; the outputs then hold the reason for each.
             Or the model gave no usable numbers, or the machine has no more of something.
         KeyboardInterrupt: Ctrl-C; the message says what is kept.
