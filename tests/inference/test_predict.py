@@ -294,16 +294,26 @@ def test_the_limits_are_flags(model_folder, pictures, tmp_path, capsys, monkeypa
     flags = [f"--model={model_folder}", f"--out={tmp_path}", str(pictures)]
     assert main(["predict", *flags]) == 0
     assert asked[0]["limits"] == Limits() and not asked[0]["keep_doubtful"]
+    assert asked[0]["batch_size"] == 32
     others = [
         "--min_confidence=0.5",
         "--min_face_pixels=0",
         "--min_sharpness=0",
         "--min_contrast=3",
     ]
-    assert main(["predict", *flags, *others, "--keep_doubtful"]) == 0
+    assert main(["predict", *flags, *others, "--keep_doubtful", "--batch_size=7"]) == 0
     assert asked[1]["limits"] == Limits(0.5, 0, 0, 3) and asked[1]["keep_doubtful"]
+    assert asked[1]["batch_size"] == 7
     assert main(["predict", *flags, "--min_confidence=2"]) == 2
     assert "--min_confidence=2.0: out of range; expected 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("size", [0, -1, 4097])
+def test_a_batch_size_out_of_range_is_refused_before_any_work(size, tmp_path, capsys):
+    flags = ["--model=none", f"--out={tmp_path / 'out'}", f"--batch_size={size}"]
+    assert main(["predict", *flags, str(tmp_path)]) == 2
+    assert f"--batch_size={size}: out of range; expected 1 to 4096" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_every_file_of_a_folder_is_described_or_counted_with_its_reason(

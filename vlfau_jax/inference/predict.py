@@ -21,7 +21,7 @@ from vlfau_jax.data.workers import in_threads
 from vlfau_jax.errors import RunError, UserError, printable, saying
 from vlfau_jax.facs import ACTION_UNITS
 from vlfau_jax.files import absolute_folder, clear, created, written_together
-from vlfau_jax.inference.exported_model import ExportedModel
+from vlfau_jax.inference.exported_model import MOST_FACES, ExportedModel
 from vlfau_jax.inference.faces import FoundFace, Limits
 from vlfau_jax.inference.kept_rows import Request, Rows, interrupted, request
 from vlfau_jax.inference.pictures import Picture, find_pictures
@@ -144,15 +144,17 @@ def predict(
         keep_doubtful: describe doubtful faces, too; their rows have the reason.
 
     Raises:
-        UserError: a model folder that is incomplete, a crop file that is not the model's, inputs
-            without a picture, outputs that exist, rows of another request, landmarks or boxes that
-            cannot be read; another process is writing there.
+        UserError: a batch size out of range, a model folder that is incomplete, a crop file that is
+            not the model's, inputs without a picture, outputs that exist, rows of another request,
+            landmarks or boxes that cannot be read; another process is writing there.
         RunError: not one picture could be described; the outputs then hold the reason for each.
             Or the model gave no usable numbers, or the machine has no more of something.
         KeyboardInterrupt: Ctrl-C; the message says what is kept.
     """
     if resume and overwrite:
         raise UserError("--resume and --overwrite exclude each other; give one")
+    if not 1 <= batch_size <= MOST_FACES:
+        raise UserError(f"--batch_size={batch_size}: out of range; expected 1 to {MOST_FACES}")
     out = absolute_folder("--out", out)
     limits = limits or Limits()
     cv2.setNumThreads(0)  # each thread has a picture of its own; OpenCV's own would compete
