@@ -253,14 +253,14 @@ class DenseParameters(nn.Module):
 class WindowAttention(nn.Module):
     """Multi-head self-attention inside windows with a learned relative position bias.
 
-    The windows are those of a map that is cyclically shifted by `shift` cells; `path` is
+    The windows are those of a map that is cyclically shifted by `shift` cells; `computed` is
     `ModelOptions.window_attention`.
     """
 
     heads: int
     window: int
     shift: int
-    path: str
+    computed: str
     dtype: jnp.dtype
 
     @nn.compact
@@ -283,7 +283,7 @@ class WindowAttention(nn.Module):
         )
         output = dense(c, ("heads", "embed"), self.dtype, "output")
         sizes = {"heads": self.heads, "window": self.window}
-        if is_fused(self.path, x.shape, self.heads):
+        if is_fused(self.computed, x.shape, self.heads):
             out = window_kernel.window_attention(
                 x @ kernel.reshape(c, -1),
                 bias.ravel(),
