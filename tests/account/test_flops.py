@@ -65,8 +65,13 @@ def test_a_network_by_hand():
     words = 11 * 12 * 80
     assert forward["local captioner"] == words + 3 * (bound + 5 * (step + 20 * 11))
     assert forward["global captioner"] == words + bound + 8 * (step + 20 * 11)
-    thrice = {part: one.training for part, one in found.items() if part != "embedding"}
-    assert thrice == {part: 3 * found[part].forward for part in thrice}
+    # Relu's slope takes part in no product, the gradient of the words' table in one more.
+    also = 2 * (-2 * 24 + 11 * 80)
+    for part, sentences_words in (("local captioner", 3 * 5), ("global captioner", 8)):
+        assert found[part].training == 3 * found[part].forward + sentences_words * also
+        assert found[part].recomputed == 2 * sentences_words * 20 * 24
+    others = {*found} - {"embedding", "local captioner", "global captioner"}
+    assert all(found[part].training == 3 * found[part].forward for part in others)
     assert found["embedding"].training == 2 * found["embedding"].forward
 
 
@@ -112,7 +117,8 @@ def test_training_is_what_the_step_computes(changed, objective, frozen):
     network, objective = options(**changed), ObjectiveOptions(**objective)
     step, arguments = train_step(network, TASK, objective, frozen)
     counted = products(jax.make_jaxpr(step)(*arguments).jaxpr, trips=TASK.own_words + 1)
-    found = {part: one.training for part, one in flops(network, TASK, objective, frozen).items()}
+    parts = flops(network, TASK, objective, frozen)
+    found = {part: one.training + one.recomputed for part, one in parts.items()}
     assert_same(counted, found, TASK)
 
 

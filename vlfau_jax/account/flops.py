@@ -12,9 +12,10 @@ gradient of each factor: 3 times forward. It is less where a factor has no gradi
 - a frozen backbone is not differentiated: 1 time, and MSC's taps then have no gradient either;
 - the words that `global_context` generates have none: 1 time.
 
-What `remat` computes again is no work of the network and stands apart (`Flops.recomputed`): with
-"full" all products of a part but its last, which nothing on the way back reads; with "dots" those
-of attention, and of weights that are stacked by action unit.
+The captioners' recurrence has a gradient of its own (`_words`). What is computed again is no work
+of the network and stands apart (`Flops.recomputed`): the recurrence's queries; with `remat` "full"
+all products of a part but its last, which nothing on the way back reads; with "dots" those of
+attention but its output, and those of weights that are stacked by action unit.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Flops:
     Attributes:
         forward: of the network's outputs.
         training: of a training step, forward included.
-        recomputed: what `ModelOptions.remat` adds to a training step.
+        recomputed: what a training step computes again instead of keeping it.
     """
 
     forward: float = 0.0
@@ -153,7 +154,8 @@ def _backbone(options: ModelOptions, task: Task, trained: bool) -> dict[str, Flo
         weights = padded * 2 * window**2 * c  # scores and values
         attention = padded * 4 * c * c + weights  # queries, keys, values and output
         mlp = size**2 * c * int(c * options.mlp_ratio)  # twice
-        again = {"none": (0, 0), "dots": (weights, 0), "full": (attention, mlp)}[options.remat]
+        kept = attention - padded * c * c  # all but the output, which is kept
+        again = {"none": (0, 0), "dots": (kept, 0), "full": (attention, mlp)}[options.remat]
         for half, count, once_more in zip(
             ("attention", "mlp"), (attention, 2 * mlp), again, strict=True
         ):
@@ -228,19 +230,21 @@ def _bound(options: ModelOptions, task: Task, sentences: int, decoders: int) -> 
     return keys + states + decoders * gates / task.batch
 
 
-def _step(options: ModelOptions, task: Task) -> float:
-    """One word of one sentence, without its logits."""
+def _words(options: ModelOptions, task: Task, words: int, trained: bool) -> Flops:
+    """Some words of one sentence, without their logits (`recurrence`).
+
+    The way back has no product with relu's slope, which is added up, but one for the gradient of
+    the words' table.
+    """
     d, h, a = options.width, options.hidden, options.attention
     cells = stem_grid(options, task.image_size) ** 2
-    return h * a + cells * a + cells * d + (d + h) * 4 * h
-
-
-def _step_again(options: ModelOptions, task: Task, stacked: bool) -> float:
-    """What of `_step` the backward pass computes once more."""
-    cells = stem_grid(options, task.image_size) ** 2
-    if options.remat == "full" or (stacked and options.remat == "dots"):
-        return _step(options, task)
-    return cells * options.width if options.remat == "dots" else 0.0
+    query, scores, context, gates = h * a, cells * a, cells * d, (d + h) * 4 * h
+    forward = query + scores + context + gates
+    if not trained:
+        return _times(words * forward, 1)
+    backward = 2 * (query + context + gates) + task.vocabulary * 4 * h
+    training = 2.0 * words * (forward + backward)
+    return Flops(2.0 * words * forward, training, 2.0 * words * query)
 
 
 def _logits(options: ModelOptions, task: Task) -> float:
@@ -250,37 +254,35 @@ def _logits(options: ModelOptions, task: Task) -> float:
 def _local(options: ModelOptions, task: Task, objective: ObjectiveOptions | None) -> Flops:
     per_au = options.local_captioner == "per_au"
 
-    def count(sentences: int) -> float:
+    def found(sentences: int, trained: bool) -> Flops:
         if not sentences:
-            return 0.0
-        found = _bound(options, task, sentences, sentences if per_au else 1)
+            return Flops()
+        once = _bound(options, task, sentences, sentences if per_au else 1)
         if options.au_embedding:
-            found += sentences * options.word_embedding * 4 * options.hidden
+            once += sentences * options.word_embedding * 4 * options.hidden
         words = sentences * (task.local_tokens - 1)
-        return found + words * (_step(options, task) + _logits(options, task))
+        once += words * _logits(options, task)
+        return _times(once, 3 if trained else 1) + _words(options, task, words, trained)
 
     trained = task.au_count
     if objective is not None:
         trained = min(objective.local_branches or trained, trained) * (objective.local_weight > 0)
-    again = trained * (task.local_tokens - 1) * _step_again(options, task, per_au)
-    step = _trained(count(trained), again)
-    return Flops(2 * count(task.au_count), step.training, step.recomputed)
+    step = found(trained, True)
+    return Flops(found(task.au_count, False).forward, step.training, step.recomputed)
 
 
 def _global(options: ModelOptions, task: Task, objective: ObjectiveOptions | None) -> Flops:
-    step, logits = _step(options, task), _logits(options, task)
+    logits = _logits(options, task)
     trained = objective is None or objective.global_weight > 0
-    again = _step_again(options, task, stacked=False)
     words = task.global_tokens - 1
-    found = _times(
-        _bound(options, task, 1, 1) + words * (step + logits),
-        3 if trained else 0,
-        words * again * trained,
-    )
+    found = _times(_bound(options, task, 1, 1) + words * logits, 3 if trained else 1)
+    found += _words(options, task, words, trained)
+    if not trained:
+        found = Flops(found.forward)
     if options.global_context:
         words = task.own_words + 1
         cells = stem_grid(options, task.image_size) ** 2
-        found += _times(words * (step + logits), 1)
-        context = _bound(options, task, 1, 1) + words * step + cells * options.width
-        found += _trained(context, words * again)
+        found += _words(options, task, words, False) + _times(words * logits, 1)
+        found += _trained(_bound(options, task, 1, 1) + cells * options.width)
+        found += _words(options, task, words, True)
     return found

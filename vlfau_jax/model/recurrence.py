@@ -171,6 +171,7 @@ def _gradient(
     )
     queries = hiddens @ p["hidden_to_attention"]
     to_gates = jnp.concatenate([p["context_to_gates"], p["hidden_to_gates"]])
+    to_scores = p["hidden_to_attention"] * score[None]
     width = features.shape[-1]
 
     def step(d_state: State, at: tuple) -> tuple[State, tuple[Array, ...]]:
@@ -194,9 +195,7 @@ def _gradient(
         weighted = done.weights * d_weights
         d_scores = weighted - done.weights * weighted.sum(-1, keepdims=True)
         counted = _counted(query[..., None, :] + keys, d_scores[..., None]).sum(-2).astype(dtype)
-        d_hidden = d_hidden + jnp.einsum(
-            "...a,a,ha->...h", counted, score, p["hidden_to_attention"]
-        )
+        d_hidden = d_hidden + jnp.einsum("...a,ha->...h", counted, to_scores)
         return State(d_hidden, d_cell * f), (d_gates, d_scores, d_context, counted)
 
     last = jax.tree.map(jnp.zeros_like, first)
