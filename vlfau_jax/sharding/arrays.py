@@ -71,12 +71,16 @@ def shard_batch(batch: Batch, mesh: Mesh, batch_size: int | None = None) -> dict
     `batch_size` is the global one; None where this process holds all rows.
     """
     sharding = batch_sharding(mesh)
-    return {
-        key: jax.make_array_from_process_local_data(
-            sharding, value, (len(value) if batch_size is None else batch_size, *value.shape[1:])
-        )
-        for key, value in batch.items()
-    }
+    # This is a transfer that is asked for; JAX takes it for an implicit one among processes.
+    with jax.transfer_guard("allow"):
+        return {
+            key: jax.make_array_from_process_local_data(
+                sharding,
+                value,
+                (len(value) if batch_size is None else batch_size, *value.shape[1:]),
+            )
+            for key, value in batch.items()
+        }
 
 
 def fetch(arrays: Any) -> Any:
