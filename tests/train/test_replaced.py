@@ -39,7 +39,10 @@ def run(tmp_path):
         writer.write(1, {"total": 1.0})
         save(run, 2)
         save(run, 4)
-    shutil.copytree(run / "checkpoints" / "4", run / "checkpoints" / "5.orbax-checkpoint-tmp")
+    draft = run / "checkpoints" / "5.orbax-checkpoint-tmp"
+    shutil.copytree(run / "checkpoints" / "4", draft)
+    for path in [path for path in draft.glob("*/**/*") if path.is_file()]:
+        path.with_name(f"{path.name}.__lock").touch()  # as a kill leaves it
     (run / "checkpoints" / "2" / "manifest.json").unlink()  # removed in part
     for name, content in FILES.items():
         (run / name).write_text(json.dumps(content) + "\n")

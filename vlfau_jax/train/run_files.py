@@ -32,11 +32,13 @@ _PAGE = b"<!doctype html>"
 
 # The folders and files of a checkpoint, finished or not, as orbax and TensorStore name them.
 _ITEM = r"(params|ema|optimizer|metrics)(\.orbax-checkpoint-tmp[-\w]*)?"
-_STORE = r"(d|d/[0-9a-f]{32}|manifest\.ocdbt)(\.__lock)?"
+# TensorStore holds a lock of a file's name while it writes the file; a kill leaves it there.
+_LOCK = r"(\.__lock)?"
+_STORE = rf"(d|d/[0-9a-f]{{32}}|manifest\.ocdbt){_LOCK}"
+_FILE = rf"(_METADATA|_sharding|metrics|commit_success\.txt|array_metadatas/process_\d+){_LOCK}"
 _PART = re.compile(
     r"_CHECKPOINT_METADATA|commit_success\.txt|\.?manifest\.json(\.partial)?|"
-    rf"{_ITEM}(/(_METADATA|_sharding|metrics|commit_success\.txt|array_metadatas(/process_\d+)?|"
-    rf"ocdbt\.process_\d+(/{_STORE})?|{_STORE}))?"
+    rf"{_ITEM}(/({_FILE}|array_metadatas|ocdbt\.process_\d+(/{_STORE})?|{_STORE}))?"
 )
 _DRAFT = re.compile(r"\d+\.orbax-checkpoint-tmp[-.\w]*")
 _EVENTS = re.compile(r"events\.out\.tfevents\.[^/]+")
