@@ -34,7 +34,7 @@ DISFA_UNITS = 8
 def parameters(size, units, **changes):
     """Path -> shape and dtype of every parameter; nothing is computed."""
     config = bp4d.get_config(size)
-    config.model.update(changes)
+    config.model.update({"scan_blocks": False, **changes})  # the tables have every block
     model = VLFAU(resolve(config).model, units, Vocabulary.build().size)
     of = spec(batch_size=1, image_size=224, units=units, max_local_tokens=4, max_global_tokens=4)
     return flatten_dict(nn.meta.unbox(abstract_params(model, of)), sep="/")
