@@ -31,7 +31,9 @@ MESHES = ((8, 1, 1), (1, 8, 1), (2, 2, 2))
 @functools.cache
 def placed(size, shape):
     """(path, leaf with its sharding) of all parameters and of the optimizer's state."""
-    settings = resolve(bp4d.get_config(size))
+    config = bp4d.get_config(size)
+    config.model.scan_blocks = False  # the tables have every block
+    settings = resolve(config)
     n = len(BP4D_AUS)
     state = abstract_state(
         VLFAU(settings.model, n, Vocabulary.build().size),
