@@ -5,8 +5,8 @@ contractions. Norms, softmax, GELU and other work element by element are left ou
 a utilisation is stated (arXiv 2204.02311, appendix B). What padding adds counts where the program
 computes it: windows that reach over a map's edge, a convolution's border.
 
-Training computes every product once on the way forward and twice on the way back, once for the
-gradient of each factor: 3 times forward. It is less where a factor has no gradient:
+Training computes every product once in the forward pass and twice in the backward pass, once for
+the gradient of each factor: 3 times forward. It is less where a factor has no gradient:
 
 - the embedding's image has none, nor have MSC's averaging matrices: 2 times;
 - a frozen backbone is not differentiated: 1 time, and MSC's taps then have no gradient either;
@@ -14,7 +14,7 @@ gradient of each factor: 3 times forward. It is less where a factor has no gradi
 
 The captioners' recurrence has a gradient of its own (`_words`). What is computed again is no work
 of the network and stands apart (`Flops.recomputed`): the recurrence's queries; with `remat` "full"
-all products of a part but its last, which nothing on the way back reads; with "dots" those of
+all products of a part but its last, which the backward pass does not read; with "dots" those of
 attention but its output, and those of weights that are stacked by action unit.
 """
 
@@ -197,7 +197,7 @@ def _fusion(options: ModelOptions, task: Task, trained: bool) -> Flops:
 def _pooling(size: int, grid: int, c: int, batch: int, trained: bool) -> Flops:
     """Rows, then columns, or both by one matrix, which images share: what is less, as einsum does.
 
-    The matrices are constants: the way back is the gradient of the map alone.
+    The matrices are constants: the backward pass is the gradient of the map alone.
     """
     times = 2 if trained else 1
     in_turn = grid * size * size * c + grid * grid * size * c
@@ -233,8 +233,8 @@ def _bound(options: ModelOptions, task: Task, sentences: int, decoders: int) -> 
 def _words(options: ModelOptions, task: Task, words: int, trained: bool) -> Flops:
     """Some words of one sentence, without their logits (`recurrence`).
 
-    The way back has no product with relu's slope, which is added up, but one for the gradient of
-    the words' table.
+    The backward pass has no product with relu's derivative, which is added up, but one for the
+    gradient of the words' table.
     """
     d, h, a = options.width, options.hidden, options.attention
     cells = stem_grid(options, task.image_size) ** 2
