@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,12 +25,11 @@ from vlfau_jax.account.compiler import Compiled, TooLarge, compile_step, usable_
 from vlfau_jax.account.devices import device_for
 from vlfau_jax.account.flops import Task, flops, total
 from vlfau_jax.account.parts import PARTS
+from vlfau_jax.account.result_file import reported
 from vlfau_jax.account.roofline import roofline
 from vlfau_jax.account.step_report import CollectiveCost, StepReport, Tried, fit, shown
 from vlfau_jax.account.topology import open_topology
 from vlfau_jax.account.traffic import traffic
-from vlfau_jax.errors import UserError
-from vlfau_jax.files import absolute_folder, created, named, written_whole
 from vlfau_jax.sharding.arrays import shards
 from vlfau_jax.sharding.mesh import make_mesh
 from vlfau_jax.train.experiment import Program, Settings, published_program
@@ -66,36 +64,24 @@ def compile_only(
             whose compiler is not installed, or an `out` that is unusable.
         RunError: the compiler fails.
     """
-    if not out:
-        return _account(settings, topology, per_chip, search_batch)
-    path = Path(out)
-    _check_file(path, overwrite)
-    with created("--out", path.absolute().parent), written_whole(path) as partial:
-        report = _account(settings, topology, per_chip, search_batch)
-        with named(path):
-            partial.write_text(report.model_dump_json(indent=1) + "\n")
-    return report
-
-
-def _check_file(out: Path, overwrite: bool) -> None:
-    absolute_folder("--out", out.parent)
-    if out.is_dir():
-        raise UserError(f"--out={out}: this is a folder; name a file, such as {out}/step.json")
-    if os.path.lexists(out) and not overwrite:
-        raise UserError(f"--out={out} exists; give --overwrite to replace it")
+    return reported(
+        lambda: _account(settings, topology, per_chip, search_batch),
+        shown,
+        out,
+        overwrite,
+        as_json=lambda report: report.model_dump_json(indent=1),
+        example="step.json",
+    )
 
 
 def _account(
     settings: Settings, topology: str, per_chip: int | None, search_batch: bool
 ) -> StepReport:
     devices = open_topology(topology)
-    if not search_batch:
-        program = published_program(_with_batch(settings, devices, per_chip), devices)
-        report = account_of(program, topology)
-    else:
-        report = _searched(settings, devices, topology, per_chip)
-    print(shown(report))
-    return report
+    if search_batch:
+        return _searched(settings, devices, topology, per_chip)
+    program = published_program(_with_batch(settings, devices, per_chip), devices)
+    return account_of(program, topology)
 
 
 def _with_batch(

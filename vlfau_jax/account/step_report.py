@@ -34,8 +34,8 @@ class PartCost(Record):
     Attributes:
         forward_gflop: products, forward.
         training_gflop: products of a training step, forward included.
-        forward_hbm_mb: 10^6 bytes to and from main memory on the way forward.
-        backward_hbm_mb: the same on the way back.
+        forward_hbm_mb: 10^6 bytes to and from main memory in the forward pass.
+        backward_hbm_mb: the same in the backward pass.
     """
 
     forward_gflop: _Number = 0.0

@@ -154,7 +154,7 @@ def _gradient(
 ) -> tuple[Parameters, AttentionMemory, State, None]:
     """The gradient; d_x stands for that of x.
 
-    With r = q + k and u_p = 1[r_p > 0], relu's slope:
+    With r = q + k and u_p = 1[r_p > 0], relu's derivative:
 
         d_q = v * sum_p u_p d_s_p        d_k_p = v * sum_t u_p d_s_p
         d_v = sum (u_p r_p) d_s_p = sum_t q * (d_q / v) + sum_p k_p * (d_k_p / v)
@@ -230,7 +230,7 @@ def _gradient(
 
 
 def _counted(sums: Array, d_scores: Array) -> Array:
-    """d_scores float32 where relu(sums) has a slope, else 0."""
+    """d_scores float32 where relu(sums) has a derivative of 1, else 0."""
     return jnp.where(sums > 0, d_scores, 0.0)
 
 
