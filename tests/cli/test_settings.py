@@ -105,7 +105,7 @@ def rows(*some):
 
 # What jax.devices()[0].device_kind is on machines that people have.
 KINDS = {
-    "TPU v5 lite": 32,
+    "TPU v5 lite": 64,
     "TPU v5": 256,
     "TPU v5p": 256,
     "TPU7x": 256,
