@@ -338,7 +338,19 @@ def test_what_happened_is_told(tiny, tmp_path, capsys):
     assert "run: trained to step 1; final.json" in told
     assert "no training face" not in told
     train(tiny(steps=2), tmp_path / "run", resume=True)
-    assert "run: going on from step 1" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "run: going on from step 1" in told and "warning" not in told
+
+
+def test_a_resume_on_another_number_of_threads_is_told_once(silent, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PJRT_NPROC", "9")  # of more than eight devices, or their number counts
+    train(silent(steps=1), tmp_path / "run")
+    monkeypatch.setenv("PJRT_NPROC", "10")
+    train(silent(steps=2), tmp_path / "run", resume=True)
+    told = capsys.readouterr().err
+    assert told.count("warning: trained on 1 x cpu, 9 threads so far, now on 1 x cpu, 10") == 1
+    train(silent(steps=3), tmp_path / "run", resume=True)
+    assert "warning" not in capsys.readouterr().err
 
 
 def test_units_that_the_labels_cannot_teach_are_told_and_recorded(

@@ -3,8 +3,9 @@
 They lie in `$XDG_CACHE_HOME/vlfau_jax/xla` (`~/.cache/vlfau_jax/xla`). Where
 JAX_COMPILATION_CACHE_DIR is set, JAX keeps them there instead, as it would anyhow;
 JAX_ENABLE_COMPILATION_CACHE=0 keeps none. A program's key holds the program, its options and the
-versions of JAX and XLA, but nothing of the processor that CPU programs were made for: each kind of
-machine has a folder of its own, since home folders are shared.
+versions of JAX and XLA, but nothing of the processor that CPU programs were made for, nor of the
+number of its cores, among which XLA divides their loops when it compiles: each kind of machine and
+each number of cores has a folder of its own, since home folders are shared.
 
 What is loaded from there runs as machine code. Only folders that belong to this user and that
 nobody else may write to are used.
@@ -72,11 +73,15 @@ def _folder() -> Path:
 
 
 def _machine() -> str:
-    """A name for all that decides which machine code runs here."""
+    """A name for all that decides which machine code is made, and runs, here."""
+    from vlfau_jax.train.rounding import cpu_cores, stated_threads
+
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         lines = []
     features = [x for x in lines if x.startswith(("flags", "Features", "model name"))][:2]
-    text = "\n".join([platform.system(), platform.machine(), platform.processor(), *features])
+    cores = f"{cpu_cores()} cores, {stated_threads()} threads stated"
+    system = platform.system(), platform.machine(), platform.processor()
+    text = "\n".join([*system, *features, cores])
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,10 +1,10 @@
 """Checkpoints: state, clock and data position, and the little that inference needs.
 
 Every checkpoint holds two trees of arrays, `params` and `optimizer`, a third, `ema`, where the run
-averages its parameters, and in its manifest a JSON record with `progress` (next batch, seconds),
-`mean_f1` where its step was scored, and `inference` (all that turns parameters into predictions:
-action units, vocabulary, crop rule, sizes, config). Evaluation and export read the average, or
-`params` where there is none, and the record. They may do so while the run goes on.
+averages its parameters, and in its manifest a JSON record with `progress` (next batch, seconds,
+devices), `mean_f1` where its step was scored, and `inference` (all that turns parameters into
+predictions: action units, vocabulary, crop rule, sizes, config). Evaluation and export read the
+average, or `params` where there is none, and the record. They may do so while the run goes on.
 """
 
 from __future__ import annotations

@@ -71,10 +71,11 @@ class _Open(Record):
 
 
 class Progress(_Open):
-    """How far the run was: the next batch, and the seconds spent by activity."""
+    """How far the run was: the next batch, the seconds spent by activity, and the devices."""
 
     next_batch: Steps
     seconds: dict[Name, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
+    computed_on: Name | None = None
 
 
 class CropRecord(_Open):

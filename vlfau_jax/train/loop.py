@@ -37,6 +37,7 @@ from vlfau_jax.train.nonfinite import (
 )
 from vlfau_jax.train.progress import Progress
 from vlfau_jax.train.replaced import begun
+from vlfau_jax.train.rounding import computed_on, other_rounding
 from vlfau_jax.train.start import (
     InitialParams,
     changed_schedule,
@@ -156,8 +157,12 @@ class _Run:
             self._report(f"going on from step {done}")
             self.inference["warm_start"] = record["inference"]["warm_start"]
             self.clock = Clock(record["progress"]["seconds"])
-            if warning := changed_schedule(e, record["inference"], done):
-                self._report(warning)
+            for warning in (
+                changed_schedule(e, record["inference"], done),
+                other_rounding(record["progress"], computed_on(e.mesh)),
+            ):
+                if warning:
+                    self._report(warning)
             return state, done
         if initial is None:
             self._report("--resume finds no checkpoint; training begins at step 0")
@@ -320,7 +325,11 @@ class _Run:
 
     def _save(self, k: int, state: TrainState, mean_f1: float | None) -> None:
         with self.clock("checkpoint"):
-            done = {"next_batch": k, "seconds": dict(self.clock.seconds)}
+            done = {
+                "next_batch": k,
+                "seconds": dict(self.clock.seconds),
+                "computed_on": computed_on(self.experiment.mesh),
+            }
             record = {"progress": done, "inference": self.inference}
             self.checkpoints.save(k, state, record, mean_f1)
 
