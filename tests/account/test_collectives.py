@@ -177,31 +177,51 @@ def test_a_layers_step_sends_what_the_formula_says(mesh):
     assert found["all-reduce"] == pytest.approx(by_hand["all-reduce"], rel=0.1)
 
 
-def test_a_tpu_gathers_what_it_multiplies_in_bfloat16():
-    chip = SimpleNamespace(platform="tpu")
-    sharding = SimpleNamespace(spec=P("fsdp"), mesh=SimpleNamespace(devices=np.array([chip] * 2)))
-    params = {
-        "refinement": {
-            name: SimpleNamespace(shape=shape, dtype=np.dtype("float32"), sharding=sharding)
-            for name, shape in {"squeeze": (8, 3), "squeeze_bias": (8,)}.items()
-        }
+def leaf(*shape, platform="tpu", split=False):
+    """A parameter in float32 on eight devices of a kind that need not be here."""
+    devices = np.array([SimpleNamespace(platform=platform)] * 8)
+    sharding = SimpleNamespace(
+        spec=P("fsdp" if split else None), mesh=SimpleNamespace(devices=devices)
+    )
+    return SimpleNamespace(shape=shape, dtype=np.dtype("float32"), sharding=sharding)
+
+
+@pytest.mark.parametrize(
+    ("platform", "effort", "compute_bytes", "matrix", "bias"),
+    [
+        ("tpu", 0.0, 2, 2, 2),
+        ("tpu", 0.0, 4, 2, 4),  # it multiplies float32 in bfloat16
+        ("tpu", -0.4, 2, 2, 2),
+        ("tpu", -0.5, 2, 4, 4),
+        ("tpu", -1.0, 4, 4, 4),
+        ("gpu", -1.0, 2, 2, 2),  # an option of TPUs alone
+        ("gpu", 0.0, 4, 4, 4),
+        ("cpu", 0.0, 2, 4, 4),  # it computes bfloat16 in float32
+    ],
+)
+def test_the_dtype_of_a_gather(platform, effort, compute_bytes, matrix, bias):
+    own = {"platform": platform, "split": True}
+    block = {
+        "mlp_in": {"kernel": leaf(8, 3, **own), "bias": leaf(8, **own)},
+        "norm_mlp": {"scale": leaf(16, **own)},
     }
-    found = expected(params, {"data": 1, "fsdp": 2, "tensor": 1})
-    assert found == {"all-gather": 8 * 3 * 2 + 8 * 4, "all-reduce": (8 * 3 + 8) * 4}
+    found = expected(
+        {"backbone": block},
+        {"data": 1, "fsdp": 8, "tensor": 1},
+        compute_bytes=compute_bytes,
+        compile_effort=effort,
+    )
+    assert found["all-gather"] == 24 * matrix + 8 * bias + 16 * 4
+    gradient = 4 if platform == "cpu" else compute_bytes
+    assert found["all-reduce"] == (24 + 8) * gradient + 16 * 4
 
 
 def test_the_formula_by_hand():
     mesh = {"data": 2, "fsdp": 4, "tensor": 1}
-    split = NamedSharding(make_mesh(MeshOptions(2, 4, 1)), P("fsdp"))
-    whole = NamedSharding(split.mesh, P())
-
-    def leaf(*shape, sharding=whole):
-        return jax.ShapeDtypeStruct(shape, jnp.float32, sharding=sharding)
-
     params = {
-        "backbone": {"norm": {"scale": leaf(8, sharding=split)}, "out": {"kernel": leaf(8, 3)}},
+        "backbone": {"norm": {"scale": leaf(8, split=True)}, "out": {"kernel": leaf(8, 3)}},
         "global_captioner": {
-            "words": leaf(5, 8, sharding=split),
+            "words": leaf(5, 8, split=True),
             "words_to_gates": leaf(8, 12),
             "gates_bias": leaf(12),
         },
@@ -211,6 +231,7 @@ def test_the_formula_by_hand():
         # The norm in float32; kernel, bias and the table of words by gates in bfloat16.
         "all-reduce": 8 * 4 + (8 * 3 + 12 + 5 * 12) * 2,
     }
+    # A frozen backbone is gathered, and has no gradient; micro-batches are summed one by one.
     assert expected(params, mesh, compute_bytes=2, frozen=("backbone",), parts=3) == {
         "all-gather": 8 * 4 + 5 * 8 * 2,
         "all-reduce": 3 * (12 + 5 * 12) * 2,

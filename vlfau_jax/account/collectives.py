@@ -135,6 +135,9 @@ def _group(one: hlo.Instruction, devices: int | None) -> int:
     return devices
 
 
+# The `train.compile_effort` down to which XLA for TPUs gathers parameters as they are stored. Above
+# it gathers in bfloat16 what it multiplies so (libtpu 0.0.42.1: -0.4 does, -0.5 does not).
+AS_STORED = -0.5
 # Parameters that are used in float32 whatever the compute dtype.
 _FLOAT32 = re.compile(r"norm\w*/|relative_position_bias|^refinement/|^classifier/|logits_bias")
 
@@ -146,16 +149,20 @@ def expected(
     frozen: tuple[str, ...] = (),
     compute_bytes: int = 4,
     parts: int = 1,
+    compile_effort: float = 0.0,
 ) -> dict[str, float]:
     """Payload by kind that training needs, by hand, where the axis 'tensor' is 1.
 
     Every device computes with whole parameters on its own images, so that
 
-    - parameters that 'fsdp' splits are gathered, once a step;
+    - parameters that 'fsdp' splits are gathered, once a step: before the loops over blocks and
+      micro-batches, and `remat` does not gather again what the backward pass needs (XLA for CPU
+      gathers in every micro-batch);
     - their gradients are summed over all devices that split the batch ('data' and 'fsdp').
 
     What the network casts to the compute dtype has its gradient in that dtype; `_FLOAT32` names the
-    rest. The norm of the gradient and the loss terms, a few numbers, are left out.
+    rest, and XLA for CPU computes all in float32. The norm of the gradient and the loss terms, a
+    few numbers, are left out.
 
     Args:
         params: parameters as `jax.ShapeDtypeStruct` with their `NamedSharding`.
@@ -163,21 +170,34 @@ def expected(
         frozen: modules without a gradient.
         compute_bytes: of an element of the compute dtype.
         parts: micro-batches.
+        compile_effort: `train.compile_effort`.
     """
     gathered = summed = 0.0
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         name = jax.tree_util.keystr(path, simple=True, separator="/")
-        width = leaf.dtype.itemsize if _FLOAT32.search(name) else compute_bytes
+        platform = leaf.sharding.mesh.devices.flat[0].platform
+        wide = platform == "cpu" or _FLOAT32.search(name)
+        width = leaf.dtype.itemsize if wide else compute_bytes
         if "fsdp" in _axes(leaf.sharding) and mesh["fsdp"] > 1:
-            gathered += math.prod(leaf.shape) * (2 if _multiplied_on_tpu(leaf) else width)
+            each = _gathered_bytes(leaf, platform, width, compile_effort)
+            gathered += math.prod(leaf.shape) * each * (parts if platform == "cpu" else 1)
         if path[0].key not in frozen and mesh["data"] * mesh["fsdp"] > 1:
             summed += _gradient_elements(params[path[0].key], path, leaf) * width * parts
     return {"all-gather": gathered, "all-reduce": summed}
 
 
-def _multiplied_on_tpu(leaf: jax.ShapeDtypeStruct) -> bool:
-    """Whether it is gathered in bfloat16: a TPU multiplies float32 so unless told otherwise."""
-    return len(leaf.shape) > 1 and leaf.sharding.mesh.devices.flat[0].platform == "tpu"
+def _gathered_bytes(
+    leaf: jax.ShapeDtypeStruct, platform: str, width: int, compile_effort: float
+) -> int:
+    """Bytes of an element in a gather; `width` is that of the dtype it is used in.
+
+    A TPU multiplies float32 in bfloat16 unless told otherwise, and gathers a matrix so.
+    """
+    if platform != "tpu":
+        return width
+    if compile_effort <= AS_STORED:
+        return leaf.dtype.itemsize
+    return 2 if len(leaf.shape) > 1 else width
 
 
 def _gradient_elements(module: Mapping[str, Any], path: tuple, leaf: jax.ShapeDtypeStruct) -> int:

@@ -210,6 +210,7 @@ def _collectives(program: Program, found: Sequence[Collective]) -> dict[str, Col
             frozen=program.settings.optimizer.frozen,
             compute_bytes=jax.numpy.dtype(program.model.options.dtype).itemsize,
             parts=program.micro_batches,
+            compile_effort=program.settings.train.compile_effort,
         )
     sizes = by_kind(found)
     return {
