@@ -194,7 +194,7 @@ def leaf(*shape, platform="tpu", split=False):
         ("tpu", -0.4, 2, 2, 2),
         ("tpu", -0.5, 2, 4, 4),
         ("tpu", -1.0, 4, 4, 4),
-        ("gpu", -1.0, 2, 2, 2),  # an option of TPUs alone
+        ("gpu", 0.0, 2, 4, 4),  # as they are stored, and cast afterwards
         ("gpu", 0.0, 4, 4, 4),
         ("cpu", 0.0, 2, 4, 4),  # it computes bfloat16 in float32
     ],
@@ -214,6 +214,19 @@ def test_the_dtype_of_a_gather(platform, effort, compute_bytes, matrix, bias):
     assert found["all-gather"] == 24 * matrix + 8 * bias + 16 * 4
     gradient = 4 if platform == "cpu" else compute_bytes
     assert found["all-reduce"] == (24 + 8) * gradient + 16 * 4
+
+
+@pytest.mark.parametrize(
+    ("platform", "gathered"),
+    [("tpu", 24 * 2), ("gpu", 3 * 24 * (4 + 2)), ("cpu", 3 * 24 * (4 + 4))],
+)
+def test_micro_batches_gather_in_their_loops_but_on_tpus(platform, gathered):
+    kernel = {"kernel": leaf(8, 3, platform=platform, split=True)}
+    options = {"compute_bytes": 2, "parts": 3, "scored": ("backbone",)}
+    mesh = {"data": 1, "fsdp": 8, "tensor": 1}
+    assert expected({"backbone": kernel}, mesh, **options)["all-gather"] == gathered
+    captions = expected({"global_captioner": kernel}, mesh, **options)["all-gather"]
+    assert captions == (24 * 2 if platform == "tpu" else 3 * 24 * 4)
 
 
 def test_the_formula_by_hand():

@@ -149,15 +149,16 @@ def expected(
     frozen: tuple[str, ...] = (),
     compute_bytes: int = 4,
     parts: int = 1,
+    scored: tuple[str, ...] = (),
     compile_effort: float = 0.0,
 ) -> dict[str, float]:
     """Payload by kind that training needs, by hand, where the axis 'tensor' is 1.
 
     Every device computes with whole parameters on its own images, so that
 
-    - parameters that 'fsdp' splits are gathered, once a step: before the loops over blocks and
-      micro-batches, and `remat` does not gather again what the backward pass needs (XLA for CPU
-      gathers in every micro-batch);
+    - parameters that 'fsdp' splits are gathered, once a step. That is before a scan's loop over
+      blocks, and neither its backward pass nor `remat` gathers again. Of micro-batches, XLA for TPU
+      gathers before their loops, for CPU and GPU in each micro-batch;
     - their gradients are summed over all devices that split the batch ('data' and 'fsdp').
 
     What the network casts to the compute dtype has its gradient in that dtype; `_FLOAT32` names the
@@ -170,6 +171,7 @@ def expected(
         frozen: modules without a gradient.
         compute_bytes: of an element of the compute dtype.
         parts: micro-batches.
+        scored: modules of which micro-batches need a first forward pass (`train.accumulate`).
         compile_effort: `train.compile_effort`.
     """
     gathered = summed = 0.0
@@ -179,22 +181,21 @@ def expected(
         wide = platform == "cpu" or _FLOAT32.search(name)
         width = leaf.dtype.itemsize if wide else compute_bytes
         if "fsdp" in _axes(leaf.sharding) and mesh["fsdp"] > 1:
-            each = _gathered_bytes(leaf, platform, width, compile_effort)
-            gathered += math.prod(leaf.shape) * each * (parts if platform == "cpu" else 1)
+            if platform == "tpu":
+                each = _gathered_by_tpu(leaf, width, compile_effort)
+            else:  # as stored where a backward pass follows, whatever it is cast to
+                each = parts * (leaf.dtype.itemsize + (width if path[0].key in scored else 0))
+            gathered += math.prod(leaf.shape) * each
         if path[0].key not in frozen and mesh["data"] * mesh["fsdp"] > 1:
             summed += _gradient_elements(params[path[0].key], path, leaf) * width * parts
     return {"all-gather": gathered, "all-reduce": summed}
 
 
-def _gathered_bytes(
-    leaf: jax.ShapeDtypeStruct, platform: str, width: int, compile_effort: float
-) -> int:
+def _gathered_by_tpu(leaf: jax.ShapeDtypeStruct, width: int, compile_effort: float) -> int:
     """Bytes of an element in a gather; `width` is that of the dtype it is used in.
 
     A TPU multiplies float32 in bfloat16 unless told otherwise, and gathers a matrix so.
     """
-    if platform != "tpu":
-        return width
     if compile_effort <= AS_STORED:
         return leaf.dtype.itemsize
     return 2 if len(leaf.shape) > 1 else width
