@@ -13,6 +13,11 @@ from jax.sharding import PartitionSpec as P
 from vlfau_jax.account.collectives import by_kind, collectives, expected, sent_bytes
 from vlfau_jax.account.traffic import traffic
 from vlfau_jax.sharding.mesh import MeshOptions, make_mesh
+from vlfau_jax.train.accumulate import (
+    merge_micro_batches,
+    split_micro_batches,
+    sum_over_micro_batches,
+)
 
 ARRAY = "f32[6,4]{1,0:T(8,128)}"  # 96 bytes; 4 KB as it lies in memory
 
@@ -218,15 +223,41 @@ def test_the_dtype_of_a_gather(platform, effort, compute_bytes, matrix, bias):
 
 @pytest.mark.parametrize(
     ("platform", "gathered"),
-    [("tpu", 24 * 2), ("gpu", 3 * 24 * (4 + 2)), ("cpu", 3 * 24 * (4 + 4))],
+    [("tpu", 24 * 2), ("gpu", 3 * 24 * (4 + 2)), ("cpu", 24 * (4 + 4))],
 )
-def test_micro_batches_gather_in_their_loops_but_on_tpus(platform, gathered):
+def test_micro_batches_gather_in_their_loops_or_before(platform, gathered):
     kernel = {"kernel": leaf(8, 3, platform=platform, split=True)}
     options = {"compute_bytes": 2, "parts": 3, "scored": ("backbone",)}
     mesh = {"data": 1, "fsdp": 8, "tensor": 1}
     assert expected({"backbone": kernel}, mesh, **options)["all-gather"] == gathered
     captions = expected({"global_captioner": kernel}, mesh, **options)["all-gather"]
-    assert captions == (24 * 2 if platform == "tpu" else 3 * 24 * 4)
+    assert captions == {"tpu": 24 * 2, "gpu": 3 * 24 * 4, "cpu": 24 * 4}[platform]
+
+
+@pytest.mark.parametrize("scored", [(), ("dense",)])
+def test_xla_for_cpu_gathers_before_each_loop_over_micro_batches(scored):
+    """The loops of `train.accumulate`: gradients, and before them the scores of Dice."""
+    mesh, parts = make_mesh(MeshOptions(1, 8, 1)), 4
+    split, whole = NamedSharding(mesh, P("fsdp")), NamedSharding(mesh, P())
+    kernel = jax.ShapeDtypeStruct((64, 16), jnp.float32, sharding=split)
+
+    def outputs(kernel, x):
+        return jnp.tanh(x @ jax.lax.with_sharding_constraint(kernel, whole))
+
+    @functools.partial(jax.jit, out_shardings=split)
+    def step(kernel, x):
+        rows, total = split_micro_batches(x, parts, mesh), 1.0
+        if scored:
+            total = merge_micro_batches(jax.lax.map(lambda x: outputs(kernel, x), rows), mesh).sum()
+        gradient = jax.grad(lambda kernel, x: (outputs(kernel, x) / total).sum())
+        return kernel - sum_over_micro_batches(lambda x: gradient(kernel, x), rows)
+
+    x = jax.ShapeDtypeStruct((64, 64), jnp.float32, sharding=NamedSharding(mesh, P("fsdp")))
+    found = by_kind(collectives(step.lower(kernel, x).compile().as_text()))
+    by_hand = expected({"dense": {"kernel": kernel}}, mesh.shape, parts=parts, scored=scored)
+    assert found["all-gather"] == by_hand["all-gather"] == 4 * 64 * 16 * (1 + len(scored))
+    summed = found.get("all-reduce", 0) + found.get("reduce-scatter", 0)
+    assert summed == pytest.approx(by_hand["all-reduce"], rel=0.01)
 
 
 def test_the_formula_by_hand():

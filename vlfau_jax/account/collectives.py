@@ -158,7 +158,7 @@ def expected(
 
     - parameters that 'fsdp' splits are gathered, once a step. That is before a scan's loop over
       blocks, and neither its backward pass nor `remat` gathers again. Of micro-batches, XLA for TPU
-      gathers before their loops, for CPU and GPU in each micro-batch;
+      gathers before both loops, for CPU before each of them, for GPU in each micro-batch;
     - their gradients are summed over all devices that split the batch ('data' and 'fsdp').
 
     What the network casts to the compute dtype has its gradient in that dtype; `_FLOAT32` names the
@@ -184,7 +184,8 @@ def expected(
             if platform == "tpu":
                 each = _gathered_by_tpu(leaf, width, compile_effort)
             else:  # as stored where a backward pass follows, whatever it is cast to
-                each = parts * (leaf.dtype.itemsize + (width if path[0].key in scored else 0))
+                each = leaf.dtype.itemsize + (width if path[0].key in scored else 0)
+                each *= 1 if platform == "cpu" else parts
             gathered += math.prod(leaf.shape) * each
         if path[0].key not in frozen and mesh["data"] * mesh["fsdp"] > 1:
             summed += _gradient_elements(params[path[0].key], path, leaf) * width * parts
