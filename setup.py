@@ -1,4 +1,7 @@
-"""Puts configs/ into the wheel as vlfau_jax/shipped_configs; all else is in pyproject.toml."""
+"""Puts configs/ into the wheel as vlfau_jax/shipped_configs, which pyproject.toml cannot say.
+
+There setuptools finds packages or has them listed, not both; a list would leave a new room out.
+"""
 
 from setuptools import find_namespace_packages, setup
 

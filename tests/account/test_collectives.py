@@ -13,6 +13,11 @@ from jax.sharding import PartitionSpec as P
 from vlfau_jax.account.collectives import by_kind, collectives, expected, sent_bytes
 from vlfau_jax.account.traffic import traffic
 from vlfau_jax.sharding.mesh import MeshOptions, make_mesh
+from vlfau_jax.train.accumulate import (
+    merge_micro_batches,
+    split_micro_batches,
+    sum_over_micro_batches,
+)
 
 ARRAY = "f32[6,4]{1,0:T(8,128)}"  # 96 bytes; 4 KB as it lies in memory
 
@@ -177,31 +182,90 @@ def test_a_layers_step_sends_what_the_formula_says(mesh):
     assert found["all-reduce"] == pytest.approx(by_hand["all-reduce"], rel=0.1)
 
 
-def test_a_tpu_gathers_what_it_multiplies_in_bfloat16():
-    chip = SimpleNamespace(platform="tpu")
-    sharding = SimpleNamespace(spec=P("fsdp"), mesh=SimpleNamespace(devices=np.array([chip] * 2)))
-    params = {
-        "refinement": {
-            name: SimpleNamespace(shape=shape, dtype=np.dtype("float32"), sharding=sharding)
-            for name, shape in {"squeeze": (8, 3), "squeeze_bias": (8,)}.items()
-        }
+def leaf(*shape, platform="tpu", split=False):
+    """A parameter in float32 on eight devices of a kind that need not be here."""
+    devices = np.array([SimpleNamespace(platform=platform)] * 8)
+    sharding = SimpleNamespace(
+        spec=P("fsdp" if split else None), mesh=SimpleNamespace(devices=devices)
+    )
+    return SimpleNamespace(shape=shape, dtype=np.dtype("float32"), sharding=sharding)
+
+
+@pytest.mark.parametrize(
+    ("platform", "effort", "compute_bytes", "matrix", "bias"),
+    [
+        ("tpu", 0.0, 2, 2, 2),
+        ("tpu", 0.0, 4, 2, 4),  # it multiplies float32 in bfloat16
+        ("tpu", -0.4, 2, 2, 2),
+        ("tpu", -0.5, 2, 4, 4),
+        ("tpu", -1.0, 4, 4, 4),
+        ("gpu", 0.0, 2, 4, 4),  # as they are stored, and cast afterwards
+        ("gpu", 0.0, 4, 4, 4),
+        ("cpu", 0.0, 2, 4, 4),  # it computes bfloat16 in float32
+    ],
+)
+def test_the_dtype_of_a_gather(platform, effort, compute_bytes, matrix, bias):
+    own = {"platform": platform, "split": True}
+    block = {
+        "mlp_in": {"kernel": leaf(8, 3, **own), "bias": leaf(8, **own)},
+        "norm_mlp": {"scale": leaf(16, **own)},
     }
-    found = expected(params, {"data": 1, "fsdp": 2, "tensor": 1})
-    assert found == {"all-gather": 8 * 3 * 2 + 8 * 4, "all-reduce": (8 * 3 + 8) * 4}
+    found = expected(
+        {"backbone": block},
+        {"data": 1, "fsdp": 8, "tensor": 1},
+        compute_bytes=compute_bytes,
+        compile_effort=effort,
+    )
+    assert found["all-gather"] == 24 * matrix + 8 * bias + 16 * 4
+    gradient = 4 if platform == "cpu" else compute_bytes
+    assert found["all-reduce"] == (24 + 8) * gradient + 16 * 4
+
+
+@pytest.mark.parametrize(
+    ("platform", "gathered"),
+    [("tpu", 24 * 2), ("gpu", 3 * 24 * (4 + 2)), ("cpu", 24 * (4 + 4))],
+)
+def test_micro_batches_gather_in_their_loops_or_before(platform, gathered):
+    kernel = {"kernel": leaf(8, 3, platform=platform, split=True)}
+    options = {"compute_bytes": 2, "parts": 3, "scored": ("backbone",)}
+    mesh = {"data": 1, "fsdp": 8, "tensor": 1}
+    assert expected({"backbone": kernel}, mesh, **options)["all-gather"] == gathered
+    captions = expected({"global_captioner": kernel}, mesh, **options)["all-gather"]
+    assert captions == {"tpu": 24 * 2, "gpu": 3 * 24 * 4, "cpu": 24 * 4}[platform]
+
+
+@pytest.mark.parametrize("scored", [(), ("dense",)])
+def test_xla_for_cpu_gathers_before_each_loop_over_micro_batches(scored):
+    """The loops of `train.accumulate`: gradients, and before them the scores of Dice."""
+    mesh, parts = make_mesh(MeshOptions(1, 8, 1)), 4
+    split, whole = NamedSharding(mesh, P("fsdp")), NamedSharding(mesh, P())
+    kernel = jax.ShapeDtypeStruct((64, 16), jnp.float32, sharding=split)
+
+    def outputs(kernel, x):
+        return jnp.tanh(x @ jax.lax.with_sharding_constraint(kernel, whole))
+
+    @functools.partial(jax.jit, out_shardings=split)
+    def step(kernel, x):
+        rows, total = split_micro_batches(x, parts, mesh), 1.0
+        if scored:
+            total = merge_micro_batches(jax.lax.map(lambda x: outputs(kernel, x), rows), mesh).sum()
+        gradient = jax.grad(lambda kernel, x: (outputs(kernel, x) / total).sum())
+        return kernel - sum_over_micro_batches(lambda x: gradient(kernel, x), rows)
+
+    x = jax.ShapeDtypeStruct((64, 64), jnp.float32, sharding=NamedSharding(mesh, P("fsdp")))
+    found = by_kind(collectives(step.lower(kernel, x).compile().as_text()))
+    by_hand = expected({"dense": {"kernel": kernel}}, mesh.shape, parts=parts, scored=scored)
+    assert found["all-gather"] == by_hand["all-gather"] == 4 * 64 * 16 * (1 + len(scored))
+    summed = found.get("all-reduce", 0) + found.get("reduce-scatter", 0)
+    assert summed == pytest.approx(by_hand["all-reduce"], rel=0.01)
 
 
 def test_the_formula_by_hand():
     mesh = {"data": 2, "fsdp": 4, "tensor": 1}
-    split = NamedSharding(make_mesh(MeshOptions(2, 4, 1)), P("fsdp"))
-    whole = NamedSharding(split.mesh, P())
-
-    def leaf(*shape, sharding=whole):
-        return jax.ShapeDtypeStruct(shape, jnp.float32, sharding=sharding)
-
     params = {
-        "backbone": {"norm": {"scale": leaf(8, sharding=split)}, "out": {"kernel": leaf(8, 3)}},
+        "backbone": {"norm": {"scale": leaf(8, split=True)}, "out": {"kernel": leaf(8, 3)}},
         "global_captioner": {
-            "words": leaf(5, 8, sharding=split),
+            "words": leaf(5, 8, split=True),
             "words_to_gates": leaf(8, 12),
             "gates_bias": leaf(12),
         },
@@ -211,6 +275,7 @@ def test_the_formula_by_hand():
         # The norm in float32; kernel, bias and the table of words by gates in bfloat16.
         "all-reduce": 8 * 4 + (8 * 3 + 12 + 5 * 12) * 2,
     }
+    # A frozen backbone is gathered, and has no gradient; micro-batches are summed one by one.
     assert expected(params, mesh, compute_bytes=2, frozen=("backbone",), parts=3) == {
         "all-gather": 8 * 4 + 5 * 8 * 2,
         "all-reduce": 3 * (12 + 5 * 12) * 2,

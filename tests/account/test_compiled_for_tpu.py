@@ -26,6 +26,22 @@ def test_a_step_for_four_chips(silent):
         assert found.gb == pytest.approx(found.formula_gb, rel=0.1)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("effort", [0.0, -1.0])
+def test_scanned_and_rematerialised_blocks_gather_once(silent, effort):
+    """In bfloat16, or as they are stored where XLA is told to optimise little."""
+    settings = silent(MeshOptions(1, 4, 1), compile_effort=effort)
+    model = replace(
+        settings.model,
+        **{"dtype": "bfloat16", "scan_blocks": True, "remat": "dots"},
+        **{"backbone_width": 32, "depths": (0, 4, 0, 0), "heads": (1, 2, 2, 2), "width": 32},
+    )
+    report = compile_only(replace(settings, model=model), "v5e:2x2", per_chip=2)
+    found = report.collectives["all-gather"]
+    assert found.gb == pytest.approx(found.formula_gb, rel=0.1)
+    assert found.gb * 1e9 == pytest.approx(report.parameters * (4 if effort else 2), rel=0.1)
+
+
 @pytest.mark.parametrize(
     ("name", "devices"), [("v4:2x2x1", 4), ("v5p:4x4x4", 64), ("v6e:1x1", 1), ("v7x:2x2x1", 8)]
 )

@@ -14,11 +14,12 @@ from tests.report.examples import HOSTILE
 from tests.report.html_tree import addresses, check_table, parse
 from vlfau_jax.cli.main import main
 from vlfau_jax.cli.settings import resolve
+from vlfau_jax.data.read.pipeline import train_iterator
 from vlfau_jax.data.text.descriptions import global_description, local_description
 from vlfau_jax.errors import UserError
 from vlfau_jax.facs import BP4D_AUS
 from vlfau_jax.files import written_together
-from vlfau_jax.report import training_data, training_faces
+from vlfau_jax.report import training_data
 from vlfau_jax.report.data_page import render_data
 from vlfau_jax.report.label_record import drawn_rates
 from vlfau_jax.report.label_text import table
@@ -26,6 +27,7 @@ from vlfau_jax.report.templating import script
 from vlfau_jax.report.training_data import NAMES, inspect_data
 from vlfau_jax.report.training_faces import NO_SENTENCE, UNKNOWN, TrainingFace, first_faces
 from vlfau_jax.sharding.mesh import MeshOptions
+from vlfau_jax.train import experiment as experiment_module
 from vlfau_jax.train import loop
 from vlfau_jax.train.experiment import build_experiment, open_data
 from vlfau_jax.train.stop import StopSignals
@@ -83,13 +85,13 @@ def test_the_faces_are_those_of_trains_first_batches(data_dir, monkeypatch):
         seen.append((arguments, options))
         raise InterruptedError
 
-    monkeypatch.setattr(loop, "train_iterator", record)
     experiment = build_experiment(_on_one_device(settings(data_dir, validation_subjects=1)))
     run = loop._Run(experiment, None, None, None, None, {}, StopSignals())
-    with pytest.raises(InterruptedError):
+    with monkeypatch.context() as patched, pytest.raises(InterruptedError):
+        patched.setattr(experiment_module, "train_iterator", record)
         run.take_steps(None, 0, None)
     ((_, rows, captions, options), stream) = seen[0]
-    batches = training_faces.train_iterator(experiment.dataset, rows, captions, options, **stream)
+    batches = train_iterator(experiment.dataset, rows, captions, options, **stream)
     first, second = next(batches), next(batches)
     batches.close()
     faces = first_faces(experiment, 11)
@@ -289,10 +291,7 @@ def test_drawn_rates_are_those_of_a_long_stream(data_dir):
     chosen = settings(data_dir, batch_size=800, balance_classes=True, jitter=0.0)
     experiment = open_data(chosen)
     rates = drawn_rates(experiment)
-    rows = experiment.dataset.rows(experiment.split.train)
-    batches = training_faces.train_iterator(
-        experiment.dataset, rows, experiment.captions, chosen.data, batch_size=800, seed=1
-    )
+    batches = experiment.training_batches()
     batch = next(batches)
     batches.close()
     for i, au in enumerate(BP4D_AUS):

@@ -25,8 +25,8 @@ from vlfau_jax.account.roofline import mfu
 from vlfau_jax.account.synthetic import synthetic
 from vlfau_jax.account.timing import check_seconds, in_turns
 from vlfau_jax.data.read.batch import Batch
-from vlfau_jax.data.read.pipeline import train_iterator
 from vlfau_jax.errors import UserError
+from vlfau_jax.files import absolute_folder
 from vlfau_jax.inference.outputs import describe
 from vlfau_jax.losses.joint import joint_loss, total
 from vlfau_jax.model.vlfau import VLFAU, normalise
@@ -68,10 +68,12 @@ def benchmark(
         and `mfu` (None where its FLOPs are not counted); and what was measured.
 
     Raises:
-        UserError: options that do not fit each other or the devices; `seconds` out of range; or
-            what `reported` raises.
+        UserError: options that do not fit each other or the devices; `seconds` out of range; a
+            `profile` that cannot be a folder; or what `reported` raises.
     """
     check_seconds(seconds)
+    if profile is not None:
+        absolute_folder("--profile", profile)  # a mistake is told before anything is measured
     return reported(lambda: _measure(settings, seconds, profile), _format, out, overwrite)
 
 
@@ -93,18 +95,8 @@ def _open(settings: Settings) -> _Input:
         batch = made.batch(np.random.default_rng(settings.seed))
         return _Input(made.program, lambda: _repeated(batch), made.max_words, str(error))
 
-    def batches() -> Iterator[Batch]:
-        return train_iterator(
-            e.dataset,
-            e.training_rows,
-            e.captions,
-            settings.data,
-            batch_size=settings.train.batch_size,
-            seed=settings.seed,
-        )
-
     words = e.captions.max_local_tokens - 2, e.captions.max_global_tokens - 2
-    return _Input(e, batches, words, "")
+    return _Input(e, e.training_batches, words, "")
 
 
 def _repeated(batch: Batch) -> Iterator[Batch]:

@@ -135,6 +135,9 @@ def _group(one: hlo.Instruction, devices: int | None) -> int:
     return devices
 
 
+# The `train.compile_effort` down to which XLA for TPUs gathers parameters as they are stored. Above
+# it gathers in bfloat16 what it multiplies so (libtpu 0.0.42.1: -0.4 does, -0.5 does not).
+AS_STORED = -0.5
 # Parameters that are used in float32 whatever the compute dtype.
 _FLOAT32 = re.compile(r"norm\w*/|relative_position_bias|^refinement/|^classifier/|logits_bias")
 
@@ -146,16 +149,21 @@ def expected(
     frozen: tuple[str, ...] = (),
     compute_bytes: int = 4,
     parts: int = 1,
+    scored: tuple[str, ...] = (),
+    compile_effort: float = 0.0,
 ) -> dict[str, float]:
     """Payload by kind that training needs, by hand, where the axis 'tensor' is 1.
 
     Every device computes with whole parameters on its own images, so that
 
-    - parameters that 'fsdp' splits are gathered, once a step;
+    - parameters that 'fsdp' splits are gathered, once a step. That is before a scan's loop over
+      blocks, and neither its backward pass nor `remat` gathers again. Of micro-batches, XLA for TPU
+      gathers before both loops, for CPU before each of them, for GPU in each micro-batch;
     - their gradients are summed over all devices that split the batch ('data' and 'fsdp').
 
     What the network casts to the compute dtype has its gradient in that dtype; `_FLOAT32` names the
-    rest. The norm of the gradient and the loss terms, a few numbers, are left out.
+    rest, and XLA for CPU computes all in float32. The norm of the gradient and the loss terms, a
+    few numbers, are left out.
 
     Args:
         params: parameters as `jax.ShapeDtypeStruct` with their `NamedSharding`.
@@ -163,21 +171,35 @@ def expected(
         frozen: modules without a gradient.
         compute_bytes: of an element of the compute dtype.
         parts: micro-batches.
+        scored: modules of which micro-batches need a first forward pass (`train.accumulate`).
+        compile_effort: `train.compile_effort`.
     """
     gathered = summed = 0.0
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         name = jax.tree_util.keystr(path, simple=True, separator="/")
-        width = leaf.dtype.itemsize if _FLOAT32.search(name) else compute_bytes
+        platform = leaf.sharding.mesh.devices.flat[0].platform
+        wide = platform == "cpu" or _FLOAT32.search(name)
+        width = leaf.dtype.itemsize if wide else compute_bytes
         if "fsdp" in _axes(leaf.sharding) and mesh["fsdp"] > 1:
-            gathered += math.prod(leaf.shape) * (2 if _multiplied_on_tpu(leaf) else width)
+            if platform == "tpu":
+                each = _gathered_by_tpu(leaf, width, compile_effort)
+            else:  # as stored where a backward pass follows, whatever it is cast to
+                each = leaf.dtype.itemsize + (width if path[0].key in scored else 0)
+                each *= 1 if platform == "cpu" else parts
+            gathered += math.prod(leaf.shape) * each
         if path[0].key not in frozen and mesh["data"] * mesh["fsdp"] > 1:
             summed += _gradient_elements(params[path[0].key], path, leaf) * width * parts
     return {"all-gather": gathered, "all-reduce": summed}
 
 
-def _multiplied_on_tpu(leaf: jax.ShapeDtypeStruct) -> bool:
-    """Whether it is gathered in bfloat16: a TPU multiplies float32 so unless told otherwise."""
-    return len(leaf.shape) > 1 and leaf.sharding.mesh.devices.flat[0].platform == "tpu"
+def _gathered_by_tpu(leaf: jax.ShapeDtypeStruct, width: int, compile_effort: float) -> int:
+    """Bytes of an element in a gather; `width` is that of the dtype it is used in.
+
+    A TPU multiplies float32 in bfloat16 unless told otherwise, and gathers a matrix so.
+    """
+    if compile_effort <= AS_STORED:
+        return leaf.dtype.itemsize
+    return 2 if len(leaf.shape) > 1 else width
 
 
 def _gradient_elements(module: Mapping[str, Any], path: tuple, leaf: jax.ShapeDtypeStruct) -> int:

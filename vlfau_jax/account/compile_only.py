@@ -210,6 +210,8 @@ def _collectives(program: Program, found: Sequence[Collective]) -> dict[str, Col
             frozen=program.settings.optimizer.frozen,
             compute_bytes=jax.numpy.dtype(program.model.options.dtype).itemsize,
             parts=program.micro_batches,
+            scored=_scored(program),
+            compile_effort=program.settings.train.compile_effort,
         )
     sizes = by_kind(found)
     return {
@@ -221,6 +223,14 @@ def _collectives(program: Program, found: Sequence[Collective]) -> dict[str, Col
         for kind in KINDS
         if kind in sizes or by_hand.get(kind)
     }
+
+
+def _scored(program: Program) -> tuple[str, ...]:
+    """Modules of the forward pass from which micro-batches know the Dice term's gradient."""
+    if program.micro_batches == 1 or not program.settings.objective.dice_weight:
+        return ()
+    own = ("global_captioner",) if program.model.options.global_context else ()
+    return ("backbone", "fusion", "refinement", "classifier", *own)
 
 
 def _task(program: Program) -> Task:

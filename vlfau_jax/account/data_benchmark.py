@@ -14,7 +14,7 @@ import numpy as np
 
 from vlfau_jax.account.result_file import reported
 from vlfau_jax.account.timing import check_seconds
-from vlfau_jax.data.read.pipeline import Faces, train_iterator
+from vlfau_jax.data.read.pipeline import Faces
 from vlfau_jax.data.read.transforms import augment
 from vlfau_jax.train.experiment import ExperimentData, Settings, open_data
 from vlfau_jax.train.memory import check_pictures
@@ -97,17 +97,9 @@ def _stream(opened: ExperimentData, seconds: float) -> tuple[int, float, float]:
     """Images, seconds and this process's CPU seconds of the stream as `train` would read it."""
     settings = opened.settings
     data, size = settings.data, settings.train.batch_size
-    stream = train_iterator(
-        opened.dataset,
-        opened.training_rows,
-        opened.captions,
-        data,
-        batch_size=size,
-        seed=settings.seed,
-    )
     # Batches that threads and processes have prefetched must not count.
     ready = max(1, data.workers) * (data.threads + 4)
-    with closing(stream):
+    with closing(opened.training_batches()) as stream:
         for _ in range(ready):
             next(stream)
         images, begin, cpu = 0, time.perf_counter(), time.process_time()

@@ -38,9 +38,12 @@ def reported(
         example: a name for the file, for the message where `out` is a folder.
 
     Raises:
-        UserError: an `out` that is unusable, exists or is being written by another process.
+        UserError: an `out` that is unusable, exists or is being written by another process;
+            `overwrite` without one.
     """
-    if not out:
+    if out is None:
+        if overwrite:
+            raise UserError("--overwrite: without --out nothing is written; give both")
         found = measure()
         print(shown(found))
         return found
@@ -58,6 +61,6 @@ def reported(
 def _check_file(out: Path, overwrite: bool, example: str) -> None:
     absolute_folder("--out", out.parent)
     if out.is_dir():
-        raise UserError(f"--out={out}: this is a folder; name a file, such as {out}/{example}")
+        raise UserError(f"--out={out}: this is a folder; name a file, such as {out / example}")
     if os.path.lexists(out) and not overwrite:
         raise UserError(f"--out={out} exists; give --overwrite to replace it")

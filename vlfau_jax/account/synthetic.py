@@ -8,11 +8,8 @@ import jax
 import numpy as np
 
 from vlfau_jax.data.read.batch import Batch
-from vlfau_jax.data.read.dataset import published_units
 from vlfau_jax.data.sets import data_set
-from vlfau_jax.data.text.captions import CaptionTables
 from vlfau_jax.data.text.descriptions import NOUNS
-from vlfau_jax.data.text.vocabulary import Vocabulary
 from vlfau_jax.train.experiment import Program, Settings, published_program
 from vlfau_jax.train.memory import check_pictures, check_state
 
@@ -20,20 +17,21 @@ _RATE = 33.0  # per cent of active labels, where none is published: the mean of 
 
 
 class Synthetic(NamedTuple):
-    """A program, the units' token tables, and how often each unit is active, float [n]."""
+    """A program, and how often each of its units is active, float [n]."""
 
     program: Program
-    captions: CaptionTables
     rates: np.ndarray
 
     @property
     def max_words(self) -> tuple[int, int]:
         """The most words of a local and of the global sentence, without <start> and <end>."""
-        return self.captions.max_local_tokens - 2, self.captions.max_global_tokens - 2
+        captions = self.program.captions
+        return captions.max_local_tokens - 2, captions.max_global_tokens - 2
 
     def batch(self, rng: np.random.Generator) -> Batch:
         """Random pixels and labels, all known, with the sentences that training has for them."""
         shape, pixels = self.program.spec["au"][0], self.program.spec["image"][0]
+        captions = self.program.captions
         au, known = rng.random(shape) < self.rates, np.ones(shape, bool)
         nouns = rng.choice(NOUNS, len(au))
         rows = list(zip(au, known, strict=True))
@@ -41,9 +39,9 @@ class Synthetic(NamedTuple):
             "image": rng.integers(0, 256, pixels, np.uint8),
             "au": au.astype(np.float32),
             "au_known": known,
-            "local_tokens": np.stack([self.captions.local_tokens(*row) for row in rows]),
+            "local_tokens": np.stack([captions.local_tokens(*row) for row in rows]),
             "global_tokens": np.stack(
-                [self.captions.global_tokens(*r, n) for r, n in zip(rows, nouns, strict=True)]
+                [captions.global_tokens(*r, n) for r, n in zip(rows, nouns, strict=True)]
             ),
             "valid": np.ones(len(au), bool),
             "key": np.zeros((len(au), 3), np.int32),
@@ -59,8 +57,8 @@ def synthetic(settings: Settings) -> Synthetic:
     check_pictures(settings.train.batch_size, settings.data.image_size)
     program = published_program(settings, jax.devices())
     check_state(program.abstract)
-    units, rates = published_units(settings.data), {}
+    rates: dict[int, float] = {}
     for name in settings.data.name.split("+"):
         rates |= data_set(name, "data.name").published.rates
-    share = np.array([rates.get(unit, _RATE) for unit in units]) / 100
-    return Synthetic(program, CaptionTables(units, Vocabulary.build()), share)
+    share = np.array([rates.get(unit, _RATE) for unit in program.captions.aus]) / 100
+    return Synthetic(program, share)

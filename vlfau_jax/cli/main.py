@@ -140,7 +140,8 @@ def _parse(verb: Verb, argv: list[str]) -> tuple[flags.FlagValues, list[str]]:
     try:
         rest = fv([name, *argv])[1:]
     except flags.Error as error:
-        raise UserError(f"{name}: {str(error).strip().splitlines()[-1].strip()}") from None
+        known = f"; see {name} --help" if isinstance(error, flags.UnrecognizedFlagError) else ""
+        raise UserError(f"{name}: {str(error).strip().splitlines()[-1].strip()}{known}") from None
     except (AttributeError, KeyError, TypeError, ValueError) as error:  # of ml_collections
         raise UserError(f"{name}: {' '.join(str(error).split())}") from None
     missing = [f"--{flag}" for flag in verb.required if fv[flag].value is None]

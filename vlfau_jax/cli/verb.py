@@ -27,6 +27,29 @@ _DEFINE = {
 }
 
 
+class _WholeNumber(flags.IntegerParser):
+    """absl's parser of integers, whose own message speaks of Python's `int()`."""
+
+    def convert(self, argument: str) -> int:
+        try:
+            return super().convert(argument)
+        except ValueError:
+            raise ValueError("give a whole number") from None
+
+
+class _Number(flags.FloatParser):
+    """The same of floating-point numbers."""
+
+    def convert(self, argument: str) -> float:
+        try:
+            return super().convert(argument)
+        except ValueError:
+            raise ValueError("give a number") from None
+
+
+_PARSERS = {int: _WholeNumber(), float: _Number()}
+
+
 @dataclass(frozen=True)
 class Later:
     """Something of a module that takes a while to import; it is imported when this is called.
@@ -80,6 +103,8 @@ class Flag:
             annotated = get_origin(self.kind) is Annotated
             kind = get_args(self.kind)[0] if annotated else self.kind
             _DEFINE[kind](self.name, self.default, text, flag_values=fv)
+            if kind in _PARSERS:
+                fv[self.name].parser = _PARSERS[kind]
 
     def check(self, value: Any) -> None:
         """Raises UserError where the flag's value is out of bounds; None is no value."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from vlfau_jax.data.read.batch import Batch
-from vlfau_jax.data.read.pipeline import train_iterator
 from vlfau_jax.train.experiment import ExperimentData
 
 UNKNOWN = "unknown: masked, neither a label nor a sentence is learned from"
@@ -40,17 +39,10 @@ class TrainingFace:
 
 def first_faces(data: ExperimentData, number: int) -> list[TrainingFace]:
     """The first faces of the stream that `train` reads, from its first batches."""
-    settings = data.settings
-    batches = train_iterator(
-        data.dataset,
-        data.training_rows,
-        data.captions,
-        replace(settings.data, workers=0),  # the stream is the same for any number
-        batch_size=settings.train.batch_size,
-        seed=settings.seed,
-    )
+    options = replace(data.settings.data, workers=0)  # the stream is the same for any number
+    stream = replace(data, settings=replace(data.settings, data=options)).training_batches()
     faces: list[TrainingFace] = []
-    with closing(batches):
+    with closing(stream) as batches:
         while len(faces) < number:
             batch = next(batches)
             rows = range(min(len(batch["image"]), number - len(faces)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, ClassVar, Protocol
 
@@ -12,10 +12,11 @@ import optax
 from jax.sharding import Mesh
 from pydantic import Field
 
-from vlfau_jax.data.read.batch import Spec, spec
+from vlfau_jax.data.read.batch import Batch, Spec, spec
 from vlfau_jax.data.read.dataset import Dataset, open_dataset, published_units
 from vlfau_jax.data.read.folds import Split
 from vlfau_jax.data.read.options import DataOptions
+from vlfau_jax.data.read.pipeline import train_iterator
 from vlfau_jax.data.read.protocol import protocol
 from vlfau_jax.data.read.sampling import row_weights
 from vlfau_jax.data.read.statistics import unlearnable
@@ -122,6 +123,21 @@ class ExperimentData:
         """The rows of `dataset` that are trained on, int [m]."""
         return self.dataset.training_rows(self.split.train)
 
+    def training_batches(
+        self, start_step: int = 0, own: np.ndarray | None = None
+    ) -> Generator[Batch, None, None]:
+        """The endless stream that this experiment trains on, see `pipeline.train_iterator`."""
+        return train_iterator(
+            self.dataset,
+            self.training_rows,
+            self.captions,
+            self.settings.data,
+            batch_size=self.settings.train.batch_size,
+            seed=self.settings.seed,
+            start_step=start_step,
+            own=own,
+        )
+
     @property
     def global_sentences(self) -> int:
         """Training faces with a global sentence: all units that their set codes are known."""
@@ -136,6 +152,7 @@ class Program:
 
     Attributes:
         settings: its options.
+        captions: the token tables for its units, in order.
         class_weights: of the loss, float32 [n].
         spec: the global batch.
         mesh: the devices.
@@ -146,6 +163,7 @@ class Program:
     """
 
     settings: Settings
+    captions: CaptionTables
     class_weights: np.ndarray
     spec: Spec
     mesh: Mesh
@@ -331,6 +349,7 @@ def _program(
     )
     return Program(
         settings=settings,
+        captions=captions,
         class_weights=weights,
         spec=batch,
         mesh=mesh,

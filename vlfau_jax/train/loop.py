@@ -12,7 +12,6 @@ from typing import Any
 
 import jax
 
-from vlfau_jax.data.read.pipeline import train_iterator
 from vlfau_jax.distributed.agreement import barrier, check_shared, open_connections
 from vlfau_jax.distributed.heartbeat import RESTART_ALL
 from vlfau_jax.distributed.processes import (
@@ -238,18 +237,8 @@ class _Run:
         self.stop.response = "saving after this step"
         if o.eval_every:
             self._report_scored_subjects()
-        batches = train_iterator(
-            e.dataset,
-            e.dataset.training_rows(e.split.train),
-            e.captions,
-            e.settings.data,
-            batch_size=o.batch_size,
-            seed=e.settings.seed,
-            start_step=start,
-            own=local_rows(e.mesh, o.batch_size),
-        )
         with (
-            closing(batches),
+            closing(e.training_batches(start, local_rows(e.mesh, o.batch_size))) as batches,
             MetricWriter(self.workdir, start, writes=is_first_process()) as writer,
             Progress(
                 writer, clock, start=start, steps=o.steps, images=o.batch_size, every=o.log_every
