@@ -63,24 +63,28 @@ class Faces:
     def training_batch(self, rows: Sequence[tuple[int, View]]) -> Batch:
         """The batch of some faces' views."""
         positions, views = zip(*rows, strict=True)
-        images = self._images(len(rows))
+        images, memory = self._images(len(rows)), self._memory()
         for position, view, image in zip(positions, views, images, strict=True):
-            augment(self.decode(position, self.read(position)), view, image)
+            augment(self.decode(position, self.read(position), memory), view, image)
         return {"image": images, **self.label(np.array(positions))}
 
     def evaluation_batch(self, positions: Sequence[int]) -> Batch:
         """The batch of some whole faces; black for a padding row."""
-        images = self._images(len(positions))
+        images, memory = self._images(len(positions)), self._memory()
         for position, image in zip(positions, images, strict=True):
             if position == FILLING:
                 image[:] = 0
             else:
-                resize(self.decode(position, self.read(position)), len(image), image)
+                resize(self.decode(position, self.read(position), memory), len(image), image)
         return {"image": images, **self.label(np.array(positions))}
 
     def _images(self, count: int) -> np.ndarray:
         """The pictures of a batch, not written yet."""
         return np.empty((count, self._options.image_size, self._options.image_size, 3), np.uint8)
+
+    def _memory(self) -> np.ndarray:
+        """Memory for one stored picture; what is fresh costs a page fault for every 4 kB."""
+        return np.empty((self._dataset.crop["size"], self._dataset.crop["size"], 3), np.uint8)
 
     def read(self, position: int) -> Mapping[str, bytes]:
         """Reads the encoded `image` and its `source`. Raises DataError if the set is damaged."""
@@ -89,9 +93,15 @@ class Faces:
         except DamagedExample as error:
             raise self._unusable(position, f"cannot be read ({error})") from error
 
-    def decode(self, position: int, example: Mapping[str, bytes]) -> np.ndarray:
-        """Decodes to RGB uint8 [h, h, 3]. Raises DataError for a damaged picture."""
-        image = decode_crop(example["image"])
+    def decode(
+        self, position: int, example: Mapping[str, bytes], memory: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Decodes to RGB uint8 [h, h, 3], into `memory` where that has its size.
+
+        Raises:
+            DataError: the picture is damaged.
+        """
+        image = decode_crop(example["image"], memory)
         if image is None:
             raise self._unusable(position, f"({example['source'].decode()}) is damaged")
         return image
