@@ -47,8 +47,8 @@ def benchmark_data(
         where `cpu_ms_per_image` is); `bound_images_per_second`, the most that all cores could do
         according to the sum of both; `plain_decode_images_per_second`, libjpeg-turbo with the same
         images in one thread, and `ratio_to_plain_decode`; `floor_images_per_second`, that of all
-        cores, which no pipeline exceeds that reads JPEG, and `ratio_to_floor`; and what
-        was measured.
+        cores, which no pipeline exceeds that reads JPEG, and `ratio_to_floor`; and what was
+        measured.
 
     Raises:
         UserError: data that cannot be trained on, `seconds` out of range, or an `out` that is

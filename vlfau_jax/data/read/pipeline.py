@@ -57,10 +57,7 @@ class Faces:
     def draw(
         self, index: int, rng: np.random.Generator, rows: np.ndarray | None = None
     ) -> tuple[int, View]:
-        """The position of a face that is trained on, `index` or what stands there in `rows`.
-
-        And its view.
-        """
+        """A face that is trained on, `index` or what stands there in `rows`, and its view."""
         o = self._options
         return index if rows is None else rows.item(index), draw_view(
             rng, min_area=o.min_area, flip=o.flip, jitter=o.jitter, erasing=o.erasing
