@@ -115,12 +115,11 @@ class Faces:
         au, known = (of[positions] & valid[:, None] for of in (d.labels.au, d.labels.known))
         nouns = [d.nouns[subject] for subject in d.labels.subject[positions]]
         coded = d.coded[d.labels.part[positions]]
-        sentences = map(self._captions.global_tokens, au, known, nouns, coded)
         return {
             "au": au.astype(np.float32),
             "au_known": known,
             "local_tokens": self._captions.local_tokens(au, known),
-            "global_tokens": np.stack(list(sentences)),
+            "global_tokens": self._captions.global_tokens(au, known, nouns, coded),
             "valid": valid,
             "key": np.where(valid[:, None], self._keys[positions], 0),
         }

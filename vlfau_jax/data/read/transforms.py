@@ -43,7 +43,7 @@ class View(NamedTuple):
         y: share of the rows outside the crop that are above it.
         mirrored: whether left and right are exchanged.
         factors: of brightness, contrast and saturation, float32 [3]; None to leave them.
-        erased: see `_erase`, float64 [4]; None to erase nothing.
+        erased: see `_erase`; None to erase nothing.
     """
 
     side: float
@@ -51,7 +51,7 @@ class View(NamedTuple):
     y: float
     mirrored: bool
     factors: np.ndarray | None
-    erased: np.ndarray | None
+    erased: tuple[float, float, float, float] | None
 
 
 def draw_view(
@@ -69,14 +69,14 @@ def draw_view(
     """
     area, x, y, mirrored = rng.random(4).tolist()
     factors = rng.uniform(1 - jitter, 1 + jitter, 3).astype(np.float32)
-    erased, *place = rng.random(5) if erasing else (1.0,)
+    erased, *place = rng.random(5).tolist() if erasing else (1.0,)
     return View(
         side=math.sqrt(min_area + area * (1 - min_area)),
         x=x,
         y=y,
         mirrored=flip and mirrored < 0.5,
         factors=factors if jitter else None,
-        erased=np.array(place) if erased < erasing else None,
+        erased=tuple(place) if erased < erasing else None,
     )
 
 
