@@ -39,7 +39,7 @@ class CaptionTables:
         self._global: dict[tuple[bytes, str], np.ndarray] = {}
 
     def local_tokens(self, au: np.ndarray, known: np.ndarray) -> np.ndarray:
-        """Local rows int32 [..., n, t] for states `au` [..., n] in {0, 1}; pads where not `known`."""
+        """Local rows int32 [..., n, t] for `au` [..., n] in {0, 1}; all pad where not `known`."""
         state = np.where(known, au, 2).astype(np.intp)
         return self._local[np.arange(len(self.aus)), state]
 
