@@ -11,6 +11,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import simplejpeg
 
 from vlfau_jax.account.result_file import reported
 from vlfau_jax.account.timing import check_seconds
@@ -44,10 +45,10 @@ def benchmark_data(
         whose CPU time is not this process's); `stage_ms`, the CPU time of each stage for one image
         in one thread, and `rest_ms`, what the stream takes besides, for grain and its queues (None
         where `cpu_ms_per_image` is); `bound_images_per_second`, the most that all cores could do
-        according to the sum of both; `plain_decode_images_per_second`, cv2.imdecode of the same
+        according to the sum of both; `plain_decode_images_per_second`, libjpeg-turbo with the same
         images in one thread, and `ratio_to_plain_decode`; `floor_images_per_second`, that of all
-        cores, which no pipeline exceeds that reads JPEG with cv2, and `ratio_to_floor`; and what
-        was measured.
+        cores, which no pipeline exceeds that reads JPEG, and `ratio_to_floor`; and what was
+        measured.
 
     Raises:
         UserError: data that cannot be trained on, `seconds` out of range, or an `out` that is
@@ -122,17 +123,17 @@ def _stages(opened: ExperimentData) -> tuple[dict[str, float], float]:
             spent = dict.fromkeys(spent, 0.0)
         with _clock(spent, "read"):
             examples = [faces.read(p) for p in positions]
-        with _clock(spent, "decode"):
-            images = [faces.decode(p, e) for p, e in zip(positions, examples, strict=True)]
-        with _clock(spent, "augment"):
-            rows = np.empty((BATCH, size, size, 3), np.uint8)
-            for p, image, row in zip(positions, images, rows, strict=True):
+        rows, memory = np.empty((BATCH, size, size, 3), np.uint8), faces.memory()
+        for p, example, row in zip(positions, examples, rows, strict=True):
+            with _clock(spent, "decode"):
+                image = faces.decode(p, example, memory)
+            with _clock(spent, "augment"):
                 augment(image, faces.draw(p, rng)[1], row)
         with _clock(spent, "label"):
             faces.label(positions)
         with _clock(spent, "plain"):
             for example in examples:
-                cv2.imdecode(np.frombuffer(example["image"], np.uint8), cv2.IMREAD_COLOR_RGB)
+                simplejpeg.decode_jpeg(example["image"], "RGB")
     each = {stage: 1e3 * used / (SAMPLE // BATCH * BATCH) for stage, used in spent.items()}
     plain = each.pop("plain")
     return each, plain
@@ -163,7 +164,7 @@ def _format(found: Mapping[str, Any]) -> str:
             + ", ".join(f"{part} {ms:.3f}" for part, ms in parts.items())
             + f"; {sum(parts.values()):.3f} in all, so at most "
             f"{found['bound_images_per_second']:.0f} images/s on all cores",
-            f"cv2 decodes the same images in one thread at "
+            f"libjpeg-turbo decodes the same images in one thread at "
             f"{found['plain_decode_images_per_second']:.0f} images/s; the pipeline reaches "
             f"{found['ratio_to_plain_decode']:.2f} of that, and {found['ratio_to_floor']:.2f} of "
             f"its floor, decoding alone on all cores",

@@ -16,7 +16,6 @@ from PIL import EpsImagePlugin, Image
 
 from vlfau_jax.data.raw.frames import (
     MOST_PIXELS,
-    decode_crop,
     decode_image,
     encode_jpeg,
     read_frames,
@@ -208,17 +207,6 @@ def test_every_lost_picture_has_its_own_reason(picture, tmp_path, monkeypatch):
         "image_too_large",
     ]
     assert set(losses) <= DROP_REASONS.keys()
-
-
-def test_a_crop_of_a_prepared_set_is_decoded_as_any_picture_is(picture, monkeypatch):
-    data = encode_jpeg(picture)
-    assert np.array_equal(decode_crop(data), decode_image(data))
-    progressive = encoded(picture, "jpeg", progressive=True)
-    assert np.array_equal(decode_crop(progressive), decode_image(progressive))
-    huge = claiming(32000, 32000, "jpeg")
-    monkeypatch.setattr(cv2, "imdecode", None)
-    for other in (huge, huge[:2] + b"\xff" + huge[2:], data[:-2], b""):
-        assert decode_crop(other) is None
 
 
 def test_a_pipe_or_a_device_is_no_video(tmp_path):

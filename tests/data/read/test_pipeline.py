@@ -119,6 +119,15 @@ def test_training_reads_every_face_each_epoch_in_new_order(dataset):
     assert len(images) == 30  # no view comes twice
 
 
+@pytest.mark.parametrize("changes", [{}, {"balance_subjects": True}])
+def test_training_reads_the_rows_that_it_is_given(dataset, changes):
+    given, options = np.array([2, 3, 11, 14]), replace(OPTIONS, **changes)
+    stream = take(train_iterator(dataset, given, CAPTIONS, options, batch_size=4, seed=3), 20)
+    labels = dataset.labels
+    keys = np.stack([labels.subject, labels.task, labels.frame], 1)[given]
+    assert rows(stream) == {tuple(key) for key in keys.tolist()}
+
+
 @pytest.fixture(scope="module")
 def mixture(tmp_path_factory) -> Dataset:
     """Two sets with different units: three people of BP4D and two of DISFA, 26 frames in all."""
@@ -275,6 +284,17 @@ def test_a_damaged_picture_is_named(tmp_path, monkeypatch, parallel):
     with pytest.raises(RunError, match=named) as error:
         take(evaluate(broken, replace(OPTIONS, **parallel)), 99)
     assert "\n" not in str(error.value)
+
+
+def test_pictures_of_other_sizes_than_their_sets_are_read_as_they_are(tmp_path, monkeypatch):
+    """The memory that a batch decodes into is for one size; the others' pictures go elsewhere."""
+    sides, made = {1: 24, 2: 30, 3: 24, 4: 18, 5: 24}, sets.picture
+    monkeypatch.setattr(sets, "picture", lambda i, frame, _: made(i, frame, sides[frame]))
+    write_set(tmp_path, "bp4d", coded(np.random.default_rng(2), "bp4d", ("F001",), 5))
+    (whole, rest) = take(evaluate(open_dataset(DataOptions(data_dir=str(tmp_path)))), 2)
+    images = [*whole["image"], rest["image"][0]]
+    for (frame, side), image in zip(sides.items(), images, strict=True):
+        assert np.array_equal(image, resize(decode_image(made(0, frame, side)), len(image)))
 
 
 def test_a_subset_of_units_takes_their_columns(dataset):

@@ -8,11 +8,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
+import simplejpeg
 
 from vlfau_jax.data.raw.decoding import HEAD, MOST_PIXELS, decode_picture, kind_of
 from vlfau_jax.data.raw.tree import ImageFiles, Video
@@ -23,6 +25,12 @@ from vlfau_jax.files import OUT_OF, PICTURE_LIMIT, open_regular
 # The caller counts what cannot be read; messages about it would only fill the screen.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+_SCAN = b"\xff\xda"  # the marker of a scan's header
+_MOST_HEADERS = 4096  # bytes before it; those of `encode_jpeg` are 607
+_BASELINE = 0xC0  # a frame that is decoded in one pass; others can hold many scans
+# JFIF's and Adobe's data, tables, the interval of restarts, comments.
+_PLAIN = {bytes([kind]) for kind in (_BASELINE, 0xE0, 0xEE, 0xDB, 0xC4, 0xDD, 0xFE)}
 
 
 class Place(NamedTuple):
@@ -102,31 +110,53 @@ def decode_image(data: bytes) -> np.ndarray | None:
         return None
 
 
-def decode_crop(data: bytes) -> np.ndarray | None:
+def decode_crop(data: bytes, out: np.ndarray | None = None) -> np.ndarray | None:
     """Decodes a picture of a prepared set, which `encode_jpeg` wrote, and fast.
 
-    Anything else is decoded as any picture is.
+    It is what OpenCV makes of it, to the bit: both have libjpeg-turbo, which simplejpeg calls
+    without what OpenCV does around it. Anything else is decoded as any picture is.
+
+    Args:
+        data: the encoded picture.
+        out: memory for it, contiguous uint8 [h, w, 3]; not used for another size.
+
+    Returns:
+        RGB uint8 [h, w, 3], perhaps in `out`'s memory; None if it cannot be decoded.
     """
-    if _is_plain_jpeg(data):
+    size = _plain_size(data[: max(0, data.find(_SCAN, 0, _MOST_HEADERS))])
+    if size is None or data[-2:] != b"\xff\xd9":
+        return decode_image(data)
+    fits = out is not None and out.shape == (*size, 3)
+    try:
+        return simplejpeg.decode_jpeg(data, "RGB", buffer=out if fits else None)
+    except ValueError:  # libjpeg's errors, and its warnings, of which OpenCV says nothing
         return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
-    return decode_image(data)
 
 
-def _is_plain_jpeg(data: bytes) -> bool:
-    """Whether the data are a complete JPEG whose frame header claims at most `MOST_PIXELS`."""
-    if data[:2] != b"\xff\xd8" or data[-2:] != b"\xff\xd9":
-        return False
+@lru_cache(maxsize=64)  # all pictures of a set have the same headers
+def _plain_size(headers: bytes) -> tuple[int, int] | None:
+    """Height and width if these are all headers of a plain JPEG up to that of its first scan.
+
+    It is a baseline one, grey or of three components, of at most `MOST_PIXELS`, and has no
+    application's data but JFIF's and Adobe's: EXIF's state how the camera was held.
+    """
+    if not headers.startswith(b"\xff\xd8"):
+        return None
+    size = None
     at = 2  # segments are a marker of two bytes, their length, their content (ITU-T T.81, B.1.1)
-    while data[at : at + 1] == b"\xff" and at + 9 <= len(data):
-        kind = data[at + 1]
-        if kind == 0xC0:  # the header of a baseline frame, B.2.2; others can hold many scans
-            height, width = (int.from_bytes(data[at + k : at + k + 2]) for k in (5, 7))
-            return height * width <= MOST_PIXELS
-        # Another frame, arithmetic tables, or no segment, which has no length.
-        if kind < 0xC4 or 0xC4 < kind <= 0xCF or 0xD0 <= kind <= 0xD9:
-            return False
-        at += 2 + int.from_bytes(data[at + 2 : at + 4])
-    return False
+    while at < len(headers):
+        length = int.from_bytes(headers[at + 2 : at + 4])
+        if headers[at] != 0xFF or headers[at + 1 : at + 2] not in _PLAIN or length < 2:
+            return None
+        if headers[at + 1] == _BASELINE:  # B.2.2
+            height, width = (int.from_bytes(headers[at + k : at + k + 2]) for k in (5, 7))
+            if size or headers[at + 9 : at + 10] not in (b"\1", b"\3"):
+                return None
+            size = height, width
+        at += 2 + length
+    if at != len(headers) or size is None or not 0 < size[0] * size[1] <= MOST_PIXELS:
+        return None
+    return size
 
 
 def encode_jpeg(image: np.ndarray, quality: int = 95) -> bytes:

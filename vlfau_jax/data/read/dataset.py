@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -143,15 +145,15 @@ class _Source(Sequence[dict[str, bytes]]):
     def __init__(self, sources: tuple[Sequence[dict[str, bytes]], ...], rows: np.ndarray) -> None:
         self._sources = sources
         self._rows = rows
-        self._starts = np.cumsum([0, *(len(source) for source in sources)])
+        self._starts = [0, *accumulate(len(source) for source in sources)]
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __getitem__(self, index: int) -> dict[str, bytes]:
-        position = self._rows[index]
-        part = int(np.searchsorted(self._starts, position, side="right")) - 1
-        return self._sources[part][int(position - self._starts[part])]
+        position = self._rows.item(index)
+        part = bisect.bisect_right(self._starts, position) - 1
+        return self._sources[part][position - self._starts[part]]
 
 
 def open_dataset(options: DataOptions) -> Dataset:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Generator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -53,34 +54,40 @@ class Faces:
         self._keys = np.stack([labels.subject, labels.task, labels.frame], 1).astype(np.int32)
         self._examples = dataset.source(np.arange(len(labels)))
 
-    def draw(self, position: int, rng: np.random.Generator) -> tuple[int, View]:
-        """The view of a face that is trained on."""
+    def draw(
+        self, index: int, rng: np.random.Generator, rows: np.ndarray | None = None
+    ) -> tuple[int, View]:
+        """A face that is trained on, `index` or what stands there in `rows`, and its view."""
         o = self._options
-        return position, draw_view(
+        return index if rows is None else rows.item(index), draw_view(
             rng, min_area=o.min_area, flip=o.flip, jitter=o.jitter, erasing=o.erasing
         )
 
     def training_batch(self, rows: Sequence[tuple[int, View]]) -> Batch:
         """The batch of some faces' views."""
         positions, views = zip(*rows, strict=True)
-        images = self._images(len(rows))
+        images, memory = self._images(len(rows)), self.memory()
         for position, view, image in zip(positions, views, images, strict=True):
-            augment(self.decode(position, self.read(position)), view, image)
+            augment(self.decode(position, self.read(position), memory), view, image)
         return {"image": images, **self.label(np.array(positions))}
 
     def evaluation_batch(self, positions: Sequence[int]) -> Batch:
         """The batch of some whole faces; black for a padding row."""
-        images = self._images(len(positions))
+        images, memory = self._images(len(positions)), self.memory()
         for position, image in zip(positions, images, strict=True):
             if position == FILLING:
                 image[:] = 0
             else:
-                resize(self.decode(position, self.read(position)), len(image), image)
+                resize(self.decode(position, self.read(position), memory), len(image), image)
         return {"image": images, **self.label(np.array(positions))}
 
     def _images(self, count: int) -> np.ndarray:
         """The pictures of a batch, not written yet."""
         return np.empty((count, self._options.image_size, self._options.image_size, 3), np.uint8)
+
+    def memory(self) -> np.ndarray:
+        """Memory for one stored picture; what is fresh costs a page fault for every 4 kB."""
+        return np.empty((self._dataset.crop["size"], self._dataset.crop["size"], 3), np.uint8)
 
     def read(self, position: int) -> Mapping[str, bytes]:
         """Reads the encoded `image` and its `source`. Raises DataError if the set is damaged."""
@@ -89,9 +96,15 @@ class Faces:
         except DamagedExample as error:
             raise self._unusable(position, f"cannot be read ({error})") from error
 
-    def decode(self, position: int, example: Mapping[str, bytes]) -> np.ndarray:
-        """Decodes to RGB uint8 [h, h, 3]. Raises DataError for a damaged picture."""
-        image = decode_crop(example["image"])
+    def decode(
+        self, position: int, example: Mapping[str, bytes], memory: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Decodes to RGB uint8 [h, h, 3], into `memory` where that has its size.
+
+        Raises:
+            DataError: the picture is damaged.
+        """
+        image = decode_crop(example["image"], memory)
         if image is None:
             raise self._unusable(position, f"({example['source'].decode()}) is damaged")
         return image
@@ -102,12 +115,11 @@ class Faces:
         au, known = (of[positions] & valid[:, None] for of in (d.labels.au, d.labels.known))
         nouns = [d.nouns[subject] for subject in d.labels.subject[positions]]
         coded = d.coded[d.labels.part[positions]]
-        sentences = map(self._captions.global_tokens, au, known, nouns, coded)
         return {
             "au": au.astype(np.float32),
             "au_known": known,
             "local_tokens": self._captions.local_tokens(au, known),
-            "global_tokens": np.stack(list(sentences)),
+            "global_tokens": self._captions.global_tokens(au, known, nouns, coded),
             "valid": valid,
             "key": np.where(valid[:, None], self._keys[positions], 0),
         }
@@ -150,12 +162,13 @@ def train_iterator(
     """
     order, views = (int(s) for s in np.random.SeedSequence(seed).generate_state(2))
     weights = row_weights(dataset.labels, rows, options, [one.name for one in dataset.sets])
-    if weights is None:
-        positions = grain.MapDataset.source(rows).shuffle(seed=order).repeat()
+    faces = Faces(dataset, captions, options)
+    if weights is None:  # a range, because grain keeps statistics of what is read from a source
+        indices = grain.MapDataset.range(len(rows)).shuffle(seed=order).repeat()
+        stream = indices.random_map(partial(faces.draw, rows=rows), seed=views)
     else:
         positions = grain.MapDataset.source(Draws(rows, weights, order))
-    faces = Faces(dataset, captions, options)
-    stream = positions.random_map(faces.draw, seed=views)
+        stream = positions.random_map(faces.draw, seed=views)
     return _batches(stream, faces.training_batch, options, batch_size, start_step, own)
 
 

@@ -43,7 +43,7 @@ class View(NamedTuple):
         y: share of the rows outside the crop that are above it.
         mirrored: whether left and right are exchanged.
         factors: of brightness, contrast and saturation, float32 [3]; None to leave them.
-        erased: see `_erase`, float64 [4]; None to erase nothing.
+        erased: see `_erase`; None to erase nothing.
     """
 
     side: float
@@ -51,7 +51,7 @@ class View(NamedTuple):
     y: float
     mirrored: bool
     factors: np.ndarray | None
-    erased: np.ndarray | None
+    erased: tuple[float, float, float, float] | None
 
 
 def draw_view(
@@ -69,35 +69,33 @@ def draw_view(
     """
     area, x, y, mirrored = rng.random(4).tolist()
     factors = rng.uniform(1 - jitter, 1 + jitter, 3).astype(np.float32)
-    erased, *place = rng.random(5) if erasing else (1.0,)
+    erased, *place = rng.random(5).tolist() if erasing else (1.0,)
     return View(
         side=math.sqrt(min_area + area * (1 - min_area)),
         x=x,
         y=y,
         mirrored=flip and mirrored < 0.5,
         factors=factors if jitter else None,
-        erased=np.array(place) if erased < erasing else None,
+        erased=tuple(place) if erased < erasing else None,
     )
 
 
 def augment(image: np.ndarray, view: View, out: np.ndarray) -> None:
-    """Makes a view of a square picture; the last of its effects is written into `out`.
+    """Makes a view of a square picture in `out`, one effect after the other.
 
     Args:
         image: RGB uint8 [h, h, 3].
         view: what of it.
-        out: where the view is written, uint8 [size, size, 3], contiguous.
+        out: where the view is made, uint8 [size, size, 3], contiguous.
     """
     whole, size = image.shape[0], out.shape[0]
     side = min(whole, round(whole * view.side))
     left, top = round(view.x * (whole - side)), round(view.y * (whole - side))
-    crop = image[top : top + side, left : left + side]
-    plain = view.factors is None
-    image = resize(crop, size, out if plain and not view.mirrored else None)
+    resize(image[top : top + side, left : left + side], size, out)
     if view.mirrored:
-        image = cv2.flip(image, 1, out if plain else None)
+        cv2.flip(out, 1, out)
     if view.factors is not None:
-        _recolour(image, out, *view.factors)
+        _recolour(out, *view.factors)
     if view.erased is not None:
         _erase(out, *view.erased)
 
@@ -107,15 +105,13 @@ def _mean(image: np.ndarray) -> np.ndarray:
     return np.array(cv2.sumElems(image)[:3]) * (1 / (image.shape[0] * image.shape[1]))
 
 
-def _recolour(
-    image: np.ndarray, out: np.ndarray, brightness: float, contrast: float, saturation: float
-) -> None:
+def _recolour(image: np.ndarray, brightness: float, contrast: float, saturation: float) -> None:
     """Applies all three as one affine map of RGB; contrast is about the picture's mean luma."""
     mean = float(_LUMA @ _mean(image).astype(np.float32)) * brightness
     mix = saturation * _IDENTITY + (1 - saturation) * _LUMA
     matrix = np.full((3, 4), mean * (1 - contrast), np.float32)
     matrix[:, :3] = mix * (brightness * contrast)
-    cv2.transform(image, matrix, out)
+    cv2.transform(image, matrix, image)
 
 
 def _erase(image: np.ndarray, area: float, aspect: float, x: float, y: float) -> None:

@@ -39,25 +39,27 @@ class CaptionTables:
         self._global: dict[tuple[bytes, str], np.ndarray] = {}
 
     def local_tokens(self, au: np.ndarray, known: np.ndarray) -> np.ndarray:
-        """Local rows int32 [n, t] for states `au` [n] in {0, 1}; all pad where not `known` [n]."""
+        """Local rows int32 [..., n, t] for `au` [..., n] in {0, 1}; all pad where not `known`."""
         state = np.where(known, au, 2).astype(np.intp)
         return self._local[np.arange(len(self.aus)), state]
 
     def global_tokens(
-        self, au: np.ndarray, known: np.ndarray, noun: str, coded: np.ndarray | None = None
+        self, au: np.ndarray, known: np.ndarray, nouns: Sequence[str], coded: np.ndarray
     ) -> np.ndarray:
-        """Global row int32 [tg] about the units that the face's data set codes (None: all).
+        """Global rows int32 [b, tg] about the units that each face's data set codes.
 
-        All pad if one of them is unknown, because the sentence would state it as absent, or if
-        there is none. au in {0, 1}, known bool and coded bool are all [n].
+        All pad where one of them is unknown, because the sentence would state it as absent, and
+        where there is none. au in {0, 1}, known bool and coded bool are all [b, n], nouns [b].
         """
-        coded = np.ones(len(self.aus), bool) if coded is None else coded
-        if not coded.any() or not known[coded].all():
-            return np.zeros(self.max_global_tokens, np.int32)
-        active = au.astype(bool) & coded
+        rows = np.zeros((len(au), self.max_global_tokens), np.int32)
         # Neither units that are not coded nor inactive ones are mentioned: one sentence, one key.
-        key = (np.packbits(active).tobytes(), noun)
-        if key not in self._global:
-            text = global_description(self.aus, active, noun)
-            self._global[key] = self._vocabulary.encode(text, self.max_global_tokens)
-        return self._global[key].copy()
+        active = au.astype(bool) & coded
+        packed = np.packbits(active, 1)
+        whole = coded.any(1) & (known | ~coded).all(1)
+        for k in np.flatnonzero(whole).tolist():
+            key = (packed[k].tobytes(), nouns[k])
+            if key not in self._global:
+                text = global_description(self.aus, active[k], nouns[k])
+                self._global[key] = self._vocabulary.encode(text, self.max_global_tokens)
+            rows[k] = self._global[key]
+        return rows
