@@ -264,8 +264,8 @@ class WindowAttention(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """Map of whole windows [b, h, w, c] -> the same."""
+    def __call__(self, x: Array, shifted: Array | bool = True) -> Array:
+        """Map of whole windows [b, h, w, c] -> the same; not `shifted` is for the kernel alone."""
         _, h, w, c = x.shape
         parameters = [
             DenseParameters(c, ("embed", "heads"), name=name)(c)
@@ -290,6 +290,7 @@ class WindowAttention(nn.Module):
                 table,
                 **sizes,
                 shift=self.shift,
+                shifted=shifted,
                 axes=IMAGE_AXES,
             )
             return output(checkpoint_name(out, "attention"))
@@ -316,15 +317,25 @@ class SwinBlock(nn.Module):
     window_attention: str = "auto"
 
     @nn.compact
-    def __call__(self, x: Array, keep: Array | np.float32, key: Array | None, rows: Array) -> Array:
-        """Tokens [b, h, w, c] -> the same; the rest is as `drop_path` takes it."""
+    def __call__(
+        self,
+        x: Array,
+        keep: Array | np.float32,
+        key: Array | None,
+        rows: Array,
+        shifted: Array | bool = True,
+    ) -> Array:
+        """Tokens [b, h, w, c] -> the same.
+
+        `shifted` is as `WindowAttention` takes it, the rest as `drop_path`.
+        """
         _, h, w, c = x.shape
         keys = (None, None) if key is None else jax.random.split(key)
 
         y = by_token(layer_norm("norm_attention"), x).astype(self.dtype)
         y = windows.pad_to_windows(y, self.window)
         sizes = (self.heads, self.window, self.shift)
-        y = WindowAttention(*sizes, self.window_attention, self.dtype, name="attention")(y)
+        y = WindowAttention(*sizes, self.window_attention, self.dtype, name="attention")(y, shifted)
         x = checkpoint_name(x + drop_path(y[:, :h, :w], keep, keys[0], rows), "middle")
 
         y = by_token(layer_norm("norm_mlp"), x).astype(self.dtype)
@@ -441,12 +452,47 @@ class Swin(nn.Module):
             "window_attention": self.window_attention,
         }
         if self.scan_blocks and scanned(len(keep)):
+            pairs = ScannedPairs(**sizes, shift=shift, remat=self.remat, name=f"stage{stage}_pairs")
+            if not self.is_initializing() and is_fused(
+                self.window_attention, x.shape, self.heads[stage]
+            ):
+                block = SwinBlock(**sizes, shift=shift, parent=None)
+                params = nn.unbox(pairs.variables["params"])
+                with jax.named_scope(pairs.name):
+                    return self._one_body(block, params, x, keep, keys, rows)
             if keys is not None:
                 keys = keys.reshape(-1, 2, *keys.shape[1:])
-            pairs = ScannedPairs(**sizes, shift=shift, remat=self.remat, name=f"stage{stage}_pairs")
             return pairs(x, jnp.asarray(keep.reshape(-1, 2)), keys, rows)[0]
         kind = rematerialised(SwinBlock, self.remat, products=PRODUCTS)
         for i, own in enumerate(keep):
             block = kind(**sizes, shift=shift * (i % 2), name=f"stage{stage}_block{i}")
             x = block(x, own, None if keys is None else keys[i], rows)
         return x
+
+    def _one_body(
+        self,
+        block: SwinBlock,
+        pairs: Mapping[str, Any],
+        x: Array,
+        keep: np.ndarray,
+        keys: Array | None,
+        rows: Array,
+    ) -> Array:
+        """What `ScannedPairs` computes, as one scan over all blocks: half of the code to compile.
+
+        Only the kernel takes both kinds of windows. `pairs` are the parameters of its `first` and
+        `second` blocks; joining them copies each once a step.
+        """
+
+        def body(x: Array, own: tuple) -> tuple[Array, None]:
+            params, keep, key, shifted = own
+            return block.apply({"params": params}, x, keep, key, rows, shifted), None
+
+        joined = jax.tree.map(
+            lambda *two: jnp.stack(two, 1).reshape(-1, *two[0].shape[1:]),
+            pairs["first"],
+            pairs["second"],
+        )
+        shifted = np.arange(len(keep)) % 2 == 1
+        body = rematerialised(body, self.remat, products=PRODUCTS, scanned=True)
+        return jax.lax.scan(body, x, (joined, jnp.asarray(keep), keys, jnp.asarray(shifted)))[0]
