@@ -451,17 +451,14 @@ class Swin(nn.Module):
             "dtype": self.dtype,
             "window_attention": self.window_attention,
         }
+        fused = is_fused(self.window_attention, x.shape, self.heads[stage])
+        if fused and self.scan_blocks and len(keep) > 1 and not self.is_initializing():
+            block = SwinBlock(**sizes, shift=shift, parent=None)
+            return self._one_body(block, stage, x, keep, keys, rows)
         if self.scan_blocks and scanned(len(keep)):
-            pairs = ScannedPairs(**sizes, shift=shift, remat=self.remat, name=f"stage{stage}_pairs")
-            if not self.is_initializing() and is_fused(
-                self.window_attention, x.shape, self.heads[stage]
-            ):
-                block = SwinBlock(**sizes, shift=shift, parent=None)
-                params = nn.unbox(pairs.variables["params"])
-                with jax.named_scope(pairs.name):
-                    return self._one_body(block, params, x, keep, keys, rows)
             if keys is not None:
                 keys = keys.reshape(-1, 2, *keys.shape[1:])
+            pairs = ScannedPairs(**sizes, shift=shift, remat=self.remat, name=f"stage{stage}_pairs")
             return pairs(x, jnp.asarray(keep.reshape(-1, 2)), keys, rows)[0]
         kind = rematerialised(SwinBlock, self.remat, products=PRODUCTS)
         for i, own in enumerate(keep):
@@ -472,27 +469,32 @@ class Swin(nn.Module):
     def _one_body(
         self,
         block: SwinBlock,
-        pairs: Mapping[str, Any],
+        stage: int,
         x: Array,
         keep: np.ndarray,
         keys: Array | None,
         rows: Array,
     ) -> Array:
-        """What `ScannedPairs` computes, as one scan over all blocks: half of the code to compile.
+        """What the blocks of a stage compute in either layout, as one scan over all of them.
 
-        Only the kernel takes both kinds of windows. `pairs` are the parameters of its `first` and
-        `second` blocks; joining them copies each once a step.
+        The kernel takes both kinds of windows, so that a program holds one block's code instead of
+        two or all. Joining the parameters copies each once a step.
         """
 
         def body(x: Array, own: tuple) -> tuple[Array, None]:
             params, keep, key, shifted = own
             return block.apply({"params": params}, x, keep, key, rows, shifted), None
 
-        joined = jax.tree.map(
-            lambda *two: jnp.stack(two, 1).reshape(-1, *two[0].shape[1:]),
-            pairs["first"],
-            pairs["second"],
-        )
+        params = nn.unbox(self.variables["params"])
+        if pairs := params.get(f"stage{stage}_pairs"):
+            pairs = pairs["first"], pairs["second"]
+            joined = jax.tree.map(
+                lambda *two: jnp.stack(two, 1).reshape(-1, *two[0].shape[1:]), *pairs
+            )
+        else:
+            blocks = (params[f"stage{stage}_block{i}"] for i in range(len(keep)))
+            joined = jax.tree.map(_stack, *blocks)
         shifted = np.arange(len(keep)) % 2 == 1
         body = rematerialised(body, self.remat, products=PRODUCTS, scanned=True)
-        return jax.lax.scan(body, x, (joined, jnp.asarray(keep), keys, jnp.asarray(shifted)))[0]
+        with jax.named_scope(f"stage{stage}_pairs"):
+            return jax.lax.scan(body, x, (joined, jnp.asarray(keep), keys, jnp.asarray(shifted)))[0]
