@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -50,13 +51,13 @@ def maps(draw):
     channels = draw(st.sampled_from((96, 128, 192, 256)))
     heads = channels // draw(st.sampled_from((32, 64) if channels % 64 == 0 else (32,)))
     shape = draw(st.integers(1, 2)), down * window, across * window, channels
-    return shape, heads, window, shift, draw(st.sampled_from((0.3, 3.0)))
+    return shape, heads, window, shift, draw(st.booleans()), draw(st.sampled_from((0.3, 3.0)))
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(maps())
 def test_kernel_has_the_plain_paths_values_and_gradients(case):
-    (b, h, w, c), heads, window, shift, scale = case
+    (b, h, w, c), heads, window, shift, shifted, scale = case
     rng = np.random.default_rng(0)
 
     def noise(*shape):
@@ -71,13 +72,15 @@ def test_kernel_has_the_plain_paths_values_and_gradients(case):
     sizes = {"heads": heads, "window": window, "shift": shift}
 
     def kernel(qkv, bias, table):
-        return window_kernel.window_attention(qkv, bias, table, **sizes, interpret=True)
+        return window_kernel.window_attention(
+            qkv, bias, table, **sizes, shifted=jnp.asarray(shifted), interpret=True
+        )
+
+    def expectation(qkv, bias, table):
+        return plain(qkv + bias[None, None, None], table, heads, window, shift * shifted)
 
     found = with_gradients(kernel, *inputs)
-    expected = with_gradients(
-        lambda qkv, bias, table: plain(qkv + bias[None, None, None], table, heads, window, shift),
-        *inputs,
-    )
+    expected = with_gradients(expectation, *inputs)
     for x, y, tolerance in zip(found, expected, (1e-5, 1e-4, 1e-4, 1e-4), strict=True):
         np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance * np.abs(y).max())
 
@@ -151,19 +154,41 @@ def test_every_block_of_the_network_is_asked(scan_blocks, monkeypatch):
     assert len(asked) >= (3 if scan_blocks else 5)
 
 
-def test_a_block_computes_the_same_on_either_path_on_four_devices(monkeypatch):
+def block(choice):
+    """A block whose map of 5 x 6 is padded to 6 x 6."""
+    network = SwinBlock(4, 3, 1, 2.0, jnp.float32, window_attention=choice)
+    return network, (np.ones(1, np.float32)[0], None, np.arange(4)), {}, (5, 6, 128)
+
+
+def scanned(choice):
+    """A backbone whose stages scan two and four blocks, some of them dropped."""
+    network = swin.Swin(
+        128,
+        (2, 4),
+        (4, 8),
+        window=2,
+        mlp_ratio=1.0,
+        drop_path_rate=0.5,
+        scan_blocks=True,
+        remat="dots",
+        window_attention=choice,
+    )
+    return network, (True,), {"drop_path": jax.random.key(1)}, (32, 32, 3)
+
+
+@pytest.mark.parametrize("part", [block, scanned])
+def test_a_part_computes_the_same_on_either_path_on_four_devices(part, monkeypatch):
     """The kernel runs on each device's own images, and no device gathers another's."""
     mesh = make_mesh(MeshOptions(data=2, fsdp=2), jax.devices()[:4])
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(4, 5, 6, 128)).astype(np.float32)  # is padded to 6 x 6
-    keep, rows = np.ones(1, np.float32)[0], np.arange(4)
 
     def run(choice):
-        block = SwinBlock(4, 3, 1, 2.0, jnp.float32, window_attention=choice)
-        params = block.init(jax.random.key(0), x, keep, None, rows)
+        network, inputs, keys, extent = part(choice)
+        x = np.random.default_rng(0).normal(size=(4, *extent)).astype(np.float32)
+        params = nn.unbox(network.init({"params": jax.random.key(0), **keys}, x, *inputs))
 
         def loss(params, x):
-            return jnp.sum(jnp.sin(block.apply(params, x, keep, None, rows)))
+            outputs = network.apply(params, x, *inputs, rngs=keys)
+            return sum(jnp.sum(jnp.sin(y)) for y in jax.tree.leaves(outputs))
 
         split, whole = batch_sharding(mesh), replicated(mesh)
         step = jax.jit(
@@ -186,9 +211,8 @@ def test_a_block_computes_the_same_on_either_path_on_four_devices(monkeypatch):
     found, text = run("auto")
     assert called
     assert "all-gather" not in text
-    jax.tree.map(
-        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-4), found, expected
-    )
+    for x, y in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-4)
 
 
 COMPILED = """

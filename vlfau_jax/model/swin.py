@@ -264,8 +264,8 @@ class WindowAttention(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """Map of whole windows [b, h, w, c] -> the same."""
+    def __call__(self, x: Array, shifted: Array | bool = True) -> Array:
+        """Map of whole windows [b, h, w, c] -> the same; not `shifted` is for the kernel alone."""
         _, h, w, c = x.shape
         parameters = [
             DenseParameters(c, ("embed", "heads"), name=name)(c)
@@ -290,6 +290,7 @@ class WindowAttention(nn.Module):
                 table,
                 **sizes,
                 shift=self.shift,
+                shifted=shifted,
                 axes=IMAGE_AXES,
             )
             return output(checkpoint_name(out, "attention"))
@@ -316,15 +317,25 @@ class SwinBlock(nn.Module):
     window_attention: str = "auto"
 
     @nn.compact
-    def __call__(self, x: Array, keep: Array | np.float32, key: Array | None, rows: Array) -> Array:
-        """Tokens [b, h, w, c] -> the same; the rest is as `drop_path` takes it."""
+    def __call__(
+        self,
+        x: Array,
+        keep: Array | np.float32,
+        key: Array | None,
+        rows: Array,
+        shifted: Array | bool = True,
+    ) -> Array:
+        """Tokens [b, h, w, c] -> the same.
+
+        `shifted` is as `WindowAttention` takes it, the rest as `drop_path`.
+        """
         _, h, w, c = x.shape
         keys = (None, None) if key is None else jax.random.split(key)
 
         y = by_token(layer_norm("norm_attention"), x).astype(self.dtype)
         y = windows.pad_to_windows(y, self.window)
         sizes = (self.heads, self.window, self.shift)
-        y = WindowAttention(*sizes, self.window_attention, self.dtype, name="attention")(y)
+        y = WindowAttention(*sizes, self.window_attention, self.dtype, name="attention")(y, shifted)
         x = checkpoint_name(x + drop_path(y[:, :h, :w], keep, keys[0], rows), "middle")
 
         y = by_token(layer_norm("norm_mlp"), x).astype(self.dtype)
@@ -440,6 +451,10 @@ class Swin(nn.Module):
             "dtype": self.dtype,
             "window_attention": self.window_attention,
         }
+        fused = is_fused(self.window_attention, x.shape, self.heads[stage])
+        if fused and self.scan_blocks and len(keep) > 1 and not self.is_initializing():
+            block = SwinBlock(**sizes, shift=shift, parent=None)
+            return self._one_body(block, stage, x, keep, keys, rows)
         if self.scan_blocks and scanned(len(keep)):
             if keys is not None:
                 keys = keys.reshape(-1, 2, *keys.shape[1:])
@@ -450,3 +465,36 @@ class Swin(nn.Module):
             block = kind(**sizes, shift=shift * (i % 2), name=f"stage{stage}_block{i}")
             x = block(x, own, None if keys is None else keys[i], rows)
         return x
+
+    def _one_body(
+        self,
+        block: SwinBlock,
+        stage: int,
+        x: Array,
+        keep: np.ndarray,
+        keys: Array | None,
+        rows: Array,
+    ) -> Array:
+        """What the blocks of a stage compute in either layout, as one scan over all of them.
+
+        The kernel takes both kinds of windows, so that a program holds one block's code instead of
+        two or all. Joining the parameters copies each once a step.
+        """
+
+        def body(x: Array, own: tuple) -> tuple[Array, None]:
+            params, keep, key, shifted = own
+            return block.apply({"params": params}, x, keep, key, rows, shifted), None
+
+        params = nn.unbox(self.variables["params"])
+        if pairs := params.get(f"stage{stage}_pairs"):
+            pairs = pairs["first"], pairs["second"]
+            joined = jax.tree.map(
+                lambda *two: jnp.stack(two, 1).reshape(-1, *two[0].shape[1:]), *pairs
+            )
+        else:
+            blocks = (params[f"stage{stage}_block{i}"] for i in range(len(keep)))
+            joined = jax.tree.map(_stack, *blocks)
+        shifted = np.arange(len(keep)) % 2 == 1
+        body = rematerialised(body, self.remat, products=PRODUCTS, scanned=True)
+        with jax.named_scope(f"stage{stage}_pairs"):
+            return jax.lax.scan(body, x, (joined, jnp.asarray(keep), keys, jnp.asarray(shifted)))[0]

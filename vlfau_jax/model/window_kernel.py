@@ -61,6 +61,7 @@ def window_attention(
     heads: int,
     window: int,
     shift: int,
+    shifted: Array | bool = True,
     axes: tuple[str, ...] = (),
     interpret: bool = False,
 ) -> Array:
@@ -75,6 +76,8 @@ def window_attention(
         window: cells along a window's side.
         shift: cells by which windows are displaced, 0 for none; tokens that only a cyclic shift
             brings together do not attend to each other.
+        shifted: bool [], whether they are displaced: a program compiles one kernel for both kinds
+            of a Swin's blocks.
         axes: axes of the known mesh that split the images. The partitioner does not split kernels,
             it would gather all images for one; each device therefore runs it on its own.
         interpret: whether to run on the CPU, slowly, for tests.
@@ -87,7 +90,8 @@ def window_attention(
     offsets = qkv_bias.astype(jnp.float32).reshape(3, s.channels)
     offsets = jnp.pad(offsets, ((0, 0), (0, s.groups * LANES - s.channels)))
     offsets = offsets.reshape(3 * s.groups, 1, LANES)
-    return _attention(s, qkv, offsets, _bias(bias_table, window, s.packed))
+    shifted = jnp.asarray(shifted, jnp.int32).reshape(1)
+    return _attention(s, qkv, offsets, _bias(bias_table, window, s.packed), shifted)
 
 
 @dataclass(frozen=True)
@@ -168,17 +172,19 @@ def _masks(window: int, shift: int, packed: int) -> np.ndarray:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _attention(s: _Sizes, qkv: Array, offsets: Array, bias: Array) -> Array:
-    return _run(s, _forward_kernel, (qkv,), (offsets, bias), s.channels)[0]
+def _attention(s: _Sizes, qkv: Array, offsets: Array, bias: Array, shifted: Array) -> Array:
+    return _run(s, _forward_kernel, shifted, (qkv,), (offsets, bias), s.channels)[0]
 
 
 def _attention_forward(s: _Sizes, *inputs: Array) -> tuple[Array, tuple[Array, ...]]:
     return _attention(s, *inputs), inputs
 
 
-def _attention_backward(s: _Sizes, kept: tuple[Array, ...], cotangent: Array) -> tuple[Array, ...]:
-    qkv, offsets, bias = kept
-    return _run(s, _backward_kernel, (qkv, cotangent), (offsets, bias), 3 * s.channels, sums=True)
+def _attention_backward(s: _Sizes, kept: tuple[Array, ...], cotangent: Array) -> tuple[Any, ...]:
+    qkv, offsets, bias, shifted = kept
+    maps, biases = (qkv, cotangent), (offsets, bias)
+    gradients = _run(s, _backward_kernel, shifted, maps, biases, 3 * s.channels, sums=True)
+    return *gradients, np.zeros(shifted.shape, jax.dtypes.float0)
 
 
 _attention.defvjp(_attention_forward, _attention_backward)
@@ -187,6 +193,7 @@ _attention.defvjp(_attention_forward, _attention_backward)
 def _run(
     s: _Sizes,
     kernel: Callable,
+    shifted: Array,
     maps: tuple[Array, ...],
     biases: tuple[Array, ...],
     channels: int,
@@ -199,16 +206,19 @@ def _run(
     """
     here = functools.partial(_run_here, s, kernel, channels, sums)
     if not s.axes:
-        return here(maps, biases)
+        return here(shifted, maps, biases)
 
-    def everywhere(maps: tuple[Array, ...], biases: tuple[Array, ...]) -> tuple[Array, ...]:
-        out, *summed = here(maps, biases)
+    def everywhere(
+        shifted: Array, maps: tuple[Array, ...], biases: tuple[Array, ...]
+    ) -> tuple[Array, ...]:
+        out, *summed = here(shifted, maps, biases)
         return out, *jax.lax.psum(tuple(summed), s.axes)
 
     split, whole = PartitionSpec(s.axes), PartitionSpec()
     results = (split, *[whole] * (len(biases) * sums))
-    return jax.shard_map(everywhere, in_specs=(split, whole), out_specs=results, check_vma=False)(
-        maps, biases
+    inputs = (whole, split, whole)
+    return jax.shard_map(everywhere, in_specs=inputs, out_specs=results, check_vma=False)(
+        shifted, maps, biases
     )
 
 
@@ -217,6 +227,7 @@ def _run_here(
     kernel: Callable,
     channels: int,
     sums: bool,
+    shifted: Array,
     maps: tuple[Array, ...],
     biases: tuple[Array, ...],
 ) -> tuple[Array, ...]:
@@ -232,8 +243,9 @@ def _run_here(
     inputs = [*maps, *biases]
     specs = [*(a_map(x.shape[-1]) for x in maps), *map(whole, biases)]
     if s.shift:
-        inputs.append(jnp.asarray(_masks(s.window, s.shift, s.packed)))
-        specs.append(whole(inputs[-1]))
+        masks = jnp.asarray(_masks(s.window, s.shift, s.packed))
+        inputs += [masks, shifted]
+        specs.append(whole(masks))
     summed = biases if sums else ()
     batch = len(maps[0])
     shapes = [
@@ -249,10 +261,11 @@ def _run_here(
     # Maps and biases are there twice, while one image is computed and the next is on its way.
     there = sum(2 * math.prod(spec.block_shape) * 4 for spec in (*specs, *out_specs))
     there += sum(math.prod(x.shape) * 4 for x in scratch)
+    scalars = [pl.BlockSpec(memory_space=pltpu.SMEM)] * bool(s.shift)
     results = pl.pallas_call(
         functools.partial(kernel, s),
         grid=(batch,),
-        in_specs=specs,
+        in_specs=[*specs, *scalars],
         out_specs=out_specs,
         out_shape=shapes,
         scratch_shapes=scratch,
@@ -263,22 +276,22 @@ def _run_here(
 
 
 def _forward_kernel(s: _Sizes, qkv_ref: Ref, offset_ref: Ref, bias_ref: Ref, *refs: Ref) -> None:
-    *mask_ref, out_ref, cut, written = refs
+    *shift_refs, out_ref, cut, written = refs
     dtype = qkv_ref.dtype
 
     def attend(g: Index, column: int, kind: Index) -> None:
         q, k, v = (_tile(s, cut, part * s.groups + g, column, offset_ref) for part in range(3))
-        weights = _weights(s, k.astype(dtype), _spread(s, q, dtype), bias_ref, mask_ref, g, kind)
+        weights = _weights(s, k.astype(dtype), _spread(s, q, dtype), bias_ref, shift_refs, g, kind)
         out = _product(weights.astype(dtype), v.astype(dtype), 0, 0)
         _put(s, written, g, column, _gathered(s, out))
 
-    _for_windows(s, (qkv_ref,), cut, attend, out_ref, written)
+    _for_windows(s, (qkv_ref,), shift_refs, cut, attend, out_ref, written)
 
 
 def _backward_kernel(
     s: _Sizes, qkv_ref: Ref, cotangent_ref: Ref, offset_ref: Ref, bias_ref: Ref, *refs: Ref
 ) -> None:
-    *mask_ref, dqkv_ref, doffset_ref, dbias_ref, cut, written = refs
+    *shift_refs, dqkv_ref, doffset_ref, dbias_ref, cut, written = refs
     dtype = qkv_ref.dtype
 
     @pl.when(pl.program_id(0) == 0)
@@ -291,7 +304,7 @@ def _backward_kernel(
         do = _tile(s, cut, 3 * s.groups + g, column)
         k, v = k.astype(dtype), v.astype(dtype)
         q, do = _spread(s, q, dtype), _spread(s, do, dtype)
-        weights = _weights(s, k, q, bias_ref, mask_ref, g, kind)
+        weights = _weights(s, k, q, bias_ref, shift_refs, g, kind)
         dweights = _product(v, do, 1, 1)
         dscores = weights * (dweights - (weights * dweights).sum(0, keepdims=True))
         dbias_ref[g] += dscores
@@ -305,7 +318,7 @@ def _backward_kernel(
             doffset_ref[part * s.groups + g] += gradient.sum(0, keepdims=True)
             _put(s, written, part * s.groups + g, column, gradient)
 
-    _for_windows(s, (qkv_ref, cotangent_ref), cut, differentiate, dqkv_ref, written)
+    _for_windows(s, (qkv_ref, cotangent_ref), shift_refs, cut, differentiate, dqkv_ref, written)
 
 
 def _scale(s: _Sizes) -> float:
@@ -315,6 +328,7 @@ def _scale(s: _Sizes) -> float:
 def _for_windows(
     s: _Sizes,
     inputs: Sequence[Ref],
+    shift_refs: Sequence[Ref],
     cut: Ref,
     window: Callable[[Index, int, Index], None],
     output: Ref,
@@ -323,8 +337,10 @@ def _for_windows(
     """Calls `window(tile, column, kind of mask)` for all windows and tiles of an image.
 
     One row of windows after the other is copied from the inputs to `cut`, in float32, whose rows
-    may start anywhere; what the windows left in `written` is copied to the output.
+    may start anywhere, and shifted there; what the windows left in `written` is shifted back and
+    copied to the output. `shift_refs`, where there is a shift, are masks and whether it applies.
     """
+    shifted = shift_refs[-1][0] if s.shift else 0
     if s.channels % LANES:  # of a tile that is filled in part the rest stays 0
 
         @pl.when(pl.program_id(0) == 0)
@@ -332,26 +348,31 @@ def _for_windows(
             cut[...] = jnp.zeros_like(cut)
 
     def source(i: Index, r: Index) -> Array:
-        row = i * s.window + r + s.shift
+        row = i * s.window + r + s.shift * shifted
         return jnp.where(row >= s.height, row - s.height, row)
+
+    def rolled(ref: Ref, tile: Index, r: Index, by: int) -> None:
+        """Moves a row's cells by so many to the left, cyclically, if windows are shifted."""
+        if s.shift:
+
+            @pl.when(shifted == 1)
+            def _() -> None:
+                row, by_left = ref[tile, r, : s.width], by % s.width
+                ref[tile, r, : s.width - by_left] = row[by_left:]
+                ref[tile, r, s.width - by_left : s.width] = row[:by_left]
 
     def read(i: Index, r: Index) -> None:
         first = 0
         for ref in inputs:
             for g, channels in s.tiles(ref.shape[-1]):
                 row = ref[0, source(i, r), :, channels].astype(jnp.float32)
-                there = slice(channels.stop - channels.start)
-                cut[first + g, r, : s.width, there] = row
-                if s.shift:  # the windows of the last column go on at the left
-                    over = min(s.row, s.width)
-                    cut[first + g, r, s.width : s.width + over, there] = row[:over]
+                cut[first + g, r, : s.width, : channels.stop - channels.start] = row
+                rolled(cut, first + g, r, s.shift)
             first += len(s.tiles(ref.shape[-1]))
 
     def write(i: Index, r: Index) -> None:
         for g, channels in s.tiles(output.shape[-1]):
-            if s.shift:
-                over = written[g, r, s.width : s.width + s.shift]
-                written[g, r, : s.shift] = over
+            rolled(written, g, r, -s.shift)
             row = written[g, r, : s.width, : channels.stop - channels.start]
             output[0, source(i, r), :, channels] = row.astype(output.dtype)
 
@@ -362,7 +383,7 @@ def _for_windows(
         def tiles(g: Index, _: None) -> None:
             for column in range(columns):
                 last_row = (i == s.height // s.window - 1).astype(jnp.int32)
-                window(g, column, 2 * last_row + (column == columns - 1))
+                window(g, column, shifted * (2 * last_row + (column == columns - 1)))
 
         jax.lax.fori_loop(0, s.groups, tiles, None)
         jax.lax.fori_loop(0, s.window, lambda r, _: write(i, r), None)
@@ -372,8 +393,7 @@ def _for_windows(
 
 def _tile(s: _Sizes, cut: Ref, index: Index, column: int, offset_ref: Ref | None = None) -> Array:
     """One window's tokens in one tile of channels, float32 [tokens, 128]; padding is 0."""
-    first = column * s.window + s.shift
-    x = cut[index, :, first : first + s.row]
+    x = cut[index, :, column * s.window : column * s.window + s.row]
     if offset_ref is not None:
         x = x + offset_ref[pl.ds(index, 1)]
     there = jax.lax.broadcasted_iota(jnp.int32, x.shape, 1) < s.window
@@ -382,9 +402,8 @@ def _tile(s: _Sizes, cut: Ref, index: Index, column: int, offset_ref: Ref | None
 
 def _put(s: _Sizes, written: Ref, index: Index, column: int, x: Array) -> None:
     """Undoes `_tile`: the padding is left out."""
-    first = column * s.window + s.shift
     x = x.reshape(s.window, s.row, LANES)[:, : s.window]
-    written[index, :, first : first + s.window] = x
+    written[index, :, column * s.window : (column + 1) * s.window] = x
 
 
 def _heads(s: _Sizes) -> list[Array]:
@@ -406,12 +425,12 @@ def _gathered(s: _Sizes, x: Array) -> Array:
 
 
 def _weights(
-    s: _Sizes, k: Array, q: Array, bias_ref: Ref, mask_ref: list[Ref], g: Index, kind: Index
+    s: _Sizes, k: Array, q: Array, bias_ref: Ref, shift_refs: list[Ref], g: Index, kind: Index
 ) -> Array:
     """Softmax over keys of all heads of a tile, float32 [tokens, packed * tokens]."""
     scores = _product(k, q, 1, 1) * _scale(s) + bias_ref[g]
-    for masks in mask_ref:  # of shifted windows alone
-        scores = scores + masks[kind]
+    if s.shift:
+        scores = scores + shift_refs[0][kind]
     scores = jnp.exp(scores - scores.max(0, keepdims=True))
     return scores / scores.sum(0, keepdims=True)
 
