@@ -198,5 +198,7 @@ class Captioner(nn.Module):
         if train and self.dropout > 0.0:
             rows = jnp.arange(len(hidden)) if rows is None else rows
             keep = kept_rows(self.make_rng("dropout"), rows, 1 - self.dropout, hidden.shape[1:])
+            # Kept for the backward pass: XLA draws it again there, with 1.1 GB in between.
+            keep = jax.lax.optimization_barrier(keep)
             hidden = jnp.where(keep, hidden / (1 - self.dropout), 0.0).astype(self.dtype)
         return decoder.logits(hidden), attention

@@ -33,8 +33,8 @@ def pooling_matrix(size: int, cells: int) -> np.ndarray:
 def average_pool(x: Array, height: int, width: int) -> Array:
     """Adaptive average pooling of [b, h, w, c] to [b, height, width, c]."""
     _, h, w, _ = x.shape
-    if (h, w) == (height, width):
-        return x
+    if not h % height and not w % width:  # equal cells need no product, nor its gradient's
+        return x.reshape(-1, height, h // height, width, w // width, x.shape[-1]).mean((2, 4))
     rows = jnp.asarray(pooling_matrix(h, height), x.dtype)
     cols = jnp.asarray(pooling_matrix(w, width), x.dtype)
     return jnp.einsum("ih,jw,bhwc->bijc", rows, cols, x)

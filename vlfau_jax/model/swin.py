@@ -205,6 +205,21 @@ def _gelu_backward(x: Array, cotangent: Array) -> tuple[Array]:
 gelu.defvjp(lambda x: (gelu(x), x), _gelu_backward)
 
 
+class DenseParameters(nn.Module):
+    """Kernel [*inputs, features] and bias [features] of a linear layer applied elsewhere."""
+
+    features: int
+    axes: tuple[str, ...]
+
+    @nn.compact
+    def __call__(self, *inputs: int) -> tuple[Array, Array]:
+        """Declares them as `dense` and `convolution` do, with their initial values."""
+        init = named(nn.initializers.lecun_normal(), *self.axes)
+        kernel = self.param("kernel", init, (*inputs, self.features))
+        zeros = named(nn.initializers.zeros, self.axes[-1])
+        return kernel, self.param("bias", zeros, (self.features,))
+
+
 class PatchEmbedding(nn.Module):
     """Image [b, h, w, 3] -> tokens [b, h/patch, w/patch, width].
 
@@ -222,9 +237,12 @@ class PatchEmbedding(nn.Module):
         _, h, w, _ = image.shape
         x = jnp.pad(image, ((0, 0), (0, -h % self.patch), (0, -w % self.patch), (0, 0)))
         if self.stem == "patch":
-            x = convolution(
-                self.width, self.patch, self.patch, ("in", "embed"), self.dtype, "project"
-            )(x)
+            # A product: of a convolution's three channels no device makes full tiles.
+            axes = ("conv", "conv", "in", "embed")
+            kernel, bias = DenseParameters(self.width, axes, name="project")(*[self.patch] * 2, 3)
+            kernel = kernel.astype(self.dtype).reshape(-1, self.width)
+            x = by_token(lambda x: x @ kernel, windows.patches(x.astype(self.dtype), self.patch))
+            x = x + bias.astype(self.dtype)
         else:
             halvings = self.patch.bit_length() - 1
             for i in range(halvings):
@@ -233,21 +251,6 @@ class PatchEmbedding(nn.Module):
                 x = nn.gelu(group_norm(f"norm{i}")(x).astype(self.dtype))
             x = convolution(self.width, 3, 1, ("in", "embed"), self.dtype, "project")(x)
         return by_token(layer_norm("norm"), x).astype(self.dtype)
-
-
-class DenseParameters(nn.Module):
-    """Kernel [inputs, features] and bias [features] of a linear layer that is applied elsewhere."""
-
-    features: int
-    axes: tuple[str, str]
-
-    @nn.compact
-    def __call__(self, inputs: int) -> tuple[Array, Array]:
-        """Declares them as `dense` does, with its initial values."""
-        init = named(nn.initializers.lecun_normal(), *self.axes)
-        kernel = self.param("kernel", init, (inputs, self.features))
-        zeros = named(nn.initializers.zeros, self.axes[1])
-        return kernel, self.param("bias", zeros, (self.features,))
 
 
 class WindowAttention(nn.Module):

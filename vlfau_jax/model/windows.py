@@ -9,11 +9,16 @@ import numpy as np
 from jax import Array
 
 
+def patches(x: Array, size: int) -> Array:
+    """Joins the cells of each square of [b, h, w, c]: [b, h/size, w/size, size**2 * c]."""
+    b, h, w, c = x.shape
+    x = x.reshape(b, h // size, size, w // size, size, c)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, h // size, w // size, -1)
+
+
 def partition(x: Array, window: int) -> Array:
     """Splits [b, h, w, c] into windows: [b * (h/window) * (w/window), window**2, c]."""
-    b, h, w, c = x.shape
-    x = x.reshape(b, h // window, window, w // window, window, c)
-    return x.transpose(0, 1, 3, 2, 4, 5).reshape(-1, window * window, c)
+    return patches(x, window).reshape(-1, window * window, x.shape[-1])
 
 
 def reverse(windows: Array, window: int, height: int, width: int) -> Array:

@@ -39,7 +39,7 @@ Metrics = dict[str, Array]
 # Fast memory of a TPU that one operation's tiles may take. XLA writes a tile's work out without
 # loops: 6 of its own 16 MiB compile Swin-B's step in 45 % of the CPU time, for 13 % more cycles of
 # an MLP by XLA's own estimate (account/README.md).
-TILES_KIB = 6144
+TILES_KIB = 5632
 
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
