@@ -39,7 +39,7 @@ def test_without_sentences_nothing_is_defined():
     assert distinct({}) == 0
 
 
-WORDS = st.sampled_from("the brows lids nose is are not raised flat".split())
+WORDS = st.sampled_from(["the", "brows", "lids", "nose", "is", "are", "not", "raised", "flat"])
 SENTENCES = st.lists(WORDS, max_size=8).map(" ".join)
 ROWS = st.lists(st.tuples(SENTENCES, st.tuples(SENTENCES)), min_size=1, max_size=6)
 

@@ -28,8 +28,7 @@ def icc(estimate: np.ndarray, intensity: np.ndarray) -> float:
 
 
 def pcc(estimate: np.ndarray, intensity: np.ndarray) -> float:
-    """Pearson's correlation coefficient of [m] each; NaN below two frames or where one is constant.
-    """
+    """Pearson's correlation of [m] each; NaN below two frames or where one is constant."""
     x, y = _centred(estimate), _centred(intensity)
     scale = np.sqrt((x @ x) * (y @ y))
     return float(np.clip((x @ y) / scale, -1, 1)) if scale else NAN
@@ -42,7 +41,7 @@ def mae(estimate: np.ndarray, intensity: np.ndarray) -> float:
 
 
 def _centred(values: np.ndarray) -> np.ndarray:
-    """Values less their mean, float64; all zero where they are all alike, whatever rounding does."""
+    """Values less their mean, float64; exactly 0 where they are all alike, despite rounding."""
     values = np.asarray(values, np.float64)
     if not values.size or np.ptp(values) == 0:
         return np.zeros_like(values)
