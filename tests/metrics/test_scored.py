@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn import metrics as sk
@@ -42,6 +42,7 @@ def same(one, other):
         assert value == pytest.approx(other[key], nan_ok=True, abs=1e-9), key
 
 
+@settings(max_examples=30)
 @given(folds(), st.data())
 def test_frames_of_shards_merged_are_the_whole(fold, data):
     cut = data.draw(st.integers(0, len(fold.labels)))
@@ -58,6 +59,7 @@ def test_frames_of_shards_merged_are_the_whole(fold, data):
         np.testing.assert_allclose(values, expected)
 
 
+@settings(max_examples=30)
 @given(st.lists(folds(most=6), min_size=1, max_size=3))
 def test_folds_are_pooled_by_their_counts_and_averaged_by_name(parts):
     scores = [part.per_au for part in parts]
@@ -82,6 +84,7 @@ def test_folds_of_other_units_are_not_averaged():
             combine([{1: {}}, {2: {}}])
 
 
+@settings(max_examples=30)
 @given(folds())
 def test_macro_and_micro_are_scikit_learns(fold):
     fold = ScoredFrames(fold.aus, fold.probabilities, fold.active, fold.labels, fold.known | True)
@@ -117,6 +120,7 @@ def test_units_that_were_not_taught_are_in_no_average():
     assert some.reliability()["12"] == []
 
 
+@settings(max_examples=30)
 @given(folds())
 def test_counts_by_person_add_up(fold):
     subjects = np.arange(len(fold.labels)) % 3
@@ -193,6 +197,7 @@ def test_draws_without_a_value_are_left_out_unless_they_are_most():
     assert np.isnan(interval(np.array([[1.0], [nan], [nan]]))).all()
 
 
+@settings(max_examples=30)
 @given(folds())
 def test_thresholds_tuned_on_the_frames_themselves_are_the_most_f1_can_be(fold):
     own = (0.5,) * len(AUS)

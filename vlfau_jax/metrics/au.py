@@ -160,7 +160,7 @@ def average_precision(scores: np.ndarray, positive: np.ndarray) -> float:
 def best_threshold(scores: np.ndarray, positive: np.ndarray) -> float:
     """The threshold with the highest F1, half-way between the scores that it separates.
 
-    Of several, the one nearest to 0.5. NaN without positives.
+    Of several, the one nearest to 0.5. NaN without positives, or where every score is 0.
 
     Args:
         scores: float32 [m], 0 to 1; a score above the threshold counts as on.
@@ -172,11 +172,11 @@ def best_threshold(scores: np.ndarray, positive: np.ndarray) -> float:
     tp, predicted = _passing(scores, positive)
     values = np.unique(scores)[::-1]
     below = np.append(values[1:], np.zeros(1, values.dtype))
-    thresholds = np.where(values > below, (values + below) / 2, np.nan)  # none lies below 0
-    thresholds = np.where(thresholds < values, thresholds, below)  # neighbours among floats
-    value = np.where(np.isnan(thresholds), -1.0, 2 * tp / (predicted + hits))
+    middle = (values + below) / 2
+    thresholds = np.where(middle < values, middle, below)  # of neighbours among floats, the lower
+    value = np.where(values > below, 2 * tp / (predicted + hits), -1.0)  # a score of 0 never passes
     best = np.flatnonzero(value == value.max())
-    if value[best[0]] < 0:  # every score is 0: nothing can pass
+    if value[best[0]] < 0:
         return NAN
     return float(thresholds[best[np.argmin(np.abs(thresholds[best] - 0.5))]])
 
