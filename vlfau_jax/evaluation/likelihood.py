@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from vlfau_jax.inference.trained import Trained
-from vlfau_jax.losses.objective import known_labels, token_cross_entropy
+from vlfau_jax.losses.joint import known_labels, token_cross_entropy
 from vlfau_jax.model.vlfau import normalise
 from vlfau_jax.sharding.arrays import batch_sharding, known_mesh, replicated
 
