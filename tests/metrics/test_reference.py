@@ -23,10 +23,13 @@ from vlfau_jax.metrics.calibration import BINS, Reliability
 SCORES = st.sampled_from([0.0, 1 / 15, 0.2, 0.5, 0.50001, 0.7, 1.0])
 
 
+EDGES = st.sampled_from([*np.linspace(0, 1, BINS + 1), 0.25, 0.5])  # of bins, to the last digit
+
+
 @st.composite
-def scored(draw, least=1):
+def scored(draw, least=1, elements=SCORES.map(np.float32), dtype=np.float32):
     size = draw(st.integers(least, 25))
-    scores = draw(hnp.arrays(np.float32, size, elements=SCORES.map(np.float32)))
+    scores = draw(hnp.arrays(dtype, size, elements=elements))
     return scores, draw(hnp.arrays(bool, size))
 
 
@@ -77,10 +80,10 @@ def test_metrics_of_scores_are_scikit_learns(fold):
 
 
 @settings(max_examples=50)
-@given(fold=scored())
+@given(fold=scored() | scored(elements=EDGES, dtype=np.float64))
 def test_reliability_is_scikit_learns_curve_and_its_mean_gap(fold):
     scores, positive = fold
-    share, probability = calibration_curve(positive, scores.astype(np.float64), n_bins=BINS)
+    share, probability = calibration_curve(positive, np.asarray(scores, np.float64), n_bins=BINS)
     found = Reliability.of(scores, positive)
     points = np.array(found.points)
     np.testing.assert_allclose(points[:, 0], probability, atol=1e-12)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -175,8 +176,9 @@ class Written:
 
     @property
     def perplexity(self) -> float:
-        """Perplexity of the true sentences; NaN without any."""
-        return float(np.exp(self.surprise / self.tokens)) if self.tokens else NAN
+        """Perplexity of the true sentences; NaN without any, or beyond what a float holds."""
+        mean = self.surprise / self.tokens if self.tokens else NAN
+        return math.exp(mean) if mean < 700 else NAN
 
 
 @dataclass(frozen=True)
