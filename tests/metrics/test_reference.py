@@ -23,11 +23,12 @@ from vlfau_jax.metrics.calibration import BINS, Reliability
 SCORES = st.sampled_from([0.0, 1 / 15, 0.2, 0.5, 0.50001, 0.7, 1.0])
 
 
+FLOATS = SCORES.map(np.float32)
 EDGES = st.sampled_from([*np.linspace(0, 1, BINS + 1), 0.25, 0.5])  # of bins, to the last digit
 
 
 @st.composite
-def scored(draw, least=1, elements=SCORES.map(np.float32), dtype=np.float32):
+def scored(draw, least=1, elements=FLOATS, dtype=np.float32):
     size = draw(st.integers(least, 25))
     scores = draw(hnp.arrays(dtype, size, elements=elements))
     return scores, draw(hnp.arrays(bool, size))
