@@ -78,7 +78,7 @@ def test_a_table_that_is_missing_is_named(tmp_path):
 
 def test_the_flag_is_read_before_the_model_runs(silent_workdir, tmp_path, capsys):
     path = table(tmp_path, "subject,sex\nF001,f\n")
-    assert main(["vlfau_jax", "evaluate", f"--workdir={silent_workdir}", f"--groups={path}"]) == 2
+    assert main(["evaluate", f"--workdir={silent_workdir}", f"--groups={path}"]) == 2
     assert "no row of F004; expected every tested subject" in capsys.readouterr().err
 
 

@@ -224,9 +224,9 @@ def answer_fold(
             arrays = {name: values[valid] for name, values in outputs.items()}
             if not np.array_equal(key[valid], keys[len(predictions) :][: valid.sum()]):
                 raise ValueError(f"batch {number} is not the one that is due")
+            predictions += decoder.decode(arrays)
             surprise.append(likelihood_of(arrays))
             check_finite(surprise[-1])
-            predictions += decoder.decode(arrays)
             if kept and is_first_process():
                 kept.add(number, key[valid], arrays)
             bar.update(int(valid.sum()))
