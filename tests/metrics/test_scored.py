@@ -12,7 +12,7 @@ from sklearn import metrics as sk
 
 from vlfau_jax.metrics import au
 from vlfau_jax.metrics.au import Counts
-from vlfau_jax.metrics.bootstrap import interval, resample
+from vlfau_jax.metrics.bootstrap import draws, resampled
 from vlfau_jax.metrics.folds import averaged, pooled
 from vlfau_jax.metrics.kinds import CountMetric
 from vlfau_jax.metrics.scored import ScoredFrames
@@ -133,28 +133,14 @@ def test_counts_by_person_add_up(fold):
     np.testing.assert_array_equal(people.tp[1], mine.tp)
 
 
-def test_a_resample_is_a_sum_over_drawn_people():
-    """Each draw's counts are those of as many people as there are: powers of a large base tell."""
-    base = 1000
-    code = np.array([[base**k] for k in range(4)])
-    nothing = np.zeros_like(code)
-    drawn = resample(Counts(code, nothing, nothing, nothing), 500, seed=3).tp[:, 0].astype(int)
-    times = np.stack([drawn // base**k % base for k in range(4)], 1)
-    assert (times.sum(1) == 4).all() and 0 < (times == 0).mean() < 0.6
-    assert np.abs(times.mean(0) - 1).max() < 0.15
-    again = resample(Counts(code, nothing, nothing, nothing), 500, seed=3).tp[:, 0]
-    assert (again == drawn).all()
-    other = resample(Counts(nothing, code, nothing, nothing), 500, seed=3).fp[:, 0]
-    assert (other == drawn).all()  # the same people, whatever is counted
-    assert (resample(Counts(code, nothing, nothing, nothing), 500, seed=4).tp[:, 0] != drawn).any()
-
-
 def test_draws_do_not_depend_on_how_many_fit_into_memory(monkeypatch):
     code = np.arange(12).reshape(6, 2)
     counts = Counts(code, code, code, code)
-    whole = resample(counts, 50)
+    whole, weights = resampled(counts, 50), draws(6, 50, 0)
     monkeypatch.setattr("vlfau_jax.metrics.bootstrap._CHUNK", 13)
-    np.testing.assert_array_equal(resample(counts, 50).tn, whole.tn)
+    np.testing.assert_array_equal(resampled(counts, 50).tn, whole.tn)
+    np.testing.assert_array_equal(draws(6, 50, 0), weights)
+    np.testing.assert_array_equal(weights @ code, whole.fp)
 
 
 def test_intervals_are_those_of_a_loop_over_draws():
@@ -165,9 +151,9 @@ def test_intervals_are_those_of_a_loop_over_draws():
     probabilities = np.clip(0.4 * labels + 0.6 * rng.random((frames, 3)), 0, 1).astype(np.float32)
     fold = ScoredFrames(AUS, probabilities, probabilities > 0.5, labels, np.ones((frames, 3), bool))
     found = fold.intervals(subjects, resamples=300, seed=5)
-    rng, values = np.random.default_rng(5), []
-    for drawn in rng.integers(0, people, (300, people)):
-        rows = np.concatenate([np.flatnonzero(subjects == person) for person in drawn])
+    values = []
+    for times in draws(people, 300, 5):
+        rows = np.repeat(np.arange(frames), times[subjects])
         values.append(sk.f1_score(labels[rows], fold.active[rows], average=None))
     expected = np.quantile(values, (0.025, 0.975), axis=0)
     for column, unit in enumerate(AUS):
@@ -189,12 +175,6 @@ def test_one_person_gives_no_interval():
     known = np.array([True, True, False, False])[:, None] & (ones > 0)
     fold = ScoredFrames(AUS, ones.astype(np.float32), ones > 0, ones, known)
     assert fold.intervals(np.array([0, 0, 1, 1]))["subjects"] == 1
-
-
-def test_draws_without_a_value_are_left_out_unless_they_are_most():
-    nan = math.nan
-    assert interval(np.array([[1.0], [1.0], [nan]]))[:, 0].tolist() == [1.0, 1.0]
-    assert np.isnan(interval(np.array([[1.0], [nan], [nan]]))).all()
 
 
 @settings(max_examples=30)

@@ -13,7 +13,7 @@ Plain NumPy: a whole test fold of BP4D (50,000 frames, 12 units) fits many times
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,9 +25,8 @@ def is_active(probabilities: np.ndarray, thresholds: Sequence[float]) -> np.ndar
     return probabilities > np.asarray(thresholds, probabilities.dtype)
 
 
-@dataclass(frozen=True, eq=False)
-class Counts:
-    """Numbers of frames by prediction and label, float64 or int64 arrays of one shape.
+class Counts(NamedTuple):
+    """Numbers of frames by prediction and label, int64 arrays of one shape.
 
     Attributes:
         tp: true positives: predicted on, and on.
@@ -66,13 +65,12 @@ class Counts:
         )
 
     def __add__(self, other: Counts) -> Counts:
-        return Counts(
-            self.tp + other.tp, self.fp + other.fp, self.fn + other.fn, self.tn + other.tn
-        )
+        """The counts of both shards' frames."""
+        return Counts(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
 
-    def total(self, axis: int = 0) -> Counts:
-        """Their sums along an axis."""
-        return Counts(*(np.sum(one, axis) for one in (self.tp, self.fp, self.fn, self.tn)))
+    def pooled(self, axis: int = -2) -> Counts:
+        """Summed along an axis: over subjects, those of [..., subjects, units]."""
+        return Counts(*(values.sum(axis) for values in self))
 
     @property
     def positives(self) -> np.ndarray:

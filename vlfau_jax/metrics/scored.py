@@ -12,7 +12,14 @@ from functools import cached_property
 import numpy as np
 
 from vlfau_jax.metrics.au import Counts, best_threshold, is_active
-from vlfau_jax.metrics.bootstrap import LEVEL, RESAMPLES, SEED, interval, resample
+from vlfau_jax.metrics.bootstrap import (
+    LEVEL,
+    RESAMPLES,
+    SEED,
+    interval,
+    mean_of_defined,
+    resampled,
+)
 from vlfau_jax.metrics.calibration import Reliability
 from vlfau_jax.metrics.kinds import CountMetric, Frames, NumberOfFrames
 from vlfau_jax.metrics.table import AU_METRICS, UnitScores, macro, score
@@ -163,20 +170,18 @@ class ScoredFrames:
         counts = Counts.by_group(
             self.active[rows], self.labels[rows] > 0, judged[rows], place, len(present)
         )
-        drawn = resample(counts, resamples, seed)
-        pooled = drawn.total(1)
+        drawn = resampled(counts, resamples, seed)
+        pooled = drawn.pooled(axis=1)
+
+        def bounds(values: np.ndarray) -> tuple[float, float] | None:
+            low, high = interval(values, len(present))
+            return None if np.isnan(low) else (low, high)
+
         found: dict[str, dict] = {"macro": {}, "micro": {}, "per_au": {au: {} for au in self.aus}}
         for metric in metrics:
             values = metric.compute(drawn)
-            defined = ~np.isnan(values)
-            mean = np.where(defined, values, 0).sum(1) / np.maximum(defined.sum(1), 1)
-            mean[~defined.any(1)] = NAN
-            found["macro"][metric.name] = _pair(interval(mean))
-            found["micro"][metric.name] = _pair(interval(metric.compute(pooled)))
-            for au, bounds in zip(self.aus, interval(values).T, strict=True):
-                found["per_au"][au][metric.name] = _pair(bounds)
+            found["macro"][metric.name] = bounds(mean_of_defined(values))
+            found["micro"][metric.name] = bounds(metric.compute(pooled))
+            for au, column in zip(self.aus, values.T, strict=True):
+                found["per_au"][au][metric.name] = bounds(column)
         return record | found
-
-
-def _pair(bounds: np.ndarray) -> tuple[float, float] | None:
-    return None if np.isnan(bounds).any() else (float(bounds[0]), float(bounds[1]))
