@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
@@ -81,7 +81,7 @@ class Metric:
     heading: str
     description: str
     compute: Callable[..., float | np.ndarray]
-    group: Group = "scores"
+    group: Group = field(default="scores", kw_only=True)
 
     def of(self, frames: Frames) -> float:
         """Of a unit's frames: `compute` takes scores float [m] and labels bool [m]."""
@@ -92,7 +92,7 @@ class Metric:
 class CountMetric(Metric):
     """A metric of decisions: `compute` takes `Counts` of any shape and gives an array of it."""
 
-    group: Group = "decisions"
+    group: Group = field(default="decisions", kw_only=True)
 
     def of(self, frames: Frames) -> float:
         """Of a unit's frames."""
@@ -103,7 +103,7 @@ class CountMetric(Metric):
 class NumberOfFrames(Metric):
     """How many frames of a kind there are: `compute` takes `Counts`."""
 
-    group: Group = "frames"
+    group: Group = field(default="frames", kw_only=True)
 
     def of(self, frames: Frames) -> int:
         """Of a unit's frames."""
@@ -114,7 +114,7 @@ class NumberOfFrames(Metric):
 class IntensityMetric(Metric):
     """A metric of intensities: `compute` takes estimates and intensities, [k] each, 0 to 5."""
 
-    group: Group = "intensities"
+    group: Group = field(default="intensities", kw_only=True)
 
     def of(self, frames: Frames) -> float:
         """Of a unit's frames."""
@@ -130,7 +130,7 @@ class ExplanationMetric(Metric):
         floor: the same metric of sentences that need no picture; it needs no sentences.
     """
 
-    sentences: str = ""
+    sentences: str
     floor: Metric | None = None
 
 
