@@ -32,8 +32,9 @@ def format_scores(scores: Scores) -> str:
     lines = [*_table(headings, _decisions(scores, decisions)), ""]
     others = [m for m in _OTHERS if m.group in ("scores", "frames")]
     others += [m for m in _OTHERS if m.group == "intensities" and _coded(scores, m.name)]
-    headings = [_INTERVAL, *(c.heading for c in (*AU_CHOICES, *others))]
-    lines += [*_table(headings, _rest(scores, others)), ""]
+    choices = [choice for choice in AU_CHOICES if scores.choices.get(choice.name)]
+    headings = [_INTERVAL, *(c.heading for c in (*choices, *others))]
+    lines += [*_table(headings, _rest(scores, choices, others)), ""]
     lines += [
         f"{scores.dataset} fold {scores.fold}{_folds(scores)}, step {scores.step}, "
         f"{scores.frames} frames of {', '.join(scores.test_subjects)}; none of them trained on",
@@ -78,17 +79,17 @@ def _decisions(scores: Scores, metrics: Sequence) -> Iterator[tuple[str, list[st
         yield f"{name} alone", [*_means(one), f"  {note}; {one.frames} frames"]
 
 
-def _rest(scores: Scores, metrics: Sequence) -> Iterator[tuple[str, list[str]]]:
+def _rest(scores: Scores, choices: Sequence, metrics: Sequence) -> Iterator[tuple[str, list[str]]]:
     """The rows of the second table: F1's interval, other thresholds, metrics of scores, counts."""
     bounds = scores.intervals
-    chosen = [scores.choices.get(choice.name) or {} for choice in AU_CHOICES]
+    chosen = [scores.choices[choice.name] for choice in choices]
     for au in scores.aus:
         own = bounds.get("per_au", {}).get(str(au), {}).get(_F1.name)
-        values = [one.get("per_au", {}).get(str(au)) for one in chosen]
+        values = [one["per_au"].get(str(au)) for one in chosen]
         values += [scores.per_au[au][metric.name] for metric in metrics]
         yield _unit(au), [_range(own), *map(_cell, values)]
     macro = scores.averages.get("macro", {})
-    values = [one.get("mean_f1") for one in chosen]
+    values = [one["mean_f1"] for one in chosen]
     values += [macro.get(m.name, "") for m in metrics]
     yield "mean", [_range(bounds.get("macro", {}).get(_F1.name)), *map(_cell, values)]
 
