@@ -21,7 +21,13 @@ from vlfau_jax.data.crop.registry import RULES
 from vlfau_jax.data.text.captions import CaptionTables
 from vlfau_jax.data.text.vocabulary import Vocabulary
 from vlfau_jax.facs import BP4D_AUS
-from vlfau_jax.metrics.table import AU_FLOORS, AU_METRICS, EXPLANATION_METRICS
+from vlfau_jax.metrics.table import (
+    AU_CHOICES,
+    AU_FLOORS,
+    AU_METRICS,
+    EXPLANATION_METRICS,
+    LANGUAGE_METRICS,
+)
 from vlfau_jax.model.options import ModelOptions
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -98,7 +104,13 @@ def _metrics(folder: Path) -> Iterator[str]:
     """A table of the metrics and floors by their keys in scores.json."""
     del folder
     yield from ("| key in scores.json | |", "|---|---|")
-    groups = {"per_au.AU.": AU_METRICS, "floors.": AU_FLOORS, "explanations.": EXPLANATION_METRICS}
+    groups = {
+        "per_au.AU.": AU_METRICS,
+        "choices.": AU_CHOICES,
+        "floors.": AU_FLOORS,
+        "explanations.": EXPLANATION_METRICS,
+        "language.KIND.": LANGUAGE_METRICS,
+    }
     for prefix, metrics in groups.items():
         for metric in metrics:
             yield f"| `{prefix}{metric.name}` | {_cell(metric.description)} |"

@@ -2,11 +2,15 @@
 
 import numpy as np
 
+from vlfau_jax.evaluation.groups import score_groups
+from vlfau_jax.evaluation.json_values import to_json
 from vlfau_jax.evaluation.scores import DatasetScores, Scores
+from vlfau_jax.metrics.scored import ScoredFrames
 from vlfau_jax.metrics.statements import ExplainedFaces
-from vlfau_jax.metrics.table import AU_FLOORS, constant_scores, explain, mean_f1, score
+from vlfau_jax.metrics.table import AU_FLOORS, constant_scores, explain, mean_f1, write_scores
 
 AUS = (1, 12)
+WORDS = dict.fromkeys(write_scores(None), 0.125)
 
 
 def example() -> Scores:
@@ -15,7 +19,8 @@ def example() -> Scores:
     labels, known = np.array([[1, 0], [1, 0], [0, 0]]), np.ones((3, 2), bool)
     active = probabilities > 0.5
     frequent = np.array([True, False])
-    per_au = score(AUS, probabilities, active, labels, known)
+    scored = ScoredFrames(AUS, probabilities, active, labels, known)
+    per_au = scored.per_au
     floors = {
         floor.name: constant_scores(AUS, floor.states(frequent), labels, known)
         for floor in AU_FLOORS
@@ -72,4 +77,25 @@ def example() -> Scores:
         config_digest="ab" * 32,
         untaught={},
         units_scored=1,
+        averages=to_json(scored.averages()),
+        choices={
+            "validation_thresholds": None,
+            "test_thresholds": {
+                "mean_f1": 1.0,
+                "per_au": {"1": 0.8, "12": None},
+                "thresholds": {"1": 0.1, "12": 0.5},
+            },
+            "best_test_step": {"mean_f1": 0.75, "step": 5},
+        },
+        intervals=to_json(scored.intervals(np.array([0, 1, 2]))),
+        calibration=to_json(scored.reliability()),
+        language=to_json({"tokenizer": "words", "local": write_scores(None), "global": WORDS}),
+        groups=to_json(
+            score_groups(
+                {"sex": {"F001": "female", "M001": "male"}},
+                scored,
+                np.array([0, 0, 1]),
+                ("F001", "M001"),
+            )
+        ),
     )

@@ -8,7 +8,8 @@ import pytest
 from tests.conftest import untrained
 from tests.data.sets import Person, write_set
 from vlfau_jax.cli.settings import resolve
-from vlfau_jax.evaluation import during_training
+from vlfau_jax.evaluation import answers
+from vlfau_jax.evaluation.during_training import score_during_training
 from vlfau_jax.evaluation.evaluate import evaluate
 from vlfau_jax.inference.trained import load_trained
 from vlfau_jax.train.experiment import build_experiment
@@ -33,14 +34,14 @@ def test_scores_while_training_are_of_the_validation_people_alone(one_inactive, 
     experiment = build_experiment(resolve(json.loads((one_inactive / "config.json").read_text())))
     (kept_back,) = experiment.split.validation
     scored = []
-    iterator = during_training.eval_iterator
+    iterator = answers.eval_iterator
 
     def watched(dataset, rows, *rest, **named):
         scored.append({dataset.subjects[k] for k in dataset.labels.subject[rows]})
         return iterator(dataset, rows, *rest, **named)
 
-    monkeypatch.setattr(during_training, "eval_iterator", watched)
-    found = during_training.score_during_training(experiment, load_trained(one_inactive).params)
+    monkeypatch.setattr(answers, "eval_iterator", watched)
+    found = score_during_training(experiment, load_trained(one_inactive).params)
     assert scored == [{kept_back}] and kept_back != "F004"
     assert not np.isnan(found["mean_f1"])  # as it would be of F004
 

@@ -12,7 +12,9 @@ from tests.report.html_tree import parse
 from vlfau_jax.cli.settings import resolve
 from vlfau_jax.data.raw.frames import decode_image
 from vlfau_jax.data.read.dataset import open_dataset
+from vlfau_jax.data.read.pipeline import eval_iterator
 from vlfau_jax.data.read.transforms import resize
+from vlfau_jax.data.text.captions import CaptionTables
 from vlfau_jax.data.text.descriptions import global_description
 from vlfau_jax.data.text.vocabulary import PAD, START
 from vlfau_jax.errors import UserError
@@ -23,6 +25,7 @@ from vlfau_jax.evaluation.scores import Scores
 from vlfau_jax.facs import BP4D_AUS
 from vlfau_jax.inference.trained import load_trained
 from vlfau_jax.metrics.statements import stated
+from vlfau_jax.metrics.table import AU_METRICS
 from vlfau_jax.model.vlfau import normalise
 from vlfau_jax.report import render
 from vlfau_jax.train.experiment import build_experiment
@@ -51,7 +54,8 @@ def test_scores_json_holds_what_scripts_rely_on(run):
     folder, scores = run
     assert json.loads((folder / "scores.json").read_text()) == scores
     assert scores["aus"] == list(BP4D_AUS)
-    unit = {"precision", "recall", "f1", "accuracy", "auc", "positives", "frames"}
+    unit = {metric.name for metric in AU_METRICS}
+    assert unit >= {"precision", "recall", "f1", "accuracy", "auc", "positives", "frames"}
     assert all(set(scores["per_au"][str(au)]) == unit for au in BP4D_AUS)
     assert set(scores["floors"]) == {"all_on", "best_constant"}
     assert {"polarity_accuracy", "agreement", "global_f1"} <= set(scores["explanations"])
@@ -263,6 +267,29 @@ def test_without_render_no_page_is_written(silent_workdir, tmp_path, capsys):
 
 def test_nothing_half_written_is_left(run):
     assert not [path for path in run[0].iterdir() if path.name.endswith(".partial")]
+
+
+def test_perplexity_is_that_of_the_true_sentences_under_teacher_forcing(run, workdir):
+    trained = load_trained(workdir)
+    dataset = open_dataset(trained.data)
+    rows = dataset.rows(["F004"])
+    captions = CaptionTables(trained.aus, trained.vocabulary)
+    batches = eval_iterator(dataset, rows, captions, trained.data, batch_size=len(rows))
+    batch = next(batches)
+    batches.close()
+    tokens = {kind: batch[f"{kind}_tokens"] for kind in ("local", "global")}
+    outputs = jax.jit(trained.model.apply)(
+        {"params": trained.params}, normalise(batch["image"]), tokens["local"], tokens["global"]
+    )
+    for kind, logits in (("local", outputs.local_logits), ("global", outputs.global_logits)):
+        words = tokens[kind][..., 1:]
+        logs = jnp.take_along_axis(jax.nn.log_softmax(logits), words[..., None], -1)[..., 0]
+        expected = np.exp(-np.asarray(logs)[words != PAD].mean())
+        found = run[1]["language"][kind]
+        assert found["perplexity"] == pytest.approx(expected, rel=1e-4)
+        assert found["sentences"] == (words != PAD).any(-1).sum()
+        assert found["distinct"] >= 1 and found["distinct_true"] > 1
+        assert 0 <= found["bleu_4"] < 1 and 0 <= found["bleu_1"] < 1
 
 
 def test_no_workdir(tmp_path):

@@ -3,12 +3,17 @@
 import json
 from dataclasses import replace
 
+import jax
 import numpy as np
 import pytest
+from sklearn.metrics import f1_score
 
 from tests.conftest import untrained
 from tests.data.sets import coded, write_set
 from tests.report.html_tree import parse
+from vlfau_jax.data.raw.frames import decode_crop
+from vlfau_jax.data.read.dataset import open_dataset
+from vlfau_jax.data.read.transforms import resize
 from vlfau_jax.data.text.descriptions import global_description
 from vlfau_jax.errors import UserError
 from vlfau_jax.evaluation import evaluate as evaluating
@@ -34,6 +39,9 @@ def run(tmp_path_factory):
     write_set(root, "disfa", coded(rng, "disfa", ("SN001", "SN002", "SN003"), 4, sex="female"))
     data = {"name": "bp4d+disfa", "validation_subjects": 1, "threshold": 3}
     workdir = untrained(root, root / "run", data, local_captions=False)
+    with (workdir / "metrics.jsonl").open("a") as file:
+        for step, value in ((2, 0.25), (4, 0.75), (6, 0.5)):
+            file.write(json.dumps({"step": step, "test_mean_f1": value}) + "\n")
     scores = evaluating.evaluate(workdir, batch_size=8, render=render).to_json()
     text = (workdir / "predictions.jsonl").read_text()
     return workdir, scores, [json.loads(line) for line in text.splitlines()]
@@ -69,6 +77,91 @@ def test_each_set_is_scored_over_its_own_benchmark(run):
     assert scores["mean_f1"] == pytest.approx(np.mean([v for v in pooled if v is not None]))
     assert scores["per_au"]["1"]["frames"] == 8 and scores["per_au"]["7"]["frames"] == 5
     assert scores["per_au"]["25"]["frames"] == 4
+
+
+def probabilities(trained, dataset, rows):
+    """The model's scores of some faces, all in one batch."""
+    source = dataset.source(rows)
+    size = trained.data.image_size
+    faces = np.stack([resize(decode_crop(one["image"]), size) for one in source])
+    return np.asarray(jax.jit(trained.describe)(trained.params, faces)["au_probabilities"])
+
+
+def test_thresholds_are_tuned_on_the_validation_people(run):
+    workdir, scores, lines = run
+    trained = load_trained(workdir)
+    dataset = open_dataset(trained.data)
+    rows = dataset.rows(trained.validation_subjects)
+    found = scores["choices"]["validation_thresholds"]
+    oracle = scores["choices"]["test_thresholds"]
+    tuned = 0
+    for column, au in enumerate(AUS):
+        known = dataset.labels.known[rows, column]
+        positive = dataset.labels.au[rows, column][known]
+        threshold = found["thresholds"][str(au)]
+        if not positive.any():
+            assert threshold == 0.5
+            continue
+        values = probabilities(trained, dataset, rows)[known, column]
+        reached = [f1_score(positive, values > t) for t in (threshold, 0, *values)]
+        assert reached[0] == max(reached)
+        tuned += 1
+        units = [line["per_au"][str(au)] for line in lines]
+        pairs = [(u["probability"], u["label"]) for u in units if u["label"] is not None]
+        on = np.array([label for _, label in pairs], bool)
+        if on.any() and found["per_au"][str(au)] is not None:
+            scored = np.array([p for p, _ in pairs])
+            expected = f1_score(on, scored > threshold)
+            assert found["per_au"][str(au)] == pytest.approx(expected)
+            best = max(f1_score(on, scored > t) for t in (0, *scored))
+            assert oracle["per_au"][str(au)] == pytest.approx(best)
+    assert tuned > 5
+    assert scores["mean_f1"] <= oracle["mean_f1"] >= found["mean_f1"]
+
+
+def test_the_best_step_on_the_test_people_is_apart(run):
+    _, scores, _ = run
+    assert scores["choices"]["best_test_step"] == {"mean_f1": 0.75, "step": 4}
+    assert scores["step"] == 7 and scores["checkpoint"] == "last"
+
+
+def test_intensities_are_compared_where_they_are_coded(run):
+    workdir, scores, lines = run
+    dataset = open_dataset(load_trained(workdir).data)
+    codes = dataset.intensities[dataset.rows(scores["test_subjects"])]
+    assert codes.shape == (9, 15) and (codes[:5] == -1).all() and codes[5:].max() > 1
+    for au in (7, 25):
+        column, unit = AUS.index(au), scores["per_au"][str(au)]
+        coded = codes[:, column] >= 0
+        values = [line["per_au"][str(au)]["probability"] for line in lines]
+        estimates, codes_of = 5 * np.array(values)[coded], codes[coded, column]
+        if au == 7:  # BP4D's alone
+            assert not coded.any() and unit["icc"] is unit["pcc"] is unit["mae"] is None
+        else:
+            assert unit["mae"] == pytest.approx(np.abs(estimates - codes_of).mean(), abs=1e-5)
+            expected = np.corrcoef(estimates, codes_of)[0, 1]
+            assert unit["pcc"] == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_sets_are_groups(run):
+    _, scores, _ = run
+    assert scores["groups"].keys() == {"dataset"}  # both people are women
+    for name, one in scores["groups"]["dataset"]["groups"].items():
+        alone = scores["per_dataset"][name]["per_au"]
+        assert {au: unit["f1"] for au, unit in one["per_au"].items() if au in alone} == {
+            au: unit["f1"] for au, unit in alone.items()
+        }
+    both = scores["groups"]["dataset"]["aus"]
+    assert 0 < len(both) < 8
+
+
+def test_only_sentences_that_are_written_have_words(run):
+    _, scores, _ = run
+    language = scores["language"]
+    assert set(language["local"].values()) == {None}
+    assert 1 < language["global"]["perplexity"] < 10_000
+    assert language["global"]["sentences"] == 8  # one face has an unknown label
+    assert scores["intervals"]["subjects"] == 2 and scores["intervals"]["macro"]["f1"]
 
 
 def test_each_set_has_floors_of_its_own(run):

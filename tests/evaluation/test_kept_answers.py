@@ -169,6 +169,16 @@ def test_answers_of_another_model_are_refused(run, monkeypatch, change, key):
     assert len(list((run / HIDDEN).glob("answers-*"))) == 2
 
 
+def test_perplexity_goes_on_with_what_was_kept(half_workdir, tmp_path):
+    run, other = (shutil.copytree(half_workdir, tmp_path / name) for name in ("one", "other"))
+    evaluate(run, render=None)
+    interrupted(other, render=None)
+    evaluate(other, render=None, resume=True)
+    assert results(other) == results(run)
+    language = json.loads((run / "scores.json").read_text())["language"]
+    assert language["global"]["perplexity"] > 1 and language["local"]["perplexity"] is None
+
+
 def test_a_second_evaluate_of_one_workdir_is_refused(run, capsys):
     with written_together(run, NAMES) as other:
         (other / "scores.json").touch()

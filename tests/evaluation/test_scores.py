@@ -9,6 +9,7 @@ import pytest
 from tests.evaluation.example_scores import example
 from vlfau_jax.errors import UserError
 from vlfau_jax.evaluation.scores import Scores
+from vlfau_jax.evaluation.screen import format_scores
 from vlfau_jax.metrics.table import AU_FLOORS, AU_METRICS, EXPLANATION_METRICS
 
 KEYS = (
@@ -16,7 +17,7 @@ KEYS = (
     "test_subjects train_subjects validation_subjects frames threshold folds layout camera "
     "frame_offset label_rule label_threshold excluded_stretches crop_rule data average checkpoint "
     "step image_size warm_start ema_decay beginning synthetic note config_digest untaught "
-    "units_scored"
+    "units_scored averages choices intervals calibration language groups"
 )
 UNIT_KEYS = "precision recall f1 accuracy auc positives frames"
 SENTENCE_KEYS = "polarity_accuracy polarity_constant agreement global_f1 noun_accuracy note"
@@ -60,7 +61,7 @@ def test_a_file_of_an_earlier_version_is_read():
     """Of the first version, which had one data set, and "epoch" for "checkpoint"."""
     values = example().to_json()
     later = "captions beams per_dataset validation_subjects folds layout camera frame_offset"
-    later += " untaught units_scored"
+    later += " untaught units_scored averages choices intervals calibration language groups"
     for key in (*later.split(), "label_threshold", "data", "ema_decay"):
         del values[key]
     values["epoch"] = values.pop("checkpoint")
@@ -70,6 +71,8 @@ def test_a_file_of_an_earlier_version_is_read():
     assert found.folds is None
     assert (found.layout, found.camera, found.data) == (None, None, {})
     assert (found.untaught, found.units_scored) == ({}, 1)
+    assert found.averages == found.choices == found.intervals == found.groups == {}
+    assert "mean" in format_scores(found)
     assert "epoch" not in found.to_json() and found.to_json()["checkpoint"] == "step 7"
 
 

@@ -5,25 +5,45 @@ from itertools import pairwise
 
 from tests.evaluation.example_scores import example
 from vlfau_jax.evaluation.screen import format_scores
-from vlfau_jax.metrics.table import AU_FLOORS, AU_METRICS, EXPLANATION_METRICS
+from vlfau_jax.metrics.table import (
+    AU_CHOICES,
+    AU_FLOORS,
+    AU_METRICS,
+    EXPLANATION_METRICS,
+    LANGUAGE_METRICS,
+)
+
+
+def headings_of(group):
+    return [metric.heading for metric in AU_METRICS if metric.group == group]
 
 
 def rows(scores):
     return format_scores(scores).splitlines()
 
 
-def test_each_number_stands_under_its_heading():
-    head, first, second, mean, alone, *_ = rows(example())
+def columns(lines, headings):
+    """The cells of lines whose first has the headings, right-aligned."""
     starts = [27]
-    headings = ["F1", "all on", "constant", *(metric.heading for metric in AU_METRICS[1:])]
     for heading in headings:
-        starts.append(head.index(heading, starts[-1]) + len(heading))
-    head, first, second, mean, alone = (
-        [line[a:b].strip() for a, b in pairwise(starts)]
-        for line in (head, first, second, mean, alone)
-    )
+        starts.append(lines[0].index(heading, starts[-1]) + len(heading))
+    return [[line[a:b].strip() for a, b in pairwise(starts)] for line in lines]
+
+
+def test_each_number_stands_under_its_heading():
+    lines = rows(example())
+    headings = ["F1", "all on", "constant", *headings_of("decisions")[1:]]
+    head, first, second, mean, alone = columns(lines[:5], headings)
     assert head == headings
+    others = [*headings_of("scores"), *headings_of("frames")]
+    others = ["F1 95 %", "F1 oracle", *others]  # no threshold was tuned on validation subjects
+    rest = columns(lines[6:10], others)
+    assert rest[0] == others
     expected = {  # of the first and the second unit
+        "F1 95 %": ("0.00-1.00", "-"),
+        "F1 oracle": ("0.800", "-"),
+        "MCC": ("-0.500", "-"),
+        "AP": ("0.833", "-"),
         "F1": ("0.500", "-"),
         "all on": ("0.800", "-"),
         "constant": ("0.800", "-"),
@@ -35,8 +55,11 @@ def test_each_number_stands_under_its_heading():
         "frames": ("3", "3"),
     }
     found = dict(zip(headings, zip(first, second, strict=True), strict=True))
+    found |= dict(zip(others, zip(rest[1], rest[2], strict=True), strict=True))
     assert {heading: found[heading] for heading in expected} == expected
-    assert mean[:3] == alone[:3] == ["0.500", "0.800", "0.800"] and not any(mean[3:])
+    assert mean[:3] == alone[:3] == ["0.500", "0.800", "0.800"]
+    assert mean[3:6] == ["0.500", "0.500", "0.500"]
+    assert rest[3][1:] == ["1.000", "0.500", "0.833", "0.467", "", ""]
 
 
 def test_lines_are_named():
@@ -69,11 +92,35 @@ def test_sentences_are_scored_where_there_are_any():
 
 def test_every_entry_of_the_tables_is_on_the_screen():
     explained = {one.name: 0.25 for m in EXPLANATION_METRICS for one in (m, m.floor) if one}
+    choices = dict.fromkeys((c.name for c in AU_CHOICES), example().choices["test_thresholds"])
     text = format_scores(
-        dataclasses.replace(example(), captions=("local", "global"), explanations=explained)
+        dataclasses.replace(
+            example(), captions=("local", "global"), explanations=explained, choices=choices
+        )
     )
-    for column in (*AU_METRICS, *AU_FLOORS, *EXPLANATION_METRICS):
+    shown = [m for m in AU_METRICS if m.group not in ("cells", "intensities")]
+    for column in (*shown, *AU_CHOICES, *AU_FLOORS, *EXPLANATION_METRICS, *LANGUAGE_METRICS):
         assert column.heading in text
+    assert max(len(line) for line in text.splitlines()[:12]) < 120
+
+
+def test_intensities_have_columns_where_they_are_coded():
+    coded = example()
+    unit = coded.per_au[1] | {"icc": 0.5, "pcc": 0.625, "mae": 1.25}
+    text = format_scores(dataclasses.replace(coded, per_au={**coded.per_au, 1: unit}))
+    assert all(heading in text for heading in headings_of("intensities"))
+    assert "0.625" in text and "ICC" not in format_scores(coded)
+
+
+def test_what_the_field_also_reports_is_named_for_what_it_is():
+    text = format_scores(example())
+    assert "best on the test subjects during training: mean F1 0.750 at step 5; chosen by" in text
+    assert "no thresholds tuned on validation subjects: data.validation_subjects" in text
+    assert "micro F1, all units pooled: 0.400" in text
+    assert "2000 bootstrap resamples of 3 subjects" in text
+    assert "by sex, mean F1 over the 0 units that all have:" in text
+    assert "  female: -, 1 subjects, 2 frames" in text
+    assert "global sentences' words: BLEU-1 0.125, " in text
 
 
 def test_folds_that_are_not_the_published_ones_are_named():

@@ -29,7 +29,7 @@ def test_an_entry_fits_a_key_a_column_and_a_legend(entry):
     assert entry.name.isidentifier()
     assert 0 < len(entry.heading) <= 24
     assert entry.description[0].isupper() and entry.description.endswith(".")
-    assert re.search(r"^Number of | -?[01] to 1\b", entry.description)
+    assert re.search(r"^Number of | -?[01] to (1|5|10)\b|at least 1\b", entry.description)
 
 
 def test_f1_is_first_and_sentences_are_of_a_known_kind():

@@ -15,7 +15,8 @@ from tests.report.html_tree import addresses, check_table, parse
 from vlfau_jax.evaluation.faces import DescribedFace
 from vlfau_jax.facs import ACTION_UNITS, DISFA_AUS
 from vlfau_jax.inference.prediction import Prediction
-from vlfau_jax.metrics.table import AU_FLOORS, AU_METRICS, EXPLANATION_METRICS, Metric
+from vlfau_jax.metrics.kinds import NumberOfFrames
+from vlfau_jax.metrics.table import AU_CHOICES, AU_FLOORS, AU_METRICS, EXPLANATION_METRICS
 from vlfau_jax.report import render
 from vlfau_jax.report import scores as report_scores
 from vlfau_jax.report.templating import script
@@ -114,27 +115,24 @@ def test_every_metric_of_the_table_is_on_the_page():
     heads = [head.text for head in table.one("thead").all("th")]
     first, *others = (metric.heading for metric in AU_METRICS)
     floors = [floor.heading for floor in AU_FLOORS]
-    assert heads == ["unit", f"{first} and floors", first, *floors, *others]
+    choices = [choice.heading for choice in AU_CHOICES]
+    around = [first, *floors, "F1 low", "F1 high", *choices]
+    assert heads == ["unit", f"{first} and floors", *around, *others]
     rows = table.one("tbody").all("tr")
     names = [f"AU{au:02d}{ACTION_UNITS[au].name}" for au in DISFA_AUS]
     assert [row.one("th").text for row in rows] == names
     cells = [cell.text for cell in rows[0].all("td")]
-    assert cells[1:] == [
-        "0.750",
-        "0.400",
-        "0.400",
-        "0.800",
-        "0.700",
-        "0.900",
-        "0.930",
-        "31",
-        "1,096",
-    ]
+    shown = dict(zip(heads[2:], cells[1:], strict=True))
+    expected = {"F1": "0.750", "all on": "0.400", "constant": "0.400", "precision": "0.800"}
+    expected |= {"recall": "0.700", "accuracy": "0.900", "AUC": "0.930", "positives": "31"}
+    assert expected | {"frames": "1,096", "MCC": "-"} == {
+        heading: shown[heading] for heading in (*expected, "frames", "MCC")
+    }
     assert [cell.text for cell in table.one("tfoot").all("td")][1:4] == ["0.750", "0.400", "0.000"]
 
 
 def test_a_metric_is_added_in_the_table_alone(monkeypatch):
-    added = Metric("jaccard", "Jaccard", "Overlap, 0 to 1.", compute=None)
+    added = NumberOfFrames("jaccard", "Jaccard", "Overlap, 0 to 1.", compute=None)
     monkeypatch.setattr(report_scores, "AU_METRICS", (*AU_METRICS, added))
     values = scores()
     for unit in values["per_au"].values():
@@ -144,6 +142,25 @@ def test_a_metric_is_added_in_the_table_alone(monkeypatch):
     assert table.one("thead").all("th")[-1].text == "Jaccard"
     assert {row.all("td")[-1].text for row in table.one("tbody").all("tr")} == {"0.625"}
     assert "Overlap, 0 to 1." in page.text
+
+
+def test_intervals_words_groups_and_reliability_are_on_the_page():
+    found = example()
+    values = {**found.to_json(), "folds": None}
+    page = parse(render(values, [], []))
+    for table in page.all("table"):
+        check_table(table)
+    assert "95 % interval 0.000 to 1.000, by bootstrap over 3 subjects." in page.text
+    assert "sex: female" in page.text and "Mean F1 of every group" in page.text
+    assert "BLEU-4" in page.text and "Tokens: words" in page.text
+    assert "Reliability" in page.text
+    (chart,) = json.loads(page.all("script")[0].raw)["charts"]
+    assert (chart["axis"], chart["x"]) == ("probability", [0, 1])
+    points = [[p, share] for p, share, _ in values["calibration"]["all"]]
+    np.testing.assert_allclose(chart["series"][0]["points"], points, rtol=1e-5)
+    assert "mean F1 0.750 at step 5; chosen by those who are tested, and no result" in page.text
+    cells = [cell.text for cell in units_table(page).one("tbody").all("tr")[0].all("td")]
+    assert cells[4:8] == ["0.000", "1.000", "-", "0.800"]
 
 
 def test_headlines_are_the_explanations_with_a_value_and_their_floors():

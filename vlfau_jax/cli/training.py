@@ -74,6 +74,12 @@ def train(fv: flags.FlagValues, _: list[str]) -> None:
         "the fold to test; the trained one when absent",
     ),
     BEAMS,
+    Flag(
+        "groups",
+        str,
+        "CSV table of the tested people, subject and columns such as sex or skin_tone: scores by "
+        "group",
+    ),
     Flag("resume", bool, "go on with the answers of an interrupted evaluation", False),
     *PROCESSES,
     imports=("vlfau_jax.evaluation.evaluate", "vlfau_jax.report"),
@@ -91,6 +97,7 @@ def evaluate(fv: flags.FlagValues, _: list[str]) -> None:
             beams=fv.beams,
             checkpoint=fv.checkpoint,
             resume=fv.resume,
+            groups=fv.groups,
             render=render,
         )
 

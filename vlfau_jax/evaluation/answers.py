@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,12 +14,22 @@ from jax.sharding import Mesh
 from tqdm import tqdm
 
 from vlfau_jax.data.read.dataset import Dataset
+from vlfau_jax.data.read.options import DataOptions
 from vlfau_jax.data.read.pipeline import eval_iterator
 from vlfau_jax.data.text.captions import CaptionTables
 from vlfau_jax.distributed.processes import check_same, is_first_process
 from vlfau_jax.evaluation.kept_answers import KeptAnswers
-from vlfau_jax.inference.prediction import DECODED_ARRAYS, Prediction, PredictionDecoder
-from vlfau_jax.inference.trained import Trained
+from vlfau_jax.evaluation.likelihood import Likelihood, likelihood_of, sums
+from vlfau_jax.inference.prediction import (
+    DECODED_ARRAYS,
+    Prediction,
+    PredictionDecoder,
+    check_finite,
+)
+from vlfau_jax.inference.trained import THRESHOLD, Trained
+from vlfau_jax.metrics.au import is_active
+from vlfau_jax.metrics.scored import ScoredFrames
+from vlfau_jax.model.vlfau import VLFAU, normalise
 from vlfau_jax.sharding.arrays import (
     batch_sharding,
     fetch,
@@ -41,12 +52,16 @@ class Answers:
         labels: [m, n] in {0, 1}.
         known: bool [m, n], whether each label is known.
         predictions: m of them.
+        intensities: int8 [m, n], the coded ones, 0 to 5, -1 where unknown.
+        likelihood: by kind of sentence, the two sums of likelihood.py.
     """
 
     keys: np.ndarray
     labels: np.ndarray
     known: np.ndarray
     predictions: list[Prediction]
+    intensities: np.ndarray | None = None
+    likelihood: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @cached_property
     def probabilities(self) -> np.ndarray:
@@ -57,6 +72,20 @@ class Answers:
     def active(self) -> np.ndarray:
         """Whether each probability exceeds its threshold, bool [m, n]."""
         return np.stack([prediction.active for prediction in self.predictions])
+
+    @property
+    def scored(self) -> ScoredFrames:
+        """The scores beside the labels."""
+        first = self.predictions[0]
+        return ScoredFrames(
+            first.aus,
+            self.probabilities,
+            self.active,
+            self.labels,
+            self.known,
+            first.untaught,
+            self.intensities,
+        )
 
     @property
     def taught(self) -> np.ndarray:
@@ -82,6 +111,57 @@ def compile_describe(trained: Trained, mesh: Mesh) -> Describe:
     return lambda image: run(params, image)
 
 
+def score_rows(
+    model: VLFAU,
+    params: Any,
+    dataset: Dataset,
+    rows: np.ndarray,
+    captions: CaptionTables,
+    options: DataOptions,
+    untaught: Collection[int],
+    batch_size: int,
+    mesh: Mesh,
+) -> ScoredFrames:
+    """Scores of some faces without their sentences, decided by the field's threshold.
+
+    Every process must call it, and gets all of them.
+
+    Args:
+        model: the network.
+        params: its parameters, on the devices of `mesh` or on the host.
+        dataset: the prepared sets.
+        rows: int, the faces, see `Dataset.rows`.
+        captions: token tables for the units.
+        options: how the faces are read.
+        untaught: the units that training could not teach.
+        batch_size: the global one, a multiple of the devices of `mesh`.
+        mesh: all devices.
+
+    Raises:
+        RunError: the model gives numbers that are no answer.
+    """
+    batches = eval_iterator(
+        dataset, rows, captions, options, batch_size=batch_size, own=local_rows(mesh, batch_size)
+    )
+    found = []
+    with closing(batches):
+        for batch in batches:
+            split = shard_batch(batch, mesh, batch_size)
+            probabilities = _probabilities(model, params, split["image"])
+            *arrays, valid = fetch((probabilities, split["au"], split["au_known"], split["valid"]))
+            found.append([values[valid] for values in arrays])
+    probabilities, labels, known = (np.concatenate(values) for values in zip(*found, strict=True))
+    check_finite({"au_probabilities": probabilities})
+    active = is_active(probabilities, (THRESHOLD,) * len(captions.aus))
+    return ScoredFrames(captions.aus, probabilities, active, labels, known, untaught)
+
+
+@partial(jax.jit, static_argnames="model")
+def _probabilities(model: VLFAU, params: Any, image: jax.Array) -> jax.Array:
+    logits = model.apply({"params": params}, normalise(image), method=VLFAU.score)
+    return jax.nn.sigmoid(logits)
+
+
 def answer_fold(
     trained: Trained,
     dataset: Dataset,
@@ -90,6 +170,7 @@ def answer_fold(
     batch_size: int,
     mesh: Mesh,
     kept: KeptAnswers | None = None,
+    likelihood: Likelihood = lambda batch: {},
 ) -> Answers:
     """Describe every frame of `subjects`; every process returns all of them.
 
@@ -101,6 +182,7 @@ def answer_fold(
         batch_size: the global one, a multiple of the devices of `mesh`.
         mesh: all devices.
         kept: the answers of an interrupted evaluation, which this one goes on after and adds to.
+        likelihood: tells how likely the true sentences are.
 
     Raises:
         RunError: the model gives numbers that are no answer.
@@ -113,8 +195,10 @@ def answer_fold(
     labels = dataset.labels
     keys = np.stack([labels.subject, labels.task, labels.frame], 1)[examples].astype(np.int32)
     predictions: list[Prediction] = []
+    surprise: list[dict[str, np.ndarray]] = []
     done = 0
     for arrays in kept.read(keys) if kept else ():
+        surprise.append(likelihood_of(arrays))
         predictions += decoder.decode(arrays)
         done += 1
     check_same("answers that are kept", done)
@@ -135,13 +219,17 @@ def answer_fold(
             split = shard_batch(batch, mesh, batch_size)
             outputs = describe(split["image"])
             outputs = {name: outputs[name] for name in DECODED_ARRAYS if name in outputs}
+            outputs |= likelihood(split)
             outputs, key, valid = fetch((outputs, split["key"], split["valid"]))
             arrays = {name: values[valid] for name, values in outputs.items()}
             if not np.array_equal(key[valid], keys[len(predictions) :][: valid.sum()]):
                 raise ValueError(f"batch {number} is not the one that is due")
             predictions += decoder.decode(arrays)
+            surprise.append(likelihood_of(arrays))
+            check_finite(surprise[-1])
             if kept and is_first_process():
                 kept.add(number, key[valid], arrays)
             bar.update(int(valid.sum()))
     au, known = labels.au[examples].astype(np.float32), labels.known[examples]
-    return Answers(keys, au, known, predictions)
+    intensities = dataset.intensities[examples]
+    return Answers(keys, au, known, predictions, intensities, sums(surprise))

@@ -10,8 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jax
+from jax.sharding import Mesh
+
 from vlfau_jax.data.read.dataset import Dataset, open_dataset
 from vlfau_jax.data.read.statistics import unlearnable
+from vlfau_jax.data.text.captions import CaptionTables
 from vlfau_jax.distributed.agreement import open_connections
 from vlfau_jax.distributed.processes import (
     check_same,
@@ -20,19 +24,23 @@ from vlfau_jax.distributed.processes import (
     set_status,
 )
 from vlfau_jax.errors import saying
-from vlfau_jax.evaluation.answers import Answers, answer_fold, compile_describe
+from vlfau_jax.evaluation.answers import Answers, answer_fold, compile_describe, score_rows
 from vlfau_jax.evaluation.checks import unseen_subjects
 from vlfau_jax.evaluation.faces import DescribedFace, describe_chosen
+from vlfau_jax.evaluation.groups import groups_of
 from vlfau_jax.evaluation.kept_answers import NAMES, KeptAnswers, request
+from vlfau_jax.evaluation.likelihood import compile_likelihood
 from vlfau_jax.evaluation.predictions import write_predictions
 from vlfau_jax.evaluation.scores import Scores
 from vlfau_jax.evaluation.scoring import score_answers
 from vlfau_jax.evaluation.screen import format_scores
 from vlfau_jax.files import written_together
-from vlfau_jax.inference.trained import load_trained
+from vlfau_jax.inference.trained import Trained, load_trained
+from vlfau_jax.metrics.scored import ScoredFrames
+from vlfau_jax.sharding.arrays import replicated
 from vlfau_jax.sharding.mesh import MeshOptions, make_mesh
 from vlfau_jax.train.checkpoint import LAST
-from vlfau_jax.train.metrics import METRICS_FILE, read_metrics
+from vlfau_jax.train.metrics import METRICS_FILE, Metrics, read_metrics
 
 SCORES, PREDICTIONS, PAGE = NAMES
 
@@ -52,6 +60,7 @@ def evaluate(
     beams: int = 1,
     checkpoint: str = LAST,
     resume: bool = False,
+    groups: str | Path | None = None,
     render: Render | None = None,
 ) -> Scores:
     """Score a checkpoint of `workdir` on its fold's test subjects.
@@ -69,12 +78,13 @@ def evaluate(
         checkpoint: "last", "best" (by the mean F1 of training's scores) or a step.
         resume: go on with such answers, which must be of the same parameters, data, beams, batch
             size and devices; without it they are removed.
+        groups: CSV table subject,GROUP,... of the tested people, for scores by group.
         render: makes the page, such as `vlfau_jax.report.render`; None writes no report.html.
 
     Raises:
         UserError: no such checkpoint; impossible beams; a fold or prepared set whose people or
-            crops do not fit it; kept answers that are of something else; another process is
-            evaluating there.
+            crops do not fit it; a table of groups that lacks somebody; kept answers that are of
+            something else; another process is evaluating there.
         RunError: the model gave no usable numbers, or the machine has no more of something.
         KeyboardInterrupt: Ctrl-C; the message says what is kept.
     """
@@ -85,6 +95,8 @@ def evaluate(
     shapes = {"beams": beams, "step": trained.step, "config": trained.config_digest}
     check_same("evaluate", shapes | {"batch_size": batch_size, "data": dataset.identity})
     subjects = unseen_subjects(trained, dataset, fold)
+    columns = groups_of(dataset, subjects, groups)
+    check_same("--groups", columns)
     if not trained.untaught:  # versions that did not record it
         rows = dataset.rows(trained.train_subjects)
         untaught = unlearnable(trained.aus, *dataset.label_counts(rows))
@@ -99,9 +111,22 @@ def evaluate(
     stack, claim = ExitStack(), _claimed(workdir, kept, resume)
     with stack, saying(lambda: kept.text(frames), workdir):
         run_on_first("claim", lambda: stack.enter_context(claim))
-        describe = compile_describe(trained, mesh)
-        answers = answer_fold(trained, dataset, subjects, describe, batch_size, mesh, kept)
-        scores = score_answers(trained, dataset, subjects, answers)
+        placed = replace(trained, params=jax.device_put(trained.params, replicated(mesh)))
+        describe = compile_describe(placed, mesh)
+        likelihood = compile_likelihood(placed, mesh)
+        answers = answer_fold(
+            placed, dataset, subjects, describe, batch_size, mesh, kept, likelihood
+        )
+        metrics = read_metrics(workdir / METRICS_FILE) if is_first_process() else Metrics()
+        scores = score_answers(
+            trained,
+            dataset,
+            subjects,
+            answers,
+            validation=_validation(placed, dataset, batch_size, mesh),
+            groups=columns,
+            records=metrics.records,
+        )
         size = trained.data.image_size
         faces = (
             describe_chosen(dataset, subjects, answers, describe, size, batch_size, mesh)
@@ -112,7 +137,6 @@ def evaluate(
         def write() -> None:
             _write(kept.folder, dataset, scores, answers)
             if render:
-                metrics = read_metrics(workdir / METRICS_FILE)
                 page = render(scores.to_json(), metrics.records, faces, metrics.left_out)
                 (kept.folder / PAGE).write_text(page, encoding="utf-8")
 
@@ -121,6 +145,27 @@ def evaluate(
         print(format_scores(scores))
         print(", ".join([str(workdir / SCORES), PREDICTIONS, *([PAGE] if render else [])]))
     return scores
+
+
+def _validation(
+    trained: Trained, dataset: Dataset, batch_size: int, mesh: Mesh
+) -> ScoredFrames | None:
+    """The scores of the validation subjects; None where there are none, or the set lacks them."""
+    rows = dataset.rows(trained.validation_subjects)
+    if not len(rows):
+        return None
+    captions = CaptionTables(trained.aus, trained.vocabulary)
+    return score_rows(
+        trained.model,
+        trained.params,
+        dataset,
+        rows,
+        captions,
+        trained.data,
+        trained.untaught,
+        batch_size,
+        mesh,
+    )
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from safetensors.numpy import load, save
 from vlfau_jax import __version__
 from vlfau_jax.data.read.dataset import Dataset
 from vlfau_jax.errors import FileError, UserError
+from vlfau_jax.evaluation.likelihood import LIKELIHOOD_ARRAYS
 from vlfau_jax.files import clear, partial_name, read_bytes
 from vlfau_jax.inference.outputs import outputs_of
 from vlfau_jax.inference.prediction import DECODED_ARRAYS
@@ -41,7 +42,7 @@ _KINDS = {
     "local_scores": (np.float32, 2),
     "global_tokens": (np.int32, 2),
     "global_scores": (np.float32, 1),
-}
+} | {name: (np.float32, 1) for names in LIKELIHOOD_ARRAYS.values() for name in names}
 
 
 class Request(Record):
@@ -113,6 +114,8 @@ class KeptAnswers:
         """Those of a workdir."""
         given = outputs_of(trained.model.options)
         arrays = tuple(name for name in DECODED_ARRAYS if name in given)
+        for kind in trained.captions:
+            arrays += LIKELIHOOD_ARRAYS[kind]
         return cls(partial_name(workdir / NAMES[0]), asked, arrays, len(trained.aus))
 
     def claim(self, *, resume: bool) -> None:

@@ -32,6 +32,12 @@ _EARLIER = {
     "data": {},
     "ema_decay": 0.0,
     "untaught": {},
+    "averages": {},
+    "choices": {},
+    "intervals": {},
+    "calibration": {},
+    "language": {},
+    "groups": {},
 }
 
 
@@ -105,6 +111,14 @@ class Scores:
         untaught: the units that the training labels could not teach, each with the reason. Their
             scores are undefined, and they are in no mean.
         units_scored: how many units have an F1: the mean is over these.
+        averages: `ScoredFrames.averages`: "macro" and "micro", by metric. This and what follows is
+            in JSON's terms, undefined numbers None.
+        choices: F1 of `AU_CHOICES`, and the best step on the test subjects: what the field reports,
+            too, and what this protocol does not choose by.
+        intervals: `ScoredFrames.intervals`.
+        calibration: `ScoredFrames.reliability`.
+        language: `LANGUAGE_METRICS` of "local" and "global" sentences, and their "tokenizer".
+        groups: `score_groups`, by column.
     """
 
     mean_f1: float
@@ -145,6 +159,12 @@ class Scores:
     config_digest: str
     untaught: Mapping[int, str]
     units_scored: int
+    averages: Mapping[str, Any]
+    choices: Mapping[str, Any]
+    intervals: Mapping[str, Any]
+    calibration: Mapping[str, Any]
+    language: Mapping[str, Any]
+    groups: Mapping[str, Any]
 
     def to_json(self) -> dict[str, Any]:
         """What scores.json holds, of JSON's types."""

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from vlfau_jax.data.read.dataset import Dataset
 from vlfau_jax.data.read.protocol import protocol
+from vlfau_jax.data.text.descriptions import local_description
 from vlfau_jax.evaluation.answers import Answers
+from vlfau_jax.evaluation.groups import Groups, score_groups
+from vlfau_jax.evaluation.json_values import to_json
+from vlfau_jax.evaluation.predictions import true_sentence
 from vlfau_jax.evaluation.scores import DatasetScores, Scores
 from vlfau_jax.inference.trained import Trained
 from vlfau_jax.metrics.au import more_frequent_state
+from vlfau_jax.metrics.kinds import Written
+from vlfau_jax.metrics.overlap import TOKENIZER
+from vlfau_jax.metrics.scored import ScoredFrames
 from vlfau_jax.metrics.statements import ExplainedFaces
 from vlfau_jax.metrics.table import (
     AU_FLOORS,
@@ -24,6 +32,7 @@ from vlfau_jax.metrics.table import (
     mean_f1,
     score,
     units_scored,
+    write_scores,
 )
 
 SYNTHETIC_WARNING = (
@@ -32,14 +41,32 @@ SYNTHETIC_WARNING = (
 
 
 def score_answers(
-    trained: Trained, dataset: Dataset, subjects: Sequence[str], answers: Answers
+    trained: Trained,
+    dataset: Dataset,
+    subjects: Sequence[str],
+    answers: Answers,
+    *,
+    validation: ScoredFrames | None = None,
+    groups: Groups | None = None,
+    records: Iterable[Mapping[str, Any]] = (),
 ) -> Scores:
-    """All scores of the test `subjects`, and what decides what they mean."""
+    """All scores of the test subjects, and what decides what they mean.
+
+    Args:
+        trained: the model.
+        dataset: the prepared sets.
+        subjects: who was tested.
+        answers: the model's answers.
+        validation: its scores of the validation subjects, for their thresholds; None for none.
+        groups: see `groups_of`; None for none.
+        records: the lines of metrics.jsonl, for the step that was best on the test subjects.
+    """
+    scored = answers.scored
     aus, labels, known = trained.aus, answers.labels, answers.known
     train_rows = dataset.rows(trained.train_subjects)
     frequent = more_frequent_state(*dataset.label_counts(train_rows))
     untaught = trained.untaught
-    per_au = score(aus, answers.probabilities, answers.active, labels, known, untaught)
+    per_au = scored.per_au
     floors = _floors(aus, frequent, labels, known, untaught)
     faces = ExplainedFaces(
         aus=aus,
@@ -87,7 +114,62 @@ def score_answers(
         config_digest=trained.config_digest,
         untaught=untaught,
         units_scored=units_scored(per_au),
+        averages=to_json(scored.averages()),
+        choices=to_json(_choices(trained, scored, validation, records)),
+        intervals=to_json(scored.intervals(answers.keys[:, 0])),
+        calibration=to_json(scored.reliability()),
+        language=to_json(_language(trained, dataset, answers)),
+        groups=to_json(score_groups(groups or {}, scored, answers.keys[:, 0], dataset.subjects)),
     )
+
+
+def _choices(
+    trained: Trained,
+    scored: ScoredFrames,
+    validation: ScoredFrames | None,
+    records: Iterable[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """F1 of other choices than threshold and checkpoint of the protocol, as scores.json holds it.
+
+    `AU_CHOICES` by name, and `best_test_step`: the step with the highest mean F1 that training
+    found on the test subjects; None for those that there are none of.
+    """
+
+    def tuned(on: ScoredFrames | None) -> dict[str, Any] | None:
+        if on is None:
+            return None
+        thresholds = on.best_thresholds(trained.thresholds)
+        per_au = scored.decided_by(thresholds).per_au
+        f1s = {au: unit["f1"] for au, unit in per_au.items()}
+        return {"mean_f1": mean_f1(per_au), "per_au": f1s, "thresholds": thresholds}
+
+    tested = [r for r in records if r.get("test_mean_f1") is not None]
+    best = max(tested, key=lambda record: record["test_mean_f1"], default=None)
+    return {
+        "validation_thresholds": tuned(validation),
+        "test_thresholds": tuned(scored),
+        "best_test_step": best and {"mean_f1": best["test_mean_f1"], "step": best["step"]},
+    }
+
+
+def _language(trained: Trained, dataset: Dataset, answers: Answers) -> dict[str, Any]:
+    """`LANGUAGE_METRICS` of each kind of sentences, beside the name of the tokenizer."""
+    judged = answers.known & answers.taught[None]
+    written: dict[str, Written | None] = {"local": None, "global": None}
+    for kind in trained.captions:
+        corpus: Counter[tuple[str, tuple[str, ...]]] = Counter()
+        if kind == "local":
+            true = [[(local_description(au, on),) for on in (False, True)] for au in trained.aus]
+            for row, column in np.argwhere(judged):
+                sentence = answers.predictions[row].sentences[column]
+                corpus[sentence, true[column][int(answers.labels[row, column] > 0)]] += 1
+        else:
+            for row, prediction in enumerate(answers.predictions):
+                text = true_sentence(dataset, answers, row)
+                if text is not None:
+                    corpus[prediction.sentence, (text,)] += 1
+        written[kind] = Written(corpus, *answers.likelihood.get(kind, ()))
+    return {"tokenizer": TOKENIZER} | {kind: write_scores(one) for kind, one in written.items()}
 
 
 def _floors(

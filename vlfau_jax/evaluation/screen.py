@@ -1,41 +1,45 @@
-"""Scores as a table on the screen."""
+"""Scores as tables on the screen."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, repeat
 
 from vlfau_jax.data.read.folds import PUBLISHED
 from vlfau_jax.evaluation.scores import DatasetScores, Scores
 from vlfau_jax.facs import ACTION_UNITS
-from vlfau_jax.metrics.table import AU_FLOORS, AU_METRICS, EXPLANATION_METRICS, ExplanationMetric
+from vlfau_jax.metrics.table import (
+    AU_CHOICES,
+    AU_FLOORS,
+    AU_METRICS,
+    EXPLANATION_METRICS,
+    LANGUAGE_METRICS,
+    ExplanationMetric,
+)
 
-# The floors are floors of F1, the first metric: they stand beside it.
+# The floors are floors of F1, the first metric: they stand beside it. Numbers of the group "cells"
+# are in scores.json and on the page.
 _F1, *_OTHERS = AU_METRICS
-_HEADINGS = [column.heading for column in (_F1, *AU_FLOORS, *_OTHERS)]
-_WIDTHS = [max(len(heading), 6) + 2 for heading in _HEADINGS]
+_INTERVAL = "F1 95 %"
+_NAMES = 27  # characters
 
 
 def format_scores(scores: Scores) -> str:
-    """A line per unit with its floors, the means, the protocol, and the scores of the sentences."""
-    lines = [_row("unit", _HEADINGS)]
-    for au in scores.aus:
-        unit = scores.per_au[au]
-        floors = [scores.floors_per_au[floor.name][au] for floor in AU_FLOORS]
-        values = [unit[_F1.name], *floors, *(unit[metric.name] for metric in _OTHERS)]
-        lines.append(_row(f"AU{au:02d} {ACTION_UNITS[au].name}", map(_cell, values)))
+    """Two tables with a line per unit, the means, the protocol, and scores of the sentences."""
+    decisions = [metric for metric in _OTHERS if metric.group == "decisions"]
+    headings = [_F1.heading, *(c.heading for c in (*AU_FLOORS, *decisions))]
+    lines = [*_table(headings, _decisions(scores, decisions)), ""]
+    others = [m for m in _OTHERS if m.group in ("scores", "frames")]
+    others += [m for m in _OTHERS if m.group == "intensities" and _coded(scores, m.name)]
+    choices = [choice for choice in AU_CHOICES if scores.choices.get(choice.name)]
+    headings = [_INTERVAL, *(c.heading for c in (*choices, *others))]
+    lines += [*_table(headings, _rest(scores, choices, others)), ""]
     lines += [
-        _row("mean", _means(scores)),
-        *(
-            _row(f"{name} alone", _means(one))
-            + f"  {one.units_scored} units scored of AU {', '.join(map(str, one.aus))}; "
-            f"{one.frames} frames"
-            for name, one in scores.per_dataset.items()
-        ),
-        "",
         f"{scores.dataset} fold {scores.fold}{_folds(scores)}, step {scores.step}, "
         f"{scores.frames} frames of {', '.join(scores.test_subjects)}; none of them trained on",
         f"began from {scores.beginning}",
+        *_averages(scores),
     ]
     if scores.untaught:
         units = ", ".join(f"AU{au:02d} ({reason})" for au, reason in scores.untaught.items())
@@ -47,7 +51,82 @@ def format_scores(scores: Scores) -> str:
         metrics = [metric for metric in EXPLANATION_METRICS if metric.sentences == kind]
         values = ", ".join(_explanation(scores, metric) for metric in metrics)
         lines.append(f"{kind} sentences: {values}")
-    return "\n".join([*lines, *filter(None, (scores.explanations_note, scores.note))])
+    for column, record in scores.groups.items():
+        lines.append(f"by {column}, mean F1 over the {len(record['aus'])} units that all have:")
+        lines += [
+            f"  {name}: {_cell(one['mean']['f1'])}{_bounds(one['mean_f1_interval'])}, "
+            f"{one['subjects']} subjects, {one['frames']} frames"
+            for name, one in record["groups"].items()
+        ]
+    return "\n".join([*lines, *_words(scores), *_notes(scores)])
+
+
+def _notes(scores: Scores) -> Iterable[str]:
+    return filter(None, (scores.explanations_note, scores.note))
+
+
+def _decisions(scores: Scores, metrics: Sequence) -> Iterator[tuple[str, list[str]]]:
+    """The rows of the first table: F1, its floors, and the other metrics of decisions."""
+    for au in scores.aus:
+        unit = scores.per_au[au]
+        floors = [scores.floors_per_au[floor.name][au] for floor in AU_FLOORS]
+        values = [unit[_F1.name], *floors, *(unit[metric.name] for metric in metrics)]
+        yield _unit(au), [_cell(value) for value in values]
+    macro = scores.averages.get("macro", {})
+    yield "mean", [*_means(scores), *(_cell(macro.get(metric.name)) for metric in metrics)]
+    for name, one in scores.per_dataset.items():
+        note = f"{one.units_scored} units scored of AU {', '.join(map(str, one.aus))}"
+        yield f"{name} alone", [*_means(one), f"  {note}; {one.frames} frames"]
+
+
+def _rest(scores: Scores, choices: Sequence, metrics: Sequence) -> Iterator[tuple[str, list[str]]]:
+    """The rows of the second table: F1's interval, other thresholds, metrics of scores, counts."""
+    bounds = scores.intervals
+    chosen = [scores.choices[choice.name] for choice in choices]
+    for au in scores.aus:
+        own = bounds.get("per_au", {}).get(str(au), {}).get(_F1.name)
+        values = [one["per_au"].get(str(au)) for one in chosen]
+        values += [scores.per_au[au][metric.name] for metric in metrics]
+        yield _unit(au), [_range(own), *map(_cell, values)]
+    macro = scores.averages.get("macro", {})
+    values = [one["mean_f1"] for one in chosen]
+    values += [macro.get(m.name, "") for m in metrics]
+    yield "mean", [_range(bounds.get("macro", {}).get(_F1.name)), *map(_cell, values)]
+
+
+def _coded(scores: Scores, name: str) -> bool:
+    """Whether any unit has the metric."""
+    return any(not math.isnan(unit[name]) for unit in scores.per_au.values())
+
+
+def _averages(scores: Scores) -> Iterator[str]:
+    """What the mean is, the other convention, and what the field reports besides."""
+    micro = scores.averages.get("micro", {}).get(_F1.name)
+    if micro is not None:
+        yield f"mean: macro, over units; micro F1, all units pooled: {_cell(micro)}"
+    if scores.choices and scores.choices["validation_thresholds"] is None:
+        yield "no thresholds tuned on validation subjects: data.validation_subjects keeps some back"
+    if best := scores.choices.get("best_test_step"):
+        yield (
+            f"best on the test subjects during training: mean F1 {_cell(best['mean_f1'])} at step "
+            f"{best['step']}; chosen by those who are tested, and no result"
+        )
+    if scores.intervals:
+        people = scores.intervals["subjects"]
+        few = "; none of one subject" if people < 2 else ""
+        yield (
+            f"{_INTERVAL}: {scores.intervals['resamples']} bootstrap resamples of {people} "
+            f"subjects, percentiles{few}"
+        )
+
+
+def _words(scores: Scores) -> Iterator[str]:
+    """The metrics of the sentences' words, a line for each kind."""
+    for kind in scores.captions:
+        if values := scores.language.get(kind):
+            yield f"{kind} sentences' words: " + ", ".join(
+                f"{metric.heading} {_cell(values.get(metric.name))}" for metric in LANGUAGE_METRICS
+            )
 
 
 def _folds(scores: Scores) -> str:
@@ -57,16 +136,30 @@ def _folds(scores: Scores) -> str:
     return f" (folds of {'; '.join(others)})" if others else ""
 
 
-def _row(name: str, cells: Iterable[str]) -> str:
-    """A line of the table, as far as there are cells."""
-    columns = zip(cells, _WIDTHS, strict=False)
-    return f"{name:27}" + "".join(f"{cell:>{width}}" for cell, width in columns)
+def _table(headings: Sequence[str], rows: Iterable[tuple[str, list[str]]]) -> Iterator[str]:
+    """Lines of a table; cells beyond its headings are written as they are."""
+    widths = [13 if heading == _INTERVAL else max(len(heading), 6) + 2 for heading in headings]
+    for name, cells in chain([("unit", list(headings))], rows):
+        padded = zip(cells, chain(widths, repeat(0)), strict=False)
+        yield f"{name:{_NAMES}}" + "".join(f"{cell:>{width}}" for cell, width in padded)
 
 
-def _cell(value: float) -> str:
-    if isinstance(value, int):
+def _unit(au: int) -> str:
+    return f"AU{au:02d} {ACTION_UNITS[au].name}"
+
+
+def _cell(value: float | str | None) -> str:
+    if isinstance(value, (int, str)):
         return str(value)
-    return "-" if math.isnan(value) else f"{value:.3f}"
+    return "-" if value is None or math.isnan(value) else f"{value:.3f}"
+
+
+def _range(bounds: Sequence[float] | None) -> str:
+    return "-" if bounds is None else f"{bounds[0]:.2f}-{bounds[1]:.2f}"
+
+
+def _bounds(bounds: Sequence[float] | None) -> str:
+    return "" if bounds is None else f" ({_range(bounds)})"
 
 
 def _means(scores: Scores | DatasetScores) -> list[str]:

@@ -6,89 +6,66 @@ screen and on the page, and its description in their legends.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
-from vlfau_jax.metrics import au, statements
+from vlfau_jax.metrics import au, intensity, overlap, statements
+from vlfau_jax.metrics.calibration import expected_calibration_error
+from vlfau_jax.metrics.kinds import (
+    Choice,
+    CountMetric,
+    ExplanationMetric,
+    Floor,
+    Frames,
+    IntensityMetric,
+    LanguageMetric,
+    Metric,
+    NumberOfFrames,
+    Written,
+)
 from vlfau_jax.metrics.statements import ExplainedFaces
 
 NAN = float("nan")
 
-
-@dataclass(frozen=True)
-class Metric:
-    """One number that says how good a model is.
-
-    Attributes:
-        name: its key in scores.json.
-        heading: short, above its column on the screen and the page.
-        description: one sentence with the range or unit, for legends and tooltips.
-        compute: gives the number; NaN where it is undefined. Of `AU_METRICS`, a function of one
-            unit's frames with known labels: scores float [m], predicted and positive bool [m]. Of
-            `EXPLANATION_METRICS`, a function of `ExplainedFaces`.
-    """
-
-    name: str
-    heading: str
-    description: str
-    compute: Callable[..., float]
-
-
-@dataclass(frozen=True)
-class ExplanationMetric(Metric):
-    """A metric of generated sentences.
-
-    Attributes:
-        sentences: which it needs, "local" or "global"; a model without these has no such number.
-        floor: the same metric of sentences that need no picture; it needs no sentences.
-    """
-
-    sentences: str
-    floor: Metric | None = None
-
-
-@dataclass(frozen=True)
-class Floor:
-    """What an answer scores that does not depend on the picture.
-
-    Attributes:
-        name: its key in scores.json.
-        heading: short, above its column on the screen and the page.
-        description: one sentence for legends and tooltips.
-        states: from each unit's more frequent state in training, bool [n], to its constant answer,
-            bool [n].
-    """
-
-    name: str
-    heading: str
-    description: str
-    states: Callable[[np.ndarray], np.ndarray]
-
-
 AU_METRICS = (
-    Metric(
+    CountMetric(
         "f1",
         "F1",
         "Harmonic mean of precision and recall, 0 to 1; undefined without positives.",
         au.f1,
     ),
-    Metric(
+    CountMetric(
         "precision",
         "precision",
         "Share of the frames predicted on that are on, 0 to 1; undefined without positives or "
         "predictions.",
         au.precision,
     ),
-    Metric(
+    CountMetric(
         "recall",
         "recall",
         "Share of the frames that are on that are predicted on, 0 to 1; undefined without "
         "positives.",
         au.recall,
     ),
-    Metric("accuracy", "accuracy", "Share of the frames predicted right, 0 to 1.", au.accuracy),
+    CountMetric(
+        "accuracy", "accuracy", "Share of the frames predicted right, 0 to 1.", au.accuracy
+    ),
+    CountMetric(
+        "balanced_accuracy",
+        "balanced",
+        "Balanced accuracy: mean of the shares of positives and of negatives predicted right, 0 to "
+        "1, 0.5 by chance; undefined unless both occur.",
+        au.balanced_accuracy,
+    ),
+    CountMetric(
+        "mcc",
+        "MCC",
+        "Matthews' correlation coefficient of labels and predictions, -1 to 1, 0 by chance; "
+        "undefined where either is constant.",
+        au.mcc,
+    ),
     Metric(
         "auc",
         "AUC",
@@ -96,8 +73,76 @@ AU_METRICS = (
         "score than a negative one; undefined unless both occur.",
         au.roc_auc,
     ),
-    Metric("positives", "positives", "Number of frames whose label is on.", au.positives),
-    Metric("frames", "frames", "Number of frames whose label is known.", au.frames),
+    Metric(
+        "average_precision",
+        "AP",
+        "Average precision: area under the steps of precision over recall, 0 to 1, by chance the "
+        "share of positives; undefined without positives.",
+        au.average_precision,
+    ),
+    Metric(
+        "ece",
+        "ECE",
+        "Expected calibration error: mean difference of probability and share on over 15 bins, 0 "
+        "to 1, 0 is best.",
+        expected_calibration_error,
+    ),
+    IntensityMetric(
+        "icc",
+        "ICC",
+        "ICC(3,1) of five times the probability and the coded intensity, -1 to 1; undefined where "
+        "none is coded. The model is taught occurrence, not intensity.",
+        intensity.icc,
+    ),
+    IntensityMetric(
+        "pcc",
+        "PCC",
+        "Pearson's correlation of the probability and the coded intensity, -1 to 1; undefined "
+        "where none is coded, or all alike.",
+        intensity.pcc,
+    ),
+    IntensityMetric(
+        "mae",
+        "MAE",
+        "Mean absolute difference of five times the probability and the coded intensity, 0 to 5; "
+        "undefined where none is coded.",
+        intensity.mae,
+    ),
+    NumberOfFrames(
+        "positives", "positives", "Number of frames whose label is on.", lambda c: c.positives
+    ),
+    NumberOfFrames(
+        "frames", "frames", "Number of frames whose label is known.", lambda c: c.frames
+    ),
+    NumberOfFrames(
+        "true_positives",
+        "TP",
+        "Number of frames predicted on that are on.",
+        lambda c: c.tp,
+        group="cells",
+    ),
+    NumberOfFrames(
+        "false_positives",
+        "FP",
+        "Number of frames predicted on that are off.",
+        lambda c: c.fp,
+        group="cells",
+    ),
+)
+
+AU_CHOICES = (
+    Choice(
+        "validation_thresholds",
+        "F1 val. thr.",
+        "F1 with each unit's threshold tuned on the validation subjects, 0 to 1; a unit without "
+        "positives there keeps its own. Undefined without validation subjects.",
+    ),
+    Choice(
+        "test_thresholds",
+        "F1 oracle",
+        "F1 with each unit's threshold tuned on the tested subjects themselves, 0 to 1: what no "
+        "threshold can exceed, and no result.",
+    ),
 )
 
 AU_FLOORS = (
@@ -158,6 +203,55 @@ EXPLANATION_METRICS = (
     ),
 )
 
+LANGUAGE_METRICS = (
+    *(
+        LanguageMetric(
+            f"bleu_{n}",
+            f"BLEU-{n}",
+            f"Precision of n-grams up to {n} words, with a brevity penalty, 0 to 1.",
+            lambda written, n=n: written.bleu[n - 1],
+        )
+        for n in range(1, overlap.LONGEST + 1)
+    ),
+    LanguageMetric(
+        "rouge_l",
+        "ROUGE-L",
+        "F of the longest common subsequence with the true sentence, 0 to 1.",
+        lambda written: overlap.rouge_l(written.corpus),
+    ),
+    LanguageMetric(
+        "cider_d",
+        "CIDEr-D",
+        "Similarity of n-grams with the true sentence, rare ones weighing more, 0 to 10.",
+        lambda written: overlap.cider_d(written.corpus),
+    ),
+    LanguageMetric(
+        "perplexity",
+        "perplexity",
+        "Of the true sentences under teacher forcing: exp of the mean negative log-probability of "
+        "a token, <end> counted, at least 1, 1 is best.",
+        lambda written: written.perplexity,
+    ),
+    LanguageMetric(
+        "distinct",
+        "distinct",
+        "Number of different sentences generated.",
+        lambda written: overlap.distinct(written.corpus),
+    ),
+    LanguageMetric(
+        "distinct_true",
+        "distinct true",
+        "Number of different true sentences.",
+        lambda written: len({true for _, references in written.corpus for true in references}),
+    ),
+    LanguageMetric(
+        "sentences",
+        "sentences",
+        "Number of sentences compared: those whose true one is known.",
+        lambda written: sum(written.corpus.values()),
+    ),
+)
+
 UnitScores = Mapping[str, float]
 
 
@@ -168,6 +262,7 @@ def score(
     labels: np.ndarray,
     known: np.ndarray,
     untaught: Collection[int] = (),
+    intensities: np.ndarray | None = None,
 ) -> dict[int, UnitScores]:
     """Compute `AU_METRICS` of every unit, by its number, then by the metric's name.
 
@@ -180,25 +275,32 @@ def score(
         labels: [m, n] in {0, 1}.
         known: bool [m, n].
         untaught: units that have no scores, only counts of their labels (int).
+        intensities: int8 [m, n], 0 to 5, -1 where unknown; None where none is coded.
     """
-    shapes = {
-        "probabilities": probabilities.shape,
-        "active": active.shape,
-        "labels": labels.shape,
-        "known": known.shape,
+    arrays = {
+        "probabilities": probabilities,
+        "active": active,
+        "labels": labels,
+        "known": known,
+        "intensities": np.full(known.shape, -1, np.int8) if intensities is None else intensities,
     }
-    if set(shapes.values()) != {(len(labels), len(aus))}:
-        found = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+    if {array.shape for array in arrays.values()} != {(len(labels), len(aus))}:
+        found = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
         raise ValueError(f"{len(aus)} units, but {found}")
     scores = {}
     for column, unit in enumerate(aus):
-        rows = known[:, column]
-        arrays = (probabilities[rows, column], active[rows, column], labels[rows, column] > 0)
-        scores[unit] = {metric.name: metric.compute(*arrays) for metric in AU_METRICS}
+        frames = Frames.of(*(values[:, column] for values in arrays.values()))
+        scores[unit] = {metric.name: metric.of(frames) for metric in AU_METRICS}
         if unit in untaught:
-            counts = {name: n for name, n in scores[unit].items() if isinstance(n, int)}
-            scores[unit] = dict.fromkeys(scores[unit], NAN) | counts
+            labels_alone = {name: scores[unit][name] for name in ("positives", "frames")}
+            scores[unit] = dict.fromkeys(scores[unit], NAN) | labels_alone
     return scores
+
+
+def macro(scores: Mapping[int, UnitScores], name: str) -> float:
+    """The mean of a metric over the units that have it; NaN when none has."""
+    defined = [unit[name] for unit in scores.values() if not np.isnan(unit[name])]
+    return float(np.mean(defined)) if defined else NAN
 
 
 def units_scored(scores: Mapping[int, UnitScores]) -> int:
@@ -208,8 +310,7 @@ def units_scored(scores: Mapping[int, UnitScores]) -> int:
 
 def mean_f1(scores: Mapping[int, UnitScores]) -> float:
     """Mean F1 over the units that have one; NaN when none has."""
-    defined = [unit["f1"] for unit in scores.values() if not np.isnan(unit["f1"])]
-    return float(np.mean(defined)) if defined else NAN
+    return macro(scores, "f1")
 
 
 def constant_scores(
@@ -232,3 +333,11 @@ def explain(faces: ExplainedFaces) -> dict[str, float]:
         if metric.floor is not None:
             scores[metric.floor.name] = metric.floor.compute(faces)
     return scores
+
+
+def write_scores(written: Written | None) -> dict[str, float]:
+    """Compute `LANGUAGE_METRICS`, by name; NaN where a model writes no such sentences."""
+    return {
+        metric.name: NAN if written is None else metric.compute(written)
+        for metric in LANGUAGE_METRICS
+    }

@@ -28,18 +28,26 @@ SIDES = {
 
 @dataclass(frozen=True)
 class Chart:
-    """Series over the training steps; each has finite points at two steps or more."""
+    """Series over the training steps; each has finite points at two steps or more.
+
+    Attributes:
+        title: its heading.
+        unit: what the vertical axis measures.
+        series: points by name.
+        axis: what the horizontal axis counts; any other than "step" is a share, 0 to 1.
+    """
 
     title: str
     unit: str
     series: Mapping[str, Sequence[Point]]
+    axis: str = "step"
 
     @property
     def description(self) -> str:
         """What the curves show, in words."""
         ends = (
-            f"{name} from {points[0][1]:.4g} at step {points[0][0]:.0f} "
-            f"to {points[-1][1]:.4g} at step {points[-1][0]:.0f}"
+            f"{name} from {points[0][1]:.4g} at {self.axis} {points[0][0]:.4g} "
+            f"to {points[-1][1]:.4g} at {self.axis} {points[-1][0]:.4g}"
             for name, points in self.series.items()
         )
         return f"{self.title}, {self.unit}: {'; '.join(ends)}"
@@ -57,6 +65,19 @@ def charts(records: Iterable[Mapping[str, Any]]) -> list[Chart]:
         if series:
             found.append(Chart(title, unit, series))
     return found
+
+
+def reliability(scores: Mapping[str, Any]) -> list[Chart]:
+    """The reliability curve of all units pooled, beside the diagonal; none of two points or less.
+
+    Args:
+        scores: what scores.json holds.
+    """
+    points = [(p, share) for p, share, _ in scores.get("calibration", {}).get("all", [])]
+    if len(points) < 2:
+        return []
+    series = {"all units": points, "calibrated": [(p, p) for p, _ in points]}
+    return [Chart("Reliability", "share of frames that are on", series, "probability")]
 
 
 def _score_charts(records: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, str, tuple[str]], ...]:

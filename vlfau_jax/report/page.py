@@ -7,9 +7,17 @@ from typing import Any
 
 from vlfau_jax.evaluation.faces import CHOICE, DescribedFace
 from vlfau_jax.evaluation.scores import read_thresholds
-from vlfau_jax.report.curves import charts
+from vlfau_jax.report.curves import charts, reliability
 from vlfau_jax.report.faces import MAPS, face_view
-from vlfau_jax.report.scores import headlines, missing_sentences, protocol, table, untaught
+from vlfau_jax.report.scores import (
+    groups,
+    headlines,
+    missing_sentences,
+    protocol,
+    table,
+    untaught,
+    words,
+)
 from vlfau_jax.report.templating import render_page
 
 
@@ -28,11 +36,12 @@ def render(
         lines_left_out: how many lines of metrics.jsonl could not be read.
     """
     found = charts(records)
+    calibration = reliability(scores)
     plots = []
-    if found:
+    if found or calibration:
         from vlfau_jax.report.plots import line_plot  # imports matplotlib
 
-        plots = [line_plot(chart) for chart in found]
+        plots = [line_plot(chart) for chart in (*found, *calibration)]
     thresholds = read_thresholds(scores)
     return render_page(
         "report.html.j2",
@@ -41,9 +50,12 @@ def render(
         table=table(scores),
         protocol=protocol(scores),
         missing=missing_sentences(scores),
+        words=words(scores),
+        groups=groups(scores),
         untaught=untaught(scores),
         lines_left_out=lines_left_out,
-        charts=list(zip(found, plots, strict=True)),
+        charts=list(zip(found, plots[: len(found)], strict=True)),
+        calibration=list(zip(calibration, plots[len(found) :], strict=True)),
         faces=[face_view(face, thresholds) for face in faces],
         maps={name: MAPS[name] for name in (faces[0].maps if faces else ())},
         choice=CHOICE,

@@ -15,7 +15,7 @@ from warnings import catch_warnings, filterwarnings
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, MaxNLocator
+from matplotlib.ticker import EngFormatter, MaxNLocator, ScalarFormatter
 
 from vlfau_jax.report.curves import Chart
 from vlfau_jax.report.pictures import data_uri
@@ -49,7 +49,8 @@ class Plot:
         dark: the same for a dark one.
         alt: the plot in words.
         data: where the axes lie and what they show, for the script: `box` (left, top, right and
-            bottom as shares of the picture), `x` and `y` (limits), `series` (name and points).
+            bottom as shares of the picture), `x` and `y` (limits), `axis` (what x counts), `series`
+            (name and points).
     """
 
     light: str
@@ -59,7 +60,7 @@ class Plot:
 
 
 def line_plot(chart: Chart, size: tuple[float, float] = (3.6, 1.9)) -> Plot:
-    """A chart of lines over steps; `size` in inches of 100 pixels."""
+    """A chart of lines over steps, or over a share; `size` in inches of 100 pixels."""
     drawn = {}
     with drawing():
         for theme in (LIGHT, DARK):
@@ -69,6 +70,10 @@ def line_plot(chart: Chart, size: tuple[float, float] = (3.6, 1.9)) -> Plot:
                 axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.5)
             xs = [x for points in chart.series.values() for x, _ in points]
             axes.set_xlim(min(xs), max(xs))
+            if chart.axis != "step":
+                axes.set_xlim(0, 1)
+                axes.xaxis.set_major_locator(MaxNLocator(5, steps=STEPS))
+                axes.xaxis.set_major_formatter(ScalarFormatter())
             axes.set_ylim(*_limits([y for points in chart.series.values() for _, y in points]))
             drawn[theme] = svg(figure)
     x, y = axes.get_xlim(), axes.get_ylim()
@@ -81,6 +86,7 @@ def line_plot(chart: Chart, size: tuple[float, float] = (3.6, 1.9)) -> Plot:
             "box": [_short(v) for v in (left, 1 - top, right, 1 - bottom)],
             "x": [_short(v) for v in x],
             "y": [_short(v) for v in y],
+            "axis": chart.axis,
             "series": [
                 {"name": name, "points": [[_short(a), _short(b)] for a, b in points]}
                 for name, points in chart.series.items()

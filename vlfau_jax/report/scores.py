@@ -6,9 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vlfau_jax.metrics.table import AU_FLOORS, AU_METRICS, EXPLANATION_METRICS
+from vlfau_jax.metrics.table import (
+    AU_CHOICES,
+    AU_FLOORS,
+    AU_METRICS,
+    EXPLANATION_METRICS,
+    LANGUAGE_METRICS,
+)
 from vlfau_jax.report.formats import people, protocol_field, share, unit_name
 
+_ENDS = {
+    end: f"{which} end of the 95 % interval of F1, 0 to 1: bootstrap over subjects."
+    for end, which in (("low", "Lower"), ("high", "Upper"))
+}
 SENTENCES = {"local": "single units", "global": "the whole face"}
 
 
@@ -54,7 +64,14 @@ def headlines(scores: Mapping[str, Any]) -> list[Headline]:
     units, scored = len(scores["aus"]), scores["units_scored"]
     over = f"{units}" if scored == units else f"{scored} of {units}"
     heading = f"mean {AU_METRICS[0].heading} over {over} units"
-    found = [Headline(scores["mean_f1"], heading, f"Floors: {_floors(scores['floors'])}", "")]
+    found = [
+        Headline(
+            scores["mean_f1"],
+            heading,
+            f"Floors: {_floors(scores['floors'])}",
+            _interval(scores.get("intervals", {})),
+        )
+    ]
     values = scores["explanations"]
     for metric in EXPLANATION_METRICS:
         if values.get(metric.name) is not None:
@@ -65,25 +82,106 @@ def headlines(scores: Mapping[str, Any]) -> list[Headline]:
     return found
 
 
+def _interval(intervals: Mapping[str, Any]) -> str:
+    """The interval of the mean F1 in words; "" where there is none."""
+    bounds = intervals.get("macro", {}).get(AU_METRICS[0].name)
+    if bounds is None:
+        return ""
+    low, high = map(share, bounds)
+    return f"95 % interval {low} to {high}, by bootstrap over {intervals['subjects']} subjects."
+
+
 def _floors(values: Mapping[str, float | None]) -> str:
     return ", ".join(f"{floor.heading} {share(values.get(floor.name))}" for floor in AU_FLOORS)
 
 
 def table(scores: Mapping[str, Any]) -> Table:
-    """The table of units: the first metric, its floors, then the other metrics."""
-    first, *others = AU_METRICS
+    """The table of units: the first metric, its floors and interval, other thresholds, the rest.
+
+    Numbers of frames stand last: they have no mean.
+    """
+    first, *rest = AU_METRICS
+    counts = [metric for metric in rest if metric.group in ("frames", "cells")]
+    others = [metric for metric in rest if metric not in counts]
+    chosen = [scores.get("choices", {}).get(choice.name) or {} for choice in AU_CHOICES]
+    bounds = scores.get("intervals", {})
+    macro = scores.get("averages", {}).get("macro", {})
     rows = []
     for au in scores["aus"]:
         unit = scores["per_au"][str(au)]
         floors = scores["floors_per_au"]
         marks = tuple(floors.get(floor.name, {}).get(str(au)) for floor in AU_FLOORS)
         value = unit.get(first.name)
-        cells = (value, *marks, *(unit.get(metric.name) for metric in others))
+        cells = (
+            value,
+            *marks,
+            *_bounds(bounds.get("per_au", {}).get(str(au), {})),
+            *(one.get("per_au", {}).get(str(au)) for one in chosen),
+            *(unit.get(metric.name) for metric in (*others, *counts)),
+        )
         rows.append(Row(au, value, marks, cells))
     marks = tuple(scores["floors"].get(floor.name) for floor in AU_FLOORS)
-    mean = Row(None, scores["mean_f1"], marks, (scores["mean_f1"], *marks))
-    columns = [Column(c.heading, c.description) for c in (first, *AU_FLOORS, *others)]
-    return Table(tuple(columns), tuple(rows), mean)
+    cells = (
+        scores["mean_f1"],
+        *marks,
+        *_bounds(bounds.get("macro", {})),
+        *(one.get("mean_f1") for one in chosen),
+        *(macro.get(metric.name) for metric in others),
+    )
+    mean = Row(None, scores["mean_f1"], marks, cells)
+    columns = (
+        *(Column(c.heading, c.description) for c in (first, *AU_FLOORS)),
+        *(Column(f"{first.heading} {end}", text) for end, text in _ENDS.items()),
+        *(Column(c.heading, c.description) for c in (*AU_CHOICES, *others, *counts)),
+    )
+    return Table(columns, tuple(rows), mean)
+
+
+def _bounds(intervals: Mapping[str, Any]) -> tuple[float | None, float | None]:
+    return tuple(intervals.get(AU_METRICS[0].name) or (None, None))
+
+
+def words(scores: Mapping[str, Any]) -> list[tuple[Column, list[float | None]]]:
+    """The metrics of the sentences' words: column, and a value for each kind that is written."""
+    language = scores.get("language", {})
+    kinds = [kind for kind in scores["captions"] if language.get(kind)]
+    return [
+        (Column(m.heading, m.description), [language[kind].get(m.name) for kind in kinds])
+        for m in LANGUAGE_METRICS
+        if kinds
+    ]
+
+
+@dataclass(frozen=True)
+class GroupRow:
+    """A group of people: its column, name, numbers of subjects and frames, mean F1 with bounds."""
+
+    column: str
+    name: str
+    subjects: int
+    frames: int
+    value: float | None
+    low: float | None
+    high: float | None
+    units: int
+
+
+def groups(scores: Mapping[str, Any]) -> list[GroupRow]:
+    """The groups of people whose scores there are."""
+    first = AU_METRICS[0].name
+    return [
+        GroupRow(
+            column,
+            name,
+            one["subjects"],
+            one["frames"],
+            one["mean"][first],
+            *(one["mean_f1_interval"] or (None, None)),
+            len(record["aus"]),
+        )
+        for column, record in scores.get("groups", {}).items()
+        for name, one in record["groups"].items()
+    ]
 
 
 def untaught(scores: Mapping[str, Any]) -> str:
@@ -110,6 +208,7 @@ def protocol(scores: Mapping[str, Any]) -> dict[str, str]:
         "Checkpoint": f"{scores['checkpoint']}, step {scores['step']:,}",
         "Initial parameters": scores["beginning"],
         "Threshold": protocol_field(scores["threshold"]),
+        "Best step on the test subjects": _best_step(scores.get("choices", {})),
         "Averaging": scores["average"],
         "Labels": protocol_field(scores["label_rule"]),
         "Excluded stretches": protocol_field(scores["excluded_stretches"]),
@@ -121,6 +220,7 @@ def protocol(scores: Mapping[str, Any]) -> dict[str, str]:
         "Sentence search": f"{scores['beams']} beams" if scores["beams"] > 1 else "greedy",
         "Config": scores["config_digest"][:12],
     }
+    found = {term: text for term, text in found.items() if text}
     for name, one in scores["per_dataset"].items():
         found[f"{name} alone"] = (
             f"mean {AU_METRICS[0].heading} {share(one['mean_f1'])} ({_floors(one['floors'])}) "
@@ -128,3 +228,14 @@ def protocol(scores: Mapping[str, Any]) -> dict[str, str]:
             f"{', '.join(map(str, one['aus']))}, {one['frames']:,} frames"
         )
     return found
+
+
+def _best_step(choices: Mapping[str, Any]) -> str:
+    """What training found on the test subjects, for comparison alone; "" where it did not look."""
+    best = choices.get("best_test_step")
+    if not best:
+        return ""
+    return (
+        f"mean {AU_METRICS[0].heading} {share(best['mean_f1'])} at step {best['step']:,}; chosen "
+        "by those who are tested, and no result"
+    )

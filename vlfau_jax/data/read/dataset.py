@@ -87,6 +87,12 @@ class Dataset:
         """A digest of each set that differs for any other labels, pictures or people."""
         return {one.name: one.digest for one in self.sets}
 
+    @cached_property
+    def intensities(self) -> np.ndarray:
+        """The coded intensities of all examples, int8 [m, n], 0 to 5; -1 where unknown."""
+        codes = ((one.codes["intensity"], one.aus) for one in self.sets)
+        return np.concatenate([_columns(code, aus, self.aus, -1) for code, aus in codes])
+
     def set_of(self, subject: str) -> PreparedSet:
         """The set that a subject is from."""
         return next(one for one in self.sets if subject in one.subject_facts)
@@ -246,9 +252,11 @@ def _records(options: DataOptions) -> list[DataSet]:
     return records
 
 
-def _columns(values: np.ndarray, aus: Sequence[int], wanted: Sequence[int]) -> np.ndarray:
-    """The `wanted` units' columns of bool [m, len(aus)]; False where a unit is not among `aus`."""
-    found = np.zeros((len(values), len(wanted)), bool)
+def _columns(
+    values: np.ndarray, aus: Sequence[int], wanted: Sequence[int], missing: int = False
+) -> np.ndarray:
+    """The `wanted` units' columns of [m, len(aus)]; `missing` where a unit is not among `aus`."""
+    found = np.full((len(values), len(wanted)), missing, values.dtype)
     for column, au in enumerate(wanted):
         if au in aus:
             found[:, column] = values[:, aus.index(au)]
