@@ -121,8 +121,11 @@ def resample_difference(
     """The statistic of `first` less that of `second` in the same resamples, float64 [resamples].
 
     Args:
-        first, second: as in `resample`, of the same subjects in the same order.
-        statistic, resamples, seed: see there.
+        first: as the counts of `resample`.
+        second: likewise, of the same subjects in the same order.
+        statistic: see there.
+        resamples: see there.
+        seed: see there.
     """
     given = {"resamples": resamples, "seed": seed}
     return resample(first, statistic, **given) - resample(second, statistic, **given)

@@ -188,7 +188,7 @@ def _evaluated(cell: Cell) -> bool:
     path = cell.folder / SCORES
     if not (path.exists() and (cell.folder / PREDICTIONS).exists()):
         return False
-    return _read_scores(path).step == cell.settings.train.steps
+    return read_scores(path).step == cell.settings.train.steps
 
 
 def read_cell(cell: Cell) -> Finished | None:
@@ -202,7 +202,7 @@ def read_cell(cell: Cell) -> Finished | None:
     check_config(cell)
     if not (_trained(cell) and _evaluated(cell)):
         return None
-    scores = _read_scores(cell.folder / SCORES)
+    scores = read_scores(cell.folder / SCORES)
     digest = file_digest(cell.folder / SCORES)
     record = None
     with suppress(FileError):  # none yet, or damaged: it can be made again
@@ -215,7 +215,10 @@ def read_cell(cell: Cell) -> Finished | None:
     return Finished(cell, scores, record.code, record.data, tuple(record.counts), counts)
 
 
-def _read_scores(path: Path) -> Scores:
+def read_scores(path: Path) -> Scores:
+    """The scores that `evaluate` wrote. Raises UserError where they are missing or damaged."""
+    if not os.path.lexists(path):
+        raise UserError(f"{path} is missing; score the run with `python -m vlfau_jax evaluate`")
     try:
         mapping = json.loads(read_bytes(path, RECORD_LIMIT))
     except ValueError as error:
