@@ -36,7 +36,7 @@ def compare(
     inputs: Sequence[str],
     out: str | Path,
     *,
-    reading: Reading = Reading(),
+    reading: Reading | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Scores the tables of other tools beside an evaluated run, and writes the comparison.
@@ -48,7 +48,7 @@ def compare(
         workdir: the run, which `evaluate` has scored.
         inputs: [NAME=]FILE or [NAME=]FOLDER of each tool.
         out: folder for comparison.json, .md, .tex and .csv.
-        reading: how the tables are read.
+        reading: how the tables are read; None for the defaults.
         overwrite: replace a comparison that is there.
 
     Returns:
@@ -68,7 +68,7 @@ def compare(
     people = (*scores.test_subjects, *scores.train_subjects, *scores.validation_subjects)
     offset = scores.frame_offset if isinstance(scores.frame_offset, int) else 0
     tested = Tested(predicted.keys, people, offset)
-    tools = _read_tools(inputs, tested, reading)
+    tools = _read_tools(inputs, tested, reading or Reading())
     result = summarise(predicted, tools, scores)
     table = table_of(result)
     with created("--out", folder):
@@ -229,8 +229,8 @@ def notes_of(result: Mapping[str, Any]) -> list[str]:
         if not np.isnan(d["low"]):
             notes.append(
                 f"{name} less {OURS}: {signed(d['mean'])}, {LEVEL:.0%} interval "
-                f"{between(d['low'], d['high'])}, p {p_text(d['p_holm'])} (Holm-adjusted; bootstrap "
-                "over subjects)."
+                f"{between(d['low'], d['high'])}, p {p_text(d['p_holm'])} (Holm-adjusted; "
+                "bootstrap over subjects)."
             )
     for name, aus in result["units_of_one_side"].items():
         if aus:

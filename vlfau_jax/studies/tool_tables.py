@@ -104,7 +104,7 @@ class ToolAnswers:
 
 @dataclass(frozen=True)
 class _Face:
-    """A row: how sure the tool was and how large the face; why it is no answer; its units' cells."""
+    """A row: how sure the tool was, how large the face, why it is no answer, its units."""
 
     confidence: float
     area: float
@@ -313,9 +313,9 @@ class _Locator:
         else:
             subject, task = self._table
             if picture is not None:
-                inner, its = self._folder(
-                    picture.with_suffix("").as_posix() if picture.name else ""
-                )
+                inner, its = self._folder(picture.parent.as_posix())
+                if inner is None:
+                    inner, its = self._named(picture.stem)
                 subject, task = (inner, its) if inner is not None else (subject, task)
             if subject is None:
                 return "rows whose path names nobody of the set"
