@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from vlfau_jax.data.read.dataset import Dataset, open_dataset
-from vlfau_jax.errors import FileError, UserError
+from vlfau_jax.errors import UserError
 from vlfau_jax.studies.cell import Cell
 from vlfau_jax.train.experiment import Settings, build_experiment, open_data
 from vlfau_jax.train.start import initial_params
@@ -58,8 +58,6 @@ def check_data(cells: Iterable[Cell]) -> None:
 def _checked(cell: Cell, build: Callable[[], T]) -> T:
     try:
         return build()
-    except FileError:
-        raise
     except UserError as error:
         raise UserError(f"{cell.title} cannot be trained: {error}") from error
 
