@@ -81,12 +81,15 @@ def kill(study: Study, rng: random.Random, number: int, kills: int) -> tuple[str
     share = len(study.marks) * (number + rng.random()) / kills
     mark = study.marks[min(int(share), len(study.marks) - 1)]
     end = time.monotonic() + TIMEOUT
+    longest = (
+        3.0 if mark.exists() else 0.3
+    )  # there from an earlier life: kill while this one starts
     with study.start() as process:
         while process.alive and not mark.exists():
             if time.monotonic() > end:
                 raise SystemExit(f"a process took more than {TIMEOUT} s")
             time.sleep(0.002)
-        time.sleep(rng.uniform(0, 0.3))
+        time.sleep(rng.uniform(0, longest))
         process.send(signal.SIGKILL)
         code = process.wait()
         if code not in (0, -signal.SIGKILL):

@@ -22,7 +22,7 @@ from vlfau_jax.studies.predicted import Predicted, read_predictions
 from vlfau_jax.studies.summary import NAN, mean
 from vlfau_jax.studies.tables import NAME as TOOL_NAME
 from vlfau_jax.studies.tables import Table, between, csv_text, number, p_text, signed
-from vlfau_jax.studies.tool_tables import Reading, Tested, ToolAnswers, find_tables, read_tool
+from vlfau_jax.studies.tool_tables import FramesTested, Reading, ToolAnswers, find_tables, read_tool
 
 NAME = "comparison"
 OURS = "vlfau_jax"
@@ -67,7 +67,7 @@ def compare(
     predicted = read_predictions(workdir / PREDICTIONS, scores.aus)
     people = (*scores.test_subjects, *scores.train_subjects, *scores.validation_subjects)
     offset = scores.frame_offset if isinstance(scores.frame_offset, int) else 0
-    tested = Tested(predicted.keys, people, offset)
+    tested = FramesTested(predicted.keys, people, offset)
     tools = _read_tools(inputs, tested, reading or Reading())
     result = summarise(predicted, tools, scores)
     table = table_of(result)
@@ -79,7 +79,7 @@ def compare(
     return result
 
 
-def _read_tools(inputs: Sequence[str], tested: Tested, reading: Reading) -> list[ToolAnswers]:
+def _read_tools(inputs: Sequence[str], tested: FramesTested, reading: Reading) -> list[ToolAnswers]:
     found = [find_tables(argument) for argument in inputs]
     names = [name for name, _ in found]
     for name in names:

@@ -51,7 +51,7 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Tested:
+class FramesTested:
     """The frames that are compared, and the people of their data set.
 
     Attributes:
@@ -140,7 +140,9 @@ def find_tables(argument: str) -> tuple[str, list[Path]]:
     return name, [path]
 
 
-def read_tool(name: str, tables: Iterable[Path], tested: Tested, reading: Reading) -> ToolAnswers:
+def read_tool(
+    name: str, tables: Iterable[Path], tested: FramesTested, reading: Reading
+) -> ToolAnswers:
     """Reads the tables of a tool.
 
     Raises:
@@ -185,7 +187,7 @@ def _aligned(
     name: str,
     units: Mapping[int, Unit],
     faces: Mapping[Key, _Face],
-    tested: Tested,
+    tested: FramesTested,
     passed: Mapping[str, int],
     numbering: str,
 ) -> ToolAnswers:
@@ -222,7 +224,7 @@ class _Table:
     numbering: str
 
     @classmethod
-    def open(cls, path: Path, tested: Tested, reading: Reading) -> _Table:
+    def open(cls, path: Path, tested: FramesTested, reading: Reading) -> _Table:
         lines = read_rows(path, ",;\t")
         _, header = next(lines, (1, []))
         columns = read_columns(path, header)
@@ -245,7 +247,7 @@ class _Table:
         return cls(columns, rows, numbering)
 
 
-def _shifted(where: tuple[str, int, int, bool], shift: int | None, tested: Tested) -> Key:
+def _shifted(where: tuple[str, int, int, bool], shift: int | None, tested: FramesTested) -> Key:
     subject, task, number, picture = where
     if picture and shift is None:
         return subject, task, number - tested.frame_offset
@@ -253,7 +255,7 @@ def _shifted(where: tuple[str, int, int, bool], shift: int | None, tested: Teste
 
 
 def _numbering(
-    places: Sequence[tuple[str, int, int, bool] | str], tested: Tested, reading: Reading
+    places: Sequence[tuple[str, int, int, bool] | str], tested: FramesTested, reading: Reading
 ) -> tuple[int | None, str]:
     """What is added to a table's frame numbers, None for as they are, and that in words."""
     if reading.frames_from is not None:
@@ -293,7 +295,7 @@ def _face(
 class _Locator:
     """Finds the frame that a row is of: (subject, task, number, whether it is a picture's)."""
 
-    def __init__(self, path: Path, columns: ToolColumns, tested: Tested) -> None:
+    def __init__(self, path: Path, columns: ToolColumns, tested: FramesTested) -> None:
         self._columns, self._tasks, self._people = columns, tested.tasks(), tested.people
         # Of a name, the part without the ending may be a subject's: SN001.csv.
         self._table = self._named(path.with_suffix("").as_posix())
