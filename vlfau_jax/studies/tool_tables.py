@@ -318,7 +318,9 @@ class _Locator:
                 inner, its = self._folder(picture.parent.as_posix())
                 if inner is None:
                     inner, its = self._named(picture.stem)
-                subject, task = (inner, its) if inner is not None else (subject, task)
+                if inner is not None:
+                    task = its if its is not None else task if inner == subject else None
+                    subject = inner
             if subject is None:
                 return "rows whose path names nobody of the set"
         if subject not in self._tasks:
