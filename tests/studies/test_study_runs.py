@@ -10,6 +10,7 @@ import pytest
 
 from tests.processes import ROOT
 from vlfau_jax.cli.main import main
+from vlfau_jax.errors import Interrupted, RunError
 from vlfau_jax.evaluation.scores import Scores
 from vlfau_jax.metrics import bootstrap
 from vlfau_jax.studies import cell as cells
@@ -158,6 +159,38 @@ def test_a_fold_of_other_code_is_refused_and_may_be_accepted(copied, prepared, c
     assert "0.0.9 (sources 1)" in (copied / "crossval.md").read_text()
 
 
+def test_a_fold_that_fails_keeps_no_other_from_being_trained(copied, prepared, capsys, monkeypatch):
+    (copied / "fold1" / "final.json").unlink()
+    (copied / "fold2" / "scores.json").unlink()
+
+    def fail(*_, **__):
+        raise RunError("loss is nan")
+
+    monkeypatch.setattr(cells, "train", fail)
+    assert main(command("crossval", prepared, copied, "--resume")) == 1
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("failed: ")]
+    assert errors[0] == "failed: fold 1: loss is nan"
+    assert "fold 1 could not be finished" in errors[1]
+    result = json.loads((copied / "crossval.json").read_text())
+    assert (result["missing"], list(result["folds"])) == ([1], ["2", "3"])
+
+
+def test_a_stop_from_outside_ends_the_study_at_once(copied, prepared, monkeypatch):
+    before = tables(copied)
+    for fold in (1, 2):
+        (copied / f"fold{fold}" / "final.json").unlink()
+    stopped = []
+
+    def stop(settings, *_, **__):
+        stopped.append(settings.data.fold)
+        raise Interrupted("SIGTERM")
+
+    monkeypatch.setattr(cells, "train", stop)
+    assert main(command("crossval", prepared, copied, "--resume")) == 75
+    assert stopped == [1]
+    assert tables(copied) == before
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
@@ -169,6 +202,8 @@ def test_a_fold_of_other_code_is_refused_and_may_be_accepted(copied, prepared, c
         (["--collect", "--fold=1"], "--collect trains nothing"),
         (["--collect", "--resume"], "--collect trains nothing"),
         (["--collect"], "holds no finished fold of 1, 2, 3"),
+        (["--config.data.fold=2"], "crossval trains every fold"),
+        (["--leave_one_subject_out", "--config.data.folds=x"], "makes the folds; give one"),
     ],
 )
 def test_what_cannot_be_is_one_line(prepared, tmp_path, capsys, more, message):

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from absl import flags
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_flags
 from pydantic import Field
 
 from vlfau_jax.cli.training import HARDWARE, for_this_device
@@ -53,6 +53,11 @@ def crossval(fv: flags.FlagValues, _: list[str]) -> None:
     from vlfau_jax.studies.crossval import crossval
 
     _check_collect(fv, "fold")
+    given = config_flags.get_override_values(fv["config"])
+    if "data.fold" in given:
+        raise UserError("--config.data.fold: crossval trains every fold; give --folds or --fold")
+    if fv.leave_one_subject_out and "data.folds" in given:
+        raise UserError("--config.data.folds: --leave_one_subject_out makes the folds; give one")
     crossval(
         resolve(for_this_device(fv)),
         fv.workdir,
@@ -106,6 +111,9 @@ def ablate(fv: flags.FlagValues, _: list[str]) -> None:
         for name in ("row", "seed", "fold"):
             if fv[name].value is not None:
                 raise UserError(f"--cell={fv.cell} is one cell already; leave out --{name}")
+    given = config_flags.get_override_values(fv["config"])
+    if fv.folds is not None and "data.fold" in given:
+        raise UserError("--config.data.fold: --folds says which folds are trained; give one")
     config = for_this_device(fv)
     study = plan(
         _rows(config, _chosen(read_ablation(fv.rows), fv.only)),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from vlfau_jax.errors import UserError
 from vlfau_jax.files import absolute_folder
 from vlfau_jax.studies import checks
 from vlfau_jax.studies.ablation_result import csv_of, summarise, table_of
-from vlfau_jax.studies.cell import Cell, check_begun, read_cell, run_cell
+from vlfau_jax.studies.cell import Cell, check_begun, check_failed, read_cell, run_cells
 from vlfau_jax.studies.output import alone, json_text, write_files
 from vlfau_jax.studies.tables import NAME as ROW_NAME
 from vlfau_jax.train.experiment import Settings
@@ -193,18 +192,19 @@ def ablate(
 
     Raises:
         UserError: a row cannot be built, a folder is in use, protocols differ, nothing is finished.
+        RunError: a cell failed, after all others were trained and the table was written.
     """
+    failed: list[str] = []
     if not collect:
         mine = study.of(job)
         check_begun(mine, resume=resume)
         _check(study, mine)
-        for number, cell in enumerate(mine, 1):
-            print(f"{study.folder}: {number} of {len(mine)}: {cell.title}", file=sys.stderr)
-            run_cell(cell, evaluator=evaluator)
+        failed = run_cells(mine, evaluator=evaluator)
     study.folder.mkdir(parents=True, exist_ok=True)
     with alone(study.folder):
         finished = {key: found for key, cell in study.cells.items() if (found := read_cell(cell))}
         if not finished:
+            check_failed(failed, study.folder)
             raise UserError(
                 f"{study.folder} holds no finished cell of this study; train some without --collect"
             )
@@ -222,6 +222,7 @@ def ablate(
         write_files(study.folder, files)
     print(table.text())
     print(", ".join(str(study.folder / name) for name in files))
+    check_failed(failed, study.folder)
     return result
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import gc
 import json
 import os
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ import numpy as np
 from pydantic import Field
 
 from vlfau_jax.distributed.differences import differences
-from vlfau_jax.errors import FileError, UserError
+from vlfau_jax.errors import FileError, Interrupted, RunError, UserError, line
 from vlfau_jax.evaluation.evaluate import PREDICTIONS, SCORES, Render, evaluate
 from vlfau_jax.evaluation.scores import Scores
 from vlfau_jax.files import RECORD_LIMIT, file_digest, locked, read_bytes
@@ -164,13 +165,51 @@ def run_cell(
     cell.folder.mkdir(parents=True, exist_ok=True)
     with locked(cell.folder):
         if not _trained(cell):
-            train(cell.settings, cell.folder, resume=True, evaluator=evaluator)
+            begun = os.path.lexists(cell.folder / CONFIG_FILE)
+            train(cell.settings, cell.folder, resume=begun, evaluator=evaluator)
         if not _evaluated(cell):
             evaluate(cell.folder, resume=True, render=render)
         read_cell(cell)
     # The next cell compiles its own programs; these would stay in memory.
     jax.clear_caches()
     gc.collect()
+
+
+def run_cells(
+    cells: Sequence[Cell],
+    *,
+    evaluator: Evaluator | None = None,
+    render: Render | None = None,
+) -> list[str]:
+    """Runs cells one after the other; returns the titles of those that failed.
+
+    One that fails (`RunError`: its values were no longer finite, say) must not keep the rest from
+    being trained. Its reason is printed.
+
+    Raises:
+        UserError, Interrupted, KeyboardInterrupt: as `run_cell` does.
+    """
+    failed = []
+    for number, cell in enumerate(cells, 1):
+        print(f"{number} of {len(cells)}: {cell.title}, {cell.folder}", file=sys.stderr)
+        try:
+            run_cell(cell, evaluator=evaluator, render=render)
+        except Interrupted:
+            raise
+        except RunError as error:
+            print(line(f"failed: {cell.title}: {error}"), file=sys.stderr)
+            failed.append(cell.title)
+    return failed
+
+
+def check_failed(failed: Sequence[str], folder: Path) -> None:
+    """Raises RunError where cells failed, which `run_cells` has told one by one."""
+    if failed:
+        more = f" and {len(failed) - _MOST_NAMED} more" if len(failed) > _MOST_NAMED else ""
+        raise RunError(
+            f"{folder}: {'; '.join(failed[:_MOST_NAMED])}{more} could not be finished, for the reason "
+            "told above; once that is mended, go on with --resume"
+        )
 
 
 def _trained(cell: Cell) -> bool:

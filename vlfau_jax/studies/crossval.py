@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +22,14 @@ from vlfau_jax.metrics import bootstrap
 from vlfau_jax.metrics.bootstrap import LEVEL, RESAMPLES, Counts
 from vlfau_jax.metrics.table import AU_METRICS, EXPLANATION_METRICS
 from vlfau_jax.studies import checks
-from vlfau_jax.studies.cell import Cell, Finished, check_begun, read_cell, run_cell
+from vlfau_jax.studies.cell import (
+    Cell,
+    Finished,
+    check_begun,
+    check_failed,
+    read_cell,
+    run_cells,
+)
 from vlfau_jax.studies.output import alone, json_text, write_files
 from vlfau_jax.studies.protocols import check_people, same_protocol
 from vlfau_jax.studies.summary import NAN, deviation, mean, summarised
@@ -76,6 +82,7 @@ def crossval(
 
     Raises:
         UserError: a fold cannot be trained; a folder is in use; folds whose protocols differ.
+        RunError: a fold failed, after all others were trained and the table was written.
     """
     folder = absolute_folder("--workdir", workdir)
     if leave_one_subject_out:
@@ -83,18 +90,18 @@ def crossval(
     folds = tuple(folds) or checks.folds_of(settings)
     cells = {fold: cell_of(settings, folder, fold) for fold in folds}
     checks.check_asked("fold", only, folds)
+    failed: list[str] = []
     if not collect:
         mine = [cells[fold] for fold in only or folds]
         check_begun(mine, resume=resume)
         checks.check_data(mine)
         checks.check_built(mine if settings.train.warm_start else mine[:1])
-        for cell in mine:
-            print(f"{folder}: {cell.title} of {len(folds)}", file=sys.stderr)
-            run_cell(cell, evaluator=evaluator, render=render)
+        failed = run_cells(mine, evaluator=evaluator, render=render)
     folder.mkdir(parents=True, exist_ok=True)
     with alone(folder):
         finished = {fold: found for fold, cell in cells.items() if (found := read_cell(cell))}
         if not finished:
+            check_failed(failed, folder)
             raise UserError(
                 f"--workdir={workdir} holds no finished fold of {', '.join(map(str, folds))}; "
                 "train them first, without --collect"
@@ -112,6 +119,7 @@ def crossval(
         )
     print(table.text())
     print(f"{folder / NAME}.json, .md, .tex, .csv")
+    check_failed(failed, folder)
     return result
 
 
@@ -140,15 +148,15 @@ def _each_subject(settings: Settings, folder: Path) -> Settings:
     # Who has no frame is tested nowhere, and must be in the table.
     writer.writerows([s, people.index(s) + 1 if s in people else 1] for s in dataset.subjects)
     path, text = folder / SUBJECT_FOLDS, file.getvalue()
-    if path.exists():
-        if read_bytes(path, TABLE_LIMIT).decode(errors="replace") != text:
+    folder.mkdir(parents=True, exist_ok=True)
+    with alone(folder):
+        if not path.exists():
+            with written_whole(path) as partial:
+                partial.write_text(text, encoding="utf-8")
+        elif read_bytes(path, TABLE_LIMIT).decode(errors="replace") != text:
             raise UserError(
                 f"{path} is about other subjects than {dataset.folder}; give another --workdir"
             )
-    else:
-        folder.mkdir(parents=True, exist_ok=True)
-        with written_whole(path) as partial:
-            partial.write_text(text, encoding="utf-8")
     return replace(settings, data=replace(settings.data, folds=str(path)))
 
 
