@@ -179,8 +179,11 @@ def _difference(
 
 def _pooled_over_folds(finished: Mapping[Key, Finished], row: str, seed: int) -> Counts:
     """The counts of all test subjects of all folds, fold after fold."""
-    parts = [one.counts for (name, its, _), one in finished.items() if (name, its) == (row, seed)]
-    return Counts(*(np.concatenate(values) for values in zip(*parts, strict=True)))
+    parts = {
+        fold: one.counts for (name, s, fold), one in finished.items() if (name, s) == (row, seed)
+    }
+    inner = [parts[fold] for fold in sorted(parts)]
+    return Counts(*(np.concatenate(values) for values in zip(*inner, strict=True)))
 
 
 def _left_out(firsts: Sequence[Finished]) -> dict[int, list[int]]:

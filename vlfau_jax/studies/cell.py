@@ -207,8 +207,8 @@ def check_failed(failed: Sequence[str], folder: Path) -> None:
     if failed:
         more = f" and {len(failed) - _MOST_NAMED} more" if len(failed) > _MOST_NAMED else ""
         raise RunError(
-            f"{folder}: {'; '.join(failed[:_MOST_NAMED])}{more} could not be finished, for the reason "
-            "told above; once that is mended, go on with --resume"
+            f"{folder}: {'; '.join(failed[:_MOST_NAMED])}{more} could not be finished, for the "
+            "reason told above; once that is mended, go on with --resume"
         )
 
 
