@@ -1,4 +1,4 @@
-"""launch/slurm_study.sh: which part of a study a job of an array trains, and when it comes again."""
+"""launch/slurm_study.sh: which part of a study a job trains, and when it comes again."""
 
 import os
 import subprocess
