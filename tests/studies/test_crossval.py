@@ -70,6 +70,12 @@ def test_a_unit_without_positives_in_a_fold_is_in_no_mean_and_said():
     assert not np.isnan(result["per_au"][12]["pooled_f1"])
     others = [result["per_au"][unit]["f1"]["mean"] for unit in (4, 26)]
     assert result["mean_f1"] == pytest.approx(np.mean(others))
+    common = [
+        np.mean([cell.scores.per_au[unit]["f1"] for unit in (4, 26)]) for cell in cells.values()
+    ]
+    assert result["deviation"] == pytest.approx(np.std(common, ddof=1))
+    row = crossval.table_of(result).rows[len(AUS)]
+    assert row[1:5] == tuple(f"{value:.3f}" for value in (*common, np.mean(common)))
     assert "AU12 has no F1 in every fold and is in no mean (fold 2: no positives)" in (
         crossval.table_of(result).text()
     )

@@ -43,7 +43,8 @@ SUBJECT_FOLDS = "folds.csv"
 AVERAGES = {
     "mean": "of a unit: the mean of its F1 over the folds; of all: their mean over the units that "
     "have an F1 in every fold",
-    "deviation": "the sample standard deviation over the folds (n - 1)",
+    "deviation": "the sample standard deviation over the folds (n - 1); of all: of the folds' means "
+    "over the same units",
     "pooled": "counts of all folds added, then F1; of all: the mean over the units that have one",
     "interval": "of the pooled mean F1, by a bootstrap over the test subjects",
 }
@@ -192,14 +193,17 @@ def summarise(
             **_unless(missing, summarised(units)),
             "pooled_f1": NAN if missing else float(pooled[column]),
         }
-    means = [per_au[au]["f1"]["mean"] for au in aus if au not in left_out]
+    common = [au for au in aus if au not in left_out]
+    means = {
+        fold: mean(one.scores.per_au[au]["f1"] for au in common) for fold, one in finished.items()
+    }
     draws = bootstrap.resample([counts])
     people = sorted(subject for one in cells for subject in one.subjects)
     low, high = bootstrap.interval(draws, len(people))
     synthetic = any(one.scores.synthetic for one in cells)
     return {
-        "mean_f1": NAN if missing else mean(means),
-        "deviation": NAN if missing else deviation([one.scores.mean_f1 for one in cells]),
+        "mean_f1": NAN if missing else mean(means.values()),
+        "deviation": NAN if missing else deviation(means.values()),
         "pooled_f1": NAN if missing else float(bootstrap.mean_f1(counts.pooled())),
         "interval": {
             "low": NAN if missing else low,
@@ -223,6 +227,7 @@ def summarise(
             fold: {
                 "workdir": one.cell.folder.name,
                 "mean_f1": one.scores.mean_f1,
+                "mean_f1_of_common_units": means[fold],
                 "per_dataset": {
                     name: each.mean_f1 for name, each in one.scores.per_dataset.items()
                 },
@@ -294,7 +299,7 @@ def table_of(result: Mapping[str, Any]) -> Table:
         cells += [unit["f1"]["mean"], unit["f1"]["deviation"], unit["pooled_f1"]]
         rows.append((f"AU{au:02d} {ACTION_UNITS[au].name}", *map(number, cells)))
     rules = [len(rows)]
-    cells = [one["mean_f1"] for one in folds.values()]
+    cells = [one["mean_f1_of_common_units"] for one in folds.values()]
     cells += [result["mean_f1"], result["deviation"], result["pooled_f1"]]
     rows.append((f"mean {AU_METRICS[0].heading}", *map(number, cells)))
     for name, both in result["per_dataset"].items():

@@ -20,6 +20,8 @@ _LATEX = {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "±": r"$\pm$",
+    "<": "$<$",
+    ">": "$>$",
     **{character: "\\" + character for character in "&%$#_{}"},
 }
 
