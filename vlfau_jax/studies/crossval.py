@@ -43,8 +43,8 @@ SUBJECT_FOLDS = "folds.csv"
 AVERAGES = {
     "mean": "of a unit: the mean of its F1 over the folds; of all: their mean over the units that "
     "have an F1 in every fold",
-    "deviation": "the sample standard deviation over the folds (n - 1); of all: of the folds' means "
-    "over the same units",
+    "deviation": "the sample standard deviation over the folds (n - 1); of all: of the means "
+    "of the folds, over the same units",
     "pooled": "counts of all folds added, then F1; of all: the mean over the units that have one",
     "interval": "of the pooled mean F1, by a bootstrap over the test subjects",
 }
