@@ -168,9 +168,10 @@ def test_a_fold_that_fails_keeps_no_other_from_being_trained(copied, prepared, c
 
     monkeypatch.setattr(cells, "train", fail)
     assert main(command("crossval", prepared, copied, "--resume")) == 1
-    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("failed: ")]
-    assert errors[0] == "failed: fold 1: loss is nan"
-    assert "fold 1 could not be finished" in errors[1]
+    lines = capsys.readouterr().err.splitlines()
+    assert "fold 1 failed: loss is nan" in lines
+    (last,) = [line for line in lines if line.startswith("failed: ")]
+    assert "fold 1 could not be finished" in last
     result = json.loads((copied / "crossval.json").read_text())
     assert (result["missing"], list(result["folds"])) == ([1], ["2", "3"])
 

@@ -197,7 +197,7 @@ def run_cells(
         except Interrupted:
             raise
         except RunError as error:
-            print(line(f"failed: {cell.title}: {error}"), file=sys.stderr)
+            print(line(f"{cell.title} failed: {error}"), file=sys.stderr)
             failed.append(cell.title)
     return failed
 
