@@ -131,6 +131,16 @@ def test_columns_subject_task_and_frame(tmp_path):
     assert found.passed_over == {"rows of people who are not of the set": 1}
 
 
+def test_a_table_for_each_picture_is_named_after_it(tmp_path):
+    for number, state in (("0002", 1), ("3", 0)):
+        path = tmp_path / "F004" / "T1" / f"{number}.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"face, confidence, AU12_c\n0, 0.5, {1 - state}\n1, 0.9, {state}\n")
+    found = read_tool("openface", find_tables(f"x={tmp_path}")[1], of_set(), Reading())
+    assert found.answered.tolist() == [False, True, True, False]
+    assert found.active[1:3, 0].tolist() == [True, False]
+
+
 def test_rows_below_a_confidence_are_no_answer(tmp_path):
     found = read(
         tmp_path, OPENFACE.replace("2, 0, 0.033, 0.98", "2, 0, 0.033, 0.6"), min_confidence=0.7

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vlfau_jax.data.raw.label_rows import is_number
 from vlfau_jax.errors import UserError
 
 _UNIT = re.compile(r"au[ _]?0*(\d{1,2})(?:[ _](c|occ|occurrence|p|prob|probability|r|intensity))?")
@@ -95,10 +96,10 @@ def read_columns(path: Path, header: Sequence[str]) -> ToolColumns:
             units[au] = one
     if not units:
         raise UserError(f"{path}:1: no action unit; expected columns such as AU01_c, AU12 or au_12")
-    if not {"path", "frame"} & places.keys():
+    if not ({"path", "frame"} & places.keys() or is_number(Path(path).stem)):
         raise UserError(
-            f"{path}:1: nothing says which frame a row is of; expected a column frame, or the "
-            "picture's path as image, input or source"
+            f"{path}:1: nothing says which frame a row is of; expected a column frame, the "
+            "picture's path as image, input or source, or a table for each picture, 2440.csv"
         )
     return ToolColumns(places, units)
 

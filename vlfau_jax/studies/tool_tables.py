@@ -6,6 +6,7 @@ Which frame a row is of, by the first of these that there is:
     the picture's path, .../F001/T1/2440.jpg: a subject of the set, a task, and the number
     the subject (and task) in the path of a video, or of the table itself, F001_T1.csv, and the
     column frame
+    the path of a table that is of one picture, F001/T1/2440.csv
 
 Of several faces in a frame the one of the highest confidence is taken, then the largest.
 """
@@ -298,7 +299,7 @@ class _Locator:
     def __init__(self, path: Path, columns: ToolColumns, tested: FramesTested) -> None:
         self._columns, self._tasks, self._people = columns, tested.tasks(), tested.people
         # Of a name, the part without the ending may be a subject's: SN001.csv.
-        self._table = self._named(path.with_suffix("").as_posix())
+        self._table, self._stem = self._named(path.with_suffix("").as_posix()), path.stem
         # Folders repeat from row to row.
         self._folder = lru_cache(maxsize=4096)(self._named)
 
@@ -337,6 +338,8 @@ class _Locator:
                 return subject, task, int(match[1]), True
             return "rows of pictures without a number"
         if "frame" not in places:
+            if is_number(self._stem):
+                return subject, task, int(self._stem), True
             return "rows without a frame"
         return subject, task, self._number(place, "frame", cells), False
 
