@@ -242,6 +242,8 @@ def test_an_ablation_runs_as_jobs_and_ends_as_one_table(prepared, tmp_path, caps
         ["3", "no DAIR, seed 3, fold 1"],
         ["4", "no DAIR, seed 3, fold 2"],
     ]
+    assert main([*argv, "--list", "--fold=2"]) == 0
+    assert capsys.readouterr().out.splitlines() == [listed[1], listed[3]]
     assert not folder.exists()
     assert main([*argv, "--row=full"]) == 0
     result = json.loads((folder / "ablation.json").read_text())

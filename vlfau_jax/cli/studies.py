@@ -121,13 +121,16 @@ def ablate(fv: flags.FlagValues, _: list[str]) -> None:
         seeds=[config.seed + k for k in range(fv.seeds)],
         folds=_numbers("--folds", fv.folds) if fv.folds is not None else (config.data.fold,),
     )
+    job = Job(fv.row, fv.seed, fv.fold, fv.cell)
     if fv.list:
-        for number, cell in enumerate(study.of(Job(fv.row, fv.seed, fv.fold, fv.cell)), 1):
-            print(f"{number}\t{cell.title}\t{cell.folder}")
+        mine = {cell.folder for cell in study.of(job)}
+        for number, cell in enumerate(study.cells.values(), 1):
+            if cell.folder in mine:
+                print(f"{number}\t{cell.title}\t{cell.folder}")
         return
     ablate(
         study,
-        job=Job(fv.row, fv.seed, fv.fold, fv.cell),
+        job=job,
         collect=fv.collect,
         resume=fv.resume,
         other_code=fv.accept_other_code,
