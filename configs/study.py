@@ -4,9 +4,9 @@
     bash launch/study.sh night      # all rows, three seeds
 
 `:night` is the demo's network and length as they are: 112 px, 1,800 steps. `:quick` has 80 px and
-600 steps, which is meant to take at most 30 minutes for 15 cells on two CPU cores: ESTIMATED from
-the demo's 0.21 s a step at 112 px, half of which at 80 px are 65 s a cell, and 30 s of compiling
-and 15 s of evaluation beside them. Not measured yet.
+450 steps, which is meant to take at most 30 minutes for 15 cells on two CPU cores: ESTIMATED from
+the demo's 0.21 s a step at 112 px, half of which at 80 px are 50 s a cell, and 60 s of compiling
+and evaluation beside them. Not measured yet.
 """
 
 from vlfau_jax.errors import UserError
@@ -19,8 +19,8 @@ def get_config(size="night"):
     config.train.checkpoint_every = 300
     if size == "quick":
         config.data.image_size = 80
-        config.train.steps = 600
-        config.optimizer.warmup_steps = 60
+        config.train.steps = 450
+        config.optimizer.warmup_steps = 45
     elif size != "night":
         raise UserError(f"configs/study.py:{size}: write :quick, :night or nothing")
     return config
