@@ -260,7 +260,7 @@ def read_scores(path: Path) -> Scores:
         raise UserError(f"{path} is missing; score the run with `python -m vlfau_jax evaluate`")
     try:
         mapping = json.loads(read_bytes(path, RECORD_LIMIT))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FileError(path, f"no usable JSON ({error}); evaluate the run again") from None
     return Scores.from_json(mapping, str(path))
 
