@@ -39,6 +39,7 @@ from vlfau_jax.train.loop import Evaluator
 
 NAME = "crossval"
 SUBJECT_FOLDS = "folds.csv"
+_MOST_LISTED = 10  # folds whose people are named on the screen; crossval.json has all
 
 AVERAGES = {
     "mean": "of a unit: the mean of its F1 over the folds; of all: their mean over the units that "
@@ -273,6 +274,10 @@ def _unless(missing: Sequence[int], values: Mapping[str, Any]) -> dict[str, Any]
 def notes_of(result: Mapping[str, Any]) -> list[str]:
     """What must be read beside the table."""
     notes = []
+    if len(result["folds"]) <= _MOST_LISTED:  # publications number the folds differently
+        for fold, one in result["folds"].items():
+            people = ", ".join(one["test_subjects"])
+            notes.append(f"Fold {fold} tests {people} ({one['frames']:,} frames).")
     if result["missing"]:
         listed = ", ".join(map(str, result["missing"]))
         notes.append(f"Fold {listed} is missing: there is no mean until it is trained.")
