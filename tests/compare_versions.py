@@ -41,6 +41,7 @@ MAY_DIFFER = {
         "step_ms",
         "data_wait_share",
         "peak_memory",
+        "code",
     ),
     "metrics.jsonl": ("images_per_second",),
     "manifest.json": ("sha256", "body.files", "body.record.progress.seconds"),

@@ -15,7 +15,7 @@ from vlfau_jax.data.sets import SETS
 from vlfau_jax.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
-CONFIGS = sorted({path.stem for path in (ROOT / "configs").glob("*.py")} - {"hardware"})
+CONFIGS = sorted({path.stem for path in (ROOT / "configs").glob("*.py")} - {"hardware", "ablation"})
 
 
 def fields():

@@ -13,7 +13,7 @@ from vlfau_jax import shipped
 
 def test_the_files_of_a_checkout():
     assert shipped.CONFIGS == ROOT / "configs"
-    assert {"bp4d", "demo", "disfa", "hardware"} <= set(shipped.names())
+    assert {"ablation", "bp4d", "demo", "disfa", "hardware"} <= set(shipped.names())
     warm_start = "configs/demo_warm_start.safetensors"
     assert shipped.find(warm_start).samefile(ROOT / warm_start)
 

@@ -64,24 +64,29 @@ def test_frames_of_shards_merged_are_the_whole(fold, data):
 def test_folds_are_pooled_by_their_counts_and_averaged_by_name(parts):
     scores = [part.per_au for part in parts]
     whole = ScoredFrames.merged(parts).per_au
-    of_counts = pooled(scores)
+    counts = [Counts.of(part.active, part.labels > 0, part.known) for part in parts]
+    of_counts = pooled(AUS, sum(counts[1:], counts[0]))
     means = averaged(scores)
     for unit in AUS:
-        f1s = [one[unit]["f1"] for one in scores if not math.isnan(one[unit]["f1"])]
-        assert means[unit]["f1"] == pytest.approx(np.mean(f1s) if f1s else math.nan, nan_ok=True)
-        assert means[unit]["folds_scored"] == len(f1s)
-        for metric in AU_METRICS:
-            if metric.group in ("decisions", "frames", "cells"):
-                found, expected = of_counts[unit][metric.name], whole[unit][metric.name]
-                assert found == pytest.approx(expected, nan_ok=True, abs=1e-12)
-            else:
-                assert math.isnan(of_counts[unit][metric.name])
+        f1s = [one[unit]["f1"] for one in scores]
+        assert (
+            means[unit]["f1"]
+            == {
+                "mean": pytest.approx(np.mean(f1s), nan_ok=True),  # undefined in one fold: in all
+                "deviation": pytest.approx(np.std(f1s, ddof=1) if f1s[1:] else np.nan, nan_ok=True),
+            }
+        )
+        for name in ("positives", "frames", "true_positives", "false_positives"):
+            assert means[unit][name] == {"sum": whole[unit][name]}
+        decisions = {metric.name for metric in AU_METRICS if metric.group == "decisions"}
+        assert of_counts[unit].keys() == decisions
+        for name, found in of_counts[unit].items():
+            assert found == pytest.approx(whole[unit][name], nan_ok=True, abs=1e-12)
 
 
 def test_folds_of_other_units_are_not_averaged():
-    for combine in (pooled, averaged):
-        with pytest.raises(ValueError, match="different units"):
-            combine([{1: {}}, {2: {}}])
+    with pytest.raises(ValueError, match="different units"):
+        averaged([{1: {}}, {2: {}}])
 
 
 @settings(max_examples=30)

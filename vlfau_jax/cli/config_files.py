@@ -1,4 +1,4 @@
-"""Reads the files of --config and --hardware: Python code of the user, any mistake of it one line.
+"""Reads files of --config, --hardware and --rows: Python code of the user, a mistake is one line.
 
 Files of flags (--flagfile) are read here, too.
 """
@@ -21,7 +21,13 @@ from vlfau_jax.errors import UserError
 from vlfau_jax.files import read_bytes
 
 _LIMIT = 1 << 20  # bytes of a file of code or flags
-_TABLES = ("hardware",)  # shipped files that are no experiments
+# Shipped files that are no experiments -> the flag that takes them.
+_OTHERS = {"hardware": "hardware", "ablation": "rows"}
+_WANTED = {
+    "config": "an experiment, X.py[:args]",
+    "hardware": "a table of devices",
+    "rows": "the rows of an ablation, X.py[:args]",
+}
 _DEEPEST = 20  # files of flags that name one another
 
 
@@ -34,7 +40,7 @@ class ConfigParser(flags.ArgumentParser):
     def parse(self, argument: str) -> ConfigDict:
         name, colon, args = argument.partition(":")
         path = _find(self.flag, argument, name)
-        config = _call(path, *([args] if colon else []))
+        config = _call(path, "get_config", *([args] if colon else []))
         if isinstance(config, FrozenConfigDict):
             config = ConfigDict(config)
         if not isinstance(config, ConfigDict):
@@ -67,28 +73,53 @@ def _find(flag: str, argument: str, name: str) -> Path:
         raise UserError(f"--{flag}={argument} is a folder; give a file, such as {name}/X.py")
     if path.exists():
         return path
-    ours = [one for one in shipped.names() if (one in _TABLES) == (flag == "hardware")]
-    wanted = "an experiment, X.py[:args]" if flag == "config" else "a table of devices"
+    ours = [one for one in shipped.names() if _OTHERS.get(one, "config") == flag]
     raise UserError(
-        f"--{flag}={argument}: no such file; give {wanted}, or one of those that ship: "
+        f"--{flag}={argument}: no such file; give {_WANTED[flag]}, or one of those that ship: "
         f"{', '.join(ours) or 'none, configs/ is missing'}"
     )
 
 
-def _call(path: Path, *args: str) -> Any:
-    """What the file's get_config returns; UserError with the place where its code fails."""
+def read_ablation(argument: str) -> dict[str, dict[str, Any]]:
+    """The value of --rows: FILE[:args] -> what its get_rows(args) returns, name -> {key: value}.
+
+    Raises:
+        UserError: no such file, a mistake in its code, or it returns something else.
+    """
+    name, colon, args = argument.partition(":")
+    path = _find("rows", argument, name)
+    rows = _call(path, "get_rows", *([args] if colon else []))
+    if not isinstance(rows, dict) or not rows:
+        raise UserError(f"{path}: get_rows() returns no rows; return {{name: {{key: value}}}}")
+    for row, overrides in rows.items():
+        named = isinstance(row, str) and isinstance(overrides, dict)
+        if not (named and all(isinstance(key, str) for key in overrides)):
+            raise UserError(
+                f"{path}: get_rows() has a row {str(row)[:80]!r} that is no {{key: value}}; return "
+                "{name: {key: value}}"
+            )
+    return rows
+
+
+_PURPOSE = {
+    "get_config": "an experiment is a file whose get_config() returns a ConfigDict",
+    "get_rows": "the rows of an ablation are a file whose get_rows() returns {name: {key: value}}",
+}
+
+
+def _call(path: Path, function: str, *args: str) -> Any:
+    """What a function of the file returns; UserError with the place where its code fails."""
     text = read_bytes(path, _LIMIT)
     module = ModuleType(f"{path.stem}_config")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module  # dataclasses and pickles look for their module there
     try:
         exec(compile(text, str(path), "exec"), vars(module))
-        if not callable(vars(module).get("get_config")):
+        if not callable(vars(module).get(function)):
             raise UserError(
-                f"{path}: has no function get_config; an experiment is a file whose get_config() "
-                "returns a ConfigDict, see configs/README.md"
+                f"{path}: has no function {function}; {_PURPOSE[function]}, see configs/README.md"
             )
-        return module.get_config(*args)
+        return getattr(module, function)(*args)
     except UserError:
         raise
     except SyntaxError as error:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from absl import flags
 from pydantic import ValidationError
 
-from vlfau_jax.cli import accounts, data, models, training
+from vlfau_jax.cli import accounts, data, models, studies, training
 from vlfau_jax.cli.config_files import expanded
 from vlfau_jax.cli.program_cache import use_program_cache
 from vlfau_jax.cli.terminal import protected
@@ -24,7 +24,7 @@ os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 
 VERBS = {
     verb.name: verb
-    for group in (data, accounts, training, models)
+    for group in (data, accounts, training, studies, models)
     for verb in vars(group).values()
     if isinstance(verb, Verb)
 }

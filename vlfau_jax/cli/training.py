@@ -57,7 +57,7 @@ def train(fv: flags.FlagValues, _: list[str]) -> None:
 
     with _process_group(fv, preemptible=True):
         train(
-            resolve(_for_device(fv, _this_device)),
+            resolve(for_this_device(fv)),
             Path(fv.workdir),
             resume=fv.resume,
             overwrite=fv.overwrite,
@@ -157,10 +157,11 @@ def _process_group(fv: flags.FlagValues, *, preemptible: bool) -> AbstractContex
     )
 
 
-def _this_device() -> str:
+def for_this_device(fv: flags.FlagValues) -> ConfigDict:
+    """The experiment, with the keys that --hardware sets for the devices that are here."""
     import jax
 
-    return jax.devices()[0].device_kind
+    return _for_device(fv, lambda: jax.devices()[0].device_kind)
 
 
 def _for_device(fv: flags.FlagValues, device_kind: Callable[[], str]) -> ConfigDict:

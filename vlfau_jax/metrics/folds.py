@@ -1,8 +1,8 @@
-"""Scores of several folds as one: both conventions of the field, each under its name."""
+"""Scores of several folds or seeds as one: both conventions of the field, each under its name."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -13,11 +13,23 @@ from vlfau_jax.metrics.table import AU_METRICS, UnitScores
 NAN = float("nan")
 
 
-def averaged(folds: Sequence[Mapping[int, UnitScores]]) -> dict[int, UnitScores]:
-    """The mean over folds of each unit's metrics; numbers of frames are summed.
+def mean(values: Iterable[float]) -> float:
+    """The mean; NaN where a value is NaN or there is none."""
+    found = list(values)
+    return float(np.mean(found)) if found else NAN
 
-    A fold in which a metric is undefined is left out of its mean; `folds_scored` says how many
-    folds the mean of F1 is over, so that nothing is averaged silently.
+
+def deviation(values: Iterable[float]) -> float:
+    """The sample standard deviation, over n - 1; NaN for fewer than two values or one NaN."""
+    found = list(values)
+    return float(np.std(found, ddof=1)) if len(found) > 1 else NAN
+
+
+def averaged(folds: Sequence[Mapping[int, UnitScores]]) -> dict[int, dict[str, dict[str, float]]]:
+    """Of each unit, the "mean" and "deviation" of each metric over folds, or its "sum".
+
+    Numbers of frames are summed. A metric that one fold lacks has no mean: over the other folds it
+    would be of other people than the rest of the table.
 
     Args:
         folds: `AU_METRICS` of each unit, of each fold.
@@ -25,57 +37,32 @@ def averaged(folds: Sequence[Mapping[int, UnitScores]]) -> dict[int, UnitScores]
     Raises:
         ValueError: the folds have different units.
     """
-    found = {}
-    for au in _units(folds):
-        values = {m.name: np.array([f[au].get(m.name, NAN) for f in folds]) for m in AU_METRICS}
-        found[au] = {
-            m.name: _sum(values[m.name]) if isinstance(m, NumberOfFrames) else _mean(values[m.name])
-            for m in AU_METRICS
-        }
-        found[au]["folds_scored"] = int(np.sum(~np.isnan(values["f1"])))
+    if any(fold.keys() != folds[0].keys() for fold in folds):
+        raise ValueError(f"folds of different units: {[list(fold) for fold in folds]}")
+    found: dict[int, dict[str, dict[str, float]]] = {}
+    for au in folds[0]:
+        found[au] = {}
+        for metric in AU_METRICS:
+            values = [fold[au].get(metric.name, NAN) for fold in folds]
+            if isinstance(metric, NumberOfFrames):
+                found[au][metric.name] = {"sum": NAN if np.isnan(values).any() else sum(values)}
+            else:
+                found[au][metric.name] = {"mean": mean(values), "deviation": deviation(values)}
     return found
 
 
-def pooled(folds: Sequence[Mapping[int, UnitScores]]) -> dict[int, UnitScores]:
-    """The metrics of counts, from the counts of all folds together, of each unit.
+def pooled(aus: Sequence[int], counts: Counts) -> dict[int, dict[str, float]]:
+    """Of each unit, the metrics of decisions from the counts of all folds together.
 
-    Metrics of scores are NaN: they need the scores of all frames (`ScoredFrames.merged`).
+    Metrics of scores need the scores of all frames (`ScoredFrames.merged`).
 
     Args:
-        folds: `AU_METRICS` of each unit, of each fold, with its numbers of frames.
-
-    Raises:
-        ValueError: the folds have different units.
+        aus: the units' numbers, n of them.
+        counts: int64 [n], those of all folds added.
     """
-    found = {}
-    for au in _units(folds):
-        names = ("true_positives", "false_positives", "positives", "frames")
-        # A unit that a fold was not taught has numbers of labels and none of predictions.
-        scored = [f[au] for f in folds if not any(np.isnan(f[au].get(n, NAN)) for n in names)]
-        tp, fp, on, frames = (int(sum(unit[name] for unit in scored)) for name in names)
-        counts = Counts(*map(np.asarray, (tp, fp, on - tp, frames - on - fp)))
-        found[au] = {m.name: NAN for m in AU_METRICS} | {
-            m.name: float(m.compute(counts)) for m in AU_METRICS if isinstance(m, CountMetric)
-        }
-        found[au] |= {
-            m.name: int(m.compute(counts)) for m in AU_METRICS if isinstance(m, NumberOfFrames)
-        }
-        found[au]["folds_scored"] = len(scored)
-    return found
-
-
-def _units(folds: Sequence[Mapping[int, UnitScores]]) -> list[int]:
-    units = [list(fold) for fold in folds]
-    if any(set(one) != set(units[0]) for one in units):
-        raise ValueError(f"folds of different units: {units}")
-    return units[0]
-
-
-def _mean(values: np.ndarray) -> float:
-    defined = values[~np.isnan(values)]
-    return float(defined.mean()) if defined.size else NAN
-
-
-def _sum(values: np.ndarray) -> float:
-    total = values.sum()
-    return NAN if np.isnan(total) else int(total)
+    metrics = [metric for metric in AU_METRICS if isinstance(metric, CountMetric)]
+    values = np.stack([metric.compute(counts) for metric in metrics], 1)
+    return {
+        au: {metric.name: float(value) for metric, value in zip(metrics, unit, strict=True)}
+        for au, unit in zip(aus, values, strict=True)
+    }

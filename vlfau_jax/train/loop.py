@@ -25,6 +25,7 @@ from vlfau_jax.errors import RunError
 from vlfau_jax.sharding.arrays import fetch, local_rows, shard_batch
 from vlfau_jax.train.checkpoint import Checkpoints, params_digest, translate_errors
 from vlfau_jax.train.clock import Clock
+from vlfau_jax.train.code_version import code_version
 from vlfau_jax.train.experiment import Experiment, Settings, TrainOptions, build_experiment
 from vlfau_jax.train.memory import peak_memory
 from vlfau_jax.train.nonfinite import (
@@ -338,6 +339,7 @@ class _Run:
             "step_ms": self.step_times,
             "data_wait_share": self.clock.seconds["data_wait"] / seconds if seconds else None,
             "peak_memory": peak_memory(),
+            "code": code_version(),
         }
         run_on_first("final", lambda: write_json(self.workdir / FINAL_FILE, final))
         left_out = f", {skipped} of them skipped" if skipped else ""

@@ -54,6 +54,7 @@ class FinalRecord(Record):
     seconds: dict[Name, Annotated[float, Field(ge=0)]]
     images_per_second: Annotated[float, Field(ge=0)] | None = None
     skipped: Count = 0
+    code: Text | None = None  # of versions that recorded it
 
 
 class _Face(Record):

@@ -1,0 +1,228 @@
+"""Verbs of several runs and one table: crossval and ablate; other tools beside ours: compare."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+from pydantic import Field
+
+from vlfau_jax.cli.training import HARDWARE, for_this_device
+from vlfau_jax.cli.verb import CONFIG, WORKDIR, Flag, verb
+from vlfau_jax.errors import UserError
+from vlfau_jax.options import Seed, Share
+
+if TYPE_CHECKING:
+    from vlfau_jax.studies.ablation import Row
+
+_MOST_FOLDS = 1000
+_Fold = Annotated[int, Field(ge=1, le=_MOST_FOLDS)]
+
+COLLECT = Flag("collect", bool, "train nothing; make the table of what is there", False)
+RESUME = Flag("resume", bool, "go on with the runs that are there; finished ones are kept", False)
+OTHER_CODE = Flag(
+    "accept_other_code", bool, "let the table have runs of different versions of the code", False
+)
+
+
+@verb(
+    CONFIG,
+    HARDWARE,
+    replace(WORKDIR, help="the study's folder: a run's folder for each fold, and the table"),
+    Flag("folds", str, "which folds, such as 1,2,3; all that the data have when absent"),
+    Flag("leave_one_subject_out", bool, "every subject is a fold of its own", False),
+    Flag("fold", _Fold, "train this fold alone, as one job of several, and refresh the table"),
+    COLLECT,
+    RESUME,
+    OTHER_CODE,
+    imports=(
+        "vlfau_jax.evaluation.during_training",
+        "vlfau_jax.report",
+        "vlfau_jax.studies.crossval",
+    ),
+    keeps_programs=True,
+)
+def crossval(fv: flags.FlagValues, _: list[str]) -> None:
+    """Train and evaluate an experiment on every fold: one table."""
+    from vlfau_jax.cli.settings import resolve
+    from vlfau_jax.evaluation.during_training import score_during_training
+    from vlfau_jax.report import render
+    from vlfau_jax.studies.crossval import crossval
+
+    _check_collect(fv, "fold")
+    given = config_flags.get_override_values(fv["config"])
+    if "data.fold" in given:
+        raise UserError("--config.data.fold: crossval trains every fold; give --folds or --fold")
+    if fv.leave_one_subject_out and "data.folds" in given:
+        raise UserError("--config.data.folds: --leave_one_subject_out makes the folds; give one")
+    crossval(
+        resolve(for_this_device(fv)),
+        fv.workdir,
+        folds=_numbers("--folds", fv.folds) if fv.folds is not None else (),
+        leave_one_subject_out=fv.leave_one_subject_out,
+        only=() if fv.fold is None else (fv.fold,),
+        collect=fv.collect,
+        resume=fv.resume,
+        other_code=fv.accept_other_code,
+        evaluator=score_during_training,
+        render=render,
+    )
+
+
+@verb(
+    CONFIG,
+    HARDWARE,
+    replace(WORKDIR, help="the study's folder: a run's folder for each cell, and the table"),
+    Flag("rows", str, "what each row changes, X.py[:args] or one that ships", "ablation"),
+    Flag("only", str, "the study has these rows alone, separated by commas"),
+    Flag("seeds", Annotated[int, Field(ge=1, le=1000)], "seeds of a row, from --config.seed on", 3),
+    Flag("folds", str, "folds of every row and seed, such as 1,2,3; data.fold when absent"),
+    Flag("row", str, "train the cells of this row alone, as one job of several"),
+    Flag("seed", Seed, "train the cells of this seed alone"),
+    Flag("fold", _Fold, "train the cells of this fold alone"),
+    Flag(
+        "cell",
+        Annotated[int, Field(ge=1, le=10_000_000)],
+        "train the cell of this number alone, from 1, as --list counts them",
+    ),
+    Flag("list", bool, "print the cells, a line each, and train nothing", False),
+    COLLECT,
+    RESUME,
+    OTHER_CODE,
+    imports=(
+        "vlfau_jax.evaluation.during_training",
+        "vlfau_jax.report.ablation_page",
+        "vlfau_jax.studies.ablation",
+    ),
+    keeps_programs=True,
+)
+def ablate(fv: flags.FlagValues, _: list[str]) -> None:
+    """Train every row of an ablation with several seeds: one table, with paired differences."""
+    from vlfau_jax.cli.config_files import read_ablation
+    from vlfau_jax.evaluation.during_training import score_during_training
+    from vlfau_jax.report.ablation_page import render_ablation
+    from vlfau_jax.studies.ablation import Job, ablate, plan
+
+    _check_collect(fv, "row", "seed", "fold", "cell")
+    if fv.cell is not None:
+        for name in ("row", "seed", "fold"):
+            if fv[name].value is not None:
+                raise UserError(f"--cell={fv.cell} is one cell already; leave out --{name}")
+    given = config_flags.get_override_values(fv["config"])
+    if fv.folds is not None and "data.fold" in given:
+        raise UserError("--config.data.fold: --folds says which folds are trained; give one")
+    config = for_this_device(fv)
+    study = plan(
+        _rows(config, _chosen(read_ablation(fv.rows), fv.only)),
+        fv.workdir,
+        seeds=[config.seed + k for k in range(fv.seeds)],
+        folds=_numbers("--folds", fv.folds) if fv.folds is not None else (config.data.fold,),
+    )
+    job = Job(fv.row, fv.seed, fv.fold, fv.cell)
+    if fv.list:
+        mine = {cell.folder for cell in study.of(job)}
+        for number, cell in enumerate(study.cells.values(), 1):
+            if cell.folder in mine:
+                print(f"{number}\t{cell.title}\t{cell.folder}")
+        return
+    ablate(
+        study,
+        job=job,
+        collect=fv.collect,
+        resume=fv.resume,
+        other_code=fv.accept_other_code,
+        evaluator=score_during_training,
+        render=render_ablation,
+    )
+
+
+@verb(
+    replace(WORKDIR, help="an evaluated run: its predictions.jsonl has our answers and the labels"),
+    Flag("out", str, "folder for comparison.json, .md, .tex and .csv", required=True),
+    Flag("overwrite", bool, "replace a comparison that is there", False),
+    Flag(
+        "frames_from",
+        Annotated[int, Field(ge=0, le=1)],
+        "the number that the other tables give the frame that the labels call 1; by default, 0 "
+        "where a table without paths has a frame 0 and the labels have none",
+    ),
+    Flag(
+        "min_confidence", Share, "rows below it are no answer, where a table has confidences", 0.0
+    ),
+    Flag(
+        "intensity",
+        Annotated[float, Field(gt=0, le=5)],
+        "a unit of which a table has only an intensity (AU12_r) is active from here on",
+        2.0,
+    ),
+    imports=("vlfau_jax.studies.compare",),
+    inputs=" [NAME=]TABLE...",
+)
+def compare(fv: flags.FlagValues, inputs: list[str]) -> None:
+    """Score other tools' tables beside a run, on the same frames and labels."""
+    from vlfau_jax.studies.compare import compare
+    from vlfau_jax.studies.tool_tables import Reading
+
+    compare(
+        fv.workdir,
+        inputs,
+        fv.out,
+        reading=Reading(fv.frames_from, fv.min_confidence, fv.intensity),
+        overwrite=fv.overwrite,
+    )
+
+
+def _check_collect(fv: flags.FlagValues, *jobs: str) -> None:
+    for name in jobs:
+        if fv.collect and fv[name].value is not None:
+            raise UserError(f"--collect trains nothing; leave out --{name}")
+    if fv.collect and fv.resume:
+        raise UserError("--collect trains nothing; leave out --resume")
+
+
+def _chosen(
+    rows: Mapping[str, Mapping[str, Any]], only: str | None
+) -> dict[str, Mapping[str, Any]]:
+    """The rows of --only, in the order of the file; the first is the reference."""
+    if only is None:
+        return dict(rows)
+    names = [name.strip() for name in only.split(",")]
+    for name in names:
+        if name not in rows:
+            raise UserError(f"--only={only}: no row {name!r}; there are {', '.join(rows)}")
+    return {name: rows[name] for name in rows if name in names}
+
+
+def _rows(config: ConfigDict, rows: Mapping[str, Mapping[str, Any]]) -> list[Row]:
+    """Each row with its settings. Raises UserError that names the row that cannot be built."""
+    from vlfau_jax.cli.settings import check_key, resolve
+    from vlfau_jax.studies.ablation import Row
+
+    found = []
+    for name, overrides in rows.items():
+        plain = config.to_dict()
+        try:
+            for key, value in overrides.items():
+                check_key(f"config.{key}")
+                *groups, last = key.split(".")
+                place = plain
+                for group in groups:
+                    place = place[group]
+                place[last] = value
+            found.append(Row(name, dict(overrides), resolve(plain)))
+        except UserError as error:
+            raise UserError(f"row {name!r} cannot be built: {error}") from None
+    return found
+
+
+def _numbers(flag: str, text: str) -> tuple[int, ...]:
+    """The numbers of a flag, "1,2,3", each once, in the order given."""
+    cells = [cell.strip() for cell in text.split(",")]
+    if not all(c.isascii() and c.isdigit() and 0 < int(c[:8]) <= _MOST_FOLDS for c in cells):
+        raise UserError(f"{flag}={text}: give numbers from 1 on, such as 1,2,3")
+    if len(set(map(int, cells))) < len(cells):
+        raise UserError(f"{flag}={text}: give each number once")
+    return tuple(map(int, cells))

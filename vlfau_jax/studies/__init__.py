@@ -1,0 +1,1 @@
+"""Many runs and one table: folds, ablations, and other tools beside ours."""

@@ -1,0 +1,49 @@
+"""The files of a study's table, which jobs that end at the same time write one after the other."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from vlfau_jax.evaluation.json_values import to_json
+from vlfau_jax.files import open_in_place, written_together
+
+LOCK_FILE = "table.lock"
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Waits until no other process collects cells and writes the table of `folder`.
+
+    So the last of several jobs sees the cells of all.
+    """
+    handle = open_in_place(folder / LOCK_FILE, os.O_RDWR)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError as error:  # some network file systems
+            print(
+                f"{folder} cannot be locked ({error}): collect again once all jobs have ended",
+                file=sys.stderr,
+            )
+        yield
+    finally:
+        os.close(handle)
+
+
+def write_files(folder: Path, files: Mapping[str, str]) -> None:
+    """Writes the files of one table; all of them change together."""
+    with written_together(folder, [*files]) as place:
+        for name, text in files.items():
+            (place / name).write_text(text, encoding="utf-8")
+
+
+def json_text(result: Mapping[str, Any]) -> str:
+    """A result as a JSON file holds it: NaN is null."""
+    return json.dumps(to_json(result), indent=2, allow_nan=False) + "\n"
