@@ -63,10 +63,10 @@ class Faces:
     def training_batch(self, rows: Sequence[tuple[int, View]]) -> Batch:
         """The batch of some faces' views."""
         positions, views = zip(*rows, strict=True)
-        images = self._images(len(rows))
-        for position, view, image in zip(positions, views, images, strict=True):
-            augment(self.decode(position, self.read(position)), view, image)
-        return {"image": images, **self.label(np.array(positions))}
+        images, places = self._images(len(rows)), np.empty((len(rows), 3), np.float32)
+        for position, view, image, place in zip(positions, views, images, places, strict=True):
+            augment(self.decode(position, self.read(position)), view, image, place)
+        return {"image": images, **self.label(np.array(positions)), "view": places}
 
     def evaluation_batch(self, positions: Sequence[int]) -> Batch:
         """The batch of some whole faces; black for a padding row."""
@@ -76,7 +76,9 @@ class Faces:
                 image[:] = 0
             else:
                 resize(self.decode(position, self.read(position)), len(image), image)
-        return {"image": images, **self.label(np.array(positions))}
+        label = self.label(np.array(positions))
+        whole = np.array([0.0, 0.0, 1.0], np.float32)
+        return {"image": images, **label, "view": label["valid"][:, None] * whole[None]}
 
     def _images(self, count: int) -> np.ndarray:
         """The pictures of a batch, not written yet."""
