@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,7 +17,7 @@ from vlfau_jax.data.read.dataset import Dataset
 from vlfau_jax.data.read.pipeline import eval_iterator
 from vlfau_jax.data.text.captions import CaptionTables
 from vlfau_jax.distributed.processes import check_same, is_first_process
-from vlfau_jax.evaluation.kept_answers import KeptAnswers
+from vlfau_jax.evaluation.kept_answers import MAP_ARRAYS, KeptAnswers
 from vlfau_jax.inference.prediction import DECODED_ARRAYS, Prediction, PredictionDecoder
 from vlfau_jax.inference.trained import Trained
 from vlfau_jax.sharding.arrays import (
@@ -41,12 +42,15 @@ class Answers:
         labels: [m, n] in {0, 1}.
         known: bool [m, n], whether each label is known.
         predictions: m of them.
+        maps: float32 [m, n, h, w] by whose they are, as in `metrics.maps.MappedFaces`; empty where
+            they were not asked for.
     """
 
     keys: np.ndarray
     labels: np.ndarray
     known: np.ndarray
     predictions: list[Prediction]
+    maps: dict[str, np.ndarray] = field(default_factory=dict)
 
     @cached_property
     def probabilities(self) -> np.ndarray:
@@ -71,11 +75,23 @@ class Answers:
 
 
 def compile_describe(trained: Trained, mesh: Mesh) -> Describe:
-    """`Trained.describe` with the parameters on every device of the mesh."""
+    """`Trained.describe` with the parameters on every device of the mesh, and "word_maps".
+
+    These are the local sentences' attention, averaged over their words, float32 [b, n, h, w].
+    """
+
+    def describe(params: Any, image: jax.Array) -> dict[str, jax.Array]:
+        arrays = trained.describe(params, image)
+        if "local_attention" in arrays:
+            # Each word's attention sums to one over the places, and to zero after the end.
+            summed = arrays["local_attention"].sum(2)
+            arrays["word_maps"] = summed / summed.sum((-1, -2), keepdims=True)
+        return arrays
+
     params = jax.device_put(trained.params, replicated(mesh))
     split = batch_sharding(mesh)
     run = jax.jit(
-        known_mesh(trained.describe, mesh),
+        known_mesh(describe, mesh),
         in_shardings=(replicated(mesh), split),
         out_shardings=split,
     )
@@ -90,6 +106,7 @@ def answer_fold(
     batch_size: int,
     mesh: Mesh,
     kept: KeptAnswers | None = None,
+    maps: bool = False,
 ) -> Answers:
     """Describe every frame of `subjects`; every process returns all of them.
 
@@ -101,6 +118,7 @@ def answer_fold(
         batch_size: the global one, a multiple of the devices of `mesh`.
         mesh: all devices.
         kept: the answers of an interrupted evaluation, which this one goes on after and adds to.
+        maps: whether the answers have maps.
 
     Raises:
         RunError: the model gives numbers that are no answer.
@@ -113,9 +131,18 @@ def answer_fold(
     labels = dataset.labels
     keys = np.stack([labels.subject, labels.task, labels.frame], 1)[examples].astype(np.int32)
     predictions: list[Prediction] = []
+    wanted = (*DECODED_ARRAYS, *(MAP_ARRAYS.values() if maps else ()))
+    found: dict[str, list[np.ndarray]] = {name: [] for name in MAP_ARRAYS}
     done = 0
+
+    def decode(arrays: Mapping[str, np.ndarray]) -> list[Prediction]:
+        for whose, name in MAP_ARRAYS.items():
+            if maps and name in arrays:
+                found[whose].append(arrays[name])
+        return decoder.decode(arrays)
+
     for arrays in kept.read(keys) if kept else ():
-        predictions += decoder.decode(arrays)
+        predictions += decode(arrays)
         done += 1
     check_same("answers that are kept", done)
     own = local_rows(mesh, batch_size)
@@ -134,14 +161,15 @@ def answer_fold(
         for number, batch in enumerate(batches if len(left) else (), done):
             split = shard_batch(batch, mesh, batch_size)
             outputs = describe(split["image"])
-            outputs = {name: outputs[name] for name in DECODED_ARRAYS if name in outputs}
+            outputs = {name: outputs[name] for name in wanted if name in outputs}
             outputs, key, valid = fetch((outputs, split["key"], split["valid"]))
             arrays = {name: values[valid] for name, values in outputs.items()}
             if not np.array_equal(key[valid], keys[len(predictions) :][: valid.sum()]):
                 raise ValueError(f"batch {number} is not the one that is due")
-            predictions += decoder.decode(arrays)
+            predictions += decode(arrays)
             if kept and is_first_process():
                 kept.add(number, key[valid], arrays)
             bar.update(int(valid.sum()))
     au, known = labels.au[examples].astype(np.float32), labels.known[examples]
-    return Answers(keys, au, known, predictions)
+    joined = {whose: np.concatenate(values) for whose, values in found.items() if values}
+    return Answers(keys, au, known, predictions, joined)

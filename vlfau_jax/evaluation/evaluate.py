@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vlfau_jax.data.read.dataset import Dataset, open_dataset
+from vlfau_jax.data.read.regions import FaceRegions
 from vlfau_jax.data.read.statistics import unlearnable
 from vlfau_jax.distributed.agreement import open_connections
 from vlfau_jax.distributed.processes import (
@@ -22,6 +23,7 @@ from vlfau_jax.distributed.processes import (
 from vlfau_jax.errors import saying
 from vlfau_jax.evaluation.answers import Answers, answer_fold, compile_describe
 from vlfau_jax.evaluation.checks import unseen_subjects
+from vlfau_jax.evaluation.counterfactual import check_faces, measure
 from vlfau_jax.evaluation.faces import DescribedFace, describe_chosen
 from vlfau_jax.evaluation.kept_answers import NAMES, KeptAnswers, request
 from vlfau_jax.evaluation.predictions import write_predictions
@@ -53,6 +55,7 @@ def evaluate(
     checkpoint: str = LAST,
     resume: bool = False,
     render: Render | None = None,
+    counterfactual: int = 0,
 ) -> Scores:
     """Score a checkpoint of `workdir` on its fold's test subjects.
 
@@ -69,6 +72,8 @@ def evaluate(
         checkpoint: "last", "best" (by the mean F1 of training's scores) or a step.
         resume: go on with such answers, which must be of the same parameters, data, beams, batch
             size and devices; without it they are removed.
+        counterfactual: of how many faces to ask what the model answers when a part of them is
+            hidden (`evaluation.counterfactual`); 0 for none.
         render: makes the page, such as `vlfau_jax.report.render`; None writes no report.html.
 
     Raises:
@@ -82,26 +87,48 @@ def evaluate(
     set_status(lambda: "nothing was written; start all processes again")
     trained = load_trained(workdir, beams, checkpoint)
     dataset = open_dataset(trained.data)
-    shapes = {"beams": beams, "step": trained.step, "config": trained.config_digest}
+    shapes = {
+        "beams": beams,
+        "counterfactual": counterfactual,
+        "step": trained.step,
+        "config": trained.config_digest,
+    }
     check_same("evaluate", shapes | {"batch_size": batch_size, "data": dataset.identity})
     subjects = unseen_subjects(trained, dataset, fold)
     if not trained.untaught:  # versions that did not record it
         rows = dataset.rows(trained.train_subjects)
         untaught = unlearnable(trained.aus, *dataset.label_counts(rows))
         trained = replace(trained, untaught=untaught)
+    check_faces(counterfactual, dataset)
     run_on_first("folds", lambda: _say(dataset.fold_notes(trained.data.fold)))
     mesh = make_mesh(MeshOptions())
     open_connections(mesh)
     batch_size = -(-batch_size // mesh.size) * mesh.size
-    kept = KeptAnswers.of(workdir, trained, request(trained, dataset, subjects, batch_size))
+    exact = FaceRegions(dataset).exact
+    asked = request(trained, dataset, subjects, batch_size)
+    kept = KeptAnswers.of(workdir, trained, asked, maps=exact)
     frames = len(dataset.rows(subjects))
     set_status(lambda: f"{kept.text(frames)}; start all processes again")
     stack, claim = ExitStack(), _claimed(workdir, kept, resume)
     with stack, saying(lambda: kept.text(frames), workdir):
         run_on_first("claim", lambda: stack.enter_context(claim))
         describe = compile_describe(trained, mesh)
-        answers = answer_fold(trained, dataset, subjects, describe, batch_size, mesh, kept)
-        scores = score_answers(trained, dataset, subjects, answers)
+        answers = answer_fold(trained, dataset, subjects, describe, batch_size, mesh, kept, exact)
+        measured = (
+            measure(
+                trained,
+                dataset,
+                subjects,
+                answers,
+                describe,
+                faces=counterfactual,
+                batch_size=batch_size,
+                mesh=mesh,
+            )
+            if counterfactual
+            else None
+        )
+        scores = score_answers(trained, dataset, subjects, answers, measured)
         size = trained.data.image_size
         faces = (
             describe_chosen(dataset, subjects, answers, describe, size, batch_size, mesh)

@@ -10,10 +10,12 @@ import numpy as np
 
 from vlfau_jax.data.read.dataset import Dataset
 from vlfau_jax.data.read.protocol import protocol
+from vlfau_jax.data.read.regions import FaceRegions
 from vlfau_jax.evaluation.answers import Answers
 from vlfau_jax.evaluation.scores import DatasetScores, Scores
 from vlfau_jax.inference.trained import Trained
 from vlfau_jax.metrics.au import more_frequent_state
+from vlfau_jax.metrics.maps import MappedFaces, cells
 from vlfau_jax.metrics.statements import ExplainedFaces
 from vlfau_jax.metrics.table import (
     AU_FLOORS,
@@ -21,8 +23,11 @@ from vlfau_jax.metrics.table import (
     UnitScores,
     constant_scores,
     explain,
+    map_score_names,
     mean_f1,
+    mean_map_scores,
     score,
+    score_maps,
     units_scored,
 )
 
@@ -32,9 +37,16 @@ SYNTHETIC_WARNING = (
 
 
 def score_answers(
-    trained: Trained, dataset: Dataset, subjects: Sequence[str], answers: Answers
+    trained: Trained,
+    dataset: Dataset,
+    subjects: Sequence[str],
+    answers: Answers,
+    counterfactual: Mapping[str, Any] | None = None,
 ) -> Scores:
-    """All scores of the test `subjects`, and what decides what they mean."""
+    """All scores of the test `subjects`, and what decides what they mean.
+
+    `counterfactual` is what `evaluation.counterfactual.measure` gave.
+    """
     aus, labels, known = trained.aus, answers.labels, answers.known
     train_rows = dataset.rows(trained.train_subjects)
     frequent = more_frequent_state(*dataset.label_counts(train_rows))
@@ -52,6 +64,7 @@ def score_answers(
         constant=frequent,
         taught=~np.isin(aus, list(untaught)),
     )
+    of_maps = _score_maps(dataset, subjects, answers, faces)
     synthetic = dataset.synthetic or trained.synthetic
     return Scores(
         mean_f1=mean_f1(per_au),
@@ -62,8 +75,12 @@ def score_answers(
         floors_per_au={
             name: {au: unit["f1"] for au, unit in units.items()} for name, units in floors.items()
         },
-        explanations=explain(faces),
-        explanations_note=_explain_nulls(trained.captions),
+        explanations=explain(faces) | mean_map_scores(of_maps),
+        maps_per_au=of_maps,
+        counterfactual=counterfactual,
+        explanations_note="; ".join(
+            filter(None, (_explain_nulls(trained.captions), _explain_no_maps(of_maps)))
+        ),
         captions=trained.captions,
         beams=trained.beams,
         dataset=dataset.name,
@@ -136,6 +153,31 @@ def _per_dataset(
             frames=int(rows.sum()),
         )
     return found
+
+
+def _score_maps(
+    dataset: Dataset, subjects: Sequence[str], answers: Answers, faces: ExplainedFaces
+) -> dict[int, UnitScores]:
+    """`MAP_METRICS` of each unit, where the answers have maps: where exact regions are known."""
+    if not answers.maps:
+        return {}
+    grid = next(iter(answers.maps.values())).shape[-2:]
+    regions = FaceRegions(dataset)
+    found = [cells(regions.of(row), grid) for row in dataset.rows(subjects).tolist()]
+    share, hit = (np.stack(values) for values in zip(*found, strict=True))
+    judged = faces.judged & faces.positive & (share > 0).any((-1, -2))
+    return score_maps(dataset.aus, MappedFaces(answers.maps, share, hit, judged))
+
+
+def _explain_no_maps(scores: Mapping[int, UnitScores]) -> str:
+    """Why scores of maps are null where no unit has any; else ""."""
+    if scores:
+        return ""
+    names = map_score_names()
+    return (
+        f"{', '.join(names[:-1])} and {names[-1]} are null: only of rendered faces are the units' "
+        "regions known exactly, in sets that this version prepared"
+    )
 
 
 def _training_options(trained: Trained) -> dict[str, Any]:

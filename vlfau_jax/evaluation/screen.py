@@ -8,7 +8,14 @@ from collections.abc import Iterable, Mapping
 from vlfau_jax.data.read.folds import PUBLISHED
 from vlfau_jax.evaluation.scores import DatasetScores, Scores
 from vlfau_jax.facs import ACTION_UNITS
-from vlfau_jax.metrics.table import AU_FLOORS, AU_METRICS, EXPLANATION_METRICS, ExplanationMetric
+from vlfau_jax.metrics.table import (
+    AU_FLOORS,
+    AU_METRICS,
+    EXPLANATION_METRICS,
+    MAP_METRICS,
+    MAPS,
+    ExplanationMetric,
+)
 
 # The floors are floors of F1, the first metric: they stand beside it.
 _F1, *_OTHERS = AU_METRICS
@@ -47,7 +54,18 @@ def format_scores(scores: Scores) -> str:
         metrics = [metric for metric in EXPLANATION_METRICS if metric.sentences == kind]
         values = ", ".join(_explanation(scores, metric) for metric in metrics)
         lines.append(f"{kind} sentences: {values}")
+    lines += [_maps(scores, whose) for whose in MAPS if scores.maps_per_au]
     return "\n".join([*lines, *filter(None, (scores.explanations_note, scores.note))])
+
+
+def _maps(scores: Scores, whose: str) -> str:
+    """A line about the maps of the branches or of the words."""
+    values = (
+        f"{metric.heading} {_cell(scores.explanations[MAPS[whose] + metric.name])} "
+        f"({metric.floor.heading}: {_cell(scores.explanations[metric.floor.name])})"
+        for metric in MAP_METRICS
+    )
+    return f"maps of the {'branches' if whose == 'branch' else whose}: {', '.join(values)}"
 
 
 def _folds(scores: Scores) -> str:
