@@ -22,7 +22,7 @@ Ellipse = tuple[float, float, float, float]  # centre x and y, half axes along x
 TOLERANCE = 15 / 224
 # A region of at most so large a share of the picture, tolerance included, is compact: elsewhere the
 # pointing game is won by pointing anywhere.
-COMPACT = 0.25
+COMPACT = 0.30
 SIDE = 64  # samples along a template's side
 
 _EYES = ((0.5, 0.02, 0.32, 0.17),)

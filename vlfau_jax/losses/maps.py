@@ -48,7 +48,7 @@ def cells_inside(templates: Array, view: Array, grid: tuple[int, int]) -> Array:
 def _overlaps(first: Array, length: Array, cells: int, samples: int) -> Array:
     """Share of each cell of [first, first + length] that each sample of [0, 1] covers [b, c, s]."""
     width = jnp.maximum(length, _TINY)[:, None] / cells
-    start = (first[:, None] + width * jnp.arange(cells))[..., None]
+    start = (first[:, None] + width * jnp.arange(cells)[None])[..., None]
     sample = (jnp.arange(samples) / samples)[None, None]
     end = jnp.minimum(start + width[..., None], sample + 1 / samples)
     return jnp.maximum(end - jnp.maximum(start, sample), 0.0) / width[..., None]

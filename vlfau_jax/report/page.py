@@ -7,9 +7,17 @@ from typing import Any
 
 from vlfau_jax.evaluation.faces import CHOICE, DescribedFace
 from vlfau_jax.evaluation.scores import read_thresholds
+from vlfau_jax.regions import COMPACT
 from vlfau_jax.report.curves import charts
 from vlfau_jax.report.faces import MAPS, face_view
-from vlfau_jax.report.scores import headlines, missing_sentences, protocol, table, untaught
+from vlfau_jax.report.scores import (
+    headlines,
+    maps_table,
+    missing_sentences,
+    protocol,
+    table,
+    untaught,
+)
 from vlfau_jax.report.templating import render_page
 
 
@@ -40,6 +48,8 @@ def render(
         headlines=headlines(scores),
         table=table(scores),
         protocol=protocol(scores),
+        maps_table=maps_table(scores),
+        compact=COMPACT,
         missing=missing_sentences(scores),
         untaught=untaught(scores),
         lines_left_out=lines_left_out,

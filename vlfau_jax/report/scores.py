@@ -6,7 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vlfau_jax.metrics.table import AU_FLOORS, AU_METRICS, EXPLANATION_METRICS
+from vlfau_jax.metrics.table import (
+    AU_FLOORS,
+    AU_METRICS,
+    EXPLANATION_METRICS,
+    MAP_METRICS,
+    MAPS,
+)
 from vlfau_jax.report.formats import people, protocol_field, share, unit_name
 
 SENTENCES = {"local": "single units", "global": "the whole face"}
@@ -84,6 +90,26 @@ def table(scores: Mapping[str, Any]) -> Table:
     mean = Row(None, scores["mean_f1"], marks, (scores["mean_f1"], *marks))
     columns = [Column(c.heading, c.description) for c in (first, *AU_FLOORS, *others)]
     return Table(tuple(columns), tuple(rows), mean)
+
+
+def maps_table(scores: Mapping[str, Any]) -> Table | None:
+    """Of each unit's maps every metric of `MAP_METRICS`, and its floor; None without any."""
+    units = scores["maps_per_au"]
+    if not units:
+        return None
+    columns, names = [], []
+    for metric in MAP_METRICS:
+        for whose, prefix in MAPS.items():
+            columns.append(Column(f"{metric.heading}, {whose}", metric.description))
+            names.append(prefix + metric.name)
+        columns.append(Column(metric.floor.heading, metric.floor.description))
+        names.append(metric.floor.name)
+    rows = [
+        Row(int(au), None, (), tuple(unit.get(name) for name in names))
+        for au, unit in units.items()
+    ]
+    means = tuple(scores["explanations"].get(name) for name in names)
+    return Table(tuple(columns), tuple(rows), Row(None, None, (), means))
 
 
 def untaught(scores: Mapping[str, Any]) -> str:
