@@ -4,7 +4,14 @@ import numpy as np
 
 from vlfau_jax.evaluation.scores import DatasetScores, Scores
 from vlfau_jax.metrics.statements import ExplainedFaces
-from vlfau_jax.metrics.table import AU_FLOORS, constant_scores, explain, mean_f1, score
+from vlfau_jax.metrics.table import (
+    AU_FLOORS,
+    constant_scores,
+    explain,
+    mean_f1,
+    mean_map_scores,
+    score,
+)
 
 AUS = (1, 12)
 
@@ -40,7 +47,9 @@ def example() -> Scores:
         floors_per_au={
             name: {au: unit["f1"] for au, unit in units.items()} for name, units in floors.items()
         },
-        explanations=explain(faces),
+        explanations=explain(faces) | mean_map_scores({}),
+        maps_per_au={},
+        counterfactual=None,
         explanations_note="polarity_accuracy and agreement are null",
         captions=("global",),
         beams=2,

@@ -23,7 +23,6 @@ from vlfau_jax.metrics.table import (
     UnitScores,
     constant_scores,
     explain,
-    map_score_names,
     mean_f1,
     mean_map_scores,
     score,
@@ -79,7 +78,7 @@ def score_answers(
         maps_per_au=of_maps,
         counterfactual=counterfactual,
         explanations_note="; ".join(
-            filter(None, (_explain_nulls(trained.captions), _explain_no_maps(of_maps)))
+            filter(None, (_explain_nulls(trained.captions), _explain_no_maps(dataset, answers)))
         ),
         captions=trained.captions,
         beams=trained.beams,
@@ -169,14 +168,17 @@ def _score_maps(
     return score_maps(dataset.aus, MappedFaces(answers.maps, share, hit, judged))
 
 
-def _explain_no_maps(scores: Mapping[int, UnitScores]) -> str:
+def _explain_no_maps(dataset: Dataset, answers: Answers) -> str:
     """Why scores of maps are null where no unit has any; else ""."""
-    if scores:
+    if answers.maps:
         return ""
-    names = map_score_names()
+    if FaceRegions(dataset).exact:
+        return (
+            "scores of maps are null: the model has neither spatial attention nor local sentences"
+        )
     return (
-        f"{', '.join(names[:-1])} and {names[-1]} are null: only of rendered faces are the units' "
-        "regions known exactly, in sets that this version prepared"
+        "scores of maps are null: only of rendered faces, in sets that this version prepared, are "
+        "the units' regions known exactly"
     )
 
 
