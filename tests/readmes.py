@@ -21,7 +21,13 @@ from vlfau_jax.data.crop.registry import RULES
 from vlfau_jax.data.text.captions import CaptionTables
 from vlfau_jax.data.text.vocabulary import Vocabulary
 from vlfau_jax.facs import BP4D_AUS
-from vlfau_jax.metrics.table import AU_FLOORS, AU_METRICS, EXPLANATION_METRICS
+from vlfau_jax.metrics.table import (
+    AU_FLOORS,
+    AU_METRICS,
+    EXPLANATION_METRICS,
+    MAP_METRICS,
+    MAPS,
+)
 from vlfau_jax.model.options import ModelOptions
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -94,6 +100,9 @@ def _crop_rules(folder: Path) -> Iterator[str]:
         yield f"| `{name}` | {_cell(summary)} | {_cell(rule.FILE)} |"
 
 
+_WHOSE = {"branch": "Of DAIR's spatial maps.", "words": "Of the local sentences' attention."}
+
+
 def _metrics(folder: Path) -> Iterator[str]:
     """A table of the metrics and floors by their keys in scores.json."""
     del folder
@@ -104,6 +113,12 @@ def _metrics(folder: Path) -> Iterator[str]:
             yield f"| `{prefix}{metric.name}` | {_cell(metric.description)} |"
             if floor := getattr(metric, "floor", None):
                 yield f"| `{prefix}{floor.name}` | {_cell(floor.description)} |"
+    for metric in MAP_METRICS:
+        for whose, prefix in MAPS.items():
+            key = f"maps_per_au.AU.{prefix}{metric.name}"
+            yield f"| `{key}` | {_cell(metric.description)} {_WHOSE[whose]} |"
+        key = f"maps_per_au.AU.{metric.floor.name}"
+        yield f"| `{key}` | {_cell(metric.floor.description)} |"
 
 
 def _cell(text: str) -> str:

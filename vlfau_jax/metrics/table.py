@@ -52,17 +52,6 @@ class ExplanationMetric(Metric):
 
 
 @dataclass(frozen=True)
-class MapMetric(Metric):
-    """A metric of attention maps.
-
-    Attributes:
-        floor: the same metric of attention that is even.
-    """
-
-    floor: Metric
-
-
-@dataclass(frozen=True)
 class Floor:
     """What an answer scores that does not depend on the picture.
 
@@ -171,39 +160,6 @@ EXPLANATION_METRICS = (
     ),
 )
 
-# Of each unit's maps on the frames on which it is on; `compute` takes maps, share and hit, see
-# `metrics.maps`.
-MAP_METRICS = (
-    MapMetric(
-        "pointing_game",
-        "pointing game",
-        "Share of the frames with the unit on whose map is highest in the unit's region, 0 to 1, "
-        "within a tolerance of 15 pixels of 224.",
-        maps.pointing_game,
-        floor=Metric(
-            "pointing_game_even",
-            "even",
-            "Pointing game of attention that is even over the picture, 0 to 1.",
-            maps.even(maps.pointing_game),
-        ),
-    ),
-    MapMetric(
-        "mass_in_region",
-        "mass in region",
-        "Mean share of the map that lies in the unit's region, 0 to 1, with the same tolerance.",
-        maps.mass_in_region,
-        floor=Metric(
-            "mass_in_region_even",
-            "even",
-            "Mass in region of attention that is even over the picture, 0 to 1: the region's share "
-            "of the picture.",
-            maps.even(maps.mass_in_region),
-        ),
-    ),
-)
-# Whose maps they are -> what their keys begin with.
-MAPS = {"branch": "", "words": "words_"}
-
 UnitScores = Mapping[str, float]
 
 
@@ -278,6 +234,51 @@ def explain(faces: ExplainedFaces) -> dict[str, float]:
         if metric.floor is not None:
             scores[metric.floor.name] = metric.floor.compute(faces)
     return scores
+
+
+@dataclass(frozen=True)
+class MapMetric(Metric):
+    """A metric of attention maps.
+
+    Attributes:
+        floor: the same metric of attention that is even.
+    """
+
+    floor: Metric
+
+
+# Of each unit's maps on the frames on which it is on; `compute` takes maps, share and hit, see
+# `metrics.maps`.
+MAP_METRICS = (
+    MapMetric(
+        "pointing_game",
+        "pointing game",
+        "Share of the frames with the unit on whose map is highest in the unit's region, 0 to 1, "
+        "within a tolerance of 15 pixels of 224.",
+        maps.pointing_game,
+        floor=Metric(
+            "pointing_game_even",
+            "even",
+            "Pointing game of attention that is even over the picture, 0 to 1.",
+            maps.even(maps.pointing_game),
+        ),
+    ),
+    MapMetric(
+        "mass_in_region",
+        "mass in region",
+        "Mean share of the map that lies in the unit's region, 0 to 1, with the same tolerance.",
+        maps.mass_in_region,
+        floor=Metric(
+            "mass_in_region_even",
+            "even",
+            "Mass in region of attention that is even over the picture, 0 to 1: the region's share "
+            "of the picture.",
+            maps.even(maps.mass_in_region),
+        ),
+    ),
+)
+# Whose maps they are -> what their keys begin with.
+MAPS = {"branch": "", "words": "words_"}
 
 
 def map_score_names() -> tuple[str, ...]:
