@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from vlfau_jax.data.read.folds import PUBLISHED
 from vlfau_jax.evaluation.scores import DatasetScores, Scores
@@ -55,6 +56,8 @@ def format_scores(scores: Scores) -> str:
         values = ", ".join(_explanation(scores, metric) for metric in metrics)
         lines.append(f"{kind} sentences: {values}")
     lines += [_maps(scores, whose) for whose in MAPS if scores.maps_per_au]
+    if scores.counterfactual:
+        lines += _counterfactual(scores.counterfactual)
     return "\n".join([*lines, *filter(None, (scores.explanations_note, scores.note))])
 
 
@@ -66,6 +69,21 @@ def _maps(scores: Scores, whose: str) -> str:
         for metric in MAP_METRICS
     )
     return f"maps of the {'branches' if whose == 'branch' else whose}: {', '.join(values)}"
+
+
+def _counterfactual(found: Mapping[str, Any]) -> list[str]:
+    """Lines about what `evaluation.counterfactual` measured."""
+    cover = {name: _cell(value) for name, value in found["cover"].items()}
+    lines = [
+        f"hidden regions ({found['regions']}), {found['cases']} units of {found['faces']} faces: "
+        f"the score falls by {cover['drop']} (elsewhere: {cover['control_drop']}), "
+        f"{cover['silenced']} of the sentences no longer state the unit "
+        f"(elsewhere: {cover['control_silenced']})"
+    ]
+    for kind in ("deletion", "insertion"):
+        areas = (f"{whose} {_cell(area)}" for whose, area in found[kind].items())
+        lines.append(f"area under {kind}: {', '.join(areas)}")
+    return lines
 
 
 def _folds(scores: Scores) -> str:
