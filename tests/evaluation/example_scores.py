@@ -48,8 +48,6 @@ def example() -> Scores:
             name: {au: unit["f1"] for au, unit in units.items()} for name, units in floors.items()
         },
         explanations=explain(faces) | mean_map_scores({}),
-        maps_per_au={},
-        counterfactual=None,
         explanations_note="polarity_accuracy and agreement are null",
         captions=("global",),
         beams=2,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 from vlfau_jax.errors import UserError
@@ -80,8 +80,6 @@ class Scores:
         floors_per_au: the F1 of each floor, by unit.
         explanations: `EXPLANATION_METRICS` and their floors, and the means of `MAP_METRICS` over
             the units with a compact region.
-        maps_per_au: `score_maps` of each unit; empty where no exact regions are known.
-        counterfactual: what `evaluation.counterfactual` measured; None where nobody asked.
         explanations_note: why some of them are undefined; "" where the model writes all sentences.
         captions: which sentences the model writes: "local", "global", both or neither.
         beams: width of the search for the sentences; 1 is greedy.
@@ -116,6 +114,8 @@ class Scores:
         untaught: the units that the training labels could not teach, each with the reason. Their
             scores are undefined, and they are in no mean.
         units_scored: how many units have an F1: the mean is over these.
+        maps_per_au: `score_maps` of each unit; empty where no exact regions are known.
+        counterfactual: what `evaluation.counterfactual` measured; None where nobody asked.
     """
 
     mean_f1: float
@@ -125,8 +125,6 @@ class Scores:
     floors: Mapping[str, float]
     floors_per_au: Mapping[str, Mapping[int, float]]
     explanations: Mapping[str, float]
-    maps_per_au: Mapping[int, UnitScores]
-    counterfactual: Mapping[str, Any] | None
     explanations_note: str
     captions: tuple[str, ...]
     beams: int
@@ -158,6 +156,8 @@ class Scores:
     config_digest: str
     untaught: Mapping[int, str]
     units_scored: int
+    maps_per_au: Mapping[int, UnitScores] = field(default_factory=dict)
+    counterfactual: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """What scores.json holds, of JSON's types."""
