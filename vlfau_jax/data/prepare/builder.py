@@ -292,7 +292,7 @@ class AuBuilder(tfds.core.DatasetBuilder, skip_registration=True):
             },
             "list_folds": _list_folds(tree, subjects),
         }
-        return Metadata.model_validate(values).model_dump()
+        return Metadata.model_validate(values).model_dump(exclude_none=True)
 
     def _rendering(self, tree: RawTree) -> Rendering | None:
         """How the tree's faces were rendered, if they lie where the renderer put them."""
