@@ -40,7 +40,7 @@ def make(rng):
         batch[key][-1] = 0
     attention = rng.random((B, N, T - 1, H, W)) + 0.01
     return batch, {
-        "spatial_maps": rng.random((B, N, H, W)) + 0.01,
+        "spatial_maps": rng.uniform(0.01, 0.99, (B, N, H, W)),
         "local_attention": attention / attention.sum((-1, -2), keepdims=True),
     }
 
@@ -92,7 +92,8 @@ def by_hand(given, batch):
                 continue
             share = shares_by_hand(REGIONS[i], batch["view"][b], (H, W))
             inside = share >= 0.5 * share.max()
-            found["map_region"].append(-np.log(p[inside].sum()))
+            closed = np.log(1 - s[~inside]).mean()
+            found["map_region"].append(-np.log(s[inside].mean()) - closed)
             if batch["au_known"][b, i]:
                 words = batch["local_tokens"][b, i, 1:] != 0
                 a = given["local_attention"][b, i][words].mean(0)
@@ -177,6 +178,9 @@ def test_attention_inside_costs_nothing_and_even_attention_its_share():
     inside[1, 2:4] = True
     heat = np.where(inside, 0.3, 0.0)
     assert abs(maps.region(jnp.asarray(heat), inside)) < 1e-6
+    assert abs(maps.open_inside(jnp.asarray(inside, jnp.float32), jnp.asarray(inside))) < 1e-5
+    half = maps.open_inside(jnp.full((4, 5), 0.5), jnp.asarray(inside))
+    np.testing.assert_allclose(half, 2 * np.log(2), rtol=1e-5)
     even = maps.region(jnp.full((4, 5), 0.3), inside)
     np.testing.assert_allclose(even, np.log(20 / 2), rtol=1e-5)
     np.testing.assert_allclose(maps.entropy(jnp.full((4, 5), 0.3)), 1, rtol=1e-5)
@@ -185,6 +189,28 @@ def test_attention_inside_costs_nothing_and_even_attention_its_share():
     assert abs(maps.entropy(jnp.asarray(one))) < 1e-5
     assert maps.variation(jnp.full((4, 5), 0.3)) == 0
     np.testing.assert_allclose(maps.variation(jnp.asarray(one)), 2 / (3 * 5 + 4 * 4))
+
+
+def test_a_saturated_map_still_learns_to_close():
+    """Where -log of the share inside would leave it as it is."""
+    inside = np.zeros((7, 7), bool)
+    inside[3, 3] = True
+
+    def gradient(loss):
+        return jax.grad(lambda z: loss(jax.nn.sigmoid(z), jnp.asarray(inside)))(
+            jnp.full((7, 7), 8.0)
+        )[0, 0]
+
+    assert gradient(maps.open_inside) * 48 > 0.9
+    assert gradient(maps.region) * 49 < 0.01
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_a_region_that_is_nowhere_or_everywhere_is_finite(everywhere):
+    inside = jnp.full((3, 3), everywhere)
+    loss, grad = jax.value_and_grad(maps.open_inside)(jnp.full((3, 3), 0.5), inside)
+    np.testing.assert_allclose(loss, np.log(2), rtol=1e-5)
+    assert np.isfinite(grad).all()
 
 
 @given(

@@ -257,7 +257,7 @@ def _of_maps(
     if options.of_regions:
         inside = maps.cells_inside(regions, batch["view"], s.shape[-2:])
     if options.map_region_weight:
-        losses["map_region"] = maps.region(s, inside)
+        losses["map_region"] = maps.open_inside(s, inside)
     if options.word_region_weight and outputs.local_attention is not None:
         tokens = batch["local_tokens"]
         if branches is not None:

@@ -1,16 +1,18 @@
 """Terms about attention maps: inside the unit's region, concentrated, smooth.
 
-With s [h, w] a map of DAIR, p = s / sum s its distribution over places, R the cells of the unit's
-region (`vlfau_jax.regions`) as the picture's view shows them, and a the attention of a local
+With s [h, w] a map of DAIR, 0 to 1, p = s / sum s its distribution over places, R the cells of the
+unit's region (`vlfau_jax.regions`) as the picture's view shows them, and a the attention of a local
 sentence, averaged over its words:
 
-    map_region     -log sum_{x in R} p_x
+    map_region     -log mean_{x in R} s_x - mean_{x not in R} log(1 - s_x)
     word_region    -log sum_{x in R} a_x
     map_entropy    -sum_x p_x log p_x / log(h w)
     map_variation  the mean of |s_x - s_y| over neighbouring cells x, y (total variation)
 
-The first two are the cross-entropy of "inside the region": zero where all attention is inside, the
-log of all cells over those inside where it is even. They ask for nothing within the region.
+The first is zero where a map is 1 inside and 0 outside. Minus log of the share of s inside would be
+as plain, but hardly moves a map whose sigmoid is saturated outside (README.md). The second is zero
+where all attention is inside, and the log of all cells over those inside where it is even; it asks
+for nothing within the region.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array
 
-_TINY = 1e-8
+_TINY = 1e-6
 _INSIDE = 0.5  # of the region's share of the cell that it covers most
 
 
@@ -52,6 +54,18 @@ def _overlaps(first: Array, length: Array, cells: int, samples: int) -> Array:
     sample = (jnp.arange(samples) / samples)[None, None]
     end = jnp.minimum(start + width[..., None], sample + 1 / samples)
     return jnp.maximum(end - jnp.maximum(start, sample), 0.0) / width[..., None]
+
+
+def open_inside(maps: Array, inside: Array) -> Array:
+    """The loss of maps [..., h, w] that should be 1 inside [..., h, w] and 0 outside; [...].
+
+    Of a region that is nowhere or everywhere, the other half is the loss.
+    """
+    within, outside = inside.sum((-1, -2)), (~inside).sum((-1, -2))
+    mean = jnp.where(inside, maps, 0.0).sum((-1, -2)) / jnp.maximum(within, 1)
+    closed = jnp.where(inside, 0.0, jnp.log(1 - maps + _TINY)).sum((-1, -2))
+    opened = jnp.where(within > 0, jnp.log(mean + _TINY), 0.0)
+    return -opened - closed / jnp.maximum(outside, 1)
 
 
 def region(maps: Array, inside: Array) -> Array:
