@@ -45,7 +45,7 @@ def make(rng):
     }
 
 
-def terms(given, batch, options, branches=None, batch_totals=None):
+def terms(given, batch, options, branches=None, batch_totals=None, regions=REGIONS):
     outputs = Outputs(au_logits=jnp.zeros((B, N)), stem=jnp.zeros(()), **given)
     return joint_loss(
         outputs,
@@ -53,7 +53,7 @@ def terms(given, batch, options, branches=None, batch_totals=None):
         class_weights=jnp.ones(N),
         options=options,
         branches=branches,
-        regions=jnp.asarray(REGIONS),
+        regions=None if regions is None else jnp.asarray(regions),
         batch_totals=batch_totals,
     )
 
@@ -171,6 +171,12 @@ def test_a_model_without_words_leaves_their_term_out(rng):
     batch, given = make(rng)
     found = terms(given | {"local_attention": None}, batch, options(word_region=1.0))
     assert "word_region" not in found
+
+
+def test_where_regions_are_unknown_their_terms_are_left_out(rng):
+    batch, given = make(rng)
+    found = terms(given, batch, options(**dict.fromkeys(OF_MAPS, 1.0)), regions=None)
+    assert found.keys() == {"au", "map_entropy", "map_variation"}
 
 
 def test_attention_inside_costs_nothing_and_even_attention_its_share():

@@ -215,7 +215,8 @@ def joint_loss(
 
     `branches` int32 [k] are the action units of `outputs.local_logits` [b, k, t-1, v] (None: all).
     `regions` float32 [n, s, s] are the units' (`vlfau_jax.regions.templates`), None where no term
-    needs them; a unit without one counts in none that does. Logits that the model did not compute
+    needs them or nobody knows them: these terms are then left out; a unit without one counts in
+    none of them. Logits that the model did not compute
     leave their term out. Where `batch` is a micro-batch, `batch_totals` gives its terms the weights
     of the whole one; of 'dice', only the gradient is then right.
     """
@@ -252,18 +253,19 @@ def _of_maps(
     """The terms of `OF_MAPS` to which `options` gives a weight."""
     if not options.of_maps:
         return {}
-    s = outputs.spatial_maps
-    losses, inside = {}, None
-    if options.of_regions:
+    s, attention = outputs.spatial_maps, outputs.local_attention
+    losses = {}
+    of_regions = options.of_regions if regions is not None else ()
+    if of_regions:
         inside = maps.cells_inside(regions, batch["view"], s.shape[-2:])
-    if options.map_region_weight:
+    if "map_region" in of_regions:
         losses["map_region"] = maps.open_inside(s, inside)
-    if options.word_region_weight and outputs.local_attention is not None:
+    if "word_region" in of_regions and attention is not None:
         tokens = batch["local_tokens"]
         if branches is not None:
             tokens, inside = tokens[:, branches], inside[:, branches]
         # Padded rows have no words: their mean attention is zero.
-        attention = maps.word_mean(outputs.local_attention, tokens[..., 1:] != PAD)
+        attention = maps.word_mean(attention, tokens[..., 1:] != PAD)
         losses["word_region"] = maps.region(attention, inside)
     if options.map_entropy_weight:
         losses["map_entropy"] = maps.entropy(s)

@@ -27,7 +27,7 @@ from vlfau_jax.losses.joint import ObjectiveOptions, class_weights
 from vlfau_jax.model.options import ModelOptions
 from vlfau_jax.model.vlfau import IMAGE_MEAN, IMAGE_STD, VLFAU
 from vlfau_jax.options import FilePath, Options, Steps, StepsOrNone
-from vlfau_jax.regions import has_eye_positions, templates
+from vlfau_jax.regions import templates
 from vlfau_jax.sharding.arrays import check_batch_size, shards
 from vlfau_jax.sharding.mesh import MeshOptions, make_mesh
 from vlfau_jax.train.accumulate import micro_batches
@@ -140,7 +140,7 @@ class Program:
         settings: its options.
         class_weights: of the loss, float32 [n].
         regions: of the units in a crop, float32 [n, s, s] (`vlfau_jax.regions`); None where the
-            loss does not use them.
+            loss does not use them, or the crop rule puts eyes in no fixed place.
         spec: the global batch.
         mesh: the devices.
         model: the network.
@@ -354,17 +354,8 @@ def _program(
 def _regions(
     objective: ObjectiveOptions, aus: Sequence[int], crop: Mapping[str, Any]
 ) -> np.ndarray | None:
-    """The units' regions, where the objective uses them; UserError where nobody knows them."""
-    if not objective.of_regions:
-        return None
-    if not has_eye_positions(crop):
-        (name, *_) = objective.of_regions
-        raise UserError(
-            f"objective.{name}_weight={getattr(objective, f'{name}_weight')}: crop rule "
-            f"{crop['name']} puts eyes in no fixed place, so nobody knows where a unit shows; "
-            "prepare the faces with another rule, or give 0"
-        )
-    return templates(aus, crop)
+    """The units' regions, where the objective uses them and they are known."""
+    return templates(aus, crop) if objective.of_regions else None
 
 
 def _check_subjects(settings: Settings, dataset: Dataset, split: Split) -> None:
