@@ -51,6 +51,9 @@ def network():
     config.objective.local_branches = 3
     config.objective.local_weight = 0.5
     config.objective.global_weight = 0.25
+    # Maps show where their unit does: vlfau_jax/losses/README.md has what that gives and costs.
+    config.objective.map_region_weight = 0.3
+    config.objective.word_region_weight = 0.1
 
     config.optimizer.learning_rate = 1.5e-3
     config.optimizer.warmup_steps = 150

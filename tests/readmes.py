@@ -27,6 +27,8 @@ from vlfau_jax.metrics.table import (
     AU_METRICS,
     EXPLANATION_METRICS,
     LANGUAGE_METRICS,
+    MAP_METRICS,
+    MAPS,
 )
 from vlfau_jax.model.options import ModelOptions
 
@@ -100,6 +102,9 @@ def _crop_rules(folder: Path) -> Iterator[str]:
         yield f"| `{name}` | {_cell(summary)} | {_cell(rule.FILE)} |"
 
 
+_WHOSE = {"branch": "Of DAIR's spatial maps.", "words": "Of the local sentences' attention."}
+
+
 def _metrics(folder: Path) -> Iterator[str]:
     """A table of the metrics and floors by their keys in scores.json."""
     del folder
@@ -116,6 +121,12 @@ def _metrics(folder: Path) -> Iterator[str]:
             yield f"| `{prefix}{metric.name}` | {_cell(metric.description)} |"
             if floor := getattr(metric, "floor", None):
                 yield f"| `{prefix}{floor.name}` | {_cell(floor.description)} |"
+    for metric in MAP_METRICS:
+        for whose, prefix in MAPS.items():
+            key = f"maps_per_au.AU.{prefix}{metric.name}"
+            yield f"| `{key}` | {_cell(metric.description)} {_WHOSE[whose]} |"
+        key = f"maps_per_au.AU.{metric.floor.name}"
+        yield f"| `{key}` | {_cell(metric.floor.description)} |"
 
 
 def _cell(text: str) -> str:

@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 
 from tests.data.sets import CODED
 from vlfau_jax.cli.settings import Settings
+from vlfau_jax.data.crop.alignment import EYE_POSITIONS
 from vlfau_jax.data.read.options import DataOptions
 from vlfau_jax.data.read.prepared_set import PreparedSet
 from vlfau_jax.losses.joint import ObjectiveOptions
@@ -96,7 +97,7 @@ def noise_set(name: str = "bp4d", subjects: Sequence[str] = SUBJECTS, seed: int 
         benchmark=benchmark,
         subjects=tuple(subjects),
         subject_facts=dict.fromkeys(subjects, person),
-        crop={"name": "none", "digest": "0" * 16},
+        crop={"name": "cascade", "digest": "0" * 16, "parameters": EYE_POSITIONS},
         synthetic=True,
         layout="raw",
         camera="",

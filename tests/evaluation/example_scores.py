@@ -7,7 +7,14 @@ from vlfau_jax.evaluation.json_values import to_json
 from vlfau_jax.evaluation.scores import DatasetScores, Scores
 from vlfau_jax.metrics.scored import ScoredFrames
 from vlfau_jax.metrics.statements import ExplainedFaces
-from vlfau_jax.metrics.table import AU_FLOORS, constant_scores, explain, mean_f1, write_scores
+from vlfau_jax.metrics.table import (
+    AU_FLOORS,
+    constant_scores,
+    explain,
+    mean_f1,
+    mean_map_scores,
+    write_scores,
+)
 
 AUS = (1, 12)
 WORDS = dict.fromkeys(write_scores(None), 0.125)
@@ -45,7 +52,7 @@ def example() -> Scores:
         floors_per_au={
             name: {au: unit["f1"] for au, unit in units.items()} for name, units in floors.items()
         },
-        explanations=explain(faces),
+        explanations=explain(faces) | mean_map_scores({}),
         explanations_note="polarity_accuracy and agreement are null",
         captions=("global",),
         beams=2,

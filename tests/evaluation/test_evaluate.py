@@ -13,6 +13,7 @@ from vlfau_jax.cli.settings import resolve
 from vlfau_jax.data.raw.frames import decode_image
 from vlfau_jax.data.read.dataset import open_dataset
 from vlfau_jax.data.read.pipeline import eval_iterator
+from vlfau_jax.data.read.regions import FaceRegions
 from vlfau_jax.data.read.transforms import resize
 from vlfau_jax.data.text.captions import CaptionTables
 from vlfau_jax.data.text.descriptions import global_description
@@ -24,9 +25,11 @@ from vlfau_jax.evaluation.faces import FACES_SHOWN, choose
 from vlfau_jax.evaluation.scores import Scores
 from vlfau_jax.facs import BP4D_AUS
 from vlfau_jax.inference.trained import load_trained
+from vlfau_jax.metrics.maps import cells, mass_in_region, pointing_game
 from vlfau_jax.metrics.statements import stated
-from vlfau_jax.metrics.table import AU_METRICS
+from vlfau_jax.metrics.table import AU_METRICS, map_score_names
 from vlfau_jax.model.vlfau import normalise
+from vlfau_jax.regions import COMPACT
 from vlfau_jax.report import render
 from vlfau_jax.train.experiment import build_experiment
 
@@ -152,6 +155,55 @@ def test_sentence_probabilities_are_those_of_the_words_under_teacher_forcing(lin
     for values in (local, np.asarray(whole)):
         assert np.all((values > 0) & (values <= 1))
         assert np.ptp(values, 0).min() > 1e-5  # or the test could not see whose they are
+
+
+def test_maps_are_scored_where_regions_are_exact(run, workdir):
+    """As by hand from the model's own maps and the renderer's regions."""
+    _, scores = run
+    trained = load_trained(workdir)
+    dataset = open_dataset(trained.data)
+    rows, regions = dataset.rows(["F004"]), FaceRegions(dataset)
+    assert regions.exact
+    source = dataset.source(rows)
+    images = np.stack([resize(decode_image(source[k]["image"]), 32) for k in range(len(rows))])
+    arrays = jax.jit(trained.describe)(trained.params, images)
+    words = np.asarray(arrays["local_attention"]).sum(2)
+    maps = {"": np.asarray(arrays["spatial_maps"]), "words_": words}
+    found = [cells(regions.of(int(row)), words.shape[-2:]) for row in rows]
+    share, hit = (np.stack(values) for values in zip(*found, strict=True))
+    judged = dataset.labels.known[rows] & dataset.labels.au[rows]
+    means = dict.fromkeys(map_score_names()[:4], ())
+    for column, au in enumerate(BP4D_AUS):
+        unit = scores["maps_per_au"][str(au)]
+        on = judged[:, column] & (share[:, column] > 0).any((-1, -2))
+        assert unit["map_frames"] == on.sum()
+        for prefix, values in maps.items():
+            for metric in (pointing_game, mass_in_region):
+                value = unit[f"{prefix}{metric.__name__}"]
+                if on.any():
+                    given = (values[on, column], share[on, column], hit[on, column])
+                    assert value == pytest.approx(metric(*given), rel=1e-4)
+                else:
+                    assert value is None
+        if unit["region_area"] is not None and unit["region_area"] <= COMPACT:
+            means = {name: (*of, unit[name]) for name, of in means.items()}
+    for name, of in means.items():
+        assert scores["explanations"][name] == pytest.approx(np.mean(of)), name
+
+
+def test_counterfactuals_are_measured_where_they_are_asked_for(run, workdir, tmp_path, capsys):
+    assert run[1]["counterfactual"] is None
+    scores, *_ = evaluated(workdir, tmp_path / "run", capsys, counterfactual=6)
+    found = scores["counterfactual"]
+    assert found["regions"] == "exact"
+    assert 0 < found["faces"] <= 6
+    assert sum(unit["cases"] for unit in found["per_au"].values()) == found["cases"] > 0
+    assert found["cover"].keys() == {"drop", "control_drop", "silenced", "control_silenced"}
+    for curve in ("deletion", "insertion"):
+        assert found[curve].keys() == {"branch", "words", "random"}
+        assert all(0 < area < 1 for area in found[curve].values())
+    plain = {key: value for key, value in run[1].items() if key != "counterfactual"}
+    assert {key: scores[key] for key in plain} == plain, "nothing else changes"
 
 
 def test_report_shows_faces_and_warns(run):

@@ -10,14 +10,14 @@ from tests.evaluation.example_scores import example
 from vlfau_jax.errors import UserError
 from vlfau_jax.evaluation.scores import Scores
 from vlfau_jax.evaluation.screen import format_scores
-from vlfau_jax.metrics.table import AU_FLOORS, AU_METRICS, EXPLANATION_METRICS
+from vlfau_jax.metrics.table import AU_FLOORS, AU_METRICS, EXPLANATION_METRICS, map_score_names
 
 KEYS = (
     "mean_f1 per_dataset aus per_au floors floors_per_au explanations captions beams dataset fold "
     "test_subjects train_subjects validation_subjects frames threshold folds layout camera "
     "frame_offset label_rule label_threshold excluded_stretches crop_rule data average checkpoint "
     "step image_size warm_start ema_decay beginning synthetic note config_digest untaught "
-    "units_scored averages choices intervals calibration language groups"
+    "units_scored averages choices intervals calibration language groups maps_per_au counterfactual"
 )
 UNIT_KEYS = "precision recall f1 accuracy auc positives frames"
 SENTENCE_KEYS = "polarity_accuracy polarity_constant agreement global_f1 noun_accuracy note"
@@ -133,6 +133,6 @@ def test_every_entry_of_the_tables_is_a_key():
     values = example().to_json()
     explanations = {one.name for m in EXPLANATION_METRICS for one in (m, m.floor) if one}
     assert values["per_au"]["1"].keys() == {metric.name for metric in AU_METRICS}
-    assert values["explanations"].keys() == explanations | {"note"}
+    assert values["explanations"].keys() == explanations | {"note", *map_score_names()}
     assert values["floors"].keys() == values["floors_per_au"].keys()
     assert values["floors"].keys() == {floor.name for floor in AU_FLOORS}

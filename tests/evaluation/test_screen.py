@@ -11,6 +11,7 @@ from vlfau_jax.metrics.table import (
     AU_METRICS,
     EXPLANATION_METRICS,
     LANGUAGE_METRICS,
+    map_score_names,
 )
 
 
@@ -121,6 +122,40 @@ def test_what_the_field_also_reports_is_named_for_what_it_is():
     assert "by sex, mean F1 over the 0 units that all have:" in text
     assert "  female: -, 1 subjects, 2 frames" in text
     assert "global sentences' words: BLEU-1 0.125, " in text
+
+
+def test_maps_and_counterfactuals_are_told_where_they_are_known():
+    plain = format_scores(example())
+    assert "maps of" not in plain and "hidden" not in plain
+    unit = dict.fromkeys(map_score_names(), 0.25) | {"region_area": 0.1, "map_frames": 2}
+    means = {name: k / 100 for k, name in enumerate(map_score_names(), 11)}
+    found = {
+        "faces": 3,
+        "cases": 4,
+        "regions": "prior",
+        "cover": {"drop": 0.5, "control_drop": 0.125, "silenced": 0.75, "control_silenced": 0.0},
+        "deletion": {"branch": 0.3, "random": 0.4},
+        "insertion": {"branch": 0.7, "random": 0.6},
+        "per_au": {},
+    }
+    scores = example()
+    text = format_scores(
+        dataclasses.replace(
+            scores,
+            explanations=scores.explanations | means,
+            maps_per_au={1: unit},
+            counterfactual=found,
+        )
+    )
+    for line in (
+        "maps of the branches: pointing game 0.110 (even: 0.150), mass in region 0.120 (even: 0.16",
+        "maps of the words: pointing game 0.130 (even: 0.150), mass in region 0.140 (even: 0.160)",
+        "hidden regions (prior), 4 units of 3 faces: the score falls by 0.500 (elsewhere: 0.125), ",
+        "0.750 of the sentences no longer state the unit (elsewhere: 0.000)",
+        "area under deletion: branch 0.300, random 0.400",
+        "area under insertion: branch 0.700, random 0.600",
+    ):
+        assert line in text
 
 
 def test_folds_that_are_not_the_published_ones_are_named():

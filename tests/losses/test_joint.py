@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from vlfau_jax.data.read import batch as batches
 from vlfau_jax.errors import UserError
 from vlfau_jax.losses.joint import (
+    OF_MAPS,
     ObjectiveOptions,
     Term,
     asymmetric,
@@ -227,7 +228,14 @@ def test_ramps_by_hand():
         np.testing.assert_allclose([weights[name] for weights in found], values, err_msg=name)
     assert options.ramped == ("dice", "local", "global")
     assert ObjectiveOptions().ramped == ()
-    assert set(ObjectiveOptions().weights(0).values()) == {1.0}
+    weights = ObjectiveOptions().weights(0)
+    assert {name: weight for name, weight in weights.items() if name not in OF_MAPS} == {
+        "au": 1.0,
+        "dice": 1.0,
+        "local": 1.0,
+        "global": 1.0,
+    }
+    assert not any(weights[name] for name in OF_MAPS)
 
 
 @pytest.mark.parametrize("name", ["dice", "local", "global"])

@@ -60,6 +60,8 @@ def scores(**changes):
         "note": "SYNTHETIC FACES",
         "config_digest": "ab" * 32,
         "untaught": {},
+        "maps_per_au": {},
+        "counterfactual": None,
         "units_scored": len(DISFA_AUS),
         **changes,
     }

@@ -16,7 +16,13 @@ from vlfau_jax.evaluation.faces import DescribedFace
 from vlfau_jax.facs import ACTION_UNITS, DISFA_AUS
 from vlfau_jax.inference.prediction import Prediction
 from vlfau_jax.metrics.kinds import NumberOfFrames
-from vlfau_jax.metrics.table import AU_CHOICES, AU_FLOORS, AU_METRICS, EXPLANATION_METRICS
+from vlfau_jax.metrics.table import (
+    AU_CHOICES,
+    AU_FLOORS,
+    AU_METRICS,
+    EXPLANATION_METRICS,
+    map_score_names,
+)
 from vlfau_jax.report import render
 from vlfau_jax.report import scores as report_scores
 from vlfau_jax.report.templating import script
@@ -75,6 +81,38 @@ def test_the_only_scripts_are_ours_and_data():
         left, top, right, bottom = chart["box"]
         assert 0 <= left < right <= 1 and 0 <= top < bottom <= 1
         assert chart["x"] == [1, 8]
+
+
+def test_maps_and_hidden_parts_are_scored_where_they_are_known():
+    assert not page_of().all("h3")
+    names = map_score_names()
+    unit = {name: k / 100 for k, name in enumerate(names, 11)}
+    unit |= {"region_area": 0.1, "map_frames": 3}
+    means = {name: k / 100 for k, name in enumerate(names, 31)}
+    found = {
+        "faces": 3,
+        "cases": 4,
+        "regions": "exact",
+        "cover": {"drop": 0.512, "control_drop": 0.1, "silenced": None, "control_silenced": 0.2},
+        "deletion": {"branch": 0.301, "random": 0.4},
+        "insertion": {"branch": 0.7, "random": 0.6},
+        "per_au": {},
+    }
+    page = page_of(
+        maps_per_au={str(au): unit for au in DISFA_AUS},
+        counterfactual=found,
+        explanations=scores()["explanations"] | means,
+    )
+    assert [heading.text for heading in page.all("h3")] == ["Attention maps", "Hidden parts"]
+    (table,) = [t for t in page.all("table") if "pointing game, words" in t.text]
+    check_table(table)
+    assert len(table.one("tbody").all("tr")) == len(DISFA_AUS)
+    cells = [cell.text for cell in table.one("tfoot").all("td")]
+    order = ["pointing_game", "words_pointing_game", "pointing_game_even"]
+    order += ["mass_in_region", "words_mass_in_region", "mass_in_region_even"]
+    assert cells == [f"{means[name]:.3f}" for name in order]
+    told = page.all("p", "soft")
+    assert any("falls by 0.512" in p.text and "branch 0.301, random 0.400;" in p.text for p in told)
 
 
 def test_hostile_text_stays_text():

@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 
 from tests.tiny import noise_set
+from vlfau_jax.data.crop.alignment import EYE_POSITIONS
 from vlfau_jax.data.read import dataset
 from vlfau_jax.data.read.dataset import combine
 from vlfau_jax.errors import UserError
+from vlfau_jax.regions import templates
 from vlfau_jax.train.experiment import build_experiment
+from vlfau_jax.train.loop import _Run
 
 NO_CAPTIONS = {"local_captions": False, "global_captions": False}
 
@@ -64,6 +67,22 @@ def changed(settings, **sections):
             {"model": {"backbone_width": 4096, "depths": (0, 0, 0, 1), "mlp_ratio": 16.0}},
             r"parameters and the optimizer's moments need .* GB a device",
         ),
+        (
+            {"objective": {"map_region_weight": 0.5}, "model": {"refinement": "channel"}},
+            r"objective\.map_region_weight=0\.5: model\.refinement=channel .*; give 0",
+        ),
+        (
+            {"objective": {"map_entropy_weight": 0.5}, "model": {"refinement": "none"}},
+            r"objective\.map_entropy_weight=0\.5: model\.refinement=none",
+        ),
+        (
+            {"objective": {"map_variation_weight": 0.5}, "model": {"spatial_sigmoid": False}},
+            r"objective\.map_variation_weight=0\.5: without a sigmoid",
+        ),
+        (
+            {"objective": {"word_region_weight": 0.5}, "model": NO_CAPTIONS},
+            r"objective\.word_region_weight=0\.5: model\.local_captions=False",
+        ),
         ({"data": {"aus": (1, 99)}}, r"data\.aus.*99"),
         ({"data": {"aus": (1, 1)}}, r"data\.aus.*1, 1"),
     ],
@@ -97,6 +116,20 @@ def with_set(monkeypatch, **changes):
     """Lets `build_experiment` open the noise set with some fields replaced."""
     other = replace(noise_set(), **changes)
     monkeypatch.setattr(dataset, "open_set", lambda *_: other)
+
+
+@pytest.mark.parametrize("name", ["map_region", "word_region"])
+def test_regions_need_eyes_in_their_places(tiny, monkeypatch, tmp_path, capsys, name):
+    settings = changed(tiny(), objective={f"{name}_weight": 0.5})
+    found = build_experiment(settings).regions
+    np.testing.assert_array_equal(found, templates((1, 2, 4, 12), {"parameters": EYE_POSITIONS}))
+    assert build_experiment(tiny()).regions is None, "not in a program that does not use them"
+    with_set(monkeypatch, crop={"name": "none", "digest": "0" * 16, "parameters": {"zoom": 1.0}})
+    unknown = build_experiment(settings)
+    assert unknown.regions is None
+    _Run(unknown, tmp_path, None, None, None, {}, None).report_task()
+    told = f"objective.{name}_weight without effect: crop rule none puts eyes in no fixed place"
+    assert told in capsys.readouterr().err
 
 
 def test_class_weights_follow_the_labels_of_the_training_subjects(tiny, monkeypatch):

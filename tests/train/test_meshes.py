@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from vlfau_jax.data.read import batch as batches
+from vlfau_jax.losses.joint import OF_MAPS
 from vlfau_jax.sharding.arrays import shard_batch
 from vlfau_jax.sharding.mesh import MeshOptions
 from vlfau_jax.train.experiment import build_experiment
@@ -30,6 +31,7 @@ STEPS = (
     ((2, 2, 2), 1, 4),
     ((4, 2, 1), 1, 2),
 )
+MAP_WEIGHTS = tuple(f"{name}_weight" for name in OF_MAPS)
 
 
 def experiment(tiny, mesh, device_batch=0, **model):
@@ -45,6 +47,7 @@ def experiment(tiny, mesh, device_batch=0, **model):
         replace(
             s,
             model=replace(s.model, **changes),
+            objective=replace(s.objective, **dict.fromkeys(MAP_WEIGHTS, 0.3)),
             optimizer=replace(s.optimizer, warmup_steps=0),
             data=replace(s.data, aus=AUS),
         )
@@ -90,6 +93,7 @@ def assert_same(found, expected, context):
     for metrics, wanted in zip(found[0], expected[0], strict=True):
         for name, value in wanted.items():
             np.testing.assert_allclose(metrics[name], value, rtol=1e-5, err_msg=f"{context} {name}")
+        assert all(metrics[name] > 0 for name in OF_MAPS)
 
     def check(path, x, y):
         message = f"{context} {jax.tree_util.keystr(path)}"

@@ -324,6 +324,7 @@ def _gradient(program: Program, model: VLFAU) -> Callable:
             class_weights=jnp.asarray(program.class_weights),
             options=objective,
             branches=branches,
+            regions=program.regions,
         )
         return total(terms, objective)
 

@@ -21,6 +21,7 @@ from vlfau_jax.account.timing import check_seconds, in_turns, spread
 from vlfau_jax.data.text.vocabulary import END
 from vlfau_jax.errors import RunError
 from vlfau_jax.inference.outputs import describe
+from vlfau_jax.losses.joint import OF_MAPS
 from vlfau_jax.model.swin import stack_blocks
 from vlfau_jax.model.vlfau import VLFAU, normalise
 from vlfau_jax.sharding.arrays import shard_batch
@@ -168,10 +169,11 @@ def _sharding(leaf: jax.ShapeDtypeStruct) -> jax.sharding.Sharding:
 
 def _comparable(settings: Settings) -> Settings:
     """The experiment without what the reference has not."""
+    of_maps = {f"{name}_weight": 0.0 for name in OF_MAPS}
     return replace(
         settings,
         model=replace(settings.model, dropout=0.0, drop_path=0.0),
-        objective=replace(settings.objective, local_branches=0),
+        objective=replace(settings.objective, local_branches=0, **of_maps),
         # Next to nothing: the weights stay as good as the same for all turns and contestants.
         optimizer=replace(
             settings.optimizer, ema_decay=0.0, learning_rate=1e-12, captioner_learning_rate=0.0

@@ -43,6 +43,7 @@ class Synthetic(NamedTuple):
             "global_tokens": captions.global_tokens(au, known, nouns.tolist(), known),
             "valid": np.ones(len(au), bool),
             "key": np.zeros((len(au), 3), np.int32),
+            "view": np.tile(np.array([0.0, 0.0, 1.0], np.float32), (len(au), 1)),
         }
 
 

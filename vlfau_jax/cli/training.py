@@ -81,6 +81,13 @@ def train(fv: flags.FlagValues, _: list[str]) -> None:
         "group",
     ),
     Flag("resume", bool, "go on with the answers of an interrupted evaluation", False),
+    Flag(
+        "counterfactual",
+        Annotated[int, Field(ge=0, le=2**20)],
+        "hide the units' regions on this many faces, and the cells of their maps: what becomes of "
+        "scores and sentences",
+        0,
+    ),
     *PROCESSES,
     imports=("vlfau_jax.evaluation.evaluate", "vlfau_jax.report"),
     keeps_programs=True,
@@ -99,6 +106,7 @@ def evaluate(fv: flags.FlagValues, _: list[str]) -> None:
             resume=fv.resume,
             groups=fv.groups,
             render=render,
+            counterfactual=fv.counterfactual,
         )
 
 

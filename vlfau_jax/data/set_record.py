@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from vlfau_jax.files import file_digest, written_whole
+from vlfau_jax.options import Seed
 from vlfau_jax.records import PlainName, Record, Sha256, Text
 
 DIGESTS, METADATA, LABELS = "digests.json", "metadata.json", "labels.npz"
@@ -87,6 +88,22 @@ class Sides(Record):
     test: Annotated[list[PlainName], Field(min_length=1)]
 
 
+class Rendering(Record):
+    """What a raw tree of rendered faces was written with: each of its frames can be drawn again.
+
+    Attributes:
+        version: of the renderer.
+        seed: of all that was drawn.
+        size: pixels along a picture's side.
+        frames: of each sequence; None for the published coded runs.
+    """
+
+    version: Annotated[int, Field(ge=1, le=1 << 16)]
+    seed: Seed
+    size: Annotated[int, Field(ge=1, le=1 << 16)]
+    frames: Count | None
+
+
 class Metadata(Record):
     """metadata.json.
 
@@ -97,6 +114,7 @@ class Metadata(Record):
         crop_table_sha256: of the table that the crop rule reads; "" without one.
         opencv: the version that cropped.
         synthetic: whether the faces were rendered.
+        rendering: how they were, where that is known; None in sets of earlier versions.
         layout: of the raw tree.
         camera: whose pictures, where the data set has several; else "".
         frame_offset: label frame n shows picture n + frame_offset.
@@ -111,6 +129,7 @@ class Metadata(Record):
     crop_table_sha256: Text = ""
     opencv: Text = ""
     synthetic: bool
+    rendering: Rendering | None = None
     layout: Literal["raw", "me_graphau", "folder"]
     camera: Text
     frame_offset: int

@@ -18,7 +18,7 @@ from vlfau_jax.data.read.options import DataOptions
 from vlfau_jax.data.read.pipeline import eval_iterator
 from vlfau_jax.data.text.captions import CaptionTables
 from vlfau_jax.distributed.processes import check_same, is_first_process
-from vlfau_jax.evaluation.kept_answers import KeptAnswers
+from vlfau_jax.evaluation.kept_answers import MAP_ARRAYS, KeptAnswers
 from vlfau_jax.evaluation.likelihood import Likelihood, likelihood_of, sums
 from vlfau_jax.inference.prediction import (
     DECODED_ARRAYS,
@@ -54,6 +54,8 @@ class Answers:
         predictions: m of them.
         intensities: int8 [m, n], the coded ones, 0 to 5, -1 where unknown.
         likelihood: by kind of sentence, the two sums of likelihood.py.
+        maps: float32 [m, n, h, w] by whose they are, as in `metrics.maps.MappedFaces`; empty where
+            they were not asked for.
     """
 
     keys: np.ndarray
@@ -62,6 +64,7 @@ class Answers:
     predictions: list[Prediction]
     intensities: np.ndarray | None = None
     likelihood: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    maps: dict[str, np.ndarray] = field(default_factory=dict)
 
     @cached_property
     def probabilities(self) -> np.ndarray:
@@ -100,11 +103,23 @@ class Answers:
 
 
 def compile_describe(trained: Trained, mesh: Mesh) -> Describe:
-    """`Trained.describe` with the parameters on every device of the mesh."""
+    """`Trained.describe` with the parameters on every device of the mesh, and "word_maps".
+
+    These are the local sentences' attention, averaged over their words, float32 [b, n, h, w].
+    """
+
+    def describe(params: Any, image: jax.Array) -> dict[str, jax.Array]:
+        arrays = trained.describe(params, image)
+        if "local_attention" in arrays:
+            # Each word's attention sums to one over the places, and to zero after the end.
+            summed = arrays["local_attention"].sum(2)
+            arrays["word_maps"] = summed / summed.sum((-1, -2), keepdims=True)
+        return arrays
+
     params = jax.device_put(trained.params, replicated(mesh))
     split = batch_sharding(mesh)
     run = jax.jit(
-        known_mesh(trained.describe, mesh),
+        known_mesh(describe, mesh),
         in_shardings=(replicated(mesh), split),
         out_shardings=split,
     )
@@ -171,6 +186,7 @@ def answer_fold(
     mesh: Mesh,
     kept: KeptAnswers | None = None,
     likelihood: Likelihood = lambda batch: {},
+    maps: bool = False,
 ) -> Answers:
     """Describe every frame of `subjects`; every process returns all of them.
 
@@ -183,6 +199,7 @@ def answer_fold(
         mesh: all devices.
         kept: the answers of an interrupted evaluation, which this one goes on after and adds to.
         likelihood: tells how likely the true sentences are.
+        maps: whether the answers have maps.
 
     Raises:
         RunError: the model gives numbers that are no answer.
@@ -196,10 +213,19 @@ def answer_fold(
     keys = np.stack([labels.subject, labels.task, labels.frame], 1)[examples].astype(np.int32)
     predictions: list[Prediction] = []
     surprise: list[dict[str, np.ndarray]] = []
+    wanted = (*DECODED_ARRAYS, *(MAP_ARRAYS.values() if maps else ()))
+    found: dict[str, list[np.ndarray]] = {name: [] for name in MAP_ARRAYS}
     done = 0
+
+    def decode(arrays: Mapping[str, np.ndarray]) -> list[Prediction]:
+        for whose, name in MAP_ARRAYS.items():
+            if maps and name in arrays:
+                found[whose].append(arrays[name])
+        return decoder.decode(arrays)
+
     for arrays in kept.read(keys) if kept else ():
         surprise.append(likelihood_of(arrays))
-        predictions += decoder.decode(arrays)
+        predictions += decode(arrays)
         done += 1
     check_same("answers that are kept", done)
     own = local_rows(mesh, batch_size)
@@ -218,13 +244,13 @@ def answer_fold(
         for number, batch in enumerate(batches if len(left) else (), done):
             split = shard_batch(batch, mesh, batch_size)
             outputs = describe(split["image"])
-            outputs = {name: outputs[name] for name in DECODED_ARRAYS if name in outputs}
+            outputs = {name: outputs[name] for name in wanted if name in outputs}
             outputs |= likelihood(split)
             outputs, key, valid = fetch((outputs, split["key"], split["valid"]))
             arrays = {name: values[valid] for name, values in outputs.items()}
             if not np.array_equal(key[valid], keys[len(predictions) :][: valid.sum()]):
                 raise ValueError(f"batch {number} is not the one that is due")
-            predictions += decoder.decode(arrays)
+            predictions += decode(arrays)
             surprise.append(likelihood_of(arrays))
             check_finite(surprise[-1])
             if kept and is_first_process():
@@ -232,4 +258,5 @@ def answer_fold(
             bar.update(int(valid.sum()))
     au, known = labels.au[examples].astype(np.float32), labels.known[examples]
     intensities = dataset.intensities[examples]
-    return Answers(keys, au, known, predictions, intensities, sums(surprise))
+    joined = {whose: np.concatenate(values) for whose, values in found.items() if values}
+    return Answers(keys, au, known, predictions, intensities, sums(surprise), joined)

@@ -14,6 +14,7 @@ import jax
 from jax.sharding import Mesh
 
 from vlfau_jax.data.read.dataset import Dataset, open_dataset
+from vlfau_jax.data.read.regions import FaceRegions
 from vlfau_jax.data.read.statistics import unlearnable
 from vlfau_jax.data.text.captions import CaptionTables
 from vlfau_jax.distributed.agreement import open_connections
@@ -26,6 +27,7 @@ from vlfau_jax.distributed.processes import (
 from vlfau_jax.errors import saying
 from vlfau_jax.evaluation.answers import Answers, answer_fold, compile_describe, score_rows
 from vlfau_jax.evaluation.checks import unseen_subjects
+from vlfau_jax.evaluation.counterfactual import check_faces, measure
 from vlfau_jax.evaluation.faces import DescribedFace, describe_chosen
 from vlfau_jax.evaluation.groups import groups_of
 from vlfau_jax.evaluation.kept_answers import NAMES, KeptAnswers, request
@@ -62,6 +64,7 @@ def evaluate(
     resume: bool = False,
     groups: str | Path | None = None,
     render: Render | None = None,
+    counterfactual: int = 0,
 ) -> Scores:
     """Score a checkpoint of `workdir` on its fold's test subjects.
 
@@ -79,6 +82,8 @@ def evaluate(
         resume: go on with such answers, which must be of the same parameters, data, beams, batch
             size and devices; without it they are removed.
         groups: CSV table subject,GROUP,... of the tested people, for scores by group.
+        counterfactual: of how many faces to ask what the model answers when a part of them is
+            hidden (`evaluation.counterfactual`); 0 for none.
         render: makes the page, such as `vlfau_jax.report.render`; None writes no report.html.
 
     Raises:
@@ -92,7 +97,12 @@ def evaluate(
     set_status(lambda: "nothing was written; start all processes again")
     trained = load_trained(workdir, beams, checkpoint)
     dataset = open_dataset(trained.data)
-    shapes = {"beams": beams, "step": trained.step, "config": trained.config_digest}
+    shapes = {
+        "beams": beams,
+        "counterfactual": counterfactual,
+        "step": trained.step,
+        "config": trained.config_digest,
+    }
     check_same("evaluate", shapes | {"batch_size": batch_size, "data": dataset.identity})
     subjects = unseen_subjects(trained, dataset, fold)
     columns = groups_of(dataset, subjects, groups)
@@ -101,11 +111,14 @@ def evaluate(
         rows = dataset.rows(trained.train_subjects)
         untaught = unlearnable(trained.aus, *dataset.label_counts(rows))
         trained = replace(trained, untaught=untaught)
+    check_faces(counterfactual, dataset)
     run_on_first("folds", lambda: _say(dataset.fold_notes(trained.data.fold)))
     mesh = make_mesh(MeshOptions())
     open_connections(mesh)
     batch_size = -(-batch_size // mesh.size) * mesh.size
-    kept = KeptAnswers.of(workdir, trained, request(trained, dataset, subjects, batch_size))
+    exact = FaceRegions(dataset).exact
+    asked = request(trained, dataset, subjects, batch_size)
+    kept = KeptAnswers.of(workdir, trained, asked, maps=exact)
     frames = len(dataset.rows(subjects))
     set_status(lambda: f"{kept.text(frames)}; start all processes again")
     stack, claim = ExitStack(), _claimed(workdir, kept, resume)
@@ -115,7 +128,21 @@ def evaluate(
         describe = compile_describe(placed, mesh)
         likelihood = compile_likelihood(placed, mesh)
         answers = answer_fold(
-            placed, dataset, subjects, describe, batch_size, mesh, kept, likelihood
+            placed, dataset, subjects, describe, batch_size, mesh, kept, likelihood, exact
+        )
+        measured = (
+            measure(
+                trained,
+                dataset,
+                subjects,
+                answers,
+                describe,
+                faces=counterfactual,
+                batch_size=batch_size,
+                mesh=mesh,
+            )
+            if counterfactual
+            else None
         )
         metrics = read_metrics(workdir / METRICS_FILE) if is_first_process() else Metrics()
         scores = score_answers(
@@ -126,6 +153,7 @@ def evaluate(
             validation=_validation(placed, dataset, batch_size, mesh),
             groups=columns,
             records=metrics.records,
+            counterfactual=measured,
         )
         size = trained.data.image_size
         faces = (

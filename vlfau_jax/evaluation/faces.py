@@ -12,6 +12,7 @@ from vlfau_jax.data.raw.frames import decode_crop
 from vlfau_jax.data.read.dataset import Dataset
 from vlfau_jax.data.read.transforms import resize
 from vlfau_jax.evaluation.answers import Answers, Describe
+from vlfau_jax.evaluation.kept_answers import MAP_ARRAYS
 from vlfau_jax.evaluation.predictions import true_sentence
 from vlfau_jax.inference.prediction import Prediction
 from vlfau_jax.sharding.arrays import fetch, local_rows, shard_batch
@@ -115,13 +116,8 @@ def describe_chosen(
         images[k] = resize(decode_crop(source[row]["image"]), image_size)
     own = {"image": images[local_rows(mesh, batch_size)]}
     arrays = describe(shard_batch(own, mesh, batch_size)["image"])
-    arrays = fetch({n: arrays[n] for n in ("local_attention", "spatial_maps") if n in arrays})
-    attention, spatial_maps = arrays.get("local_attention"), arrays.get("spatial_maps")
-    if attention is not None:
-        # Each word's attention sums to one over the places, and to zero after the end: so the sum
-        # over the words, divided by its own sum, is the mean over the generated words.
-        attention = attention.sum(2)
-        attention /= attention.sum((-1, -2), keepdims=True)
+    arrays = fetch({name: arrays[name] for name in MAP_ARRAYS.values() if name in arrays})
+    spatial_maps, attention = (arrays.get(name) for name in MAP_ARRAYS.values())
     return [
         DescribedFace(
             title="{}, task {}, frame {}".format(

@@ -33,6 +33,8 @@ from vlfau_jax.train.checkpoint import params_digest
 
 NAMES = ("scores.json", "predictions.jsonl", "report.html")  # of one result
 REQUEST = "request.json"
+# Whose maps -> the array that has them.
+MAP_ARRAYS = {"branch": "spatial_maps", "words": "word_maps"}
 _LARGEST = 1 << 30  # bytes of the answers of a batch
 
 # Dtype and number of axes of each array, of which the first is the faces'.
@@ -42,6 +44,8 @@ _KINDS = {
     "local_scores": (np.float32, 2),
     "global_tokens": (np.int32, 2),
     "global_scores": (np.float32, 1),
+    "spatial_maps": (np.float32, 4),
+    "word_maps": (np.float32, 4),
 } | {name: (np.float32, 1) for names in LIKELIHOOD_ARRAYS.values() for name in names}
 
 
@@ -110,10 +114,13 @@ class KeptAnswers:
     units: int
 
     @classmethod
-    def of(cls, workdir: Path, trained: Trained, asked: Request) -> KeptAnswers:
-        """Those of a workdir."""
-        given = outputs_of(trained.model.options)
-        arrays = tuple(name for name in DECODED_ARRAYS if name in given)
+    def of(cls, workdir: Path, trained: Trained, asked: Request, maps: bool = False) -> KeptAnswers:
+        """Those of a workdir; with `maps`, they have these, too."""
+        given = set(outputs_of(trained.model.options))
+        if "local_attention" in given:
+            given.add(MAP_ARRAYS["words"])
+        wanted = (*DECODED_ARRAYS, *(MAP_ARRAYS.values() if maps else ()))
+        arrays = tuple(name for name in wanted if name in given)
         for kind in trained.captions:
             arrays += LIKELIHOOD_ARRAYS[kind]
         return cls(partial_name(workdir / NAMES[0]), asked, arrays, len(trained.aus))
@@ -175,7 +182,7 @@ class KeptAnswers:
             return None
         for name, values in found.items():
             dtype, axes = _KINDS[name]
-            units = self.units if name.startswith(("au", "local")) else None
+            units = None if name.startswith("global") else self.units
             if values.dtype != dtype or values.ndim != axes or len(values) != len(keys):
                 return None
             if units is not None and values.shape[1] != units:

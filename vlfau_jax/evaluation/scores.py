@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 from vlfau_jax.errors import UserError
 from vlfau_jax.evaluation.json_values import read_fields, read_number, to_json
-from vlfau_jax.metrics.table import AU_FLOORS, AU_METRICS, EXPLANATION_METRICS, UnitScores
+from vlfau_jax.metrics.table import (
+    AU_FLOORS,
+    AU_METRICS,
+    EXPLANATION_METRICS,
+    UnitScores,
+    map_score_names,
+)
 
 # A fact of one data set; of a mixture, by the names of its sets.
 Fact = TypeVar("Fact")
@@ -38,6 +44,8 @@ _EARLIER = {
     "calibration": {},
     "language": {},
     "groups": {},
+    "maps_per_au": {},
+    "counterfactual": None,
 }
 
 
@@ -76,7 +84,8 @@ class Scores:
         per_au: `AU_METRICS` of each unit, by its number.
         floors: mean F1 of each of `AU_FLOORS`.
         floors_per_au: the F1 of each floor, by unit.
-        explanations: `EXPLANATION_METRICS` and their floors.
+        explanations: `EXPLANATION_METRICS` and their floors, and the means of `MAP_METRICS` over
+            the units with a compact region.
         explanations_note: why some of them are undefined; "" where the model writes all sentences.
         captions: which sentences the model writes: "local", "global", both or neither.
         beams: width of the search for the sentences; 1 is greedy.
@@ -119,6 +128,8 @@ class Scores:
         calibration: `ScoredFrames.reliability`.
         language: `LANGUAGE_METRICS` of "local" and "global" sentences, and their "tokenizer".
         groups: `score_groups`, by column.
+        maps_per_au: `score_maps` of each unit; empty where no exact regions are known.
+        counterfactual: what `evaluation.counterfactual` measured; None where nobody asked.
     """
 
     mean_f1: float
@@ -165,6 +176,8 @@ class Scores:
     calibration: Mapping[str, Any]
     language: Mapping[str, Any]
     groups: Mapping[str, Any]
+    maps_per_au: Mapping[int, UnitScores] = field(default_factory=dict)
+    counterfactual: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """What scores.json holds, of JSON's types."""
@@ -221,6 +234,7 @@ def _as_fields(mapping: Mapping[str, Any]) -> dict[str, Any]:
         values.setdefault("checkpoint", mapping["epoch"])
     aus, floors, explanations = values["aus"], values["floors_per_au"], values["explanations"]
     names = [one.name for metric in EXPLANATION_METRICS for one in (metric, metric.floor) if one]
+    names += map_score_names()
     return values | {
         "per_au": {au: _with_all_metrics(values["per_au"][str(au)]) for au in aus},
         "per_dataset": {

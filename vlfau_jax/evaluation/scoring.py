@@ -11,6 +11,7 @@ import numpy as np
 
 from vlfau_jax.data.read.dataset import Dataset
 from vlfau_jax.data.read.protocol import protocol
+from vlfau_jax.data.read.regions import FaceRegions
 from vlfau_jax.data.text.descriptions import local_description
 from vlfau_jax.evaluation.answers import Answers
 from vlfau_jax.evaluation.groups import Groups, score_groups
@@ -20,6 +21,7 @@ from vlfau_jax.evaluation.scores import DatasetScores, Scores
 from vlfau_jax.inference.trained import Trained
 from vlfau_jax.metrics.au import more_frequent_state
 from vlfau_jax.metrics.kinds import Written
+from vlfau_jax.metrics.maps import MappedFaces, cells
 from vlfau_jax.metrics.overlap import TOKENIZER
 from vlfau_jax.metrics.scored import ScoredFrames
 from vlfau_jax.metrics.statements import ExplainedFaces
@@ -30,7 +32,9 @@ from vlfau_jax.metrics.table import (
     constant_scores,
     explain,
     mean_f1,
+    mean_map_scores,
     score,
+    score_maps,
     units_scored,
     write_scores,
 )
@@ -49,6 +53,7 @@ def score_answers(
     validation: ScoredFrames | None = None,
     groups: Groups | None = None,
     records: Iterable[Mapping[str, Any]] = (),
+    counterfactual: Mapping[str, Any] | None = None,
 ) -> Scores:
     """All scores of the test subjects, and what decides what they mean.
 
@@ -60,6 +65,7 @@ def score_answers(
         validation: its scores of the validation subjects, for their thresholds; None for none.
         groups: see `groups_of`; None for none.
         records: the lines of metrics.jsonl, for the step that was best on the test subjects.
+        counterfactual: what `evaluation.counterfactual.measure` gave; None for none.
     """
     scored = answers.scored
     aus, labels, known = trained.aus, answers.labels, answers.known
@@ -79,6 +85,7 @@ def score_answers(
         constant=frequent,
         taught=~np.isin(aus, list(untaught)),
     )
+    of_maps = _score_maps(dataset, subjects, answers, faces)
     synthetic = dataset.synthetic or trained.synthetic
     return Scores(
         mean_f1=mean_f1(per_au),
@@ -89,8 +96,12 @@ def score_answers(
         floors_per_au={
             name: {au: unit["f1"] for au, unit in units.items()} for name, units in floors.items()
         },
-        explanations=explain(faces),
-        explanations_note=_explain_nulls(trained.captions),
+        explanations=explain(faces) | mean_map_scores(of_maps),
+        maps_per_au=of_maps,
+        counterfactual=counterfactual,
+        explanations_note="; ".join(
+            filter(None, (_explain_nulls(trained.captions), _explain_no_maps(dataset, answers)))
+        ),
         captions=trained.captions,
         beams=trained.beams,
         dataset=dataset.name,
@@ -218,6 +229,34 @@ def _per_dataset(
             frames=int(rows.sum()),
         )
     return found
+
+
+def _score_maps(
+    dataset: Dataset, subjects: Sequence[str], answers: Answers, faces: ExplainedFaces
+) -> dict[int, UnitScores]:
+    """`MAP_METRICS` of each unit, where the answers have maps: where exact regions are known."""
+    if not answers.maps:
+        return {}
+    grid = next(iter(answers.maps.values())).shape[-2:]
+    regions = FaceRegions(dataset)
+    found = [cells(regions.of(row), grid) for row in dataset.rows(subjects).tolist()]
+    share, hit = (np.stack(values) for values in zip(*found, strict=True))
+    judged = faces.judged & faces.positive & (share > 0).any((-1, -2))
+    return score_maps(dataset.aus, MappedFaces(answers.maps, share, hit, judged))
+
+
+def _explain_no_maps(dataset: Dataset, answers: Answers) -> str:
+    """Why scores of maps are null where no unit has any; else ""."""
+    if answers.maps:
+        return ""
+    if FaceRegions(dataset).exact:
+        return (
+            "scores of maps are null: the model has neither spatial attention nor local sentences"
+        )
+    return (
+        "scores of maps are null: only of rendered faces, in sets that this version prepared, are "
+        "the units' regions known exactly"
+    )
 
 
 def _training_options(trained: Trained) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, repeat
+from typing import Any
 
 from vlfau_jax.data.read.folds import PUBLISHED
 from vlfau_jax.evaluation.scores import DatasetScores, Scores
@@ -15,6 +16,8 @@ from vlfau_jax.metrics.table import (
     AU_METRICS,
     EXPLANATION_METRICS,
     LANGUAGE_METRICS,
+    MAP_METRICS,
+    MAPS,
     ExplanationMetric,
 )
 
@@ -58,7 +61,11 @@ def format_scores(scores: Scores) -> str:
             f"{one['subjects']} subjects, {one['frames']} frames"
             for name, one in record["groups"].items()
         ]
-    return "\n".join([*lines, *_words(scores), *_notes(scores)])
+    lines += _words(scores)
+    lines += [_maps(scores, whose) for whose in MAPS if scores.maps_per_au]
+    if scores.counterfactual:
+        lines += _counterfactual(scores.counterfactual)
+    return "\n".join([*lines, *_notes(scores)])
 
 
 def _notes(scores: Scores) -> Iterable[str]:
@@ -127,6 +134,31 @@ def _words(scores: Scores) -> Iterator[str]:
             yield f"{kind} sentences' words: " + ", ".join(
                 f"{metric.heading} {_cell(values.get(metric.name))}" for metric in LANGUAGE_METRICS
             )
+
+
+def _maps(scores: Scores, whose: str) -> str:
+    """A line about the maps of the branches or of the words."""
+    values = (
+        f"{metric.heading} {_cell(scores.explanations[MAPS[whose] + metric.name])} "
+        f"({metric.floor.heading}: {_cell(scores.explanations[metric.floor.name])})"
+        for metric in MAP_METRICS
+    )
+    return f"maps of the {'branches' if whose == 'branch' else whose}: {', '.join(values)}"
+
+
+def _counterfactual(found: Mapping[str, Any]) -> list[str]:
+    """Lines about what `evaluation.counterfactual` measured."""
+    cover = {name: _cell(value) for name, value in found["cover"].items()}
+    lines = [
+        f"hidden regions ({found['regions']}), {found['cases']} units of {found['faces']} faces: "
+        f"the score falls by {cover['drop']} (elsewhere: {cover['control_drop']}), "
+        f"{cover['silenced']} of the sentences no longer state the unit "
+        f"(elsewhere: {cover['control_silenced']})"
+    ]
+    for kind in ("deletion", "insertion"):
+        areas = (f"{whose} {_cell(area)}" for whose, area in found[kind].items())
+        lines.append(f"area under {kind}: {', '.join(areas)}")
+    return lines
 
 
 def _folds(scores: Scores) -> str:

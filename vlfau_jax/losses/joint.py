@@ -1,4 +1,4 @@
-"""The joint objective, term by term (the paper's L_au, L_local and L_global).
+"""The joint objective, term by term (the paper's L_au, L_local and L_global; and of maps).
 
 Every term is a (sum, weight) pair (`LossTerms`), so that masks, unknown labels and shards divide
 once. Unknown labels and rows that are not valid add nothing to either, nor to any gradient.
@@ -18,13 +18,19 @@ from pydantic import Field
 
 from vlfau_jax.data.text.vocabulary import PAD
 from vlfau_jax.errors import UserError
+from vlfau_jax.losses import maps
 from vlfau_jax.model.vlfau import Outputs
 from vlfau_jax.options import Options, StepsOrNone, Weight
+
+OF_MAPS = ("map_region", "word_region", "map_entropy", "map_variation")
 
 
 @dataclass(frozen=True)
 class ObjectiveOptions(Options):
     """What is minimised: au + dice_weight * dice + local_weight * local + global_weight * global.
+
+    The terms of attention maps (`losses.maps`) are not the paper's: each is added with its weight,
+    and 0 leaves it out.
 
     A ramp (first, last) schedules a weight: 0 until `first` steps have been taken, then linear,
     full from `last` on. (0, 0) is full from the start.
@@ -40,6 +46,10 @@ class ObjectiveOptions(Options):
         class_weighting: whether rare action units weigh more (`class_weights`).
         local_branches: each step trains the sentences of at most this many action units, drawn at
             random; 0 for all of them. Ignored where model.local_captions is off.
+        map_region_weight: of DAIR's spatial maps inside their units' regions (`regions`).
+        word_region_weight: of the local sentences' attention inside their units' regions.
+        map_entropy_weight: of the entropy of DAIR's spatial maps, which concentrates them.
+        map_variation_weight: of the total variation of DAIR's spatial maps, which smooths them.
     """
 
     group: ClassVar[str] = "objective"
@@ -53,6 +63,10 @@ class ObjectiveOptions(Options):
     global_ramp: tuple[StepsOrNone, StepsOrNone] = (0, 0)
     class_weighting: bool = True
     local_branches: Annotated[int, Field(ge=0, le=1000)] = 0
+    map_region_weight: Weight = 0.0
+    word_region_weight: Weight = 0.0
+    map_entropy_weight: Weight = 0.0
+    map_variation_weight: Weight = 0.0
 
     def __post_init__(self) -> None:
         """Refuses an impossible objective, naming field and value."""
@@ -71,6 +85,16 @@ class ObjectiveOptions(Options):
                 )
 
     @property
+    def of_maps(self) -> tuple[str, ...]:
+        """The terms of attention maps that have a weight."""
+        return tuple(name for name in OF_MAPS if getattr(self, f"{name}_weight"))
+
+    @property
+    def of_regions(self) -> tuple[str, ...]:
+        """Those of them that need to know the units' regions."""
+        return tuple(name for name in self.of_maps if name.endswith("_region"))
+
+    @property
     def ramped(self) -> tuple[str, ...]:
         """The terms whose weight follows a ramp."""
         return tuple(
@@ -80,7 +104,7 @@ class ObjectiveOptions(Options):
     def weights(self, step: Array | int) -> dict[str, Array | float]:
         """The weight of every term once `step` steps have been taken."""
         base = {"au": 1.0} | {
-            name: getattr(self, f"{name}_weight") for name in ("dice", "local", "global")
+            name: getattr(self, f"{name}_weight") for name in ("dice", "local", "global", *OF_MAPS)
         }
         return base | {
             name: base[name] * _ramp(step, *getattr(self, f"{name}_ramp")) for name in self.ramped
@@ -108,7 +132,8 @@ class Term(NamedTuple):
 
 # The objective's terms by name: 'au' and, as options and captions have them, 'dice', 'local',
 # 'global'. Of 'au' the weight counts known labels, of 'dice' action units with a known label, of
-# the other two the words that follow <start>, <end> included.
+# 'local' and 'global' the words that follow <start>, <end> included, of 'word_region' the sentences
+# and of the others of `OF_MAPS` the maps.
 LossTerms = dict[str, Term]
 
 
@@ -183,14 +208,17 @@ def joint_loss(
     class_weights: Array,
     options: ObjectiveOptions,
     branches: Array | None = None,
+    regions: Array | None = None,
     batch_totals: BatchTotals | None = None,
 ) -> LossTerms:
-    """The terms to which `options` gives a weight, by name: 'au', 'dice', 'local', 'global'.
+    """The terms to which `options` gives a weight, by name: 'au', 'dice', 'local', 'global', ...
 
     `branches` int32 [k] are the action units of `outputs.local_logits` [b, k, t-1, v] (None: all).
-    Logits that the model did not compute leave their term out. Where `batch` is a micro-batch,
-    `batch_totals` gives its terms the weights of the whole one; of 'dice', only the gradient is
-    then right.
+    `regions` float32 [n, s, s] are the units' (`vlfau_jax.regions.templates`), None where no term
+    needs them or nobody knows them: these terms are then left out; a unit without one counts in
+    none of them. Logits that the model did not compute
+    leave their term out. Where `batch` is a micro-batch, `batch_totals` gives its terms the weights
+    of the whole one; of 'dice', only the gradient is then right.
     """
     known = known_labels(batch)
     weights = class_weights if options.class_weighting else jnp.ones_like(class_weights)
@@ -209,9 +237,66 @@ def joint_loss(
         terms["global"] = token_cross_entropy(
             outputs.global_logits, batch["global_tokens"], batch["valid"]
         )
+    terms |= _of_maps(outputs, batch, options, branches, regions)
     if batch_totals is not None:
         terms = {name: Term(term.total, batch_totals.weights[name]) for name, term in terms.items()}
     return terms
+
+
+def _of_maps(
+    outputs: Outputs,
+    batch: dict[str, Array],
+    options: ObjectiveOptions,
+    branches: Array | None,
+    regions: Array | None,
+) -> LossTerms:
+    """The terms of `OF_MAPS` to which `options` gives a weight."""
+    if not options.of_maps:
+        return {}
+    s, attention = outputs.spatial_maps, outputs.local_attention
+    losses = {}
+    of_regions = options.of_regions if regions is not None else ()
+    if of_regions:
+        inside = maps.cells_inside(regions, batch["view"], s.shape[-2:])
+    if "map_region" in of_regions:
+        losses["map_region"] = maps.open_inside(s, inside)
+    if "word_region" in of_regions and attention is not None:
+        tokens = batch["local_tokens"]
+        if branches is not None:
+            tokens, inside = tokens[:, branches], inside[:, branches]
+        # Padded rows have no words: their mean attention is zero.
+        attention = maps.word_mean(attention, tokens[..., 1:] != PAD)
+        losses["word_region"] = maps.region(attention, inside)
+    if options.map_entropy_weight:
+        losses["map_entropy"] = maps.entropy(s)
+    if options.map_variation_weight:
+        losses["map_variation"] = maps.variation(s)
+    counted = _counted_maps(batch, branches, regions)
+    return {
+        name: Term(
+            jnp.sum(jnp.where(counted[name], loss, 0.0)),
+            jnp.sum(counted[name], dtype=jnp.float32),
+        )
+        for name, loss in losses.items()
+    }
+
+
+def _counted_maps(
+    batch: dict[str, Array],
+    branches: Array | None,
+    regions: Array | None,
+) -> dict[str, Array]:
+    """Which maps, bool [b, n], or sentences, [b, k], count in each term of `OF_MAPS`."""
+    known = known_labels(batch)
+    every = jnp.broadcast_to(batch["valid"][:, None], known.shape)
+    counted = {"map_entropy": every, "map_variation": every}
+    if regions is None:
+        return counted
+    has_region = (regions > 0).any((-1, -2))[None]
+    described = known & has_region
+    if branches is not None:
+        described = described[:, branches]
+    return counted | {"map_region": every & has_region, "word_region": described}
 
 
 def _linear(logits: Array, batch_totals: BatchTotals) -> Term:
@@ -223,7 +308,9 @@ def known_labels(batch: dict[str, Array]) -> Array:
     return batch["au_known"] & batch["valid"][:, None]
 
 
-def joint_weights(batch: dict[str, Array], branches: Array | None = None) -> dict[str, Array]:
+def joint_weights(
+    batch: dict[str, Array], branches: Array | None = None, regions: Array | None = None
+) -> dict[str, Array]:
     """The weights of all terms that `joint_loss` may have, from labels and masks alone."""
     known = described = known_labels(batch)
     tokens = batch["local_tokens"]
@@ -234,6 +321,7 @@ def joint_weights(batch: dict[str, Array], branches: Array | None = None) -> dic
         "dice": known.any(0),
         "local": _next_words(tokens, described),
         "global": _next_words(batch["global_tokens"], batch["valid"]),
+        **_counted_maps(batch, branches, regions),
     }
     return {name: jnp.sum(those, dtype=jnp.float32) for name, those in counted.items()}
 

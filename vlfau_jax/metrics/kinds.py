@@ -135,6 +135,17 @@ class ExplanationMetric(Metric):
 
 
 @dataclass(frozen=True)
+class MapMetric(Metric):
+    """A metric of attention maps: `compute` takes a unit's maps, share and hit (maps.py).
+
+    Attributes:
+        floor: the same metric of attention that is even.
+    """
+
+    floor: Metric
+
+
+@dataclass(frozen=True)
 class Choice:
     """The F1 of other thresholds than the protocol's, in a column of its own name.
 

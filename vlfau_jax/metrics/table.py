@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
-from vlfau_jax.metrics import au, intensity, overlap, statements
+from vlfau_jax.metrics import au, intensity, maps, overlap, statements
 from vlfau_jax.metrics.calibration import expected_calibration_error
 from vlfau_jax.metrics.kinds import (
     Choice,
@@ -20,11 +20,14 @@ from vlfau_jax.metrics.kinds import (
     Frames,
     IntensityMetric,
     LanguageMetric,
+    MapMetric,
     Metric,
     NumberOfFrames,
     Written,
 )
+from vlfau_jax.metrics.maps import MappedFaces
 from vlfau_jax.metrics.statements import ExplainedFaces
+from vlfau_jax.regions import COMPACT
 
 NAN = float("nan")
 
@@ -252,6 +255,39 @@ LANGUAGE_METRICS = (
     ),
 )
 
+# Of each unit's maps on the frames on which it is on; `compute` takes maps, share and hit, see
+# `metrics.maps`.
+MAP_METRICS = (
+    MapMetric(
+        "pointing_game",
+        "pointing game",
+        "Share of the frames with the unit on whose map is highest in the unit's region, 0 to 1, "
+        "within a tolerance of 15 pixels of 224.",
+        maps.pointing_game,
+        floor=Metric(
+            "pointing_game_even",
+            "even",
+            "Pointing game of attention that is even over the picture, 0 to 1.",
+            maps.even(maps.pointing_game),
+        ),
+    ),
+    MapMetric(
+        "mass_in_region",
+        "mass in region",
+        "Mean share of the map that lies in the unit's region, 0 to 1, with the same tolerance.",
+        maps.mass_in_region,
+        floor=Metric(
+            "mass_in_region_even",
+            "even",
+            "Mass in region of attention that is even over the picture, 0 to 1: the region's share "
+            "of the picture.",
+            maps.even(maps.mass_in_region),
+        ),
+    ),
+)
+# Whose maps they are -> what their keys begin with.
+MAPS = {"branch": "", "words": "words_"}
+
 UnitScores = Mapping[str, float]
 
 
@@ -341,3 +377,35 @@ def write_scores(written: Written | None) -> dict[str, float]:
         metric.name: NAN if written is None else metric.compute(written)
         for metric in LANGUAGE_METRICS
     }
+
+
+def map_score_names() -> tuple[str, ...]:
+    """The keys of `MAP_METRICS` in scores.json, floors last."""
+    names = [prefix + metric.name for prefix in MAPS.values() for metric in MAP_METRICS]
+    return (*names, *(metric.floor.name for metric in MAP_METRICS))
+
+
+def score_maps(aus: Sequence[int], faces: MappedFaces) -> dict[int, UnitScores]:
+    """Compute `MAP_METRICS` of every unit, by its number, then by `map_score_names`.
+
+    Beside them "region_area", the region's mean share of the picture, and "map_frames", the frames
+    that count. NaN where a unit has none, or the model no such map.
+    """
+    scores = {}
+    for column, (unit, area) in enumerate(zip(aus, faces.area.tolist(), strict=True)):
+        rows = faces.judged[:, column]
+        share, hit = faces.share[rows, column], faces.hit[rows, column]
+        found = dict.fromkeys(map_score_names(), NAN)
+        for metric in MAP_METRICS:
+            for whose, values in faces.maps.items():
+                value = metric.compute(values[rows, column], share, hit)
+                found[MAPS[whose] + metric.name] = value
+            found[metric.floor.name] = metric.floor.compute(share, share, hit)
+        scores[unit] = found | {"region_area": area, "map_frames": int(rows.sum())}
+    return scores
+
+
+def mean_map_scores(scores: Mapping[int, UnitScores]) -> dict[str, float]:
+    """Means of `score_maps` over the units with a compact region, by `map_score_names`."""
+    compact = {au: unit for au, unit in scores.items() if unit["region_area"] <= COMPACT}
+    return {name: macro(compact, name) for name in map_score_names()}

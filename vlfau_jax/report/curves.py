@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vlfau_jax.losses.joint import OF_MAPS
+
 Point = tuple[float, float]
 
 MOST_POINTS = 300  # of a series; more than the pixels of a chart can show
@@ -15,6 +17,7 @@ MOST_POINTS = 300  # of a series; more than the pixels of a chart can show
 CHARTS = (
     ("Loss", "weighted sum of the terms", ("total",)),
     ("Loss by term", "unweighted means", ("au", "dice", "local", "global")),
+    ("Attention maps by term", "unweighted means", OF_MAPS),
     ("Learning rate", "per step", ("learning_rate",)),
     ("Gradient norm", "before clipping", ("grad_norm",)),
     ("Speed", "images/s", ("images_per_second",)),
@@ -57,7 +60,7 @@ def charts(records: Iterable[Mapping[str, Any]]) -> list[Chart]:
     """The charts that the lines of metrics.jsonl hold data for."""
     records = list(records)
     found = []
-    for title, unit, names in CHARTS[:2] + _score_charts(records) + CHARTS[2:]:
+    for title, unit, names in CHARTS[:3] + _score_charts(records) + CHARTS[3:]:
         series = {name: thin(_points(records, name)) for name in names}
         series = {
             name: points for name, points in series.items() if len({x for x, _ in points}) > 1

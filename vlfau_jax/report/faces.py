@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from vlfau_jax.evaluation.faces import DescribedFace
 from vlfau_jax.metrics.statements import stated
 from vlfau_jax.report.formats import share
-from vlfau_jax.report.pictures import face_uri, layer_uri
+from vlfau_jax.report.pictures import face_uri, layer_uri, times_even
 
 WIDTH, THUMB = 372, 96  # pixels of the face on its card and under its small maps
 LABELS = {1: "on", 0: "off", -1: "unknown"}
@@ -38,12 +38,19 @@ class SentenceView:
 
 @dataclass(frozen=True)
 class MapView:
-    """A map of one unit: its name, the layer as a data: URI, its lowest and highest value."""
+    """A map of one unit, in multiples of even attention.
+
+    Attributes:
+        name: whose it is, a key of `MAPS`.
+        layer: it as a data: URI.
+        highest: its highest value.
+        scale: the highest of all such maps of the face, where its colours end.
+    """
 
     name: str
     layer: str
-    low: float
-    high: float
+    highest: float
+    scale: float
 
 
 @dataclass(frozen=True)
@@ -108,6 +115,8 @@ def face_view(face: DescribedFace, thresholds: Sequence[float]) -> FaceView:
     """What the card of a face shows; `thresholds` are those of its units, in order."""
     prediction = face.prediction
     units = []
+    maps = {name: times_even(values) for name, values in face.maps.items()}
+    scales = {name: float(values.max()) for name, values in maps.items()}
     for i, au in enumerate(prediction.aus):
         taught = au not in prediction.untaught
         label, active = int(face.labels[i]), taught and bool(prediction.active[i])
@@ -124,8 +133,8 @@ def face_view(face: DescribedFace, thresholds: Sequence[float]) -> FaceView:
                 verdict=verdict(active, label if taught else -1),
                 sentence=sentences and _sentence(au, sentences[i], label, active, probability),
                 maps=tuple(
-                    MapView(name, layer_uri(m[i]), float(m[i].min()), float(m[i].max()))
-                    for name, m in face.maps.items()
+                    MapView(name, layer_uri(m[i], scales[name]), float(m[i].max()), scales[name])
+                    for name, m in maps.items()
                 ),
             )
         )

@@ -7,11 +7,13 @@ from typing import Any
 
 from vlfau_jax.evaluation.faces import CHOICE, DescribedFace
 from vlfau_jax.evaluation.scores import read_thresholds
+from vlfau_jax.regions import COMPACT
 from vlfau_jax.report.curves import charts, reliability
 from vlfau_jax.report.faces import MAPS, face_view
 from vlfau_jax.report.scores import (
     groups,
     headlines,
+    maps_table,
     missing_sentences,
     protocol,
     table,
@@ -49,6 +51,8 @@ def render(
         headlines=headlines(scores),
         table=table(scores),
         protocol=protocol(scores),
+        maps_table=maps_table(scores),
+        compact=COMPACT,
         missing=missing_sentences(scores),
         words=words(scores),
         groups=groups(scores),

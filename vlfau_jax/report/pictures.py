@@ -28,24 +28,32 @@ def face_uri(image: np.ndarray, width: int) -> str:
     return data_uri("image/jpeg", data.tobytes())
 
 
-def heat_layer(heat: np.ndarray) -> np.ndarray:
+def times_even(maps: np.ndarray) -> np.ndarray:
+    """Maps [..., h, w] in multiples of attention that is even over the picture.
+
+    Negative values count as zero; a map without attention is zero.
+    """
+    maps = np.maximum(np.asarray(maps, np.float32), 0.0)
+    mean = maps.mean((-1, -2), keepdims=True)
+    return np.divide(maps, mean, out=np.zeros_like(maps), where=mean > 0)
+
+
+def heat_layer(heat: np.ndarray, high: float) -> np.ndarray:
     """A map as a layer to lay over its face: uint8 [LAYER, LAYER, 4] RGBA.
 
-    The map, float [h, w], is enlarged bicubically and stretched from its own lowest to its own
-    highest value; the higher, the more opaque its colour. An even map is transparent everywhere.
+    The map, float [h, w], is enlarged bicubically. From 0 to `high`, the higher a value, the more
+    opaque its colour.
     """
-    heat = np.asarray(heat, np.float32)
-    low, high = float(heat.min()), float(heat.max())
-    level = (heat - low) / (high - low) if high - low > 1e-8 else np.zeros_like(heat)
+    level = np.asarray(heat, np.float32) / max(high, 1e-8)
     level = cv2.resize(level, (LAYER, LAYER), interpolation=cv2.INTER_CUBIC)
     level = np.rint(255 * np.clip(level, 0.0, 1.0)).astype(np.uint8)
     colour = cv2.cvtColor(cv2.applyColorMap(level, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
     return np.dstack([colour, np.rint(OPACITY * level).astype(np.uint8)])
 
 
-def layer_uri(heat: np.ndarray) -> str:
+def layer_uri(heat: np.ndarray, high: float) -> str:
     """`heat_layer` of a map as a lossless WebP, which takes half of a PNG's bytes."""
-    layer = cv2.cvtColor(heat_layer(heat), cv2.COLOR_RGBA2BGRA)
+    layer = cv2.cvtColor(heat_layer(heat, high), cv2.COLOR_RGBA2BGRA)
     done, data = cv2.imencode(".webp", layer, [cv2.IMWRITE_WEBP_QUALITY, LOSSLESS])
     if not done:
         raise RuntimeError(f"cv2.imencode refused a map of shape {heat.shape}")

@@ -30,6 +30,7 @@ from vlfau_jax.errors import UserError
 from vlfau_jax.facs import ACTION_UNITS
 from vlfau_jax.inference.exported_model import ExportedModel
 from vlfau_jax.inference.prediction import Prediction
+from vlfau_jax.report.pictures import times_even
 from vlfau_jax.report.theme import LIGHT
 
 STYLE = {
@@ -171,16 +172,16 @@ def _draw_sentence(axes: Axes, described: Described) -> None:
         "bold: active according to the label\n"
         "green: prediction agrees, red: disagrees\n\n"
         "below, for each active unit: the spatial\n"
-        "attention of its branch (7 x 7, enlarged)\nand the generated sentence"
+        "attention of its branch (7 x 7, enlarged,\none scale from 0) and the sentence"
     )
     axes.text(0, 0.0, legend, fontsize=8.5, color=LIGHT.soft, va="bottom", linespacing=1.4)
 
 
 def _draw_map(axes: Axes, described: Described, i: int) -> None:
-    """The map of unit i over the face, more opaque where it is higher."""
+    """The map of unit i over the face, more opaque where it is higher; one scale for all."""
     height, width, _ = described.face.shape
-    heat = described.maps[i]
-    level = (heat - heat.min()) / max(np.ptp(heat), 1e-8)
+    maps = times_even(described.maps[described.labels])
+    level = times_even(described.maps[i]) / max(float(maps.max()), 1e-8)
     level = cv2.resize(level, (width, height), interpolation=cv2.INTER_CUBIC).clip(0, 1)
     axes.imshow(described.face, interpolation="lanczos")
     axes.imshow(level, cmap="turbo", alpha=0.5 * level, vmin=0, vmax=1)

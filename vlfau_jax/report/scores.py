@@ -12,6 +12,8 @@ from vlfau_jax.metrics.table import (
     AU_METRICS,
     EXPLANATION_METRICS,
     LANGUAGE_METRICS,
+    MAP_METRICS,
+    MAPS,
 )
 from vlfau_jax.report.formats import people, protocol_field, share, unit_name
 
@@ -182,6 +184,26 @@ def groups(scores: Mapping[str, Any]) -> list[GroupRow]:
         for column, record in scores.get("groups", {}).items()
         for name, one in record["groups"].items()
     ]
+
+
+def maps_table(scores: Mapping[str, Any]) -> Table | None:
+    """Of each unit's maps every metric of `MAP_METRICS`, and its floor; None without any."""
+    units = scores["maps_per_au"]
+    if not units:
+        return None
+    columns, names = [], []
+    for metric in MAP_METRICS:
+        for whose, prefix in MAPS.items():
+            columns.append(Column(f"{metric.heading}, {whose}", metric.description))
+            names.append(prefix + metric.name)
+        columns.append(Column(metric.floor.heading, metric.floor.description))
+        names.append(metric.floor.name)
+    rows = [
+        Row(int(au), None, (), tuple(unit.get(name) for name in names))
+        for au, unit in units.items()
+    ]
+    means = tuple(scores["explanations"].get(name) for name in names)
+    return Table(tuple(columns), tuple(rows), Row(None, None, (), means))
 
 
 def untaught(scores: Mapping[str, Any]) -> str:

@@ -42,11 +42,12 @@ SUBJECT_FOLDS = "folds.csv"
 _MOST_LISTED = 10  # folds whose people are named on the screen; crossval.json has all
 
 AVERAGES = {
-    "mean": "of a unit: the mean of a metric over the folds; of all: their mean over the units that "
-    "have an F1 in every fold",
+    "mean": "of a unit: the mean of a metric over the folds; of all: that of F1 over the units "
+    "that have an F1 in every fold",
     "deviation": "the sample standard deviation over the folds (n - 1); of all: of the means "
     "of the folds, over the same units",
-    "pooled": "counts of all folds added, then the metric; of all: the mean over the units that have one",
+    "pooled": "counts of all folds added, then the metric; of all: the mean of F1 over the units "
+    "that have one",
     "interval": "of the pooled mean F1, by a bootstrap over the test subjects",
 }
 

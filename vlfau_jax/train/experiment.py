@@ -12,6 +12,7 @@ import optax
 from jax.sharding import Mesh
 from pydantic import Field
 
+from vlfau_jax.data.crop.alignment import EYE_POSITIONS
 from vlfau_jax.data.read.batch import Batch, Spec, spec
 from vlfau_jax.data.read.dataset import Dataset, open_dataset, published_units
 from vlfau_jax.data.read.folds import Split
@@ -27,6 +28,7 @@ from vlfau_jax.losses.joint import ObjectiveOptions, class_weights
 from vlfau_jax.model.options import ModelOptions
 from vlfau_jax.model.vlfau import IMAGE_MEAN, IMAGE_STD, VLFAU
 from vlfau_jax.options import FilePath, Options, Steps, StepsOrNone
+from vlfau_jax.regions import templates
 from vlfau_jax.sharding.arrays import check_batch_size, shards
 from vlfau_jax.sharding.mesh import MeshOptions, make_mesh
 from vlfau_jax.train.accumulate import micro_batches
@@ -154,6 +156,8 @@ class Program:
         settings: its options.
         captions: the token tables for its units, in order.
         class_weights: of the loss, float32 [n].
+        regions: of the units in a crop, float32 [n, s, s] (`vlfau_jax.regions`); None where the
+            loss does not use them, or the crop rule puts eyes in no fixed place.
         spec: the global batch.
         mesh: the devices.
         model: the network.
@@ -165,6 +169,7 @@ class Program:
     settings: Settings
     captions: CaptionTables
     class_weights: np.ndarray
+    regions: np.ndarray | None
     spec: Spec
     mesh: Mesh
     model: VLFAU
@@ -188,6 +193,7 @@ class Program:
             self.abstract,
             objective=self.settings.objective,
             class_weights=self.class_weights,
+            regions=self.regions,
             seed=self.settings.seed,
             frozen=self.settings.optimizer.frozen,
             ema_decay=self.settings.optimizer.ema_decay,
@@ -281,7 +287,8 @@ def build_experiment(settings: Settings) -> Experiment:
     mesh = _mesh(settings)
     check_pictures(train.batch_size, settings.data.image_size, jax.process_count())
     data = open_data(settings)
-    program = _program(settings, mesh, data.captions, data.vocabulary, data.class_weights)
+    crop = data.dataset.crop
+    program = _program(settings, mesh, data.captions, data.vocabulary, data.class_weights, crop)
     check_state(program.abstract)
     return Experiment(**vars(data) | vars(program))
 
@@ -290,7 +297,7 @@ def published_program(settings: Settings, devices: Sequence[jax.Device]) -> Prog
     """The program that `build_experiment` would make for `devices`, which need not be here.
 
     No data are opened: units are those that `published_units` names, and class weights, which are
-    values in the program and not shapes, are 1.
+    values in the program and not shapes, are 1. Faces count as aligned by their eyes.
 
     Raises:
         UserError: options do not fit each other or the devices, or only prepared data know the
@@ -300,7 +307,8 @@ def published_program(settings: Settings, devices: Sequence[jax.Device]) -> Prog
     vocabulary = Vocabulary.build()
     captions = CaptionTables(published_units(settings.data), vocabulary)
     weights = np.ones(len(captions.aus), np.float32)
-    return _program(settings, mesh, captions, vocabulary, weights)
+    crop = {"parameters": EYE_POSITIONS}
+    return _program(settings, mesh, captions, vocabulary, weights, crop)
 
 
 def _mesh(settings: Settings, devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -323,6 +331,7 @@ def _program(
     captions: CaptionTables,
     vocabulary: Vocabulary,
     weights: np.ndarray,
+    crop: Mapping[str, Any],
 ) -> Program:
     train = settings.train
     batch = spec(
@@ -351,6 +360,7 @@ def _program(
         settings=settings,
         captions=captions,
         class_weights=weights,
+        regions=_regions(settings.objective, captions.aus, crop),
         spec=batch,
         mesh=mesh,
         model=model,
@@ -358,6 +368,13 @@ def _program(
         schedule=schedule,
         abstract=abstract,
     )
+
+
+def _regions(
+    objective: ObjectiveOptions, aus: Sequence[int], crop: Mapping[str, Any]
+) -> np.ndarray | None:
+    """The units' regions, where the objective uses them and they are known."""
+    return templates(aus, crop) if objective.of_regions else None
 
 
 def _check_subjects(settings: Settings, dataset: Dataset, split: Split) -> None:
@@ -430,6 +447,7 @@ def _check_fit(settings: Settings) -> None:
             "model.global_context=True: objective.global_weight=0 never trains its decoder; "
             "give it a weight, or global_context=False"
         )
+    _check_maps(settings.objective, model)
     for name in settings.objective.ramped:
         ramp = getattr(settings.objective, f"{name}_ramp")
         if ramp[0] >= settings.train.steps:
@@ -441,4 +459,22 @@ def _check_fit(settings: Settings) -> None:
             raise UserError(
                 f"objective.{name}_ramp={ramp}: model.{name}_captions=False has no such term; "
                 "give (0, 0)"
+            )
+
+
+def _check_maps(objective: ObjectiveOptions, model: ModelOptions) -> None:
+    """Refuses terms of maps that the model does not have."""
+    for name in objective.of_maps:
+        given = f"objective.{name}_weight={getattr(objective, f'{name}_weight')}"
+        if name == "word_region":
+            if not model.local_captions:
+                raise UserError(f"{given}: model.local_captions=False has no such words; give 0")
+        elif model.refinement in ("channel", "none"):
+            raise UserError(
+                f"{given}: model.refinement={model.refinement} has no spatial attention; give 0"
+            )
+        elif not model.spatial_sigmoid:
+            raise UserError(
+                f"{given}: without a sigmoid the spatial maps may be negative and are no "
+                "distribution over places; give model.spatial_sigmoid=True, or 0"
             )

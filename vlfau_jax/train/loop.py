@@ -199,6 +199,13 @@ class _Run:
             )
         for note in e.dataset.fold_notes(e.settings.data.fold):
             self._report(note)
+        if e.settings.objective.of_regions and e.regions is None:
+            keys = (f"objective.{name}_weight" for name in e.settings.objective.of_regions)
+            self._report(
+                f"{' and '.join(keys)} without effect: crop rule {e.dataset.crop['name']} puts "
+                "eyes in no fixed place, so nobody knows where a unit shows; prepare the faces "
+                "with another rule, or give 0"
+            )
         if "global" in e.model.options.captions and not e.global_sentences:
             self._report(
                 "no training face has a sentence about the whole face, since a unit is unknown in "

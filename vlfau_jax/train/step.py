@@ -54,6 +54,7 @@ def make_train_step(
     objective: ObjectiveOptions,
     class_weights: np.ndarray,
     seed: int,
+    regions: np.ndarray | None = None,
     frozen: tuple[str, ...] = (),
     ema_decay: float = 0.0,
     parts: int = 1,
@@ -68,16 +69,24 @@ def make_train_step(
     a ramp ('local_weight'), 'total', 'grad_norm' (before clipping), 'learning_rate', and 'skipped',
     that of the new state.
 
-    The modules named in `frozen` are not differentiated, so there is no backward pass through them.
-    `ema_decay` is that of the state's average, if it has one. `parts` is the number of
-    micro-batches (`accumulate`). `compile_effort` is that of `compiler_options`.
+    `regions` are those of `joint_loss`. The modules named in `frozen` are not differentiated, so
+    there is no backward pass through them. `ema_decay` is that of the state's average, if it has
+    one. `parts` is the number of micro-batches (`accumulate`). `compile_effort` is that of
+    `compiler_options`.
 
     A step whose terms or gradient are not finite updates nothing. It counts in `state.skipped`;
     once that has reached `skip_steps`, the state never changes again.
     """
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
     gradient = _Gradient(
-        model, objective, jnp.asarray(class_weights), seed, mesh, gathered(shardings.params), parts
+        model,
+        objective,
+        jnp.asarray(class_weights),
+        None if regions is None else jnp.asarray(regions),
+        seed,
+        mesh,
+        gathered(shardings.params),
+        parts,
     )
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
@@ -129,6 +138,7 @@ class _Gradient:
     model: VLFAU
     objective: ObjectiveOptions
     class_weights: Array
+    regions: Array | None
     seed: int
     mesh: Mesh
     compute_shardings: Any
@@ -158,7 +168,7 @@ class _Gradient:
         branches: Array | None,
     ) -> tuple[LossTerms, Any]:
         with jax.named_scope("losses"):
-            weights = joint_weights(batch, branches)
+            weights = joint_weights(batch, branches, self.regions)
         rows = split_micro_batches(batch, self.parts, self.mesh)
         known, dice_gradients = {}, None
         if self.objective.dice_weight:
@@ -211,6 +221,7 @@ class _Gradient:
                 class_weights=self.class_weights,
                 options=self.objective,
                 branches=branches,
+                regions=self.regions,
                 batch_totals=batch_totals,
             )
             return total(terms, self.objective, step), terms

@@ -67,6 +67,9 @@ def _no_end(batch):
         (_word_after_end, "local_tokens"),
         (_no_end, "local_tokens"),
         (_set("global_tokens", slice(None), 5), "global_tokens"),
+        (_set("view", (0, 2), 0.0), "view"),
+        (_set("view", (0, 0), -0.1), "view"),
+        (_set("view", (0, slice(None)), 0.6), "view"),
     ],
 )
 def test_check_names_the_broken_key(corrupt, key):

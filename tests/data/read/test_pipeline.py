@@ -78,6 +78,8 @@ def test_evaluation_shows_every_example_once_in_order_and_fills_up(dataset):
     keys = np.concatenate([batch["key"] for batch in stream])[:15].tolist()
     assert keys == [[s, 6, frame] for s in range(3) for frame in range(1, 6)]
     assert not any(stream[-1][key][-1].any() for key in stream[-1])
+    views = np.concatenate([batch["view"] for batch in stream])[:15]
+    assert (views == (0, 0, 1)).all(), "whole faces"
 
 
 def test_rows_hold_what_the_set_holds(dataset):

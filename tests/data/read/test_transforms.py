@@ -48,6 +48,24 @@ def test_flip_mirrors_about_half(picture, rng):
     assert 8 <= sum(mirrored) <= 32
 
 
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32), size=st.integers(60, 130))
+def test_a_view_says_which_part_it_shows(seed, size):
+    """On a ramp of columns and rows, the values at the edges say which part was shown."""
+    ramp = np.zeros((size, size, 3), np.uint8)
+    ramp[..., 0] = np.arange(size)[None]
+    ramp[..., 1] = np.arange(size)[:, None]
+    out, place = np.zeros((size * 2, size * 2, 3), np.uint8), np.zeros(3, np.float32)
+    view = draw_view(np.random.default_rng(seed), min_area=0.4, flip=True, jitter=0)
+    augment(ramp, view, out, place)
+    first, last = out[0, 0].astype(int), out[-1, -1].astype(int)
+    if view.mirrored:  # the place is counted from the right
+        first[0], last[0] = size - 1 - first[0], size - 1 - last[0]
+    found = [*first[:2], last[0] - first[0] + 1]
+    np.testing.assert_allclose(place * size, found, atol=1e-3)
+    assert last[1] - first[1] == last[0] - first[0]
+
+
 def test_crops_stay_inside_and_keep_the_smallest_area(rng):
     """On a ramp of columns, the span of values says how wide the crop was."""
     ramp = np.repeat(np.arange(128, dtype=np.uint8)[None, :, None], 128, 0).repeat(3, 2)

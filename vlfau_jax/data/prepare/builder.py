@@ -36,8 +36,9 @@ from vlfau_jax.data.raw.label_counts import LabelCounts
 from vlfau_jax.data.raw.label_options import STRICT, LabelOptions
 from vlfau_jax.data.raw.listing import SYNTHETIC_MARK
 from vlfau_jax.data.raw.tree import ImageFiles, RawTree, Video
-from vlfau_jax.data.set_record import LABELS, Metadata, Shard, seal
+from vlfau_jax.data.set_record import LABELS, Metadata, Rendering, Shard, seal
 from vlfau_jax.data.sets import DataSet
+from vlfau_jax.data.synthetic.jobs import read_rendering
 from vlfau_jax.errors import UserError
 from vlfau_jax.files import locked
 
@@ -274,6 +275,7 @@ class AuBuilder(tfds.core.DatasetBuilder, skip_registration=True):
             "crop_table_sha256": config.crop.table_digest(),
             "opencv": cv2.__version__,
             "synthetic": report.synthetic,
+            "rendering": self._rendering(tree),
             "layout": report.layout,
             "camera": config.camera if report.layout == "raw" else "",
             "frame_offset": config.frame_offset,
@@ -290,7 +292,13 @@ class AuBuilder(tfds.core.DatasetBuilder, skip_registration=True):
             },
             "list_folds": _list_folds(tree, subjects),
         }
-        return Metadata.model_validate(values).model_dump()
+        return Metadata.model_validate(values).model_dump(exclude_none=True)
+
+    def _rendering(self, tree: RawTree) -> Rendering | None:
+        """How the tree's faces were rendered, if they lie where the renderer put them."""
+        if not tree.report.synthetic or tree.report.layout == "me_graphau":
+            return None
+        return read_rendering(tree.root, self.DATA_SET.name)
 
 
 def _files_read(tree: RawTree, crop: CropRule) -> set[str]:

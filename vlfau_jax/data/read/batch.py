@@ -9,6 +9,8 @@
                                              codes; all pad where any of those is unknown
     valid          bool     [b]              False for rows that pad a batch
     key            int32    [b, 3]           subject's index in the sorted subjects, task, frame
+    view           float32  [b, 3]           left, top and side of the part of the crop that the
+                                             image shows, as shares of the crop's side
 
 b images, h and w pixels, n action units, t and tg tokens. Rows that are not valid are all zero.
 """
@@ -36,6 +38,7 @@ def spec(
         "global_tokens": ((b, max_global_tokens), np.dtype(np.int32)),
         "valid": ((b,), np.dtype(np.bool_)),
         "key": ((b, 3), np.dtype(np.int32)),
+        "view": ((b, 3), np.dtype(np.float32)),
     }
 
 
@@ -61,6 +64,8 @@ def fake(
     )
     batch["valid"][:] = True
     batch["key"] = np.stack([np.zeros(b), np.ones(b), np.arange(b)], 1).astype(np.int32)
+    side = rng.uniform(0.5, 1.0, (b, 1))
+    batch["view"] = np.hstack([rng.random((b, 2)) * (1 - side), side]).astype(np.float32)
     return batch
 
 
@@ -97,12 +102,20 @@ def check(batch: Batch, of: Spec, coded: np.ndarray | None = None) -> None:
         raise ValueError("batch['au'] holds values besides 0 and 1, or 1 where a label is unknown")
     if known[~batch["valid"]].any():
         raise ValueError("batch['au_known'] is True in a row that is not valid")
+    _check_views(batch["view"], batch["valid"])
     _check_rows("local_tokens", batch["local_tokens"], known)
     coded = np.ones_like(known) if coded is None else coded
     if known[~coded].any():
         raise ValueError("batch['au_known'] is True where the data set codes nothing")
     whole = (known | ~coded).all(1) & known.any(1)
     _check_rows("global_tokens", batch["global_tokens"], whole)
+
+
+def _check_views(view: np.ndarray, valid: np.ndarray) -> None:
+    place, side = view[:, :2], view[:, 2:]
+    inside = (place >= 0).all(1) & (side > 0).all(1) & (place + side <= 1 + 1e-6).all(1)
+    if not inside[valid].all() or view[~valid].any():
+        raise ValueError("batch['view'] is not inside the crop, or not zero in a padding row")
 
 
 def _check_rows(key: str, rows: np.ndarray, written: np.ndarray) -> None:

@@ -87,6 +87,11 @@ class Pictures(Sequence[dict[str, bytes]]):
             raise DamagedExample(f"{self._shard(index)}: {str(error).partition(';')[0]}") from error
         raise DamagedExample(f"{self._shard(index)}: {_difference(found, wanted)}")
 
+    def alignment(self, index: int) -> np.ndarray:
+        """Where an example's crop lies in its picture, float32 [2, 3] (`crop.alignment`)."""
+        features = tf_example_pb2.Example.FromString(self._records[index]).features.feature
+        return np.array(features["alignment"].float_list.value, np.float32).reshape(2, 3)
+
     def _shard(self, index: int) -> str:
         return self._shards[bisect.bisect_right(self._ends, index)].file
 

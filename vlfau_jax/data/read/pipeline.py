@@ -66,10 +66,11 @@ class Faces:
     def training_batch(self, rows: Sequence[tuple[int, View]]) -> Batch:
         """The batch of some faces' views."""
         positions, views = zip(*rows, strict=True)
-        images, memory = self._images(len(rows)), self.memory()
-        for position, view, image in zip(positions, views, images, strict=True):
-            augment(self.decode(position, self.read(position), memory), view, image)
-        return {"image": images, **self.label(np.array(positions))}
+        images, places = self._images(len(rows)), np.empty((len(rows), 3), np.float32)
+        memory = self.memory()
+        for position, view, image, place in zip(positions, views, images, places, strict=True):
+            augment(self.decode(position, self.read(position), memory), view, image, place)
+        return {"image": images, **self.label(np.array(positions)), "view": places}
 
     def evaluation_batch(self, positions: Sequence[int]) -> Batch:
         """The batch of some whole faces; black for a padding row."""
@@ -79,7 +80,9 @@ class Faces:
                 image[:] = 0
             else:
                 resize(self.decode(position, self.read(position), memory), len(image), image)
-        return {"image": images, **self.label(np.array(positions))}
+        label = self.label(np.array(positions))
+        whole = np.array([0.0, 0.0, 1.0], np.float32)
+        return {"image": images, **label, "view": label["valid"][:, None] * whole[None]}
 
     def _images(self, count: int) -> np.ndarray:
         """The pictures of a batch, not written yet."""

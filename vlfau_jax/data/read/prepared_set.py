@@ -25,9 +25,12 @@ from vlfau_jax.data.set_record import (
     METADATA,
     Digests,
     Metadata,
+    Rendering,
     Shard,
 )
 from vlfau_jax.data.sets import DataSet, data_set
+from vlfau_jax.data.synthetic.jobs import VERSION
+from vlfau_jax.data.synthetic.regions import RenderedTree
 from vlfau_jax.data.text.descriptions import noun_of
 from vlfau_jax.errors import FileError, UserError
 from vlfau_jax.files import RECORD_LIMIT, TABLE_LIMIT, file_digest, read_bytes, regular_size
@@ -56,6 +59,7 @@ class PreparedSet:
         codes: labels.npz: subject, task and frame int32 [m]; occurrence and intensity int8 [m, n].
         shards: of all subjects, in the order of the examples.
         digest: of the set's digests.json, which differs for any other labels, pictures or people.
+        rendering: how its faces were rendered; None for photographs, or where that is not known.
         list_folds: of a set from ME-GraphAU's lists: fold -> who trains and who is tested there.
     """
 
@@ -73,6 +77,7 @@ class PreparedSet:
     codes: Mapping[str, np.ndarray]
     shards: tuple[Shard, ...]
     digest: str
+    rendering: Rendering | None = None
     list_folds: Mapping[int, Sides] = field(default_factory=dict)
 
     def source(self) -> Sequence[dict[str, bytes]]:
@@ -81,6 +86,13 @@ class PreparedSet:
         The other fields of a record are in `codes`, with which they are compared.
         """
         return Pictures(self.folder, self.shards, self.subjects, self.codes)
+
+    @cached_property
+    def rendered_tree(self) -> RenderedTree | None:
+        """The raw tree of its rendered faces, from which their regions are known, if they are."""
+        if self.rendering is None or self.rendering.version != VERSION:
+            return None
+        return RenderedTree(self.data_set.layout, self.rendering)
 
     def verify(self) -> None:
         """Reads every shard, and raises FileError for the first whose digest differs."""
@@ -192,6 +204,7 @@ def open_set(name: str, data_dir: Path, variant: str) -> PreparedSet:
         codes=codes,
         shards=tuple(digests.in_order),
         digest=digest,
+        rendering=metadata.rendering,
         list_folds={
             int(fold): (tuple(sides.train), tuple(sides.test))
             for fold, sides in metadata.list_folds.items()

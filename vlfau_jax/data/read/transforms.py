@@ -53,6 +53,11 @@ class View(NamedTuple):
     factors: np.ndarray | None
     erased: tuple[float, float, float, float] | None
 
+    def square(self, whole: int) -> tuple[int, int, int]:
+        """Left, top and side of the crop in a picture of `whole` pixels."""
+        side = min(whole, round(whole * self.side))
+        return round(self.x * (whole - side)), round(self.y * (whole - side)), side
+
 
 def draw_view(
     rng: np.random.Generator, *, min_area: float, flip: bool, jitter: float, erasing: float = 0.0
@@ -80,17 +85,23 @@ def draw_view(
     )
 
 
-def augment(image: np.ndarray, view: View, out: np.ndarray) -> None:
+def augment(
+    image: np.ndarray, view: View, out: np.ndarray, place: np.ndarray | None = None
+) -> None:
     """Makes a view of a square picture in `out`, one effect after the other.
 
     Args:
         image: RGB uint8 [h, h, 3].
         view: what of it.
         out: where the view is made, uint8 [size, size, 3], contiguous.
+        place: where left, top and side of the view are written, float32 [3], as shares of the
+            picture's side; from the right where the view is mirrored.
     """
     whole, size = image.shape[0], out.shape[0]
-    side = min(whole, round(whole * view.side))
-    left, top = round(view.x * (whole - side)), round(view.y * (whole - side))
+    left, top, side = view.square(whole)
+    if place is not None:
+        shown = whole - side - left if view.mirrored else left
+        place[:] = np.array([shown, top, side]) / whole
     resize(image[top : top + side, left : left + side], size, out)
     if view.mirrored:
         cv2.flip(out, 1, out)

@@ -24,6 +24,7 @@ from vlfau_jax.errors import RunError
 
 TASK = "video"
 FPS = 20.0
+BEHAVIOUR = raised(DISFA_BEHAVIOUR, RATE_FACTOR)
 SHORT = 3  # frames by which one subject's labels end before the video
 
 
@@ -43,7 +44,7 @@ def _traps(subjects: Sequence[str], seed: int, _: bool) -> Traps:
 
 
 def _write_sequence(job: Job) -> Placed:
-    sequence = job.sequence(raised(DISFA_BEHAVIOUR, RATE_FACTOR))
+    sequence = job.sequence(BEHAVIOUR)
     rng = job.stream("files")
     absent = CODED_AUS[rng.integers(len(CODED_AUS))]
     coded = job.frames - SHORT * ("short_labels" in job.traps)
@@ -92,6 +93,8 @@ DISFA_LAYOUT = Layout(
     tasks=(TASK,),
     choose_subjects=_subjects,
     place_traps=_traps,
+    behaviour=BEHAVIOUR,
+    first_number=lambda job: 1,
     write_sequence=_write_sequence,
     counts={"rate_factor": RATE_FACTOR},
 )

@@ -19,6 +19,7 @@ from vlfau_jax.data.synthetic.jobs import Job, Placed
 from vlfau_jax.data.synthetic.pictures import (
     UNKNOWN,
     draw_plan,
+    first_number,
     place_traps,
     whole_levels,
     write_csv,
@@ -85,6 +86,8 @@ FOLDER_LAYOUT = Layout(
     tasks=TASKS,
     choose_subjects=_subjects,
     place_traps=_traps,
+    behaviour=BEHAVIOUR,
+    first_number=first_number,
     write_sequence=_write_sequence,
     write_table=_write_table,
     counts={"tasks": len(TASKS), "rate_factor": RATE_FACTOR},

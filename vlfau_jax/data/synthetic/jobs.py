@@ -17,11 +17,19 @@ from pydantic import Field
 from tqdm import tqdm
 
 from vlfau_jax.data.raw.listing import SYNTHETIC_MARK
+from vlfau_jax.data.set_record import Rendering
 from vlfau_jax.data.synthetic.dynamics import Behaviour
 from vlfau_jax.data.synthetic.scenes import RenderedSequence, draw_sequence
 from vlfau_jax.data.workers import Workers
-from vlfau_jax.errors import UserError
-from vlfau_jax.files import absolute_folder, created, named, replaced_folder
+from vlfau_jax.errors import FileError, UserError
+from vlfau_jax.files import (
+    RECORD_LIMIT,
+    absolute_folder,
+    created,
+    named,
+    read_bytes,
+    replaced_folder,
+)
 from vlfau_jax.options import Seed, checked
 
 GENERATOR = "vlfau_jax embedded faces"
@@ -155,3 +163,23 @@ def write_manifest(
         "traps": placed,
     }
     (root / SYNTHETIC_MARK).write_text(json.dumps(manifest, indent=1) + "\n")
+
+
+def read_rendering(root: Path, layout: str) -> Rendering | None:
+    """What the manifest of a raw tree says its frames were drawn with.
+
+    None where there is none, or where it is not of this renderer and layout.
+    """
+    try:
+        manifest = json.loads(read_bytes(root / SYNTHETIC_MARK, RECORD_LIMIT))
+        given = manifest["arguments"]
+        if (manifest["version"], manifest["layout"]) != (VERSION, layout):
+            return None
+        return Rendering(
+            version=VERSION,
+            seed=given["seed"],
+            size=given["size"],
+            frames=None if given.get("coded_runs") else given["frames"],
+        )
+    except (FileError, ValueError, KeyError, TypeError, AttributeError):
+        return None

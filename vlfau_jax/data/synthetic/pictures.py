@@ -82,6 +82,11 @@ def draw_plan(job: Job, aus: Sequence[int]) -> Plan:
     return Plan(range(first, first + job.frames), form, unknown_au, unknown_rows, spoiled)
 
 
+def first_number(job: Job) -> int:
+    """The number of the first picture of a sequence with a picture file per frame."""
+    return draw_plan(job, (UNKNOWN,)).numbers.start
+
+
 def write_pictures(job: Job, sequence: RenderedSequence, plan: Plan, folder: str) -> Placed:
     """Writes a JPEG per frame into `folder`, below the tree's root; returns the traps."""
     (job.root / folder).mkdir(parents=True)

@@ -98,13 +98,14 @@ def _effects(intensities: Mapping[int, float] | Sequence[float], gain: float) ->
     }
 
 
-def _draw_face(
+def draw_face(
     face: Identity,
     intensities: Mapping[int, float] | Sequence[float],
     blink: float,
     gaze: tuple[float, float],
     size: int,
 ) -> Canvas:
+    """Draws the maps of a face plane; arguments as of `render`."""
     both = _effects(intensities, 1.0)
     drop = JAW_TRAVEL * both[26] - CHIN_TRAVEL * both[17]
     head = still_head(face, size)
@@ -170,7 +171,7 @@ def _rotation(pose: Pose) -> Array:
     return tilt @ turn @ nod
 
 
-def _shade(canvas: Canvas, light: Light, rotation: Array) -> Array:
+def shade(canvas: Canvas, light: Light, rotation: Array) -> Array:
     """Shades face plane and the hair behind it: premultiplied linear RGBA float32 [h, w, 4]."""
     head, maps = canvas.head, canvas.maps
     height = maps[HEIGHT]
@@ -207,15 +208,12 @@ def _half_vector(to_light: tuple[float, float, float], rotation: Array) -> Array
     return half / np.linalg.norm(half)
 
 
-def _project(
-    canvas: Canvas, plane: Array, pose: Pose, rotation: Array, size: int
-) -> tuple[Array, Array, Array]:
-    """Projects the plane under the pose.
+def project(head: Head, plane: Array, pose: Pose, size: int) -> tuple[Array, Array, Array]:
+    """Projects a plane [h, w, k], k up to 4, of the head under the pose.
 
     Returns:
-        The picture [size, size, 4]; its face units x [1, w], y [h, 1].
+        The picture [size, size, k]; its face units x [1, w], y [h, 1].
     """
-    head: Head = canvas.head
     unit = FACE_UNIT * size * pose.scale
     grid = (np.arange(size, dtype=np.float32) + 0.5 - 0.5 * size) / np.float32(unit)
     x, y = (
@@ -290,10 +288,10 @@ def render(
     in the order of RENDERED_AUS. `blink` is 0 (open) to 1 (shut), `gaze` a shift of the irises in
     face units. Without `rng` there is no sensor noise.
     """
-    canvas = _draw_face(face, intensities, blink, gaze, size)
+    canvas = draw_face(face, intensities, blink, gaze, size)
     rotation = _rotation(pose)
-    plane = _shade(canvas, light, rotation)
-    projected, x, y = _project(canvas, plane, pose, rotation, size)
+    plane = shade(canvas, light, rotation)
+    projected, x, y = project(canvas.head, plane, pose, size)
     planes = np.ascontiguousarray(projected.transpose(2, 0, 1))
     picture = planes[:3] + _behind(face, light, backdrop, x, y) * (1 - planes[3])
     # The exposure compensates a part of the skin's luminance, as automatic exposure does.

@@ -11,6 +11,7 @@ from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import Any
 
+from vlfau_jax.data.synthetic.dynamics import Behaviour
 from vlfau_jax.data.synthetic.jobs import (
     Job,
     Placed,
@@ -40,6 +41,8 @@ class Layout:
         choose_subjects: the first so many subject ids.
         place_traps: (subjects, seed, whether a trap may cost a frame) -> which sequences have which
             traps.
+        behaviour: how its people move.
+        first_number: the number of the first picture of a sequence.
         write_sequence: writes the files of one sequence and returns its traps; runs in a worker
             process.
         write_table: writes what the whole tree has once, before the sequences.
@@ -51,6 +54,8 @@ class Layout:
     tasks: tuple[str, ...]
     choose_subjects: Callable[[int], tuple[str, ...]]
     place_traps: Callable[[Sequence[str], int, bool], Traps]
+    behaviour: Behaviour
+    first_number: Callable[[Job], int]
     write_sequence: Callable[[Job], Placed]
     write_table: Callable[[Path, Sequence[Job]], None] = _no_table
     coded_runs: Mapping[Key, tuple[int, int]] = field(default_factory=dict)
