@@ -8,12 +8,10 @@ import jax
 import numpy as np
 
 from vlfau_jax.data.read.batch import Batch
-from vlfau_jax.data.read.dataset import published_units
 from vlfau_jax.data.sets import data_set
 from vlfau_jax.data.text.captions import CaptionTables
 from vlfau_jax.data.text.descriptions import NOUNS
-from vlfau_jax.data.text.vocabulary import Vocabulary
-from vlfau_jax.train.experiment import Program, Settings, published_program
+from vlfau_jax.train.experiment import Program, Settings, published_captions, published_program
 from vlfau_jax.train.memory import check_pictures, check_state
 
 _RATE = 33.0  # per cent of active labels, where none is published: the mean of BP4D's
@@ -53,14 +51,14 @@ class Synthetic(NamedTuple):
 def synthetic(settings: Settings) -> Synthetic:
     """The program of an experiment on JAX's devices, for the units that its data set publishes.
 
-    Of `settings.data`, only `image_size`, `name` and `aus` are read. Raises UserError for options
-    that do not fit each other or the devices.
+    Of `settings.data`, only `image_size`, `name`, `aus` and `descriptions` are read. Raises
+    UserError for options that do not fit each other or the devices.
     """
     check_pictures(settings.train.batch_size, settings.data.image_size)
     program = published_program(settings, jax.devices())
     check_state(program.abstract)
-    units, rates = published_units(settings.data), {}
+    captions, rates = published_captions(settings.data), {}
     for name in settings.data.name.split("+"):
         rates |= data_set(name, "data.name").published.rates
-    share = np.array([rates.get(unit, _RATE) for unit in units]) / 100
-    return Synthetic(program, CaptionTables(units, Vocabulary.build()), share)
+    share = np.array([rates.get(unit, _RATE) for unit in captions.aus]) / 100
+    return Synthetic(program, captions, share)

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from vlfau_jax.data.read.dataset import Dataset
 from vlfau_jax.data.read.pipeline import eval_iterator
 from vlfau_jax.data.text.captions import CaptionTables
+from vlfau_jax.data.text.descriptions import Descriptions
 from vlfau_jax.distributed.processes import check_same, is_first_process
 from vlfau_jax.evaluation.kept_answers import KeptAnswers
 from vlfau_jax.inference.prediction import DECODED_ARRAYS, Prediction, PredictionDecoder
@@ -41,12 +42,14 @@ class Answers:
         labels: [m, n] in {0, 1}.
         known: bool [m, n], whether each label is known.
         predictions: m of them.
+        descriptions: the texts in which labels are told.
     """
 
     keys: np.ndarray
     labels: np.ndarray
     known: np.ndarray
     predictions: list[Prediction]
+    descriptions: Descriptions
 
     @cached_property
     def probabilities(self) -> np.ndarray:
@@ -105,7 +108,7 @@ def answer_fold(
     Raises:
         RunError: the model gives numbers that are no answer.
     """
-    captions = CaptionTables(trained.aus, trained.vocabulary)
+    captions = CaptionTables(trained.aus, trained.vocabulary, trained.descriptions)
     decoder = PredictionDecoder(
         trained.aus, trained.thresholds, trained.vocabulary, trained.untaught
     )
@@ -144,4 +147,4 @@ def answer_fold(
                 kept.add(number, key[valid], arrays)
             bar.update(int(valid.sum()))
     au, known = labels.au[examples].astype(np.float32), labels.known[examples]
-    return Answers(keys, au, known, predictions)
+    return Answers(keys, au, known, predictions, trained.descriptions)

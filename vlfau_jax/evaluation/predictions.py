@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TextIO
 
 from vlfau_jax.data.read.dataset import Dataset
-from vlfau_jax.data.text.descriptions import global_description
 from vlfau_jax.evaluation.answers import Answers
 from vlfau_jax.inference.prediction_files import json_line
 
@@ -36,4 +35,5 @@ def true_sentence(dataset: Dataset, answers: Answers, row: int) -> str | None:
     coded = dataset.coded[dataset.parts[subject]]
     if not coded.any() or not answers.known[row, coded].all():
         return None
-    return global_description(dataset.aus, answers.labels[row] > 0, dataset.nouns[subject])
+    active = answers.labels[row] > 0
+    return answers.descriptions.whole(dataset.aus, active, dataset.nouns[subject])

@@ -51,6 +51,8 @@ def score_answers(
         nouns=[dataset.nouns[subject] for subject in answers.keys[:, 0]],
         constant=frequent,
         taught=~np.isin(aus, list(untaught)),
+        margin=answers.probabilities - np.array(trained.thresholds),
+        descriptions=trained.descriptions,
     )
     synthetic = dataset.synthetic or trained.synthetic
     return Scores(

@@ -20,6 +20,7 @@ from vlfau_jax.data.read.protocol import protocol
 from vlfau_jax.data.read.sampling import row_weights
 from vlfau_jax.data.read.statistics import unlearnable
 from vlfau_jax.data.text.captions import CaptionTables
+from vlfau_jax.data.text.description_file import descriptions_of
 from vlfau_jax.data.text.vocabulary import Vocabulary
 from vlfau_jax.errors import UserError
 from vlfau_jax.losses.joint import ObjectiveOptions, class_weights
@@ -104,7 +105,8 @@ class ExperimentData:
         dataset: the prepared sets.
         split: the subjects who are trained on, and those who are kept back.
         vocabulary: the words.
-        captions: the token tables for `captions.aus`, the units of this experiment in order.
+        captions: the token tables for `captions.aus`, the units of this experiment in order, with
+            the texts.
         class_weights: of the loss, from the training labels, float32 [n].
         untaught: the units that these cannot teach, each with the reason, such as "never known".
     """
@@ -217,6 +219,7 @@ class Experiment(Program, ExperimentData):
             "aus": self.captions.aus,
             "untaught": {str(au): reason for au, reason in self.untaught.items()},
             "vocabulary": self.vocabulary.words,
+            "descriptions": self.captions.descriptions.to_json(),
             "lengths": [self.captions.max_local_tokens, self.captions.max_global_tokens],
             "model": asdict(self.model.options),
             "fold": self.settings.data.fold,
@@ -244,14 +247,24 @@ def open_data(settings: Settings) -> ExperimentData:
     rows = dataset.training_rows(split.train)
     _check_subjects(settings, dataset, split)
     row_weights(dataset.labels, rows, data, [one.name for one in dataset.sets])  # or UserError
-    vocabulary = Vocabulary.build()
+    coded = {au for one in dataset.sets for au in one.aus}
+    descriptions = descriptions_of(data.descriptions, dataset.aus, coded)
+    if (
+        data.descriptions == "graded"
+        and not (dataset.labels.au[rows] & (dataset.labels.level[rows] > 0)).any()
+    ):
+        raise UserError(
+            f"data.descriptions='graded': {dataset.folder} codes no intensity of an active AU "
+            f"{', '.join(map(str, dataset.aus))} for people who are trained on; give 'states'"
+        )
+    vocabulary = Vocabulary.build(descriptions)
     counts = dataset.label_counts(rows)
     return ExperimentData(
         settings=settings,
         dataset=dataset,
         split=split,
         vocabulary=vocabulary,
-        captions=CaptionTables(dataset.aus, vocabulary),
+        captions=CaptionTables(dataset.aus, vocabulary, descriptions),
         class_weights=class_weights(*counts),
         untaught=unlearnable(dataset.aus, *counts),
     )
@@ -263,7 +276,7 @@ def build_experiment(settings: Settings) -> Experiment:
     mesh = _mesh(settings)
     check_pictures(train.batch_size, settings.data.image_size, jax.process_count())
     data = open_data(settings)
-    program = _program(settings, mesh, data.captions, data.vocabulary, data.class_weights)
+    program = _program(settings, mesh, data.captions, data.class_weights)
     check_state(program.abstract)
     return Experiment(**vars(data) | vars(program))
 
@@ -279,10 +292,16 @@ def published_program(settings: Settings, devices: Sequence[jax.Device]) -> Prog
             units.
     """
     mesh = _mesh(settings, devices)
-    vocabulary = Vocabulary.build()
-    captions = CaptionTables(published_units(settings.data), vocabulary)
+    captions = published_captions(settings.data)
     weights = np.ones(len(captions.aus), np.float32)
-    return _program(settings, mesh, captions, vocabulary, weights)
+    return _program(settings, mesh, captions, weights)
+
+
+def published_captions(options: DataOptions) -> CaptionTables:
+    """The token tables of `published_program`, with its errors."""
+    aus = published_units(options)
+    descriptions = descriptions_of(options.descriptions, aus)
+    return CaptionTables(aus, Vocabulary.build(descriptions), descriptions)
 
 
 def _mesh(settings: Settings, devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -303,7 +322,6 @@ def _program(
     settings: Settings,
     mesh: Mesh,
     captions: CaptionTables,
-    vocabulary: Vocabulary,
     weights: np.ndarray,
 ) -> Program:
     train = settings.train
@@ -318,7 +336,7 @@ def _program(
     options = replace(settings.model, backbone_weights="")
     if settings.optimizer.freeze_backbone:  # its drop path would only add noise for the rest
         options = replace(options, drop_path=0.0)
-    model = VLFAU(options, len(captions.aus), vocabulary.size)
+    model = VLFAU(options, len(captions.aus), captions.vocabulary.size)
     schedule = make_schedule(settings.optimizer, train.steps)
     optimizer = make_optimizer(settings.optimizer, schedule)
     abstract = abstract_state(

@@ -195,6 +195,7 @@ def combine(sets: tuple[PreparedSet, ...], options: DataOptions) -> Dataset:
                 frame=one.codes["frame"],
                 au=_columns(au, one.aus, aus),
                 known=_columns(known, one.aus, aus),
+                level=_columns(one.codes["intensity"], one.aus, aus, missing=-1),
                 part=np.full(size, part, np.int32),
             )
         )
@@ -244,9 +245,11 @@ def _records(options: DataOptions) -> list[DataSet]:
     return records
 
 
-def _columns(values: np.ndarray, aus: Sequence[int], wanted: Sequence[int]) -> np.ndarray:
-    """The `wanted` units' columns of bool [m, len(aus)]; False where a unit is not among `aus`."""
-    found = np.zeros((len(values), len(wanted)), bool)
+def _columns(
+    values: np.ndarray, aus: Sequence[int], wanted: Sequence[int], missing: int = 0
+) -> np.ndarray:
+    """The `wanted` units' columns of [m, len(aus)]; `missing` where a unit is not among `aus`."""
+    found = np.full((len(values), len(wanted)), missing, values.dtype)
     for column, au in enumerate(wanted):
         if au in aus:
             found[:, column] = values[:, aus.index(au)]
