@@ -50,7 +50,7 @@ def descriptions_of(
     if option in KINDS:
         return built_in(option, aus)
     path = Path(option)
-    if not os.path.exists(path):
+    if not os.path.exists(option):
         raise UserError(
             f"data.descriptions={option!r} is no file; give one of {', '.join(KINDS)}, or the path "
             "of a JSON file of your own texts"
