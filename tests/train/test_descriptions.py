@@ -1,0 +1,165 @@
+"""Experiments with other texts than the paper's: from the option to what an exported model says."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.data.sets import CODED, Person, write_set
+from tests.data.text.test_description_file import german
+from tests.tiny import tiny_settings
+from vlfau_jax.data.read.options import DataOptions
+from vlfau_jax.data.text.descriptions import STATES, built_in
+from vlfau_jax.errors import UserError
+from vlfau_jax.inference.export import export
+from vlfau_jax.inference.exported_model import ExportedModel
+from vlfau_jax.inference.model_folder import CONFIG
+from vlfau_jax.inference.trained import load_trained
+from vlfau_jax.train.experiment import build_experiment
+from vlfau_jax.train.loop import train
+
+AUS = (5, 12, 45)  # one of the benchmarks', and two that only a folder has
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory) -> Path:
+    """A prepared folder of AU 5, 12 and 45, all with intensities; every face has one of them."""
+    folder = tmp_path_factory.mktemp("faces")
+    levels = np.eye(3, dtype=np.int8)[np.arange(6) % 3] * np.arange(3, 9)[:, None].clip(3, 5)
+    people = [
+        Person(name, range(1, 7), occurrence=levels > 0, intensity=levels, sex="female")
+        for name in ("anna", "bea")
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(CODED, "folder", (AUS, AUS))
+        write_set(folder, "folder", people)
+    return folder
+
+
+def experiment(faces: Path, **changes):
+    """The tiny experiment on the folder, of one kind of texts."""
+    settings = tiny_settings(**{"steps": 2, "batch_size": 4, **changes.pop("train", {})})
+    data = {"name": "folder", "data_dir": str(faces), "aus": (), "image_size": 16, "threads": 0}
+    return replace(settings, data=DataOptions(**{**data, "fold": 0, **changes}))
+
+
+def file_of(folder: Path, content: dict) -> str:
+    path = folder / "texts.json"
+    path.write_text(json.dumps(content))
+    return str(path)
+
+
+def own_texts() -> dict:
+    """German texts of the folder's units."""
+    content = german()
+    content["units"]["5"] = content["units"].pop("4")
+    content["units"]["45"] = {
+        "phrases": ["blinzelt"],
+        "active": ["die Augen gehen kurz zu."],
+        "inactive": ["die Augen bleiben auf."],
+    }
+    return content
+
+
+def test_every_kind_has_its_own_words_and_lengths(faces, tmp_path):
+    kinds = ("states", "graded", "paraphrased", file_of(tmp_path, own_texts()))
+    found = [build_experiment(experiment(faces, descriptions=kind)) for kind in kinds]
+    assert len({e.vocabulary.size for e in found}) == 4  # an option that did nothing would show
+    for e, kind in zip(found, kinds, strict=True):
+        texts = e.captions.descriptions
+        assert set(AUS) <= set(texts.aus) and (kind == kinds[3] or texts == built_in(kind, AUS))
+        t = max(len(e.vocabulary.encode(text)) for _, text, fact in texts.facts() if fact.au in AUS)
+        assert (
+            e.spec["local_tokens"][0] == (4, 3, t) and e.model.vocabulary_size == e.vocabulary.size
+        )
+        assert e.spec["global_tokens"][0] == (4, e.captions.max_global_tokens)
+    assert len({e.spec["local_tokens"][0] for e in found}) >= 3
+
+
+def test_graded_texts_need_an_intensity(tiny):
+    settings = tiny()
+    with pytest.raises(UserError, match=r"data\.descriptions='graded': .* codes no intensity") as e:
+        build_experiment(replace(settings, data=replace(settings.data, descriptions="graded")))
+    assert "\n" not in str(e.value)
+
+
+def test_the_papers_experiments_keep_their_words(tiny):
+    e = build_experiment(tiny())
+    assert e.captions.descriptions == STATES and e.vocabulary.size == 166
+
+
+def test_a_run_holds_its_texts_and_goes_on_as_if_never_stopped(faces, tmp_path):
+    """Two steps and two more are four, texts drawn; then the file is not needed any more."""
+    texts = own_texts()
+    option = file_of(tmp_path, texts)
+    whole = train(experiment(faces, descriptions=option, train={"steps": 4}), tmp_path / "whole")
+    train(experiment(faces, descriptions=option), tmp_path / "parts")
+    more = experiment(faces, descriptions=option, train={"steps": 4})
+
+    changed = own_texts()
+    changed["units"]["5"]["phrases"] = ["runzelt die Brauen"]
+    file_of(tmp_path, changed)
+    with pytest.raises(UserError, match=r"--resume: .* trained with (vocabulary|descriptions)"):
+        train(more, tmp_path / "parts", resume=True)
+    # Other texts of the same words are others, too.
+    active = texts["units"]["12"]["active"]
+    swapped = own_texts()
+    swapped["units"]["12"]["active"] = active[::-1]
+    file_of(tmp_path, swapped)
+    with pytest.raises(UserError, match=r"--resume: .* trained with descriptions"):
+        train(more, tmp_path / "parts", resume=True)
+
+    file_of(tmp_path, texts)
+    parts = train(more, tmp_path / "parts", resume=True)
+    assert parts["params_digest"] == whole["params_digest"]
+    Path(option).unlink()
+
+    trained = load_trained(tmp_path / "parts")
+    assert trained.descriptions.of(45).phrases == ("blinzelt",)
+    export(tmp_path / "parts", tmp_path / "model")
+    model = ExportedModel(tmp_path / "model", batch_size=1)
+    assert model.descriptions == trained.descriptions and model.aus == AUS
+    said = model.reader.read("eine Frau senkt die Brauen und blinzelt.", model.aus)
+    assert said == {5: "active", 12: "unsaid", 45: "active"}
+    face = model.describe(np.zeros((1, 16, 16, 3), np.uint8))[0]
+    assert set(" ".join([*face.sentences, face.sentence]).split()) & {
+        "die",
+        "der",
+        "eine",
+        "ein",
+    } or (face.sentence == "")
+
+    config = json.loads((tmp_path / "model" / CONFIG).read_text())
+    assert config["descriptions"]["units"]["45"]["phrases"] == ["blinzelt"]
+
+
+def test_a_folder_with_other_units_learns_and_speaks_them(faces, tmp_path):
+    """Noise pictures are learned by heart: every face names its own unit, AU 5 and 45 as well."""
+    settings = experiment(faces, train={"steps": 220, "batch_size": 12, "checkpoint_every": 1000})
+    model = replace(settings.model, drop_path=0.0, dropout=0.0, hidden=24, word_embedding=12)
+    optimizer = replace(settings.optimizer, learning_rate=0.02, decay_steps=0)
+    data = replace(settings.data, min_area=1.0, flip=False, jitter=0.0)
+    objective = replace(settings.objective, local_branches=0)
+    settings = replace(settings, model=model, optimizer=optimizer, data=data, objective=objective)
+    train(settings, tmp_path / "run")
+    trained = load_trained(tmp_path / "run")
+    export(tmp_path / "run", tmp_path / "model")
+    spoken = ExportedModel(tmp_path / "model", batch_size=4)
+    assert "descriptions" not in spoken.config  # the built-in texts are in every version
+    e = build_experiment(settings)
+    images = np.stack([pipeline_picture(e, row) for row in range(len(e.dataset.labels))])
+    right = []
+    for face, au in zip(spoken.describe(images), e.dataset.labels.au, strict=True):
+        states = [spoken.reader.stated(text) for text in face.sentences]
+        right += [fact == (unit, on, 0) for fact, unit, on in zip(states, AUS, au, strict=True)]
+        right.append(spoken.reader.named(face.sentence) == {AUS[int(au.argmax())]})
+    assert np.mean(right) > 0.9 and trained.descriptions == built_in("states", AUS)
+
+
+def pipeline_picture(e, row: int) -> np.ndarray:
+    from vlfau_jax.data.raw.frames import decode_crop
+    from vlfau_jax.data.read.transforms import resize
+
+    return resize(decode_crop(e.dataset.source(np.array([row]))[0]["image"]), 16)
