@@ -14,6 +14,7 @@ from vlfau_jax.data.raw.frames import decode_image
 from vlfau_jax.data.read.dataset import open_dataset
 from vlfau_jax.data.read.transforms import resize
 from vlfau_jax.data.text.descriptions import global_description
+from vlfau_jax.data.text.reading import Reader
 from vlfau_jax.data.text.vocabulary import PAD, START
 from vlfau_jax.errors import UserError
 from vlfau_jax.evaluation import evaluate as evaluating
@@ -22,7 +23,6 @@ from vlfau_jax.evaluation.faces import FACES_SHOWN, choose
 from vlfau_jax.evaluation.scores import Scores
 from vlfau_jax.facs import BP4D_AUS
 from vlfau_jax.inference.trained import load_trained
-from vlfau_jax.metrics.statements import stated
 from vlfau_jax.model.vlfau import normalise
 from vlfau_jax.report import render
 from vlfau_jax.train.experiment import build_experiment
@@ -91,10 +91,11 @@ def column(lines, au, key):
 
 def test_scores_follow_from_the_lines(run, lines):
     _, scores = run
-    f1s, right, agree, judged = [], 0, 0, 0
+    f1s, right, agree, judged, reader = [], 0, 0, 0, Reader()
     for au in BP4D_AUS:
         labels, active = column(lines, au, "label"), column(lines, au, "active")
-        facts = [stated(sentence) for sentence in column(lines, au, "sentence")]
+        stated = [reader.stated(sentence) for sentence in column(lines, au, "sentence")]
+        facts = [fact and fact[:2] for fact in stated]
         tp = sum(a and y == 1 for a, y in zip(active, labels, strict=True))
         wrong = sum(y is not None and a != (y == 1) for a, y in zip(active, labels, strict=True))
         positives = labels.count(1)

@@ -11,9 +11,11 @@ from jax.sharding import Mesh
 from vlfau_jax.data.raw.frames import decode_crop
 from vlfau_jax.data.read.dataset import Dataset
 from vlfau_jax.data.read.transforms import resize
+from vlfau_jax.data.text.reading import Reader
 from vlfau_jax.evaluation.answers import Answers, Describe
 from vlfau_jax.evaluation.predictions import true_sentence
 from vlfau_jax.inference.prediction import Prediction
+from vlfau_jax.metrics.statements import states
 from vlfau_jax.sharding.arrays import fetch, local_rows, shard_batch
 
 FACES_SHOWN = 10
@@ -33,6 +35,8 @@ class DescribedFace:
             None from a model without it.
         attention: float [n, h', w'], the local captioner's attention, averaged over its words;
             None without such a captioner.
+        states: int8 [n], whether each unit's sentence states it on (1), off (0) or neither (-1);
+            None from a model that writes none.
     """
 
     title: str
@@ -42,6 +46,7 @@ class DescribedFace:
     true_sentence: str | None
     spatial_maps: np.ndarray | None
     attention: np.ndarray | None
+    states: np.ndarray | None
 
     @property
     def maps(self) -> dict[str, np.ndarray]:
@@ -122,6 +127,7 @@ def describe_chosen(
         # over the words, divided by its own sum, is the mean over the generated words.
         attention = attention.sum(2)
         attention /= attention.sum((-1, -2), keepdims=True)
+    reader = Reader(answers.descriptions)
     return [
         DescribedFace(
             title="{}, task {}, frame {}".format(
@@ -133,6 +139,13 @@ def describe_chosen(
             true_sentence=true_sentence(dataset, answers, row),
             spatial_maps=None if spatial_maps is None else spatial_maps[k],
             attention=None if attention is None else attention[k],
+            states=_states(answers.predictions[row], reader),
         )
         for k, row in enumerate(rows)
     ]
+
+
+def _states(prediction: Prediction, reader: Reader) -> np.ndarray | None:
+    if prediction.sentences is None:
+        return None
+    return states(prediction.aus, [prediction.sentences], reader)[0]
