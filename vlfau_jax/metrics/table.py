@@ -183,7 +183,7 @@ EXPLANATION_METRICS = (
     ),
     ExplanationMetric(
         "named_untrue",
-        "named, label off",
+        "named with label off",
         "Share of the units that the global sentences name whose label is off, 0 to 1, over known "
         "labels; lower is better.",
         statements.named_untrue,
@@ -191,7 +191,7 @@ EXPLANATION_METRICS = (
     ),
     ExplanationMetric(
         "named_inactive",
-        "named, score off",
+        "named with score off",
         "Share of the units that the global sentences name whose score is not active, 0 to 1; "
         "lower is better.",
         statements.named_inactive,
@@ -199,7 +199,7 @@ EXPLANATION_METRICS = (
     ),
     ExplanationMetric(
         "active_unnamed",
-        "score on, not named",
+        "score on but not named",
         "Share of the units whose score is active that the global sentence does not name, 0 to 1; "
         "lower is better.",
         statements.active_unnamed,
