@@ -417,6 +417,13 @@ def _check_fit(settings: Settings) -> None:
             "model has no captioner (model.local_captions=False, model.global_captions=False); "
             "give 0"
         )
+    spoken = ("local",) if settings.data.descriptions == "graded" else ("local", "global")
+    if settings.data.descriptions != "states" and not {*spoken} & {*model.captions}:
+        keys = " and ".join(f"model.{kind}_captions=False" for kind in spoken)
+        raise UserError(
+            f"data.descriptions={settings.data.descriptions!r}: no such sentence is learned "
+            f"({keys}); give 'states'"
+        )
     if settings.optimizer.freeze_backbone and not (
         settings.train.warm_start or model.backbone_weights
     ):
