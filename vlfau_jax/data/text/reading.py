@@ -7,7 +7,7 @@ language: a sentence that equals one of them, or is most similar to it, states w
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import Literal, TypeVar
@@ -30,7 +30,13 @@ def _grams(text: str) -> Counter[tuple[str, ...]]:
 
 
 class Reader:
-    """Reads sentences of some descriptions."""
+    """Reads sentences of some descriptions.
+
+    Attributes:
+        stated: what a sentence about one unit states, see `_stated`.
+        named: the units that a sentence about the face names, see `_named`.
+        nouns: whom it speaks of, keys of `NOUNS`, see `_first_nouns`.
+    """
 
     def __init__(self, descriptions: Descriptions = STATES) -> None:
         facts = [(text, fact) for _, text, fact in descriptions.facts()]
@@ -45,7 +51,9 @@ class Reader:
         self._nouns = sorted(nouns, key=lambda pair: -len(pair[0]))
         self._nobody = {words(descriptions.whole((), (), noun)) for noun in NOUNS}
         # A trained captioner repeats a small number of sentences.
-        self.stated = lru_cache(maxsize=65536)(self._stated)
+        self.stated: Callable[[str], Stated | None] = lru_cache(65536)(self._stated)
+        self.named: Callable[[str], frozenset[int]] = lru_cache(65536)(self._named)
+        self.nouns: Callable[[str], frozenset[str]] = lru_cache(65536)(self._first_nouns)
 
     def _stated(self, sentence: str) -> Stated | None:
         """The unit, state and intensity that a sentence about one unit states.
@@ -74,7 +82,7 @@ class Reader:
             return None
         return found.pop() if len(found) == 1 else Stated(*facts.pop())
 
-    def named(self, sentence: str) -> frozenset[int]:
+    def _named(self, sentence: str) -> frozenset[int]:
         """The units whose phrases a sentence about the whole face contains."""
         rest = words(sentence)
         found = set()
@@ -86,7 +94,7 @@ class Reader:
             start += length
         return frozenset(found)
 
-    def nouns(self, sentence: str) -> frozenset[str]:
+    def _first_nouns(self, sentence: str) -> frozenset[str]:
         """The keys of the first noun of a sentence; several where they share a word, or none."""
         rest = words(sentence)
         for start in range(len(rest)):
