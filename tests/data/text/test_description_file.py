@@ -296,3 +296,11 @@ def test_a_damaged_file_is_one_line_or_texts(tmp_path, data):
 def test_the_built_in_texts_pass_as_a_file(tmp_path, kind):
     texts = built_in(kind, (5, 46))
     assert read(tmp_path, texts.to_json(), texts.aus) == texts
+
+
+def test_the_readmes_example_is_accepted(tmp_path):
+    readme = Path("vlfau_jax/data/text/README.md").read_text(encoding="utf-8")
+    (example,) = re.findall("```json\n(.*?)```", readme, re.DOTALL)
+    check_spoken_and_read(read(tmp_path, example, (12,), {12}), (12,))
+    texts = built_in("paraphrased").only(AUS)
+    assert read(tmp_path, texts.to_json(), coded=set(AUS)) == texts and texts.aus == AUS

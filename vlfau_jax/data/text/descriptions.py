@@ -171,6 +171,10 @@ class Descriptions(Record):
             for unit in self.units.values()
         )
 
+    def only(self, aus: Collection[int]) -> Descriptions:
+        """The texts of some of the units."""
+        return self.model_copy(update={"units": {str(au): self.of(au) for au in aus}})
+
     def of(self, au: int) -> UnitTexts:
         """The texts of a unit."""
         return self.units[str(au)]
