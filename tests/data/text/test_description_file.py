@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import vlfau_jax
 from vlfau_jax.data.text.captions import CaptionTables
 from vlfau_jax.data.text.description_file import descriptions_of, stored_descriptions
 from vlfau_jax.data.text.descriptions import KINDS, NOUNS, built_in
@@ -112,7 +113,8 @@ def files(draw):
     word = st.text(alphabet, min_size=1, max_size=6)
     sentence = st.lists(word, min_size=1, max_size=6).map(space.join)
     end = draw(st.sampled_from([".", "。", "!", " !", "…", ""]))
-    texts = st.lists(sentence.map(lambda text: text + end), min_size=1, max_size=3)
+    longer = st.lists(word, min_size=4, max_size=8).map(space.join)
+    texts = st.lists(longer.map(lambda text: text + end), min_size=1, max_size=3)
     unit = st.fixed_dictionaries(
         {"phrases": st.lists(sentence, min_size=1, max_size=2), "active": texts, "inactive": texts},
         optional={"grades": st.lists(texts, min_size=5, max_size=5)},
@@ -120,7 +122,7 @@ def files(draw):
     face = {
         "nouns": draw(st.fixed_dictionaries(dict.fromkeys(NOUNS, sentence))),
         "active": draw(st.sampled_from(["{noun} {phrases}.", "{noun}、{phrases}。", "{phrases}!"])),
-        "inactive": "{noun} — " + draw(sentence),
+        "inactive": "{noun} — " + draw(longer),
         "separator": draw(st.sampled_from([", ", "、", "، ", " + "])),
         "last_separator": draw(st.sampled_from([" & ", "和", " und "])),
     }
@@ -299,7 +301,9 @@ def test_the_built_in_texts_pass_as_a_file(tmp_path, kind):
 
 
 def test_the_readmes_example_is_accepted(tmp_path):
-    readme = Path("vlfau_jax/data/text/README.md").read_text(encoding="utf-8")
+    readme = (Path(vlfau_jax.__file__).parent / "data" / "text" / "README.md").read_text(
+        encoding="utf-8"
+    )
     (example,) = re.findall("```json\n(.*?)```", readme, re.DOTALL)
     check_spoken_and_read(read(tmp_path, example, (12,), {12}), (12,))
     texts = built_in("paraphrased").only(AUS)
