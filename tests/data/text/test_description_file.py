@@ -216,6 +216,12 @@ BAD = [
     (changed("units", to={}), r"units is an object; .*at least 1"),
     (changed("language", to="de"), "language is no key of such a record"),
     (changed("spelling", to="lower"), r'would be spoken as .*; "spelling": "exact" keeps texts'),
+    (
+        json.dumps(german()).replace(
+            '"4": {', '"12": ' + json.dumps(german()["units"]["12"]) + ', "4": {'
+        ),
+        "has the key '12' twice in one object",
+    ),
     ("[1, 2]", "holds a list of 2"),
     ("{", "not JSON: EOF"),
     ("", "not JSON: EOF"),

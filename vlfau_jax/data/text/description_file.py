@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Collection, Sequence
 from itertools import permutations
 from pathlib import Path
@@ -55,7 +56,9 @@ def descriptions_of(
             f"data.descriptions={option!r} is no file; give one of {', '.join(KINDS)}, or the path "
             "of a JSON file of your own texts"
         )
-    found = parse_record(read_bytes(path, LIMIT), Descriptions, path)
+    content = read_bytes(path, LIMIT)
+    found = parse_record(content, Descriptions, path)
+    json.loads(content, object_pairs_hook=lambda pairs: _each_once(pairs, path))
     _check_units(found, aus, coded, path)
     _check_told_apart(found, path)
     _check_spelled(found, aus, path)
@@ -93,6 +96,15 @@ def _check_units(
                 f"units.{au}: the data code no AU{au}, but only AU "
                 f"{', '.join(map(str, sorted(coded)))}; take it out",
             )
+
+
+def _each_once(pairs: Sequence[tuple[str, Any]], path: Path) -> dict[str, Any]:
+    """An object of the file, whose keys should be different: of two JSON would keep the last."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        key = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise FileError(path, f"has the key {key!r:.40} twice in one object; give each once")
+    return found
 
 
 def _check_told_apart(found: Descriptions, path: Path) -> None:
