@@ -201,7 +201,7 @@ def test_a_model_of_global_sentences_alone_with_beams(half_workdir, tmp_path, ca
     assert scores["explanations"]["agreement"] is None
     assert scores["explanations"]["global_f1"] is not None
     assert scores["explanations"]["note"] == (
-        "polarity_accuracy and agreement are null: model.local_captions=False"
+        "all scores of local sentences are null: model.local_captions=False"
     )
     for line in lines:
         assert 0 < line["sentence_probability"] <= 1

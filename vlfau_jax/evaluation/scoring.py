@@ -17,7 +17,6 @@ from vlfau_jax.metrics.au import more_frequent_state
 from vlfau_jax.metrics.statements import ExplainedFaces
 from vlfau_jax.metrics.table import (
     AU_FLOORS,
-    EXPLANATION_METRICS,
     UnitScores,
     constant_scores,
     explain,
@@ -149,10 +148,8 @@ def _training_options(trained: Trained) -> dict[str, Any]:
 
 def _explain_nulls(captions: Sequence[str]) -> str:
     """Why scores of explanations are null where the model writes no such sentence; else ""."""
-    reasons = []
-    for kind in ("local", "global"):
-        names = [metric.name for metric in EXPLANATION_METRICS if metric.sentences == kind]
-        listed = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
-        if kind not in captions:
-            reasons.append(f"{listed} are null: model.{kind}_captions=False")
-    return "; ".join(reasons)
+    return "; ".join(
+        f"all scores of {kind} sentences are null: model.{kind}_captions=False"
+        for kind in ("local", "global")
+        if kind not in captions
+    )
