@@ -175,6 +175,12 @@ def _network(record: Mapping[str, Any], workdir: Path) -> VLFAU:
             f"{workdir}: trained on pixels normalised by {record['normalisation']}, but this "
             f"version normalises by {wanted}; use the version that trained it"
         )
+    aus = record["aus"]
+    if len(set(aus)) < len(aus) or not set(aus) <= ACTION_UNITS.keys():
+        raise UserError(
+            f"{workdir}: trained on AU {', '.join(map(str, aus))}, which are not units of this "
+            "version, each once; use the version that trained it"
+        )
     vocabulary = Vocabulary.build(_descriptions(record, workdir))
     if list(vocabulary.words) != record["vocabulary"]:
         raise UserError(
@@ -186,12 +192,6 @@ def _network(record: Mapping[str, Any], workdir: Path) -> VLFAU:
             f"{workdir}: the checkpoint's config has the digest "
             f"{config_digest(record['config'])[:12]}, not {record['config_digest'][:12]} as it "
             "says; take another checkpoint"
-        )
-    aus = record["aus"]
-    if len(set(aus)) < len(aus) or not set(aus) <= ACTION_UNITS.keys():
-        raise UserError(
-            f"{workdir}: trained on AU {', '.join(map(str, aus))}, which are not units of this "
-            "version, each once; use the version that trained it"
         )
     return VLFAU(read_options(ModelOptions, record["model"], workdir), len(aus), vocabulary.size)
 
