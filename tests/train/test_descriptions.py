@@ -153,7 +153,7 @@ def test_a_run_holds_its_texts_and_goes_on_as_if_never_stopped(faces, tmp_path):
 @pytest.mark.slow
 def test_a_folder_with_other_units_learns_and_speaks_them(faces, tmp_path):
     """What a user does with a folder of AU 5, 12 and 45: every face is told by its own unit."""
-    settings = experiment(faces, train={"steps": 90, "batch_size": 12, "checkpoint_every": 500})
+    settings = experiment(faces, train={"steps": 120, "batch_size": 12, "checkpoint_every": 500})
     settings = replace(
         settings,
         data=replace(settings.data, min_area=1.0, flip=False, jitter=0.0),
