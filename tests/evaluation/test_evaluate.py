@@ -209,7 +209,7 @@ def test_a_model_of_global_sentences_alone_with_beams(half_workdir, tmp_path, ca
     assert "Generated" in page.text and "a search with 3 beams" in page.text
     assert "unit's branch" in page.text and "sentence's words" not in page.text
     assert "global sentences: F1 of named units 0." in screen
-    assert "local sentences" not in screen
+    assert "local sentences:" not in screen
     trained = load_trained(half_workdir)
     source = source_of(trained)
     faces = np.stack([resize(decode_image(source[k]["image"]), 32) for k in range(4)])

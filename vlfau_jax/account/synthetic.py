@@ -40,9 +40,7 @@ class Synthetic(NamedTuple):
             "au": au.astype(np.float32),
             "au_known": known,
             "local_tokens": np.stack([self.captions.local_tokens(*row) for row in rows]),
-            "global_tokens": np.stack(
-                [self.captions.global_tokens(*r, n) for r, n in zip(rows, nouns, strict=True)]
-            ),
+            "global_tokens": self.captions.global_tokens(au, known, nouns.tolist(), known),
             "valid": np.ones(len(au), bool),
             "key": np.zeros((len(au), 3), np.int32),
         }

@@ -15,6 +15,13 @@ from vlfau_jax.data.text.vocabulary import START, Vocabulary
 from vlfau_jax.facs import ACTION_UNITS, BP4D_AUS, DISFA_AUS
 
 
+def global_row(tables, au, known, noun, coded=None, draws=None) -> np.ndarray:
+    """The row of one face, of a data set that codes all units if it is not said."""
+    coded = np.ones_like(known) if coded is None else coded
+    draws = None if draws is None else draws[None]
+    return tables.global_tokens(au[None], known[None], [noun], coded[None], draws)[0]
+
+
 def test_global_description_of_the_papers_example():
     active = [0, 1, 0, 1, 0, 0, 0, 1, 1, 0, 0, 1]
     assert global_description(BP4D_AUS, active, "man") == (
@@ -66,7 +73,7 @@ def test_table_rows_spell_the_descriptions(aus, rng):
         for row, unit, on in zip(local, aus, states, strict=True):
             assert vocabulary.decode(row) == local_description(unit, bool(on))
         for noun in ("man", "woman", "person"):
-            row = tables.global_tokens(au, np.ones(len(aus), bool), noun)
+            row = global_row(tables, au, np.ones(len(aus), bool), noun)
             assert row.shape == (tables.max_global_tokens,) and row.dtype == np.int32
             assert vocabulary.decode(row) == global_description(aus, states, noun)
             longest_global = max(longest_global, np.count_nonzero(row))
@@ -81,7 +88,7 @@ def test_unknown_units_are_not_spoken_of():
     known[3] = False
     local = tables.local_tokens(np.ones(12), known)
     assert not local[3].any() and (local[known, 0] == START).all()
-    assert not tables.global_tokens(np.ones(12), known, "man").any()
+    assert not global_row(tables, np.ones(12), known, "man").any()
 
 
 def test_units_that_the_data_set_does_not_code_are_passed_over():
@@ -89,21 +96,32 @@ def test_units_that_the_data_set_does_not_code_are_passed_over():
     tables = CaptionTables((1, 4, 12), vocabulary)
     coded = np.array([True, False, True])
     known = coded.copy()
-    row = tables.global_tokens(np.array([1, 0, 1]), known, "man", coded)
+    row = global_row(tables, np.array([1, 0, 1]), known, "man", coded)
     assert vocabulary.decode(row) == global_description((1, 12), [True, True], "man")
-    row = tables.global_tokens(np.array([0, 0, 0]), known, "man", coded)
+    row = global_row(tables, np.array([0, 0, 0]), known, "man", coded)
     assert vocabulary.decode(row) == "a man shows no action unit."
     # A label that is missing among those that are coded silences the whole row.
-    assert not tables.global_tokens(np.array([1, 0, 0]), known & [1, 1, 0], "man", coded).any()
-    assert not tables.global_tokens(np.array([1, 0, 1]), known, "man").any()
-    assert not tables.global_tokens(np.zeros(3), np.zeros(3, bool), "man", np.zeros(3, bool)).any()
+    assert not global_row(tables, np.array([1, 0, 0]), known & [1, 1, 0], "man", coded).any()
+    assert not global_row(tables, np.array([1, 0, 1]), known, "man").any()
+    assert not global_row(tables, np.zeros(3), np.zeros(3, bool), "man", np.zeros(3, bool)).any()
+
+
+def test_each_row_is_that_of_its_own_face(rng):
+    tables = CaptionTables(BP4D_AUS, Vocabulary.build())
+    au, known, coded = (rng.random((50, 12)) < share for share in (0.5, 0.98, 0.9))
+    nouns = rng.choice(["man", "woman", "person"], 50).tolist()
+    rows = tables.global_tokens(au, known, nouns, coded)
+    assert 5 < rows.any(1).sum() < 50
+    for row, *face in zip(rows, au, known, nouns, coded, strict=True):
+        assert np.array_equal(row, global_row(tables, *face))
 
 
 def test_rows_handed_out_are_the_callers_own():
     tables = CaptionTables((1, 2), Vocabulary.build())
-    for tokens in (tables.global_tokens, lambda au, known, _: tables.local_tokens(au, known)):
-        tokens(np.ones(2), np.ones(2, bool), "man")[:] = 0
-        assert tokens(np.ones(2), np.ones(2, bool), "man").any()
+    known = np.ones((1, 2), bool)
+    for tokens, *more in ((tables.global_tokens, ["man"], known), (tables.local_tokens,)):
+        tokens(np.ones((1, 2)), known, *more)[:] = 0
+        assert tokens(np.ones((1, 2)), known, *more).any()
 
 
 def test_every_unit_has_both_descriptions():
@@ -147,7 +165,7 @@ def test_a_draw_chooses_one_of_the_texts_of_a_state(draws, data):
     ):
         text = PARAPHRASED.sentences(unit, bool(on))[int(draw * 3)]
         assert tables.vocabulary.decode(row) == text
-    row = tables.global_tokens(au, known, "woman", None, of_face)
+    row = global_row(tables, au, known, "woman", None, of_face)
     choices = (of_face * 2).astype(int)
     assert tables.vocabulary.decode(row) == PARAPHRASED.whole(aus, au, "woman", choices)
 
@@ -174,6 +192,6 @@ def test_kept_sentences_are_bounded(monkeypatch):
     tables = CaptionTables((6, 12), Vocabulary.build())
     for _ in range(2):
         for au in ([0, 0], [0, 1], [1, 0], [1, 1]):
-            row = tables.global_tokens(np.array(au), np.ones(2, bool), "man")
+            row = global_row(tables, np.array(au), np.ones(2, bool), "man")
             assert tables.vocabulary.decode(row) == global_description((6, 12), au, "man")
             assert len(tables._global) <= 2

@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Generator, Mapping, Sequence
-from itertools import islice, repeat
+from itertools import islice
 from typing import Any
 
 import cv2
@@ -108,18 +108,17 @@ class Faces:
         `draws` [2, b, n] choose the texts, see `draw`; None for the first ones.
         """
         d, valid = self._dataset, positions != FILLING
-        of_units, of_faces = (None, repeat(None)) if draws is None else draws
+        of_units, of_faces = (None, None) if draws is None else draws
         au, known = (of[positions] & valid[:, None] for of in (d.labels.au, d.labels.known))
         nouns = [d.nouns[subject] for subject in d.labels.subject[positions]]
         coded = d.coded[d.labels.part[positions]]
-        sentences = map(self._captions.global_tokens, au, known, nouns, coded, of_faces)
         return {
             "au": au.astype(np.float32),
             "au_known": known,
             "local_tokens": self._captions.local_tokens(
                 au, known, d.labels.level[positions], of_units
             ),
-            "global_tokens": np.stack(list(sentences)),
+            "global_tokens": self._captions.global_tokens(au, known, nouns, coded, of_faces),
             "valid": valid,
             "key": np.where(valid[:, None], self._keys[positions], 0),
         }

@@ -93,28 +93,30 @@ class CaptionTables:
         self,
         au: np.ndarray,
         known: np.ndarray,
-        noun: str,
-        coded: np.ndarray | None = None,
+        nouns: Sequence[str],
+        coded: np.ndarray,
         draws: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Global row int32 [tg] about the units that the face's data set codes (None: all).
+        """Global rows int32 [b, tg] about the units that each face's data set codes.
 
-        All pad if one of them is unknown, because the sentence would state it as absent, or if
-        there is none. au in {0, 1}, known bool, coded bool and draws are all [n], see
-        `local_tokens`.
+        All pad where one of them is unknown, because the sentence would state it as absent, and
+        where there is none. au in {0, 1}, known bool, coded bool and draws (see `local_tokens`) are
+        all [b, n], nouns [b].
         """
-        coded = np.ones(len(self.aus), bool) if coded is None else coded
-        if not coded.any() or not known[coded].all():
-            return np.zeros(self.max_global_tokens, np.int32)
-        active = au.astype(bool) & coded
-        choices = np.zeros(len(self.aus), np.uint8)
-        if draws is not None:
-            choices[:] = (draws * self._phrases) * active
+        rows = np.zeros((len(au), self.max_global_tokens), np.int32)
         # Neither units that are not coded nor inactive ones are mentioned: one sentence, one key.
-        key = (np.packbits(active).tobytes(), choices.tobytes(), noun)
-        if key not in self._global:
-            if len(self._global) >= _MOST_KEPT:
-                self._global.clear()
-            text = self.descriptions.whole(self.aus, active, noun, choices)
-            self._global[key] = self.vocabulary.encode(text, self.max_global_tokens)
-        return self._global[key].copy()
+        active = au.astype(bool) & coded
+        choices = np.zeros(active.shape, np.uint8)
+        if draws is not None:
+            choices[:] = draws * self._phrases * active
+        packed = np.packbits(active, 1)
+        whole = coded.any(1) & (known | ~coded).all(1)
+        for k in np.flatnonzero(whole).tolist():
+            key = (packed[k].tobytes(), choices[k].tobytes(), nouns[k])
+            if key not in self._global:
+                if len(self._global) >= _MOST_KEPT:
+                    self._global.clear()
+                text = self.descriptions.whole(self.aus, active[k], nouns[k], choices[k])
+                self._global[key] = self.vocabulary.encode(text, self.max_global_tokens)
+            rows[k] = self._global[key]
+        return rows
