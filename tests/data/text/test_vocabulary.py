@@ -83,3 +83,20 @@ def test_load_names_what_is_wrong(tmp_path):
     (tmp_path / "tokenizer.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match="begins with"):
         Vocabulary.load(tmp_path)
+
+
+def test_an_exact_vocabulary_is_loaded_as_it_was_saved(tmp_path):
+    text = "Die „Brauen“ sind, so scheint es (kurz), HOCH gezogen!"
+    texts = STATES.only((12,)).of(12).model_copy(update={"active": (text,)})
+    own = STATES.model_copy(update={"units": {"12": texts}, "spelling": "exact"})
+    vocabulary = Vocabulary.build(own)
+    assert vocabulary.decode(vocabulary.encode(text)) == text
+    vocabulary.save(tmp_path)
+    loaded = Vocabulary.load(tmp_path)
+    assert loaded.words == vocabulary.words and loaded.decode(loaded.encode(text)) == text
+
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    assert tokenizer(text).input_ids == vocabulary.encode(text).tolist()
+    assert tokenizer.decode(tokenizer(text).input_ids, skip_special_tokens=True) == text

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field, StringConstraints
+from pydantic import Field, JsonValue, StringConstraints
 from tokenizers import Tokenizer, decoders, models, normalizers, processors
 
 from vlfau_jax.data.text.descriptions import STATES, Descriptions
@@ -40,17 +40,14 @@ class _WordLevel(Record):
     unk_token: Literal["<unk>"]
 
 
-class _Decoder(Record, extra="ignore"):
-    """How words are joined: Metaspace where they carry their spaces."""
-
-    type: Literal["WordPiece", "Metaspace"]
-
-
 class _TokenizerFile(Record, extra="ignore"):
-    """What is read of a tokenizer file: how words are split and joined is this module's."""
+    """What is read of a tokenizer file: how words are split and joined is this module's.
+
+    Of the decoder it is read whether it is Metaspace, whose words carry their spaces.
+    """
 
     model: _WordLevel
-    decoder: _Decoder = _Decoder(type="WordPiece")
+    decoder: JsonValue = None
 
 
 class Vocabulary:
@@ -115,11 +112,12 @@ class Vocabulary:
         except FileError as error:
             raise FileError(source, f"not a tokenizer file: {error.reason}") from None
         numbers = found.model.vocab
+        exact = isinstance(found.decoder, dict) and found.decoder.get("type") == "Metaspace"
         words = sorted(numbers, key=numbers.__getitem__)
         if [numbers[word] for word in words] != list(range(len(words))):
             raise FileError(source, "numbers of words should be 0, 1, 2, ..., each once")
         try:
-            return cls(words, found.decoder.type == "Metaspace")
+            return cls(words, exact)
         except UserError as error:
             raise FileError(source, str(error)) from None
 
