@@ -85,7 +85,8 @@ def test_load_names_what_is_wrong(tmp_path):
         Vocabulary.load(tmp_path)
 
 
-def test_an_exact_vocabulary_is_loaded_as_it_was_saved(tmp_path):
+def test_an_exact_vocabulary_is_loaded_as_it_was_saved(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     text = "Die „Brauen“ sind, so scheint es (kurz), HOCH gezogen!"
     texts = STATES.only((12,)).of(12).model_copy(update={"active": (text,)})
     own = STATES.model_copy(update={"units": {"12": texts}, "spelling": "exact"})
