@@ -12,13 +12,21 @@ the whole study and are refused here.
 
 from vlfau_jax.errors import UserError
 
+# What a row removes has no term of the loss either, where --config gives it one.
+NO_LOCAL = {"model.local_captions": False, "objective.word_region_weight": 0.0}
+NO_MAPS = {
+    "objective.map_region_weight": 0.0,
+    "objective.map_entropy_weight": 0.0,
+    "objective.map_variation_weight": 0.0,
+}
+
 ROWS = {
     "full": {},
-    "no local": {"model.local_captions": False},
+    "no local": NO_LOCAL,
     "no global": {"model.global_captions": False},
-    "no captions": {"model.local_captions": False, "model.global_captions": False},
-    "no DAIR": {"model.refinement": "none"},
-    "channel only": {"model.refinement": "channel"},
+    "no captions": {**NO_LOCAL, "model.global_captions": False},
+    "no DAIR": {"model.refinement": "none", **NO_MAPS},
+    "channel only": {"model.refinement": "channel", **NO_MAPS},
     "spatial only": {"model.refinement": "spatial"},
     # Nothing is combined: the last stage, at its own size (model.grid=0), is the stem.
     "no MSC": {"model.taps": (4,), "model.grid": 0},
@@ -26,6 +34,7 @@ ROWS = {
     "per-AU captioners": {"model.local_captioner": "per_au"},
     "AU embedding": {"model.au_embedding": True},
     "global context": {"model.global_context": True},
+    "paraphrased": {"data.descriptions": "paraphrased"},
     "no class weights": {"objective.class_weighting": False},
     "BCE only": {"objective.dice_weight": 0.0},
     "asymmetric": {"objective.au_loss": "asymmetric"},

@@ -1,9 +1,10 @@
-"""The Facial Action Coding System as a table: the fifteen action units that BP4D and DISFA code.
+"""The Facial Action Coding System as a table: its action units of the face, 28 of them.
 
-Numbers, names and muscles follow Ekman, Friesen and Hager, "Facial Action Coding System" (2002).
-The descriptions are our own words for the cues an observer looks for; no published list is copied.
-They use a small vocabulary and have nearly the same length, because every caption row is padded to
-the longest, and both cost time in a word-level captioner.
+Numbers, names and muscles follow Ekman, Friesen and Hager, "Facial Action Coding System" (2002),
+those of AU 44 the first edition (Ekman and Friesen, 1978). The descriptions are our own words for
+the cues an observer looks for; no published list is copied. They use a small vocabulary and have
+nearly the same length, because every caption row is padded to the longest, and both cost time in a
+word-level captioner. None says left or right: training mirrors faces.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ class ActionUnit:
     Attributes:
         number: the FACS number.
         name: the FACS name, lower case.
-        muscles: anatomical names of the muscles that act (or relax, for AU 25 and 26).
+        muscles: anatomical names of the muscles that act, or relax where that is said.
         region: the part of the face that changes most, one of `REGIONS`.
         verb_phrase: third person singular, as it stands in a sentence about the whole face.
         active: the local description when the unit is on; lower case, commas and a final period.
@@ -71,6 +72,17 @@ _TABLE = (
         "and the skin between them is flat and smooth.",
     ),
     ActionUnit(
+        5,
+        "upper lid raiser",
+        ("levator palpebrae superioris", "superior tarsal muscle"),
+        "eye",
+        "raises upper lids",
+        "the upper lids are raised, more of the white above the iris shows, "
+        "the eyes look wide open, and the gaze seems fixed on one point.",
+        "the upper lids are not raised, they rest over the top of the iris, "
+        "and the white of the eyes shows only at its sides.",
+    ),
+    ActionUnit(
         6,
         "cheek raiser",
         ("orbicularis oculi, pars orbitalis",),
@@ -115,6 +127,17 @@ _TABLE = (
         "and the furrow beside the nose is shallow on both sides of the face.",
     ),
     ActionUnit(
+        11,
+        "nasolabial deepener",
+        ("zygomaticus minor",),
+        "cheek",
+        "deepens fold beside nose",
+        "the fold between the nose and the cheek is deepened, its middle is drawn up and out, "
+        "and the upper lip is lifted a little at the sides.",
+        "the fold between the nose and the cheek is not deepened, "
+        "it stays soft from top to bottom, and the sides of the upper lip keep their place.",
+    ),
+    ActionUnit(
         12,
         "lip corner puller",
         ("zygomaticus major",),
@@ -124,6 +147,17 @@ _TABLE = (
         "and the furrow from nose to mouth becomes deeper.",
         "the corners of the lips are not pulled up or out, "
         "they stay level with the middle of the mouth, and the cheeks are flat.",
+    ),
+    ActionUnit(
+        13,
+        "sharp lip puller",
+        ("levator anguli oris",),
+        "mouth",
+        "pulls lips sharply up",
+        "the corners of the lips are pulled straight up at a sharp angle, "
+        "the cheeks puff out like small balls under the eyes, and the mouth curves up.",
+        "the corners of the lips are not pulled straight up, "
+        "they are soft and round instead of sharp, and the cheeks stay even under the eyes.",
     ),
     ActionUnit(
         14,
@@ -148,6 +182,17 @@ _TABLE = (
         "and the skin below the corners has no pouches.",
     ),
     ActionUnit(
+        16,
+        "lower lip depressor",
+        ("depressor labii inferioris",),
+        "mouth",
+        "depresses lower lip",
+        "the lower lip is drawn down, its edge turns out and stretches to the sides, "
+        "the lower teeth show, and the chin flattens a little.",
+        "the lower lip is not drawn down, its edge lies close to the teeth, "
+        "it hides the lower teeth, and the chin keeps its form.",
+    ),
+    ActionUnit(
         17,
         "chin raiser",
         ("mentalis",),
@@ -157,6 +202,39 @@ _TABLE = (
         "and the lower lip is pushed up against the upper lip.",
         "the chin is not pushed up, its skin is smooth and has no wrinkles, "
         "and the lower lip rests in its normal place.",
+    ),
+    ActionUnit(
+        18,
+        "lip pucker",
+        ("incisivii labii superioris", "incisivii labii inferioris"),
+        "mouth",
+        "puckers lips",
+        "the lips are puckered, they are pushed forward and drawn in from the sides, "
+        "the mouth looks small and round, and short wrinkles run into the lips.",
+        "the lips are not puckered, they lie flat instead of pushed forward, "
+        "and the opening between them is as wide as it is at rest.",
+    ),
+    ActionUnit(
+        20,
+        "lip stretcher",
+        ("risorius", "platysma"),
+        "mouth",
+        "stretches lips",
+        "the lips are stretched to the sides, the mouth looks long and thin, "
+        "the corners move back, and the skin over the chin and cheeks is tight.",
+        "the lips are not stretched to the sides, the corners stay in front, "
+        "and the skin beside the mouth and over the chin is loose.",
+    ),
+    ActionUnit(
+        22,
+        "lip funneler",
+        ("orbicularis oris",),
+        "mouth",
+        "funnels lips",
+        "the lips are funneled, both turn out and reach forward like the rim of a trumpet, "
+        "their inner red shows, and the teeth may be seen.",
+        "the lips are not funneled, neither of them turns out, they lie against the teeth, "
+        "and only their outer red can be seen.",
     ),
     ActionUnit(
         23,
@@ -202,6 +280,72 @@ _TABLE = (
         "the jaw is not dropped, it is held up in its closed place, the teeth are together, "
         "and the lower face has its normal length.",
     ),
+    ActionUnit(
+        27,
+        "mouth stretch",
+        ("pterygoids", "digastric"),
+        "mouth",
+        "stretches mouth open",
+        "the mouth is stretched wide open, the jaw is pulled far down, "
+        "the cheeks are flat and long, and the opening is tall and oval.",
+        "the mouth is not stretched open, the jaw is at most loose and never pulled far down, "
+        "and the cheeks keep their round form.",
+    ),
+    ActionUnit(
+        28,
+        "lip suck",
+        ("orbicularis oris",),
+        "mouth",
+        "sucks lips in",
+        "the lips are sucked in, their red rolls over the teeth and disappears in the mouth, "
+        "and the skin around it is stretched and smooth.",
+        "the lips are not sucked in, their red can be seen from corner to corner, "
+        "and the skin around the mouth is loose over the teeth.",
+    ),
+    ActionUnit(
+        43,
+        "eyes closed",
+        ("levator palpebrae superioris, relaxed", "orbicularis oculi, pars palpebralis"),
+        "eye",
+        "closes eyes",
+        "the eyes are closed and stay so, the upper lids hang down over them, "
+        "the lashes rest on the cheeks, and the lids look loose.",
+        "the eyes are not closed, the upper lids are held up, "
+        "the iris can be seen in both eyes, and the gaze goes somewhere.",
+    ),
+    ActionUnit(
+        44,
+        "squint",
+        ("orbicularis oculi, pars palpebralis",),
+        "eye",
+        "squints",
+        "the eyes are squinted, the lids are pressed toward each other to a slit, "
+        "the skin below them bulges, and small folds gather beside the nose.",
+        "the eyes are not squinted, they are open wider than a slit, "
+        "the skin below them is even, and the lids show few small folds.",
+    ),
+    ActionUnit(
+        45,
+        "blink",
+        ("levator palpebrae superioris, relaxed", "orbicularis oculi, pars palpebralis"),
+        "eye",
+        "blinks",
+        "the eyes are shut for an instant, both lids meet quickly and lightly, "
+        "the face around them is calm, and they open again at once.",
+        "the eyes are not shut for an instant, both lids stay where they are, "
+        "and the look is steady from one moment to the next.",
+    ),
+    ActionUnit(
+        46,
+        "wink",
+        ("levator palpebrae superioris, relaxed", "orbicularis oculi, pars palpebralis"),
+        "eye",
+        "winks",
+        "one eye is winked shut by itself, the other eye looks on, "
+        "the lids of the first meet, and the cheek below it is lifted.",
+        "one eye is not winked shut by itself, both eyes do the same, "
+        "and the two cheeks have the same height below the lids.",
+    ),
 )
 
 ACTION_UNITS: dict[int, ActionUnit] = {unit.number: unit for unit in _TABLE}
@@ -209,3 +353,5 @@ ACTION_UNITS: dict[int, ActionUnit] = {unit.number: unit for unit in _TABLE}
 # The units that the benchmark of a data set scores, in the order of its label vectors.
 BP4D_AUS = (1, 2, 4, 6, 7, 10, 12, 14, 15, 17, 23, 24)
 DISFA_AUS = (1, 2, 4, 6, 9, 12, 25, 26)
+# Of both: the fifteen units whose words alone are the vocabulary of models that learn no other.
+BENCHMARK_AUS = tuple(sorted({*BP4D_AUS, *DISFA_AUS}))

@@ -17,6 +17,7 @@ from vlfau_jax.data.read.regions import FaceRegions
 from vlfau_jax.data.read.transforms import resize
 from vlfau_jax.data.text.captions import CaptionTables
 from vlfau_jax.data.text.descriptions import global_description
+from vlfau_jax.data.text.reading import Reader
 from vlfau_jax.data.text.vocabulary import PAD, START
 from vlfau_jax.errors import UserError
 from vlfau_jax.evaluation import evaluate as evaluating
@@ -26,7 +27,6 @@ from vlfau_jax.evaluation.scores import Scores
 from vlfau_jax.facs import BP4D_AUS
 from vlfau_jax.inference.trained import load_trained
 from vlfau_jax.metrics.maps import cells, mass_in_region, pointing_game
-from vlfau_jax.metrics.statements import stated
 from vlfau_jax.metrics.table import AU_METRICS, map_score_names
 from vlfau_jax.model.vlfau import normalise
 from vlfau_jax.regions import COMPACT
@@ -98,10 +98,11 @@ def column(lines, au, key):
 
 def test_scores_follow_from_the_lines(run, lines):
     _, scores = run
-    f1s, right, agree, judged = [], 0, 0, 0
+    f1s, right, agree, judged, reader = [], 0, 0, 0, Reader()
     for au in BP4D_AUS:
         labels, active = column(lines, au, "label"), column(lines, au, "active")
-        facts = [stated(sentence) for sentence in column(lines, au, "sentence")]
+        stated = [reader.stated(sentence) for sentence in column(lines, au, "sentence")]
+        facts = [fact and fact[:2] for fact in stated]
         tp = sum(a and y == 1 for a, y in zip(active, labels, strict=True))
         wrong = sum(y is not None and a != (y == 1) for a, y in zip(active, labels, strict=True))
         positives = labels.count(1)
@@ -256,7 +257,7 @@ def test_a_model_of_global_sentences_alone_with_beams(half_workdir, tmp_path, ca
     assert scores["explanations"]["agreement"] is None
     assert scores["explanations"]["global_f1"] is not None
     assert scores["explanations"]["note"] == (
-        "polarity_accuracy and agreement are null: model.local_captions=False"
+        "all scores of local sentences are null: model.local_captions=False"
     )
     for line in lines:
         assert 0 < line["sentence_probability"] <= 1
@@ -264,7 +265,7 @@ def test_a_model_of_global_sentences_alone_with_beams(half_workdir, tmp_path, ca
     assert "Generated" in page.text and "a search with 3 beams" in page.text
     assert "unit's branch" in page.text and "sentence's words" not in page.text
     assert "global sentences: F1 of named units 0." in screen
-    assert "local sentences" not in screen
+    assert "local sentences:" not in screen
     trained = load_trained(half_workdir)
     source = source_of(trained)
     faces = np.stack([resize(decode_image(source[k]["image"]), 32) for k in range(4)])

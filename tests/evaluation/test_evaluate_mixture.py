@@ -128,7 +128,7 @@ def test_the_best_step_on_the_test_people_is_apart(run):
 def test_intensities_are_compared_where_they_are_coded(run):
     workdir, scores, lines = run
     dataset = open_dataset(load_trained(workdir).data)
-    codes = dataset.intensities[dataset.rows(scores["test_subjects"])]
+    codes = dataset.labels.level[dataset.rows(scores["test_subjects"])]
     assert codes.shape == (9, 15) and (codes[:5] == -1).all() and codes[5:].max() > 1
     for au in (7, 25):
         column, unit = AUS.index(au), scores["per_au"][str(au)]

@@ -328,6 +328,6 @@ def test_words_of_another_version_are_refused(workdir, monkeypatch):
     import vlfau_jax.inference.trained as trained
 
     vocabulary = dataclasses.make_dataclass("Other", [("words", tuple), ("size", int)])
-    monkeypatch.setattr(trained.Vocabulary, "build", lambda: vocabulary(("<pad>", "x"), 2))
+    monkeypatch.setattr(trained.Vocabulary, "build", lambda *_: vocabulary(("<pad>", "x"), 2))
     with pytest.raises(UserError, match="not the 2 of this version"):
         load_trained(workdir)

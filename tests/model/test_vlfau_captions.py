@@ -9,7 +9,7 @@ from flax import linen as nn
 
 from vlfau_jax.data.text.captions import CaptionTables
 from vlfau_jax.data.text.vocabulary import PAD, Vocabulary
-from vlfau_jax.facs import ACTION_UNITS
+from vlfau_jax.facs import BENCHMARK_AUS
 from vlfau_jax.model.options import ModelOptions
 from vlfau_jax.model.vlfau import VLFAU
 
@@ -235,7 +235,7 @@ def test_the_context_is_the_mean_of_what_the_own_sentence_saw(seeing, inputs):
 
 
 def test_the_own_sentence_may_be_as_long_as_the_longest_true_one():
-    longest = CaptionTables(tuple(ACTION_UNITS), Vocabulary.build()).max_global_tokens
+    longest = CaptionTables(BENCHMARK_AUS, Vocabulary.build()).max_global_tokens
     assert VLFAU(TINY, AUS, VOCABULARY).max_own_words >= longest - 2  # <start> and <end>
 
 

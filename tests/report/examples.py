@@ -32,6 +32,7 @@ def scores(**changes):
             "polarity_accuracy": 0.93,
             "polarity_constant": 0.71,
             "agreement": 0.95,
+            "agreement_near": 0.65,
             "global_f1": 0.81,
             "noun_accuracy": None,
             "note": "",
@@ -87,4 +88,5 @@ def face(labels, stated=None, title="SN003, task 1, frame 7"):
         true_sentence=None,
         spatial_maps=rng.random((8, 4, 4)),
         attention=rng.random((8, 4, 4)),
+        states=active.astype(np.int8),
     )

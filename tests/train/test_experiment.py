@@ -83,6 +83,18 @@ def changed(settings, **sections):
             {"objective": {"word_region_weight": 0.5}, "model": NO_CAPTIONS},
             r"objective\.word_region_weight=0\.5: model\.local_captions=False",
         ),
+        (
+            {"data": {"descriptions": "graded"}, "model": {"local_captions": False}},
+            r"data\.descriptions='graded': no such sentence .*local_captions=False\); give",
+        ),
+        (
+            {"data": {"descriptions": "paraphrased"}, "model": NO_CAPTIONS},
+            r"data\.descriptions='paraphrased': .*local_captions=False and model\.global_captions",
+        ),
+        (
+            {"data": {"descriptions": "grded"}},
+            r"data\.descriptions='grded' is no file; give one of",
+        ),
         ({"data": {"aus": (1, 99)}}, r"data\.aus.*99"),
         ({"data": {"aus": (1, 1)}}, r"data\.aus.*1, 1"),
     ],
@@ -102,6 +114,7 @@ def test_options_that_do_not_fit_each_other(tiny, sections, message):
         {"model": {"grid": 1, "taps": (3, 4)}},
         {"model": {"global_captions": False}, "optimizer": {"captioner_learning_rate": 1e-3}},
         {"model": NO_CAPTIONS, "objective": {"dice_ramp": (3, 5)}},
+        {"model": {"local_captions": False}, "data": {"descriptions": "paraphrased"}},
         {"model": {"window": 9}, "data": {"image_size": 17}},
         {"optimizer": {"freeze_backbone": True}, "train": {"warm_start": "w"}},
         {"optimizer": {"freeze_backbone": True}, "model": {"backbone_weights": "w"}},

@@ -50,8 +50,8 @@ class Synthetic(NamedTuple):
 def synthetic(settings: Settings) -> Synthetic:
     """The program of an experiment on JAX's devices, for the units that its data set publishes.
 
-    Of `settings.data`, only `image_size`, `name` and `aus` are read. Raises UserError for options
-    that do not fit each other or the devices.
+    Of `settings.data`, only `image_size`, `name`, `aus` and `descriptions` are read. Raises
+    UserError for options that do not fit each other or the devices.
     """
     check_pictures(settings.train.batch_size, settings.data.image_size)
     program = published_program(settings, jax.devices())

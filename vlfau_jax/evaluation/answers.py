@@ -17,6 +17,7 @@ from vlfau_jax.data.read.dataset import Dataset
 from vlfau_jax.data.read.options import DataOptions
 from vlfau_jax.data.read.pipeline import eval_iterator
 from vlfau_jax.data.text.captions import CaptionTables
+from vlfau_jax.data.text.descriptions import Descriptions
 from vlfau_jax.distributed.processes import check_same, is_first_process
 from vlfau_jax.evaluation.kept_answers import MAP_ARRAYS, KeptAnswers
 from vlfau_jax.evaluation.likelihood import Likelihood, likelihood_of, sums
@@ -52,6 +53,7 @@ class Answers:
         labels: [m, n] in {0, 1}.
         known: bool [m, n], whether each label is known.
         predictions: m of them.
+        descriptions: the texts in which labels are told.
         intensities: int8 [m, n], the coded ones, 0 to 5, -1 where unknown.
         likelihood: by kind of sentence, the two sums of likelihood.py.
         maps: float32 [m, n, h, w] by whose they are, as in `metrics.maps.MappedFaces`; empty where
@@ -62,6 +64,7 @@ class Answers:
     labels: np.ndarray
     known: np.ndarray
     predictions: list[Prediction]
+    descriptions: Descriptions
     intensities: np.ndarray | None = None
     likelihood: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     maps: dict[str, np.ndarray] = field(default_factory=dict)
@@ -204,7 +207,7 @@ def answer_fold(
     Raises:
         RunError: the model gives numbers that are no answer.
     """
-    captions = CaptionTables(trained.aus, trained.vocabulary)
+    captions = CaptionTables(trained.aus, trained.vocabulary, trained.descriptions)
     decoder = PredictionDecoder(
         trained.aus, trained.thresholds, trained.vocabulary, trained.untaught
     )
@@ -257,6 +260,14 @@ def answer_fold(
                 kept.add(number, key[valid], arrays)
             bar.update(int(valid.sum()))
     au, known = labels.au[examples].astype(np.float32), labels.known[examples]
-    intensities = dataset.intensities[examples]
     joined = {whose: np.concatenate(values) for whose, values in found.items() if values}
-    return Answers(keys, au, known, predictions, intensities, sums(surprise), joined)
+    return Answers(
+        keys,
+        au,
+        known,
+        predictions,
+        trained.descriptions,
+        labels.level[examples],
+        sums(surprise),
+        joined,
+    )

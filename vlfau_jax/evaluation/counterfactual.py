@@ -31,6 +31,7 @@ from vlfau_jax.data.raw.frames import decode_crop
 from vlfau_jax.data.read.dataset import Dataset
 from vlfau_jax.data.read.regions import FaceRegions
 from vlfau_jax.data.read.transforms import resize
+from vlfau_jax.data.text.reading import Reader
 from vlfau_jax.distributed.processes import is_first_process
 from vlfau_jax.errors import UserError
 from vlfau_jax.evaluation.answers import Answers, Describe
@@ -38,7 +39,6 @@ from vlfau_jax.evaluation.kept_answers import MAP_ARRAYS
 from vlfau_jax.inference.prediction import DECODED_ARRAYS, Prediction, PredictionDecoder
 from vlfau_jax.inference.trained import Trained
 from vlfau_jax.metrics.maps import cells
-from vlfau_jax.metrics.statements import stated
 from vlfau_jax.model.vlfau import VLFAU, normalise
 from vlfau_jax.sharding.arrays import (
     batch_sharding,
@@ -127,13 +127,14 @@ def measure(
     before = np.array([answers.probabilities[case.row, case.unit] for case in cases])
     values = {"drop": [], "control_drop": [], "silenced": [], "control_silenced": []}
     decoder = PredictionDecoder(trained.aus, trained.thresholds, trained.vocabulary)
+    reader = Reader(trained.descriptions)
     for prefix, where in (("", lambda c: c.region), ("control_", lambda c: c.control)):
         images = [case.hidden(where(case)) for case in cases]
         answered = decoder.decode(run(describe, images, DECODED_ARRAYS, f"{prefix}cover"))
         for case, first, after in zip(cases, before, answered if cases else (), strict=True):
             values[f"{prefix}drop"].append(first - after.probabilities[case.unit])
-            spoke = _states_on(answers.predictions[case.row], case.unit)
-            silent = float(not _states_on(after, case.unit)) if spoke else NAN
+            spoke = _states_on(answers.predictions[case.row], case.unit, reader)
+            silent = float(not _states_on(after, case.unit, reader)) if spoke else NAN
             values[f"{prefix}silenced"].append(silent)
     arrays = {name: np.array(found, float) for name, found in values.items()}
     units = np.array([case.unit for case in cases], int)
@@ -288,11 +289,12 @@ class _Runner:
         return {name: np.concatenate(values) for name, values in found.items()}
 
 
-def _states_on(prediction: Prediction, unit: int) -> bool:
+def _states_on(prediction: Prediction, unit: int, reader: Reader) -> bool:
     """Whether the sentence about a unit states it on."""
     if prediction.sentences is None:
         return False
-    return stated(prediction.sentences[unit]) == (prediction.aus[unit], True)
+    fact = reader.stated(prediction.sentences[unit])
+    return fact is not None and (fact.au, fact.active) == (prediction.aus[unit], True)
 
 
 def _mean(values: np.ndarray) -> float:

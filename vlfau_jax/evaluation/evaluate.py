@@ -182,7 +182,7 @@ def _validation(
     rows = dataset.rows(trained.validation_subjects)
     if not len(rows):
         return None
-    captions = CaptionTables(trained.aus, trained.vocabulary)
+    captions = CaptionTables(trained.aus, trained.vocabulary, trained.descriptions)
     return score_rows(
         trained.model,
         trained.params,

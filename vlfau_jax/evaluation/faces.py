@@ -11,10 +11,12 @@ from jax.sharding import Mesh
 from vlfau_jax.data.raw.frames import decode_crop
 from vlfau_jax.data.read.dataset import Dataset
 from vlfau_jax.data.read.transforms import resize
+from vlfau_jax.data.text.reading import Reader
 from vlfau_jax.evaluation.answers import Answers, Describe
 from vlfau_jax.evaluation.kept_answers import MAP_ARRAYS
 from vlfau_jax.evaluation.predictions import true_sentence
 from vlfau_jax.inference.prediction import Prediction
+from vlfau_jax.metrics.statements import states
 from vlfau_jax.sharding.arrays import fetch, local_rows, shard_batch
 
 FACES_SHOWN = 10
@@ -34,6 +36,8 @@ class DescribedFace:
             None from a model without it.
         attention: float [n, h', w'], the local captioner's attention, averaged over its words;
             None without such a captioner.
+        states: int8 [n], whether each unit's sentence states it on (1), off (0) or neither (-1);
+            None from a model that writes none.
     """
 
     title: str
@@ -43,6 +47,7 @@ class DescribedFace:
     true_sentence: str | None
     spatial_maps: np.ndarray | None
     attention: np.ndarray | None
+    states: np.ndarray | None
 
     @property
     def maps(self) -> dict[str, np.ndarray]:
@@ -118,6 +123,7 @@ def describe_chosen(
     arrays = describe(shard_batch(own, mesh, batch_size)["image"])
     arrays = fetch({name: arrays[name] for name in MAP_ARRAYS.values() if name in arrays})
     spatial_maps, attention = (arrays.get(name) for name in MAP_ARRAYS.values())
+    reader = Reader(answers.descriptions)
     return [
         DescribedFace(
             title="{}, task {}, frame {}".format(
@@ -129,6 +135,13 @@ def describe_chosen(
             true_sentence=true_sentence(dataset, answers, row),
             spatial_maps=None if spatial_maps is None else spatial_maps[k],
             attention=None if attention is None else attention[k],
+            states=_states(answers.predictions[row], reader),
         )
         for k, row in enumerate(rows)
     ]
+
+
+def _states(prediction: Prediction, reader: Reader) -> np.ndarray | None:
+    if prediction.sentences is None:
+        return None
+    return states(prediction.aus, [prediction.sentences], reader)[0]

@@ -182,7 +182,7 @@ class KeptAnswers:
             return None
         for name, values in found.items():
             dtype, axes = _KINDS[name]
-            units = None if name.startswith("global") else self.units
+            units = None if axes < 2 or name.startswith("global") else self.units
             if values.dtype != dtype or values.ndim != axes or len(values) != len(keys):
                 return None
             if units is not None and values.shape[1] != units:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TextIO
 
 from vlfau_jax.data.read.dataset import Dataset
-from vlfau_jax.data.text.descriptions import global_description
 from vlfau_jax.evaluation.answers import Answers
 from vlfau_jax.inference.prediction_files import json_line
 
@@ -28,12 +27,19 @@ def write_predictions(file: TextIO, dataset: Dataset, answers: Answers) -> None:
 
 
 def true_sentence(dataset: Dataset, answers: Answers, row: int) -> str | None:
-    """The global description that a frame's labels give; None where one of them is unknown.
+    """The first of `true_sentences`; None without any."""
+    return next(iter(true_sentences(dataset, answers, row)), None)
 
-    It leaves out units that the frame's own data set does not code.
+
+def true_sentences(dataset: Dataset, answers: Answers, row: int) -> tuple[str, ...]:
+    """The global descriptions that a frame's labels give; none where one of them is unknown.
+
+    They leave out units that the frame's own data set does not code. Several where the texts have
+    several phrases for a unit (`Descriptions.wordings`).
     """
     subject = answers.keys[row, 0]
     coded = dataset.coded[dataset.parts[subject]]
     if not coded.any() or not answers.known[row, coded].all():
-        return None
-    return global_description(dataset.aus, answers.labels[row] > 0, dataset.nouns[subject])
+        return ()
+    active = answers.labels[row] > 0
+    return answers.descriptions.wordings(dataset.aus, active, dataset.nouns[subject])

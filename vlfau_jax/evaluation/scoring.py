@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,11 @@ import numpy as np
 from vlfau_jax.data.read.dataset import Dataset
 from vlfau_jax.data.read.protocol import protocol
 from vlfau_jax.data.read.regions import FaceRegions
-from vlfau_jax.data.text.descriptions import local_description
+from vlfau_jax.data.text.descriptions import GRADES
 from vlfau_jax.evaluation.answers import Answers
 from vlfau_jax.evaluation.groups import Groups, score_groups
 from vlfau_jax.evaluation.json_values import to_json
-from vlfau_jax.evaluation.predictions import true_sentence
+from vlfau_jax.evaluation.predictions import true_sentences
 from vlfau_jax.evaluation.scores import DatasetScores, Scores
 from vlfau_jax.inference.trained import Trained
 from vlfau_jax.metrics.au import more_frequent_state
@@ -27,7 +28,6 @@ from vlfau_jax.metrics.scored import ScoredFrames
 from vlfau_jax.metrics.statements import ExplainedFaces
 from vlfau_jax.metrics.table import (
     AU_FLOORS,
-    EXPLANATION_METRICS,
     UnitScores,
     constant_scores,
     explain,
@@ -84,6 +84,8 @@ def score_answers(
         nouns=[dataset.nouns[subject] for subject in answers.keys[:, 0]],
         constant=frequent,
         taught=~np.isin(aus, list(untaught)),
+        margin=answers.probabilities - np.array(trained.thresholds),
+        descriptions=trained.descriptions,
     )
     of_maps = _score_maps(dataset, subjects, answers, faces)
     synthetic = dataset.synthetic or trained.synthetic
@@ -164,21 +166,29 @@ def _choices(
 
 
 def _language(trained: Trained, dataset: Dataset, answers: Answers) -> dict[str, Any]:
-    """`LANGUAGE_METRICS` of each kind of sentences, beside the name of the tokenizer."""
+    """`LANGUAGE_METRICS` of each kind of sentences, beside the name of the tokenizer.
+
+    Where the model's texts have several for a state, each of them is a true one.
+    """
     judged = answers.known & answers.taught[None]
     written: dict[str, Written | None] = {"local": None, "global": None}
     for kind in trained.captions:
         corpus: Counter[tuple[str, tuple[str, ...]]] = Counter()
         if kind == "local":
-            true = [[(local_description(au, on),) for on in (False, True)] for au in trained.aus]
-            for row, column in np.argwhere(judged):
+            states = product(range(len(trained.aus)), (False, True), range(-1, GRADES + 1))
+            true = {
+                (column, on, level): answers.descriptions.sentences(trained.aus[column], on, level)
+                for column, on, level in states
+            }
+            on = answers.labels > 0
+            for row, column in np.argwhere(judged).tolist():
                 sentence = answers.predictions[row].sentences[column]
-                corpus[sentence, true[column][int(answers.labels[row, column] > 0)]] += 1
+                state = column, bool(on[row, column]), int(answers.intensities[row, column])
+                corpus[sentence, true[state]] += 1
         else:
             for row, prediction in enumerate(answers.predictions):
-                text = true_sentence(dataset, answers, row)
-                if text is not None:
-                    corpus[prediction.sentence, (text,)] += 1
+                if texts := true_sentences(dataset, answers, row):
+                    corpus[prediction.sentence, texts] += 1
         written[kind] = Written(corpus, *answers.likelihood.get(kind, ()))
     return {"tokenizer": TOKENIZER} | {kind: write_scores(one) for kind, one in written.items()}
 
@@ -268,10 +278,8 @@ def _training_options(trained: Trained) -> dict[str, Any]:
 
 def _explain_nulls(captions: Sequence[str]) -> str:
     """Why scores of explanations are null where the model writes no such sentence; else ""."""
-    reasons = []
-    for kind in ("local", "global"):
-        names = [metric.name for metric in EXPLANATION_METRICS if metric.sentences == kind]
-        listed = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
-        if kind not in captions:
-            reasons.append(f"{listed} are null: model.{kind}_captions=False")
-    return "; ".join(reasons)
+    return "; ".join(
+        f"all scores of {kind} sentences are null: model.{kind}_captions=False"
+        for kind in ("local", "global")
+        if kind not in captions
+    )

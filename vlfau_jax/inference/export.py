@@ -22,6 +22,7 @@ from jax import export as jax_export
 from safetensors.numpy import load_file, save
 
 from vlfau_jax import __version__
+from vlfau_jax.data.text.descriptions import built_in
 from vlfau_jax.errors import RunError, UserError, is_exhausted
 from vlfau_jax.facs import ACTION_UNITS
 from vlfau_jax.files import absolute_folder, created, file_digest, replaced_folder
@@ -139,6 +140,7 @@ def _write(trained: Trained, folder: Path) -> None:
 
 def _config(trained: Trained) -> dict[str, Any]:
     size = trained.data.image_size
+    own = trained.descriptions != built_in("states", trained.aus)
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -160,6 +162,7 @@ def _config(trained: Trained) -> dict[str, Any]:
         },
         "model": dataclasses.asdict(trained.model.options),
         "vocabulary_size": trained.vocabulary.size,
+        **({"descriptions": trained.descriptions.to_json()} if own else {}),
         "captions": trained.captions,
         "sentence_lengths": {  # of the program's token rows: the words, and <end>
             kind: words + 1

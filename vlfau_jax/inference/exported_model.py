@@ -20,6 +20,8 @@ from vlfau_jax.data.crop.registry import rule_from_record
 from vlfau_jax.data.crop.rule import CropRule
 from vlfau_jax.data.read.statistics import read_untaught
 from vlfau_jax.data.read.transforms import resize
+from vlfau_jax.data.text.descriptions import Descriptions, built_in
+from vlfau_jax.data.text.reading import Reader
 from vlfau_jax.data.text.vocabulary import TOKENIZER, Vocabulary
 from vlfau_jax.errors import RunError, UserError
 from vlfau_jax.inference.faces import FoundFace, Limits, look_for_face
@@ -86,6 +88,8 @@ class ExportedModel:
         image_size: pixels along the side of the faces that `describe` takes.
         captions: the sentences that the model generates: "local" (one for each unit), "global"
             (one about the whole face), both or neither.
+        descriptions: the texts that its sentences are made of.
+        reader: tells what a sentence of the model says, as `reader.read(sentence, model.aus)`.
         crop_rule: how `predict` finds, aligns and crops faces, as for the training faces.
         synthetic: whether the model was trained on rendered faces; then it knows nothing about
             real ones.
@@ -123,6 +127,10 @@ class ExportedModel:
                 raise UserError(f"{opened.config_path}: {key} is {said}, but the model has {found}")
         self.aus: tuple[int, ...] = tuple(unit.number for unit in config.aus)
         self.thresholds: tuple[float, ...] = tuple(unit.threshold for unit in config.aus)
+        self.descriptions: Descriptions = config.descriptions or built_in("states", self.aus)
+        self.reader = Reader(self.descriptions)
+        if config.descriptions is not None:
+            _check_spoken(config.descriptions, self.aus, vocabulary, opened.config_path)
         self.image_size: int = config.image_size
         self.captions: tuple[str, ...] = options.captions
         self.crop_rule: CropRule = rule_from_record(
@@ -329,6 +337,19 @@ class ExportedModel:
                     confidence=face.confidence,
                     faces=face.faces,
                 )
+
+
+def _check_spoken(
+    descriptions: Descriptions, aus: Sequence[int], vocabulary: Vocabulary, path: Path
+) -> None:
+    """UserError where the texts of a folder are not those of its units and of its tokenizer."""
+    missing = [au for au in aus if au not in descriptions.aus]
+    if missing:
+        raise UserError(f"{path}: descriptions lack AU{missing[0]}; export the model again")
+    if Vocabulary.build(descriptions).words != vocabulary.words:
+        raise UserError(
+            f"{path}: descriptions are not made of the words of {TOKENIZER}; export the model again"
+        )
 
 
 def _sharing(batch_size: int) -> list[jax.Device]:

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from vlfau_jax.data.text.descriptions import Descriptions
 from vlfau_jax.data.text.vocabulary import TOKENIZER
 from vlfau_jax.errors import FileError, UserError
 from vlfau_jax.facs import ACTION_UNITS
@@ -72,6 +73,7 @@ class ModelConfig(Record):
         normalisation: what the program does with pixels first, for readers.
         model: ModelOptions.
         vocabulary_size: how many tokens.
+        descriptions: the texts that its sentences are made of; None for those of "states".
         captions: "local", "global", both or neither.
         sentence_lengths: tokens in the rows that the program gives.
         beams: width of the search for sentences; 1 is greedy.
@@ -91,6 +93,7 @@ class ModelConfig(Record):
     normalisation: dict[str, Any] = Field(default={})
     model: dict[str, Any]
     vocabulary_size: Annotated[int, Field(ge=5)] | None = None
+    descriptions: Descriptions | None = None
     captions: tuple[Literal["local", "global"], ...] | None = None
     sentence_lengths: (
         dict[Literal["local", "global"], Annotated[int, Field(ge=2, le=MOST_WORDS + 1)]] | None

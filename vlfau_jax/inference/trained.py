@@ -13,6 +13,8 @@ from flax import linen as nn
 from vlfau_jax.data.read.batch import spec
 from vlfau_jax.data.read.options import DataOptions
 from vlfau_jax.data.read.statistics import read_untaught
+from vlfau_jax.data.text.description_file import stored_descriptions
+from vlfau_jax.data.text.descriptions import Descriptions
 from vlfau_jax.data.text.vocabulary import Vocabulary
 from vlfau_jax.errors import UserError
 from vlfau_jax.facs import ACTION_UNITS
@@ -38,6 +40,7 @@ class Trained:
         model: the network.
         params: its parameters, float32 NumPy arrays in nested dicts.
         vocabulary: the words it was trained with.
+        descriptions: the texts it was trained with, from which is known what its sentences say.
         aus: the units' numbers, in the order of every array.
         thresholds: a probability above it counts as present, per unit.
         max_words: the most words of a local and of the global sentence, without <start> and <end>.
@@ -63,6 +66,7 @@ class Trained:
     model: VLFAU
     params: Any
     vocabulary: Vocabulary
+    descriptions: Descriptions
     aus: tuple[int, ...]
     thresholds: tuple[float, ...]
     max_words: tuple[int, int]
@@ -135,10 +139,12 @@ def load_trained(workdir: str | Path, beams: int = 1, checkpoint: str = LAST) ->
     model = _network(record, workdir)
     # Scanning shortens compilation for training; outside a run the layout is always looped.
     model = model.clone(options=replace(model.options, scan_blocks=False))
+    descriptions = _descriptions(record, workdir)
     trained = Trained(
         model=model,
         params=params | {"backbone": unstack_blocks(params["backbone"])},
-        vocabulary=Vocabulary.build(),
+        vocabulary=Vocabulary.build(descriptions),
+        descriptions=descriptions,
         aus=tuple(record["aus"]),
         thresholds=(THRESHOLD,) * len(record["aus"]),
         max_words=tuple(tokens - 2 for tokens in record["lengths"]),  # less <start> and <end>
@@ -169,7 +175,13 @@ def _network(record: Mapping[str, Any], workdir: Path) -> VLFAU:
             f"{workdir}: trained on pixels normalised by {record['normalisation']}, but this "
             f"version normalises by {wanted}; use the version that trained it"
         )
-    vocabulary = Vocabulary.build()
+    aus = record["aus"]
+    if len(set(aus)) < len(aus) or not set(aus) <= ACTION_UNITS.keys():
+        raise UserError(
+            f"{workdir}: trained on AU {', '.join(map(str, aus))}, which are not units of this "
+            "version, each once; use the version that trained it"
+        )
+    vocabulary = Vocabulary.build(_descriptions(record, workdir))
     if list(vocabulary.words) != record["vocabulary"]:
         raise UserError(
             f"{workdir}: trained on {len(record['vocabulary'])} words, which are not the "
@@ -181,13 +193,11 @@ def _network(record: Mapping[str, Any], workdir: Path) -> VLFAU:
             f"{config_digest(record['config'])[:12]}, not {record['config_digest'][:12]} as it "
             "says; take another checkpoint"
         )
-    aus = record["aus"]
-    if len(set(aus)) < len(aus) or not set(aus) <= ACTION_UNITS.keys():
-        raise UserError(
-            f"{workdir}: trained on AU {', '.join(map(str, aus))}, which are not units of this "
-            "version, each once; use the version that trained it"
-        )
     return VLFAU(read_options(ModelOptions, record["model"], workdir), len(aus), vocabulary.size)
+
+
+def _descriptions(record: Mapping[str, Any], workdir: Path) -> Descriptions:
+    return stored_descriptions(record.get("descriptions"), record["aus"], workdir)
 
 
 def _parameters(record: Mapping[str, Any], workdir: Path) -> Any:

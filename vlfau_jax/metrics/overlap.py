@@ -15,29 +15,20 @@ a thousand times is compared once.
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-TOKENIZER = "lower-case words without punctuation (vlfau_jax.metrics.overlap.tokens)"
+from vlfau_jax.data.text.splitting import words
+
+TOKENIZER = "lower-case words without punctuation (vlfau_jax.data.text.splitting)"
 LONGEST = 4  # words of an n-gram
 
 # (generated sentence, true ones) -> how often.
 Corpus = Mapping[tuple[str, tuple[str, ...]], int]
 
-_WORD = re.compile(r"\w+")
 _Grams = Counter[tuple[str, ...]]
-
-
-def tokens(text: str) -> tuple[str, ...]:
-    """The words of a text in any script, lower case, without punctuation.
-
-    Of our English sentences they are those of the COCO scorer's tokenizer (PTB, lower case, without
-    punctuation).
-    """
-    return tuple(_WORD.findall(text.lower()))
 
 
 def distinct(corpus: Corpus) -> int:
@@ -57,16 +48,16 @@ def bleu(corpus: Corpus) -> tuple[float, ...]:
     generated = true = 0
     common, total = np.zeros(LONGEST), np.zeros(LONGEST)
     for (sentence, references), times in corpus.items():
-        words = tokens(sentence)
-        lengths = [len(tokens(one)) for one in references]
-        generated += times * len(words)
-        true += times * min(lengths, key=lambda length: (abs(length - len(words)), length))
+        said = words(sentence)
+        lengths = [len(words(one)) for one in references]
+        generated += times * len(said)
+        true += times * min(lengths, key=lambda length: (abs(length - len(said)), length))
         most: _Grams = Counter()
         for one in references:
-            most |= _grams(tokens(one))
-        for gram, count in (_grams(words) & most).items():
+            most |= _grams(words(one))
+        for gram, count in (_grams(said) & most).items():
             common[len(gram) - 1] += times * count
-        total += times * np.maximum(len(words) - np.arange(LONGEST), 0)
+        total += times * np.maximum(len(said) - np.arange(LONGEST), 0)
     small, tiny = 1e-9, 1e-15
     ratio = (generated + tiny) / (true + small)
     penalty = math.exp(1 - 1 / ratio) if ratio < 1 else 1.0
@@ -82,9 +73,9 @@ def rouge_l(corpus: Corpus, beta: float = 1.2) -> float:
     """
 
     def one(sentence: str, references: Sequence[str]) -> float:
-        words, true = tokens(sentence), [tokens(text) for text in references]
-        common = [_longest_common_subsequence(words, other) for other in true]
-        precision = max(common) / max(len(words), 1)
+        said, true = words(sentence), [words(text) for text in references]
+        common = [_longest_common_subsequence(said, other) for other in true]
+        precision = max(common) / max(len(said), 1)
         recall = max(c / max(len(other), 1) for c, other in zip(common, true, strict=True))
         if not precision or not recall:
             return 0.0
@@ -104,7 +95,7 @@ def cider_d(corpus: Corpus, sigma: float = 6.0) -> float:
     if not corpus:
         return math.nan
     texts = {text for sentence, references in corpus for text in (sentence, *references)}
-    grams = {text: _grams(tokens(text)) for text in texts}
+    grams = {text: _grams(words(text)) for text in texts}
     frequency: _Grams = Counter()
     for (_, references), times in corpus.items():
         for gram in set().union(*(grams[text] for text in references)):
@@ -145,12 +136,12 @@ def cider_d(corpus: Corpus, sigma: float = 6.0) -> float:
     )
 
 
-def _grams(words: Sequence[str]) -> _Grams:
-    """All n-grams of 1 to `LONGEST` words, with how often each occurs."""
+def _grams(text: Sequence[str]) -> _Grams:
+    """All n-grams of 1 to `LONGEST` words of a split text, with how often each occurs."""
     return Counter(
-        tuple(words[start : start + n])
+        tuple(text[start : start + n])
         for n in range(1, LONGEST + 1)
-        for start in range(len(words) - n + 1)
+        for start in range(len(text) - n + 1)
     )
 
 

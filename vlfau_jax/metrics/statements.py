@@ -7,86 +7,16 @@ unit, in the right state, and does it agree with the score beside it?
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from itertools import pairwise
+from functools import cached_property
 
 import numpy as np
 
-from vlfau_jax import facs
-from vlfau_jax.data.text.descriptions import NOUNS
+from vlfau_jax.data.text.descriptions import NOUN, STATES, Descriptions
+from vlfau_jax.data.text.reading import Reader
 
-# Below this overlap a sentence states nothing. Of the descriptions themselves, the most similar two
-# (those of AU 9) reach 0.71, two of different units at most 0.51.
-MIN_SIMILARITY = 0.6
-
-_WORD = re.compile(r"[a-z]+")
-
-
-def words(text: str) -> tuple[str, ...]:
-    """The words of a sentence, lower case, without punctuation."""
-    return tuple(_WORD.findall(text.lower()))
-
-
-def _grams(text: str) -> Counter[tuple[str, ...]]:
-    """Multiset of words and word pairs; pairs know "are not raised" from "are raised ... not"."""
-    single = words(text)
-    return Counter([(word,) for word in single] + list(pairwise(single)))
-
-
-_DESCRIPTIONS: dict[tuple[str, ...], tuple[int, bool]] = {
-    words(text): (unit.number, active)
-    for unit in facs.ACTION_UNITS.values()
-    for active, text in ((True, unit.active), (False, unit.inactive))
-}
-_GRAMS = [(_grams(" ".join(text)), fact) for text, fact in _DESCRIPTIONS.items()]
-
-
-@lru_cache(maxsize=65536)
-def stated(sentence: str) -> tuple[int, bool] | None:
-    """The (unit, active) whose description in facs.py a sentence equals, or is most similar to.
-
-    Similarity is the Dice coefficient of the multisets of words and word pairs (0-1). None when no
-    description reaches `MIN_SIMILARITY`, or two are equally similar: such a sentence states
-    nothing.
-    """
-    exact = _DESCRIPTIONS.get(words(sentence))
-    if exact is not None:
-        return exact
-    grams = _grams(sentence)
-    size = grams.total()
-    if not size:
-        return None
-    similarities = [
-        (2 * (grams & other).total() / (size + other.total()), fact) for other, fact in _GRAMS
-    ]
-    (best, fact), (second, _) = sorted(similarities, reverse=True)[:2]
-    return fact if best >= MIN_SIMILARITY and best > second else None
-
-
-_PHRASES = sorted(
-    ((words(unit.verb_phrase), unit.number) for unit in facs.ACTION_UNITS.values()),
-    key=lambda pair: -len(pair[0]),
-)
-
-
-def named(sentence: str) -> frozenset[int]:
-    """The units whose verb phrases a sentence about the whole face contains."""
-    rest = list(words(sentence))
-    found = set()
-    start = 0
-    while start < len(rest):
-        for phrase, number in _PHRASES:  # longest first: a phrase inside another must not win
-            if tuple(rest[start : start + len(phrase)]) == phrase:
-                found.add(number)
-                start += len(phrase)
-                break
-        else:
-            start += 1
-    return frozenset(found)
+NEAR = 0.1  # a probability this close to its threshold is near it
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +34,10 @@ class ExplainedFaces:
         constant: bool [n], each unit's more frequent state in training.
         taught: bool [n], the units that training could teach; None for all. The others count
             nowhere.
+        margin: float [m, n], each probability less its threshold; None where no metric near the
+            threshold is asked for.
+        descriptions: the texts that the model was trained on, from which is known what a sentence
+            says.
     """
 
     aus: Sequence[int]
@@ -115,6 +49,8 @@ class ExplainedFaces:
     nouns: Sequence[str]
     constant: np.ndarray
     taught: np.ndarray | None = None
+    margin: np.ndarray | None = None
+    descriptions: Descriptions = STATES
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -133,9 +69,33 @@ class ExplainedFaces:
         return self.labels > 0
 
     @cached_property
+    def reader(self) -> Reader:
+        """Reads the sentences."""
+        return Reader(self.descriptions)
+
+    @cached_property
     def states(self) -> np.ndarray:
         """`states` of the local sentences, int8 [m, n]."""
-        return states(self.aus, self.local)
+        return states(self.aus, self.local, self.reader)
+
+    @cached_property
+    def counted(self) -> np.ndarray:
+        """Whether each unit was taught, bool [m, n]; the labels need not be known."""
+        taught = np.ones(len(self.aus), bool) if self.taught is None else self.taught
+        return np.broadcast_to(taught, self.known.shape)
+
+    @cached_property
+    def named(self) -> np.ndarray:
+        """Whether each global sentence names each unit, bool [m, n]."""
+        units = [self.reader.named(sentence) for sentence in self.global_]
+        found = np.array([[au in face for au in self.aus] for face in units], bool)
+        return found.reshape(self.known.shape)
+
+    @cached_property
+    def named_elsewhere(self) -> int:
+        """How often global sentences name units that the data set does not have."""
+        own = set(self.aus)
+        return sum(len(self.reader.named(sentence) - own) for sentence in self.global_)
 
 
 def polarity_accuracy(faces: ExplainedFaces) -> float:
@@ -153,38 +113,75 @@ def polarity_constant(faces: ExplainedFaces) -> float:
 
 def agreement(faces: ExplainedFaces) -> float:
     """Share of all (face, unit) whose local sentence states the state that the score gives."""
-    same = faces.states == faces.active
-    return _mean(same if faces.taught is None else same[:, faces.taught])
+    return _mean((faces.states == faces.active)[faces.counted])
+
+
+def agreement_near(faces: ExplainedFaces) -> float:
+    """`agreement` over the (face, unit) whose probability is within `NEAR` of its threshold."""
+    if faces.margin is None:
+        return float("nan")
+    near = faces.counted & (np.abs(faces.margin) <= NEAR)
+    return _mean((faces.states == faces.active)[near])
+
+
+def contradiction(faces: ExplainedFaces) -> float:
+    """Share of all (face, unit) whose local sentence states the other state than the score."""
+    opposite = (faces.states >= 0) & (faces.states != faces.active)
+    return _mean(opposite[faces.counted])
+
+
+def unsaid(faces: ExplainedFaces) -> float:
+    """Share of all (face, unit) whose local sentence states neither state of the unit."""
+    return _mean((faces.states < 0)[faces.counted])
 
 
 def global_f1(faces: ExplainedFaces) -> float:
     """F1 of the units that the global sentences name, pooled over faces and units with labels."""
-    units = [named(sentence) for sentence in faces.global_]
-    predicted = np.array([[au in face for au in faces.aus] for face in units], bool)
-    predicted = predicted.reshape(faces.known.shape)
     positive = faces.positive & faces.judged
     # A unit that the data set does not have is wrong wherever it is named.
-    foreign = sum(len(face - set(faces.aus)) for face in units)
-    hits = int((predicted & positive).sum())
-    false = int((predicted & ~positive & faces.judged).sum()) + foreign
-    wrong = false + int((positive & ~predicted).sum())
+    hits = int((faces.named & positive).sum())
+    false = int((faces.named & ~positive & faces.judged).sum()) + faces.named_elsewhere
+    wrong = false + int((positive & ~faces.named).sum())
     return 2 * hits / (2 * hits + wrong) if hits + wrong else float("nan")
+
+
+def named_untrue(faces: ExplainedFaces) -> float:
+    """Share of the units named by global sentences, labels known, whose label is off."""
+    false = int((faces.named & ~faces.positive & faces.judged).sum()) + faces.named_elsewhere
+    return _share(false, int((faces.named & faces.judged).sum()) + faces.named_elsewhere)
+
+
+def named_inactive(faces: ExplainedFaces) -> float:
+    """Share of the units named by global sentences whose score is not active."""
+    named = faces.named & faces.counted
+    wrong = int((named & ~faces.active).sum()) + faces.named_elsewhere
+    return _share(wrong, int(named.sum()) + faces.named_elsewhere)
+
+
+def active_unnamed(faces: ExplainedFaces) -> float:
+    """Share of the units whose score is active that the global sentence does not name."""
+    active = faces.active & faces.counted
+    return _share(int((active & ~faces.named).sum()), int(active.sum()))
 
 
 def noun_accuracy(faces: ExplainedFaces) -> float:
     """Share of the global sentences whose first noun is the face's."""
-    first = [next((w for w in words(text) if w in NOUNS), None) for text in faces.global_]
-    return _mean(np.array([a == b for a, b in zip(first, faces.nouns, strict=True)], bool))
+    if NOUN not in faces.descriptions.face.active + faces.descriptions.face.inactive:
+        return float("nan")  # the texts speak of nobody
+    said = map(faces.reader.nouns, faces.global_)
+    return _mean(
+        np.array([own in nouns for own, nouns in zip(faces.nouns, said, strict=True)], bool)
+    )
 
 
-def states(aus: Sequence[int], sentences: Iterable[Sequence[str]]) -> np.ndarray:
+def states(aus: Sequence[int], sentences: Iterable[Sequence[str]], reader: Reader) -> np.ndarray:
     """int8 [m, n]: 1 or 0 where sentence i of a face states unit i on or off, -1 where neither."""
     rows = []
     for face in sentences:
-        facts = [stated(sentence) for sentence in face]
+        facts = [reader.stated(sentence) for sentence in face]
         rows.append(
             [
-                int(fact[1]) if fact is not None and fact[0] == au else -1
+                int(fact.active) if fact is not None and fact.au == au else -1
                 for au, fact in zip(aus, facts, strict=True)
             ]
         )
@@ -193,3 +190,7 @@ def states(aus: Sequence[int], sentences: Iterable[Sequence[str]]) -> np.ndarray
 
 def _mean(values: np.ndarray) -> float:
     return float(values.mean()) if values.size else float("nan")
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else float("nan")

@@ -204,6 +204,55 @@ EXPLANATION_METRICS = (
         statements.noun_accuracy,
         sentences="global",
     ),
+    # Faithfulness: what the sentences say of the scores beside them.
+    ExplanationMetric(
+        "agreement_near",
+        "agreement near threshold",
+        "Agreement with the score, 0 to 1, where the probability is within "
+        f"{statements.NEAR} of its threshold; undefined where none is.",
+        statements.agreement_near,
+        sentences="local",
+    ),
+    ExplanationMetric(
+        "contradiction",
+        "contradiction",
+        "Share of the local sentences that state the other state than the score beside them, 0 to "
+        "1, over all (face, unit); lower is better.",
+        statements.contradiction,
+        sentences="local",
+    ),
+    ExplanationMetric(
+        "unsaid",
+        "unsaid",
+        "Share of the local sentences that state neither state of their unit, 0 to 1, over all "
+        "(face, unit); lower is better.",
+        statements.unsaid,
+        sentences="local",
+    ),
+    ExplanationMetric(
+        "named_untrue",
+        "named with label off",
+        "Share of the units that the global sentences name whose label is off, 0 to 1, over known "
+        "labels; lower is better.",
+        statements.named_untrue,
+        sentences="global",
+    ),
+    ExplanationMetric(
+        "named_inactive",
+        "named with score off",
+        "Share of the units that the global sentences name whose score is not active, 0 to 1; "
+        "lower is better.",
+        statements.named_inactive,
+        sentences="global",
+    ),
+    ExplanationMetric(
+        "active_unnamed",
+        "score on but not named",
+        "Share of the units whose score is active that the global sentence does not name, 0 to 1; "
+        "lower is better.",
+        statements.active_unnamed,
+        sentences="global",
+    ),
 )
 
 LANGUAGE_METRICS = (

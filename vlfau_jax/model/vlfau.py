@@ -95,7 +95,7 @@ class VLFAU(nn.Module):
     `max_own_words` is the most words, without <end>, of the sentence that the global decoder
     generates for `options.global_context`. It is fixed, so that the AU logits depend neither on the
     length of a batch's captions nor on how long a sentence `describe` may write; the longest global
-    sentence of all fifteen units has 51.
+    sentence of BP4D's and DISFA's fifteen units has 51, and a longer own one is cut.
     """
 
     options: ModelOptions

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vlfau_jax.evaluation.faces import DescribedFace
-from vlfau_jax.metrics.statements import stated
 from vlfau_jax.report.formats import share
 from vlfau_jax.report.pictures import face_uri, layer_uri, times_even
 
@@ -100,13 +99,11 @@ def verdict(active: bool, label: int) -> str:
     return "right" if active == (label == 1) else "wrong"
 
 
-def _sentence(au: int, text: str, label: int, active: bool, probability: float) -> SentenceView:
-    fact = stated(text)
-    state = fact[1] if fact is not None and fact[0] == au else None
+def _sentence(text: str, state: int, label: int, active: bool, probability: float) -> SentenceView:
     return SentenceView(
         text=text,
-        state={True: "states on", False: "states off", None: "states neither"}[state],
-        verdict="wrong" if state is None and label >= 0 else verdict(bool(state), label),
+        state={1: "states on", 0: "states off", -1: "states neither"}[state],
+        verdict="wrong" if state < 0 <= label else verdict(bool(state), label),
         contradiction="" if state == active else f"against its score of {share(probability, 2)}",
     )
 
@@ -121,7 +118,10 @@ def face_view(face: DescribedFace, thresholds: Sequence[float]) -> FaceView:
         taught = au not in prediction.untaught
         label, active = int(face.labels[i]), taught and bool(prediction.active[i])
         probability = float(prediction.probabilities[i])
-        sentences = prediction.sentences
+        sentence = None
+        if prediction.sentences is not None and face.states is not None:
+            text, state = prediction.sentences[i], int(face.states[i])
+            sentence = _sentence(text, state, label, active, probability)
         units.append(
             UnitView(
                 au=au,
@@ -131,7 +131,7 @@ def face_view(face: DescribedFace, thresholds: Sequence[float]) -> FaceView:
                 taught=taught,
                 active=active,
                 verdict=verdict(active, label if taught else -1),
-                sentence=sentences and _sentence(au, sentences[i], label, active, probability),
+                sentence=sentence,
                 maps=tuple(
                     MapView(name, layer_uri(m[i], scales[name]), float(m[i].max()), scales[name])
                     for name, m in maps.items()

@@ -114,17 +114,22 @@ def section(figure: Figure, y: float, title: str, about: str) -> float:
 def heat(
     axes: Axes, columns: Sequence[str], colours: np.ndarray, texts: np.ndarray, inks: np.ndarray
 ) -> None:
-    """A table of coloured cells: colours [m, n] "#rrggbb", texts [m, n], inks [m, n]."""
+    """A table of coloured cells: colours [m, n] "#rrggbb", texts [m, n], inks [m, n].
+
+    Where columns are narrower than their texts, the texts are smaller.
+    """
     rows, across = texts.shape
+    widest = max(text_width(text, SMALL) for text in {*columns, *texts.flat})
+    size = points(SMALL * min(1.0, 0.94 * axes.get_window_extent().width / across / widest))
     rgb = np.array([[to_rgb(colour) for colour in row] for row in colours]).reshape(rows, across, 3)
     axes.imshow(rgb, aspect="auto", interpolation="nearest")
-    axes.set_xticks(range(across), columns)
+    axes.set_xticks(range(across), columns, fontsize=size)
     axes.xaxis.tick_top()
     for edges, draw in ((rows, axes.axhline), (across, axes.axvline)):
         for edge in range(edges + 1):
             draw(edge - 0.5, color=LIGHT.card, linewidth=1)
     for (i, j), text in np.ndenumerate(texts):
-        style = {"color": inks[i, j], "fontsize": points(SMALL)}
+        style = {"color": inks[i, j], "fontsize": size}
         axes.text(j, i, text, ha="center", va="center_baseline", **style)
 
 

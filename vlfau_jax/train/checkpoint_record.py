@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from vlfau_jax.data.read.statistics import Untaught
+from vlfau_jax.data.text.descriptions import Descriptions
 from vlfau_jax.records import Probability, Record, Sha256, Text
 
 MOST_STEPS = 2**31 - 1  # the state counts them in int32
@@ -126,6 +127,7 @@ class InferenceRecord(_Open):
     normalisation: Normalisation
     aus: Annotated[list[Annotated[int, Field(ge=0, le=1000)]], Field(min_length=1, max_length=100)]
     vocabulary: Annotated[list[Text], Field(max_length=100_000)]
+    descriptions: Descriptions | None = None
     lengths: tuple[
         Annotated[int, Field(ge=2, le=10_000)],
         Annotated[int, Field(ge=2, le=10_000)],

@@ -22,6 +22,7 @@ from vlfau_jax.data.read.protocol import protocol
 from vlfau_jax.data.read.sampling import row_weights
 from vlfau_jax.data.read.statistics import unlearnable
 from vlfau_jax.data.text.captions import CaptionTables
+from vlfau_jax.data.text.description_file import descriptions_of
 from vlfau_jax.data.text.vocabulary import Vocabulary
 from vlfau_jax.errors import UserError
 from vlfau_jax.losses.joint import ObjectiveOptions, class_weights
@@ -107,7 +108,8 @@ class ExperimentData:
         dataset: the prepared sets.
         split: the subjects who are trained on, and those who are kept back.
         vocabulary: the words.
-        captions: the token tables for `captions.aus`, the units of this experiment in order.
+        captions: the token tables for `captions.aus`, the units of this experiment in order, with
+            the texts.
         class_weights: of the loss, from the training labels, float32 [n].
         untaught: the units that these cannot teach, each with the reason, such as "never known".
     """
@@ -241,6 +243,7 @@ class Experiment(Program, ExperimentData):
             "aus": self.captions.aus,
             "untaught": {str(au): reason for au, reason in self.untaught.items()},
             "vocabulary": self.vocabulary.words,
+            "descriptions": self.captions.descriptions.to_json(),
             "lengths": [self.captions.max_local_tokens, self.captions.max_global_tokens],
             "model": asdict(self.model.options),
             "fold": self.settings.data.fold,
@@ -268,14 +271,24 @@ def open_data(settings: Settings) -> ExperimentData:
     rows = dataset.training_rows(split.train)
     _check_subjects(settings, dataset, split)
     row_weights(dataset.labels, rows, data, [one.name for one in dataset.sets])  # or UserError
-    vocabulary = Vocabulary.build()
+    coded = {au for one in dataset.sets for au in one.aus}
+    descriptions = descriptions_of(data.descriptions, dataset.aus, coded)
+    if (
+        data.descriptions == "graded"
+        and not (dataset.labels.au[rows] & (dataset.labels.level[rows] > 0)).any()
+    ):
+        raise UserError(
+            f"data.descriptions='graded': {dataset.folder} codes no intensity of an active AU "
+            f"{', '.join(map(str, dataset.aus))} for people who are trained on; give 'states'"
+        )
+    vocabulary = Vocabulary.build(descriptions)
     counts = dataset.label_counts(rows)
     return ExperimentData(
         settings=settings,
         dataset=dataset,
         split=split,
         vocabulary=vocabulary,
-        captions=CaptionTables(dataset.aus, vocabulary),
+        captions=CaptionTables(dataset.aus, vocabulary, descriptions),
         class_weights=class_weights(*counts),
         untaught=unlearnable(dataset.aus, *counts),
     )
@@ -288,7 +301,7 @@ def build_experiment(settings: Settings) -> Experiment:
     check_pictures(train.batch_size, settings.data.image_size, jax.process_count())
     data = open_data(settings)
     crop = data.dataset.crop
-    program = _program(settings, mesh, data.captions, data.vocabulary, data.class_weights, crop)
+    program = _program(settings, mesh, data.captions, data.class_weights, crop)
     check_state(program.abstract)
     return Experiment(**vars(data) | vars(program))
 
@@ -304,11 +317,12 @@ def published_program(settings: Settings, devices: Sequence[jax.Device]) -> Prog
             units.
     """
     mesh = _mesh(settings, devices)
-    vocabulary = Vocabulary.build()
-    captions = CaptionTables(published_units(settings.data), vocabulary)
+    aus = published_units(settings.data)
+    descriptions = descriptions_of(settings.data.descriptions, aus)
+    captions = CaptionTables(aus, Vocabulary.build(descriptions), descriptions)
     weights = np.ones(len(captions.aus), np.float32)
     crop = {"parameters": EYE_POSITIONS}
-    return _program(settings, mesh, captions, vocabulary, weights, crop)
+    return _program(settings, mesh, captions, weights, crop)
 
 
 def _mesh(settings: Settings, devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -329,7 +343,6 @@ def _program(
     settings: Settings,
     mesh: Mesh,
     captions: CaptionTables,
-    vocabulary: Vocabulary,
     weights: np.ndarray,
     crop: Mapping[str, Any],
 ) -> Program:
@@ -345,7 +358,7 @@ def _program(
     options = replace(settings.model, backbone_weights="")
     if settings.optimizer.freeze_backbone:  # its drop path would only add noise for the rest
         options = replace(options, drop_path=0.0)
-    model = VLFAU(options, len(captions.aus), vocabulary.size)
+    model = VLFAU(options, len(captions.aus), captions.vocabulary.size)
     schedule = make_schedule(settings.optimizer, train.steps)
     optimizer = make_optimizer(settings.optimizer, schedule)
     abstract = abstract_state(
@@ -434,6 +447,13 @@ def _check_fit(settings: Settings) -> None:
             f"optimizer.captioner_learning_rate={settings.optimizer.captioner_learning_rate}: the "
             "model has no captioner (model.local_captions=False, model.global_captions=False); "
             "give 0"
+        )
+    spoken = ("local",) if settings.data.descriptions == "graded" else ("local", "global")
+    if settings.data.descriptions != "states" and not {*spoken} & {*model.captions}:
+        keys = " and ".join(f"model.{kind}_captions=False" for kind in spoken)
+        raise UserError(
+            f"data.descriptions={settings.data.descriptions!r}: no such sentence is learned "
+            f"({keys}); give 'states'"
         )
     if settings.optimizer.freeze_backbone and not (
         settings.train.warm_start or model.backbone_weights

@@ -107,6 +107,7 @@ def _train(
     config = asdict(settings)
     check_same("--config", config)
     check_same("data", experiment.dataset.identity)
+    check_same("data.descriptions", experiment.captions.descriptions.to_json())
     keep, keep_best = settings.train.keep, settings.train.keep_best
     with ExitStack() as stack:
         claim = claimed(workdir, config, resume=resume, overwrite=overwrite)

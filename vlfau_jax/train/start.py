@@ -22,6 +22,7 @@ _SAME_DATA = (
     "crop",
     "aus",
     "vocabulary",
+    "descriptions",
     "train_subjects",
     "normalisation",
     "layout",

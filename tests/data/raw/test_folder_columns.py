@@ -42,17 +42,20 @@ a/3.jpg, a, 3, 0, 0.08, 0.00, 0, 0.0, 0.0, 0.0, 0.00, 0.0, 0.00, 0.00, 0.00
 def test_openface(tmp_path):
     """_c is the occurrence, the whole part of _r the level, and nothing is known without a face."""
     tree = index_folder(write(tmp_path / "raw", OPENFACE))
-    assert tree.aus == (1, 12)
+    assert tree.aus == (1, 12, 28, 45)
     assert codes(tree, 1) == ([0, 1, -1], [-1, -1, -1])
     assert codes(tree, 12) == ([1, 0, -1], [1, 2, -1])
+    assert codes(tree, 28) == ([0, 0, -1], [-1] * 3) and codes(tree, 45) == ([-1] * 3, [0, 0, -1])
     unread = [remark.partition(": ")[2] for remark in tree.report.remarks["columns_unread"]]
     assert sorted(unread) == sorted(
-        ["face_id", "timestamp", "confidence", "gaze_0_x", "pose_Tx", "x_0", "AU45_r", "AU28_c"]
+        ["face_id", "timestamp", "confidence", "gaze_0_x", "pose_Tx", "x_0"]
     )
     assert tree.report.label_columns == {
         "AU1": "AU01_c",
         "AU12": "AU12_c",
         "AU12_intensity": "AU12_r",
+        "AU28": "AU28_c",
+        "AU45_intensity": "AU45_r",
     }
     assert tree.sequences[0].recording
 
@@ -127,7 +130,7 @@ def test_codes_that_an_option_calls_unknown(tmp_path, unknown):
         ),
         ("image,subject,AU12_c,AU12_c", "column AU12_c comes twice"),
         ("image,subject,AU12_x,AU01_c", "unknown column 'AU12_x'; did you mean"),
-        ("image,subject,AU45_c", "no action unit"),
+        ("image,subject,AU19_c", "no action unit"),
         ("image,subject,AU1,confidance", "unknown column 'confidance'"),
         ("subject,AU01_c", "no column image"),
     ],

@@ -42,6 +42,7 @@ def test_a_set_is_read_as_it_was_written(folder):
     assert dataset.synthetic and dataset.crop == CROP
     codes = dataset.sets[0].codes["occurrence"]
     assert np.array_equal(dataset.labels.au, codes == 1) and dataset.labels.known.all()
+    assert (dataset.labels.level == -1).all()
     rows = dataset.rows(["M001", "F002"])
     assert rows.dtype == np.int64 and rows.tolist() == [3, 4, 5, 12, 13, 14]
     source = dataset.source(rows)
@@ -57,10 +58,11 @@ def test_a_set_is_read_as_it_was_written(folder):
 def test_units_are_chosen_in_the_sets_order(folder):
     assert opened(folder, aus=(12, 4)).aus == (4, 12)
     assert opened(folder, "disfa").aus == DISFA_AUS
-    chosen = opened(folder, "disfa", aus=(25, 17))  # AU17 is coded, but no benchmark's
-    assert chosen.aus == (17, 25)
-    intensity = chosen.sets[0].codes["intensity"]
-    assert np.array_equal(chosen.labels.au, intensity[:, [8, 10]] >= 2)
+    chosen = opened(folder, "disfa", aus=(25, 5))  # AU5 is coded, but no benchmark's
+    assert chosen.aus == (5, 25)
+    intensity = chosen.sets[0].codes["intensity"][:, [3, 10]]
+    assert np.array_equal(chosen.labels.au, intensity >= 2)
+    assert np.array_equal(chosen.labels.level, intensity)
 
 
 @pytest.mark.parametrize(
@@ -68,8 +70,8 @@ def test_units_are_chosen_in_the_sets_order(folder):
     [
         ("bp4d", (12, 26), r"data\.aus=\(12, 26\) has AU26; of the units that bp4d .* 1, 2, 4"),
         ("bp4d", (12, 12), "has a unit twice"),
-        ("disfa", (5,), r"AU5; .* disfa codes, .* sentences: 1, 2, 4, 6, 9, 12, 15, 17, 25"),
-        ("bp4d+disfa", (99,), r"bp4d\+disfa codes, .* sentences: 1, 2, 4, 6, 7, 9, 10"),
+        ("disfa", (7,), r"AU7; .* disfa codes, .* sentences: 1, 2, 4, 5, 6, 9, 12, 15, 17, 20"),
+        ("bp4d+disfa", (99,), r"bp4d\+disfa codes, .* sentences: 1, 2, 4, 5, 6, 7, 9, 10"),
     ],
 )
 def test_units_that_cannot_be_learned(folder, name, aus, message):
@@ -138,6 +140,9 @@ def test_a_mixture_masks_what_a_set_does_not_code(folder):
             found = getattr(mixture.labels, field)[rows]
             assert np.array_equal(found[:, units], getattr(alone.labels, field))
             assert not found[:, ~units].any()
+        level = mixture.labels.level[rows]
+        assert np.array_equal(level[:, units], alone.labels.level)
+        assert (level[:, ~units] == -1).all()
         subjects = np.array(mixture.subjects)[mixture.labels.subject[rows]]
         assert subjects.tolist() == np.array(alone.subjects)[alone.labels.subject].tolist()
         for row, example in zip(rows, mixture.source(rows), strict=True):

@@ -19,7 +19,7 @@ from vlfau_jax.data.read.options import DataOptions
 from vlfau_jax.data.read.pipeline import eval_iterator, train_iterator
 from vlfau_jax.data.read.transforms import resize
 from vlfau_jax.data.text.captions import CaptionTables
-from vlfau_jax.data.text.descriptions import global_description
+from vlfau_jax.data.text.descriptions import built_in, global_description
 from vlfau_jax.data.text.vocabulary import Vocabulary
 from vlfau_jax.errors import LONGEST_LINE, DataError, RunError, UserError, line
 from vlfau_jax.facs import BP4D_AUS
@@ -334,6 +334,83 @@ def test_augmentation_options_reach_the_pictures(dataset):
 def test_options_out_of_range_are_named(field):
     with pytest.raises(UserError, match=f"data.{next(iter(field))}="):
         DataOptions(**field)
+
+
+PARAPHRASED = built_in("paraphrased")
+PARAPHRASES = CaptionTables(BP4D_AUS, Vocabulary.build(PARAPHRASED), PARAPHRASED)
+
+
+def test_every_example_draws_its_texts_and_a_resumed_stream_draws_them_again(dataset):
+    def stream(**arguments):
+        return take(train(dataset, captions=PARAPHRASES, **arguments), 4)
+
+    whole = stream()
+    for k, batch in enumerate(stream(start_step=2)[:2]):
+        assert_same(batch, whole[k + 2])
+    for batch in whole:
+        batches.check(batch, spec_of(PARAPHRASES))
+    part = take(train(dataset, captions=PARAPHRASES, own=np.array([1, 3])), 4)
+    for own, batch in zip(part, whole, strict=True):
+        assert_same(own, {key: values[[1, 3]] for key, values in batch.items()})
+    plain = take(train(dataset), 4)
+    said, wholes = {}, set()
+    for batch, without in zip(whole, plain, strict=True):
+        # The pictures are drawn first: other texts leave them alone.
+        assert all(np.array_equal(batch[key], without[key]) for key in ("image", "au", "key"))
+        for face, au, known in zip(
+            batch["local_tokens"], batch["au"], batch["au_known"], strict=True
+        ):
+            for i in np.flatnonzero(known):
+                text = PARAPHRASES.vocabulary.decode(face[i])
+                state = BP4D_AUS[i], bool(au[i])
+                assert text in PARAPHRASED.sentences(*state)
+                said.setdefault(state, []).append(text)
+        wholes |= {PARAPHRASES.vocabulary.decode(row) for row in batch["global_tokens"]}
+    several = [len(set(texts)) for texts in said.values() if len(texts) >= 6]
+    assert np.mean(several) > 2.5 and len(several) > 10
+    assert any("smiles with the mouth" in text for text in wholes)
+    assert any("pulls lip corner" in text for text in wholes)
+    other = take(train(dataset, captions=PARAPHRASES, seed=4), 1)[0]
+    assert not np.array_equal(other["local_tokens"], whole[0]["local_tokens"])
+
+
+def test_texts_are_drawn_alike_in_worker_processes(dataset):
+    alone, worker = (
+        take(train(dataset, replace(OPTIONS, workers=workers), PARAPHRASES), 2)
+        for workers in (0, 1)
+    )
+    for one, other in zip(alone, worker, strict=True):
+        assert_same(one, other)
+
+
+def test_evaluation_is_told_the_first_text_of_each_state(dataset):
+    batch, plain = (take(evaluate(dataset, captions=c), 1)[0] for c in (PARAPHRASES, CAPTIONS))
+    for key, captions in (("local_tokens", PARAPHRASES), ("global_tokens", PARAPHRASES)):
+        one = [
+            captions.vocabulary.decode(row) for row in batch[key].reshape(-1, batch[key].shape[-1])
+        ]
+        two = [VOCABULARY.decode(row) for row in plain[key].reshape(-1, plain[key].shape[-1])]
+        assert one == two
+
+
+def test_intensities_reach_the_sentences(mixture):
+    graded = built_in("graded")
+    captions = CaptionTables(mixture.aus, Vocabulary.build(graded), graded)
+    stream = take(evaluate(mixture, captions=captions), 7)
+    flat = {key: np.concatenate([batch[key] for batch in stream]) for key in stream[0]}
+    levels = 0
+    for row in np.flatnonzero(flat["valid"]):
+        where = (mixture.labels.subject == flat["key"][row, 0]) & (
+            mixture.labels.frame == flat["key"][row, 2]
+        )
+        (level,) = mixture.labels.level[where]
+        for i, au in enumerate(mixture.aus):
+            if flat["au_known"][row, i]:
+                on = bool(flat["au"][row, i])
+                text = captions.vocabulary.decode(flat["local_tokens"][row, i])
+                assert text == graded.local(au, on, max(int(level[i]), 0) if on else 0)
+                levels += on and level[i] > 0
+    assert levels > 10  # DISFA's; BP4D here codes none
 
 
 def test_a_killed_worker_is_one_line(dataset):

@@ -24,8 +24,10 @@ def random_labels(rng: np.random.Generator, count: int = 400) -> Labels:
     known = rng.random((count, 5)) < 0.95
     known[part == 1, 4] = False
     au = (rng.random((count, 5)) < (0.6, 0.2, 0.03, 0, 0.3)) & known
-    zeros = np.zeros(count, np.int32)
-    return Labels(subject=subject, task=zeros, frame=zeros, au=au, known=known, part=part)
+    zeros, level = np.zeros(count, np.int32), np.full(au.shape, -1, np.int8)
+    return Labels(
+        subject=subject, task=zeros, frame=zeros, au=au, known=known, level=level, part=part
+    )
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vlfau_jax.data.read.transforms import augment, draw_view, resize
-from vlfau_jax.data.text.descriptions import vocabulary_texts
+from vlfau_jax.data.text.descriptions import KINDS, built_in
+from vlfau_jax.facs import ACTION_UNITS
 
 STILL = {"min_area": 1, "flip": False, "jitter": 0}
 EFFECTS = {"min_area": 0.5, "flip": True, "jitter": 0.4}
@@ -102,9 +103,11 @@ def test_same_numbers_same_view(picture):
     assert np.array_equal(*views)
 
 
-def test_no_caption_contains_left_or_right():
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_caption_contains_left_or_right(kind):
     """A mirrored face keeps its captions only because none of them has a side."""
-    sided = [text for text in vocabulary_texts() if re.search(r"\b(left|right)\b", text.lower())]
+    texts = built_in(kind, ACTION_UNITS).texts()
+    sided = [text for text in texts if re.search(r"\b(left|right)\b", text.lower())]
     assert not sided, f"augment mirrors faces: swap the sides of {sided} with the flip, or say both"
 
 

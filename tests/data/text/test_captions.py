@@ -1,16 +1,25 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from vlfau_jax.data.text import captions
 from vlfau_jax.data.text.captions import CaptionTables
-from vlfau_jax.data.text.descriptions import global_description, local_description, noun_of
+from vlfau_jax.data.text.descriptions import (
+    built_in,
+    global_description,
+    local_description,
+    noun_of,
+)
 from vlfau_jax.data.text.vocabulary import START, Vocabulary
 from vlfau_jax.facs import ACTION_UNITS, BP4D_AUS, DISFA_AUS
 
 
-def global_row(tables, au, known, noun, coded=None) -> np.ndarray:
+def global_row(tables, au, known, noun, coded=None, draws=None) -> np.ndarray:
     """The row of one face, of a data set that codes all units if it is not said."""
     coded = np.ones_like(known) if coded is None else coded
-    return tables.global_tokens(au[None], known[None], [noun], coded[None])[0]
+    draws = None if draws is None else draws[None]
+    return tables.global_tokens(au[None], known[None], [noun], coded[None], draws)[0]
 
 
 def test_global_description_of_the_papers_example():
@@ -118,3 +127,85 @@ def test_rows_handed_out_are_the_callers_own():
 def test_every_unit_has_both_descriptions():
     for au in ACTION_UNITS:
         assert local_description(au, True) != local_description(au, False)
+
+
+GRADED = built_in("graded")
+PARAPHRASED = built_in("paraphrased")
+
+
+def test_intensities_are_spoken_of_where_they_are_coded():
+    tables = CaptionTables((6, 12), Vocabulary.build(GRADED), GRADED)
+    au = np.array([[1, 0], [1, 1], [1, 1], [1, 0]])
+    known = np.array([[True, True]] * 3 + [[True, False]])
+    level = np.array([[3, 4], [-1, 5], [0, 1], [2, 2]], np.int8)
+    said = [
+        [tables.vocabulary.decode(row) for row in face]
+        for face in tables.local_tokens(au, known, level)
+    ]
+    assert said == [
+        [GRADED.local(6, True, 3), local_description(12, False)],  # off: its level is not told
+        [local_description(6, True), GRADED.local(12, True, 5)],  # on, and no level is coded
+        [local_description(6, True), GRADED.local(12, True, 1)],
+        [GRADED.local(6, True, 2), ""],
+    ]
+    assert len({GRADED.local(12, True, grade) for grade in range(6)}) == 6
+    plain = CaptionTables((6, 12), Vocabulary.build())
+    assert np.array_equal(plain.local_tokens(au, known, level), plain.local_tokens(au, known))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.floats(0, 1, exclude_max=True), min_size=4, max_size=4), st.data())
+def test_a_draw_chooses_one_of_the_texts_of_a_state(draws, data):
+    aus, known = (6, 12), np.ones(2, bool)
+    au = np.array(data.draw(st.lists(st.integers(0, 1), min_size=2, max_size=2)))
+    tables = TABLES
+    of_units, of_face = np.array(draws[:2]), np.array(draws[2:])
+    for row, unit, on, draw in zip(
+        tables.local_tokens(au, known, None, of_units), aus, au, of_units, strict=True
+    ):
+        text = PARAPHRASED.sentences(unit, bool(on))[int(draw * 3)]
+        assert tables.vocabulary.decode(row) == text
+    row = global_row(tables, au, known, "woman", None, of_face)
+    choices = (of_face * 2).astype(int)
+    assert tables.vocabulary.decode(row) == PARAPHRASED.whole(aus, au, "woman", choices)
+
+
+TABLES = CaptionTables((6, 12), Vocabulary.build(PARAPHRASED), PARAPHRASED)
+
+
+def test_rows_have_room_for_the_longest_text():
+    texts = [text for _, text, fact in PARAPHRASED.facts() if fact.au in TABLES.aus]
+    longest = max(len(TABLES.vocabulary.encode(text)) for text in texts)
+    assert TABLES.max_local_tokens == longest
+    wholes = [
+        PARAPHRASED.whole((6, 12), (1, 1), noun, (i, j))
+        for noun in ("man", "woman", "person")
+        for i in (0, 1)
+        for j in (0, 1)
+    ]
+    longest = max(len(TABLES.vocabulary.encode(text)) for text in wholes)
+    assert TABLES.max_global_tokens == longest > len(TABLES.vocabulary.encode(wholes[0]))
+
+
+def test_kept_sentences_are_bounded(monkeypatch):
+    monkeypatch.setattr(captions, "_MOST_KEPT", 2)
+    tables = CaptionTables((6, 12), Vocabulary.build())
+    for _ in range(2):
+        for au in ([0, 0], [0, 1], [1, 0], [1, 1]):
+            row = global_row(tables, np.array(au), np.ones(2, bool), "man")
+            assert tables.vocabulary.decode(row) == global_description((6, 12), au, "man")
+            assert len(tables._global) <= 2
+
+
+def test_wordings_have_every_phrase_of_the_active_units():
+    six = PARAPHRASED.of(6)
+    longer = six.model_copy(update={"phrases": (*six.phrases, "lifts the cheeks")})
+    texts = PARAPHRASED.model_copy(update={"units": {**PARAPHRASED.units, "6": longer}})
+    (one, two, three), (first, second) = texts.of(6).phrases, texts.of(12).phrases
+    assert texts.wordings((6, 12), (True, True), "man") == (
+        f"a man {one} and {first}.",
+        f"a man {two} and {second}.",
+        f"a man {three} and {first}.",
+    )
+    assert texts.wordings((6, 12), (False, True), "man") == (f"a man {first}.", f"a man {second}.")
+    assert texts.wordings((6, 12), (False, False), "man") == (texts.whole((), (), "man"),)

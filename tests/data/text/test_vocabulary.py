@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlfau_jax.data.text.descriptions import NOUNS, global_description, vocabulary_texts
+from vlfau_jax.data.text.descriptions import NOUNS, STATES, global_description
 from vlfau_jax.data.text.vocabulary import END, PAD, SPECIAL_TOKENS, START, UNK, Vocabulary
 from vlfau_jax.errors import UserError
-from vlfau_jax.facs import ACTION_UNITS
+from vlfau_jax.facs import BENCHMARK_AUS
 
 VOCABULARY = Vocabulary.build()
 
@@ -21,7 +21,7 @@ def test_numbers_are_fixed_small_and_deterministic():
 
 
 def test_every_description_survives():
-    for text in vocabulary_texts():
+    for text in STATES.texts():
         row = VOCABULARY.encode(text, 64)
         assert row.dtype == np.int32 and row.shape == (64,)
         assert row[0] == START and UNK not in row and (row == END).sum() == 1
@@ -32,7 +32,7 @@ def test_every_description_survives():
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.booleans(), min_size=15, max_size=15), st.sampled_from(NOUNS))
 def test_every_global_sentence_survives(active, noun):
-    text = global_description(tuple(ACTION_UNITS), active, noun)
+    text = global_description(BENCHMARK_AUS, active, noun)
     assert VOCABULARY.decode(VOCABULARY.encode(text)) == text
 
 
@@ -61,7 +61,7 @@ def test_saved_folder_loads_here_and_in_transformers(tmp_path, monkeypatch):
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     assert tokenizer.pad_token_id == PAD and tokenizer.unk_token_id == UNK
     assert tokenizer.bos_token_id == START and tokenizer.eos_token_id == END
-    for text in vocabulary_texts():
+    for text in STATES.texts():
         ids = tokenizer(text).input_ids
         assert ids == VOCABULARY.encode(text).tolist()
         assert tokenizer.decode(ids, skip_special_tokens=True) == text
@@ -83,3 +83,21 @@ def test_load_names_what_is_wrong(tmp_path):
     (tmp_path / "tokenizer.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match="begins with"):
         Vocabulary.load(tmp_path)
+
+
+def test_an_exact_vocabulary_is_loaded_as_it_was_saved(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    text = "Die „Brauen“ sind, so scheint es (kurz), HOCH gezogen!"
+    texts = STATES.only((12,)).of(12).model_copy(update={"active": (text,)})
+    own = STATES.model_copy(update={"units": {"12": texts}, "spelling": "exact"})
+    vocabulary = Vocabulary.build(own)
+    assert vocabulary.decode(vocabulary.encode(text)) == text
+    vocabulary.save(tmp_path)
+    loaded = Vocabulary.load(tmp_path)
+    assert loaded.words == vocabulary.words and loaded.decode(loaded.encode(text)) == text
+
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    assert tokenizer(text).input_ids == vocabulary.encode(text).tolist()
+    assert tokenizer.decode(tokenizer(text).input_ids, skip_special_tokens=True) == text

@@ -87,12 +87,6 @@ class Dataset:
         """A digest of each set that differs for any other labels, pictures or people."""
         return {one.name: one.digest for one in self.sets}
 
-    @cached_property
-    def intensities(self) -> np.ndarray:
-        """The coded intensities of all examples, int8 [m, n], 0 to 5; -1 where unknown."""
-        codes = ((one.codes["intensity"], one.aus) for one in self.sets)
-        return np.concatenate([_columns(code, aus, self.aus, -1) for code, aus in codes])
-
     def set_of(self, subject: str) -> PreparedSet:
         """The set that a subject is from."""
         return next(one for one in self.sets if subject in one.subject_facts)
@@ -203,6 +197,7 @@ def combine(sets: tuple[PreparedSet, ...], options: DataOptions) -> Dataset:
                 frame=one.codes["frame"],
                 au=_columns(au, one.aus, aus),
                 known=_columns(known, one.aus, aus),
+                level=_columns(one.codes["intensity"], one.aus, aus, missing=-1),
                 part=np.full(size, part, np.int32),
             )
         )
@@ -253,7 +248,7 @@ def _records(options: DataOptions) -> list[DataSet]:
 
 
 def _columns(
-    values: np.ndarray, aus: Sequence[int], wanted: Sequence[int], missing: int = False
+    values: np.ndarray, aus: Sequence[int], wanted: Sequence[int], missing: int = 0
 ) -> np.ndarray:
     """The `wanted` units' columns of [m, len(aus)]; `missing` where a unit is not among `aus`."""
     found = np.full((len(values), len(wanted)), missing, values.dtype)

@@ -17,6 +17,8 @@ class Labels:
         frame: int32 [m], the frame's number in the label files.
         au: bool [m, n], active; False where unknown.
         known: bool [m, n].
+        level: int8 [m, n], the coded intensity, 0 to 5 (FACS's A to E are 1 to 5); -1 where none
+            is.
         part: int32 [m], the index of the set, in a mixture, that the example is from.
     """
 
@@ -25,6 +27,7 @@ class Labels:
     frame: np.ndarray
     au: np.ndarray
     known: np.ndarray
+    level: np.ndarray
     part: np.ndarray
 
     def __len__(self) -> int:

@@ -26,6 +26,9 @@ class DataOptions(Options):
             labels.csv, or in sorted order), "lists" (those of the lists or the fold column that the
             set was prepared from), or a CSV table subject,fold.
         aus: the action units to learn; empty for those that the data set's benchmark scores.
+        descriptions: the sentences to learn: "states", two for each unit, whether it is on;
+            "graded", besides five for its intensity where that is coded; "paraphrased", three for
+            each state, of which each example draws one; or a JSON file of your own texts.
         threshold: the lowest intensity that counts as active, 1 to 5, for units with intensities
             and no occurrence codes (DISFA; the field uses 2, OpenGraphAU 1).
         exclude_stretches: leave out the frames that the field does (those of DISFA in which
@@ -53,6 +56,7 @@ class DataOptions(Options):
     fold: Annotated[int, Field(ge=0, le=1000)] = 1
     folds: FilePath = "published"
     aus: Annotated[tuple[_Unit, ...], Field(max_length=99)] = ()
+    descriptions: FilePath = "states"
     threshold: Annotated[int, Field(ge=1, le=5)] = 2
     exclude_stretches: bool = True
     validation_subjects: Annotated[int, Field(ge=0, le=1000)] = 0

@@ -50,27 +50,35 @@ class Faces:
         self._dataset = dataset
         self._captions = captions
         self._options = options
+        self._draws_texts = captions.descriptions.drawn
         labels = dataset.labels
         self._keys = np.stack([labels.subject, labels.task, labels.frame], 1).astype(np.int32)
         self._examples = dataset.source(np.arange(len(labels)))
 
     def draw(
         self, index: int, rng: np.random.Generator, rows: np.ndarray | None = None
-    ) -> tuple[int, View]:
-        """A face that is trained on, `index` or what stands there in `rows`, and its view."""
-        o = self._options
-        return index if rows is None else rows.item(index), draw_view(
-            rng, min_area=o.min_area, flip=o.flip, jitter=o.jitter, erasing=o.erasing
-        )
+    ) -> tuple[int, View, np.ndarray | None]:
+        """A face that is trained on, its view, and the draws of its texts, float64 [2, n].
 
-    def training_batch(self, rows: Sequence[tuple[int, View]]) -> Batch:
+        The face is `index`, or what stands there in `rows`. The draws are in 0-1, of each unit's
+        own sentence and of its phrase in the sentence about the face; None where no state has
+        several texts.
+        """
+        o = self._options
+        position = index if rows is None else rows.item(index)
+        view = draw_view(rng, min_area=o.min_area, flip=o.flip, jitter=o.jitter, erasing=o.erasing)
+        shape = (2, len(self._captions.aus))
+        return position, view, rng.random(shape) if self._draws_texts else None
+
+    def training_batch(self, rows: Sequence[tuple[int, View, np.ndarray | None]]) -> Batch:
         """The batch of some faces' views."""
-        positions, views = zip(*rows, strict=True)
+        positions, views, draws = zip(*rows, strict=True)
         images, places = self._images(len(rows)), np.empty((len(rows), 3), np.float32)
         memory = self.memory()
         for position, view, image, place in zip(positions, views, images, places, strict=True):
             augment(self.decode(position, self.read(position), memory), view, image, place)
-        return {"image": images, **self.label(np.array(positions)), "view": places}
+        wording = None if draws[0] is None else np.stack(draws, 1)
+        return {"image": images, **self.label(np.array(positions), wording), "view": places}
 
     def evaluation_batch(self, positions: Sequence[int]) -> Batch:
         """The batch of some whole faces; black for a padding row."""
@@ -112,17 +120,23 @@ class Faces:
             raise self._unusable(position, f"({example['source'].decode()}) is damaged")
         return image
 
-    def label(self, positions: np.ndarray) -> Batch:
-        """Makes all of a batch but its images, for int [b] positions; zeros where FILLING."""
+    def label(self, positions: np.ndarray, draws: np.ndarray | None = None) -> Batch:
+        """Makes all of a batch but its images, for int [b] positions; zeros where FILLING.
+
+        `draws` [2, b, n] choose the texts, see `draw`; None for the first ones.
+        """
         d, valid = self._dataset, positions != FILLING
+        of_units, of_faces = (None, None) if draws is None else draws
         au, known = (of[positions] & valid[:, None] for of in (d.labels.au, d.labels.known))
         nouns = [d.nouns[subject] for subject in d.labels.subject[positions]]
         coded = d.coded[d.labels.part[positions]]
         return {
             "au": au.astype(np.float32),
             "au_known": known,
-            "local_tokens": self._captions.local_tokens(au, known),
-            "global_tokens": self._captions.global_tokens(au, known, nouns, coded),
+            "local_tokens": self._captions.local_tokens(
+                au, known, d.labels.level[positions], of_units
+            ),
+            "global_tokens": self._captions.global_tokens(au, known, nouns, coded, of_faces),
             "valid": valid,
             "key": np.where(valid[:, None], self._keys[positions], 0),
         }

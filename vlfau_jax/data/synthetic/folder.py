@@ -1,7 +1,7 @@
 """Rendered faces as a user's own data set: pictures and labels.csv, see raw/folder.py.
 
-All fifteen units of facs.py are coded, occurrence rates are twice BP4D's (at most one half). Every
-fourth subject's sex is left blank.
+All fifteen units that the renderer draws are coded, occurrence rates are twice BP4D's (at most one
+half). Every fourth subject's sex is left blank.
 """
 
 from __future__ import annotations

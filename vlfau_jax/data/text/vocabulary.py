@@ -1,7 +1,7 @@
-"""A word-level vocabulary over every sentence the project can write.
+"""A word-level vocabulary over every sentence that an experiment's descriptions can write.
 
-It is built from all fifteen action units for every data set, so that models trained on BP4D and on
-DISFA have the same word numbers.
+The built-in descriptions are those of the same units for every data set, so that models trained on
+BP4D and on DISFA have the same word numbers (`descriptions.built_in`).
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field, StringConstraints
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from pydantic import Field, JsonValue, StringConstraints
+from tokenizers import Tokenizer, decoders, models, normalizers, processors
 
-from vlfau_jax.data.text.descriptions import vocabulary_texts
+from vlfau_jax.data.text.descriptions import STATES, Descriptions
+from vlfau_jax.data.text.splitting import SPACE, splitter
 from vlfau_jax.errors import FileError, UserError
 from vlfau_jax.files import read_bytes
 from vlfau_jax.records import Record, parse_record
@@ -40,39 +41,52 @@ class _WordLevel(Record):
 
 
 class _TokenizerFile(Record, extra="ignore"):
-    """What is read of a tokenizer file: how words are split and joined is this module's."""
+    """What is read of a tokenizer file: how words are split and joined is this module's.
+
+    Of the decoder it is read whether it is Metaspace, whose words carry their spaces.
+    """
 
     model: _WordLevel
+    decoder: JsonValue = None
 
 
 class Vocabulary:
     """Translates words to numbers and back; 0 is <pad>, 1 <start>, 2 <end>, 3 <unk>."""
 
-    def __init__(self, words: Sequence[str]) -> None:
-        """Numbers `words`, which begin with the special tokens and are distinct."""
+    def __init__(self, words: Sequence[str], exact: bool = False) -> None:
+        """Numbers `words`, which begin with the special tokens and are distinct.
+
+        Where they are `exact`, they carry the spaces before them and their capital letters, and any
+        text of them is decoded as it was (see `Descriptions.spelling`).
+        """
         if tuple(words[: len(SPECIAL_TOKENS)]) != SPECIAL_TOKENS:
             raise UserError(
                 f"a tokenizer begins with the tokens {tuple(words[:4])}, not {SPECIAL_TOKENS}"
             )
         numbers = {word: number for number, word in enumerate(words)}
         tokenizer = Tokenizer(models.WordLevel(numbers, unk_token=SPECIAL_TOKENS[UNK]))
-        tokenizer.normalizer = normalizers.Lowercase()
-        tokenizer.pre_tokenizer = _splitter()
+        tokenizer.normalizer = normalizers.NFC() if exact else normalizers.Lowercase()
+        tokenizer.pre_tokenizer = splitter(keeps_spaces=exact)
         tokenizer.post_processor = processors.TemplateProcessing(
             single="<start> $A <end>", special_tokens=[("<start>", START), ("<end>", END)]
         )
         # The word-piece decoder puts spaces between words and none before punctuation; no word here
         # starts with its prefix.
-        tokenizer.decoder = decoders.WordPiece(prefix="##", cleanup=True)
+        tokenizer.decoder = (
+            decoders.Metaspace(SPACE, prepend_scheme="never")
+            if exact
+            else decoders.WordPiece(prefix="##", cleanup=True)
+        )
         tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
         self._tokenizer = tokenizer
 
     @classmethod
-    def build(cls) -> Vocabulary:
+    def build(cls, descriptions: Descriptions = STATES) -> Vocabulary:
         """Builds the vocabulary: the words of all descriptions, numbered alphabetically."""
-        splitter = _splitter()
-        words = {w for text in vocabulary_texts() for w, _ in splitter.pre_tokenize_str(text)}
-        return cls((*SPECIAL_TOKENS, *sorted(words)))
+        exact = descriptions.spelling == "exact"
+        split = splitter(keeps_spaces=exact).pre_tokenize_str
+        words = {word for text in descriptions.texts() for word, _ in split(text)}
+        return cls((*SPECIAL_TOKENS, *sorted(words)), exact)
 
     @classmethod
     def load(cls, folder: str | Path) -> Vocabulary:
@@ -94,14 +108,16 @@ class Vocabulary:
             UserError: it is not such a file.
         """
         try:
-            numbers = parse_record(content, _TokenizerFile, source).model.vocab
+            found = parse_record(content, _TokenizerFile, source)
         except FileError as error:
             raise FileError(source, f"not a tokenizer file: {error.reason}") from None
+        numbers = found.model.vocab
+        exact = isinstance(found.decoder, dict) and found.decoder.get("type") == "Metaspace"
         words = sorted(numbers, key=numbers.__getitem__)
         if [numbers[word] for word in words] != list(range(len(words))):
             raise FileError(source, "numbers of words should be 0, 1, 2, ..., each once")
         try:
-            return cls(words)
+            return cls(words, exact)
         except UserError as error:
             raise FileError(source, str(error)) from None
 
@@ -138,7 +154,7 @@ class Vocabulary:
     def save(self, folder: str | Path) -> None:
         """Writes `folder` in Hugging Face's format, for `AutoTokenizer.from_pretrained`."""
         folder = Path(folder)
-        (folder / TOKENIZER).write_text(self._tokenizer.to_str(pretty=True))
+        (folder / TOKENIZER).write_text(self._tokenizer.to_str(pretty=True), encoding="utf-8")
         pad, start, end, unk = SPECIAL_TOKENS
         config = {
             "backend": "tokenizers",
@@ -150,7 +166,3 @@ class Vocabulary:
             "unk_token": unk,
         }
         (folder / TOKENIZER_CONFIG).write_text(json.dumps(config, indent=2) + "\n")
-
-
-def _splitter() -> pre_tokenizers.PreTokenizer:
-    return pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation()])
