@@ -37,8 +37,8 @@ from vlfau_jax.train.state import TrainState, stream
 Batch = dict[str, Array]
 Metrics = dict[str, Array]
 # Fast memory of a TPU that one operation's tiles may take, of 16 MiB. XLA writes a tile's work out
-# without loops: a third compiles Swin-B's step in 112 s of CPU time instead of over 300, for a few
-# hundredths more cycles by XLA's own estimate (account/README.md).
+# without loops: a third compiles Swin-B's step in a third of the CPU time, for 15 % more cycles by
+# XLA's own estimate of an MLP (account/README.md).
 TILES_KIB = 5632
 
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
