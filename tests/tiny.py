@@ -96,7 +96,7 @@ def noise_set(name: str = "bp4d", subjects: Sequence[str] = SUBJECTS, seed: int 
         benchmark=benchmark,
         subjects=tuple(subjects),
         subject_facts=dict.fromkeys(subjects, person),
-        crop={"name": "none", "digest": "0" * 16},
+        crop={"name": "none", "size": 20, "digest": "0" * 16},
         synthetic=True,
         layout="raw",
         camera="",
