@@ -97,7 +97,7 @@ def noise_set(name: str = "bp4d", subjects: Sequence[str] = SUBJECTS, seed: int 
         benchmark=benchmark,
         subjects=tuple(subjects),
         subject_facts=dict.fromkeys(subjects, person),
-        crop={"name": "cascade", "digest": "0" * 16, "parameters": EYE_POSITIONS},
+        crop={"name": "cascade", "size": 20, "digest": "0" * 16, "parameters": EYE_POSITIONS},
         synthetic=True,
         layout="raw",
         camera="",

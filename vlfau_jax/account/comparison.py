@@ -267,7 +267,7 @@ def _setting(settings: Settings, of: Synthetic) -> dict[str, Any]:
     return {
         "batch_size": settings.train.batch_size,
         "image_size": settings.data.image_size,
-        "units": len(of.captions.aus),
+        "units": len(of.program.captions.aus),
         "words": [local_words, global_words],
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(of.program.abstract.params)),
         "dtype": settings.model.dtype,

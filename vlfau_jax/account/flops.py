@@ -188,7 +188,7 @@ def _fusion(options: ModelOptions, task: Task, trained: bool) -> Flops:
     for tap in options.taps:
         stage = min(tap, 3)  # taps 3 and 4 both have the last stage's map
         size, c = sizes[stage], options.backbone_width << stage
-        if options.pooling == "average" and size != grid:
+        if options.pooling == "average" and size % grid:  # equal cells are a mean
             found += _pooling(size, grid, c, task.batch, trained)
         found += _times(grid**2 * 9 * c * width, 3 if trained else 2)
     return found

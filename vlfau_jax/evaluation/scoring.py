@@ -175,15 +175,15 @@ def _language(trained: Trained, dataset: Dataset, answers: Answers) -> dict[str,
     for kind in trained.captions:
         corpus: Counter[tuple[str, tuple[str, ...]]] = Counter()
         if kind == "local":
-            states = product(range(len(trained.aus)), (False, True), range(-1, GRADES + 1))
+            states = product(range(len(trained.aus)), (False, True), range(GRADES + 1))
             true = {
                 (column, on, level): answers.descriptions.sentences(trained.aus[column], on, level)
                 for column, on, level in states
             }
-            on = answers.labels > 0
+            on, levels = answers.labels > 0, np.maximum(answers.intensities, 0)
             for row, column in np.argwhere(judged).tolist():
                 sentence = answers.predictions[row].sentences[column]
-                state = column, bool(on[row, column]), int(answers.intensities[row, column])
+                state = column, bool(on[row, column]), int(levels[row, column])
                 corpus[sentence, true[state]] += 1
         else:
             for row, prediction in enumerate(answers.predictions):

@@ -242,7 +242,7 @@ class PatchEmbedding(nn.Module):
             kernel, bias = DenseParameters(self.width, axes, name="project")(*[self.patch] * 2, 3)
             kernel = kernel.astype(self.dtype).reshape(-1, self.width)
             x = by_token(lambda x: x @ kernel, windows.patches(x.astype(self.dtype), self.patch))
-            x = x + bias.astype(self.dtype)
+            x = x + jnp.broadcast_to(bias.astype(self.dtype), x.shape)
         else:
             halvings = self.patch.bit_length() - 1
             for i in range(halvings):

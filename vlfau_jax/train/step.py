@@ -36,9 +36,9 @@ from vlfau_jax.train.state import TrainState, stream
 
 Batch = dict[str, Array]
 Metrics = dict[str, Array]
-# Fast memory of a TPU that one operation's tiles may take. XLA writes a tile's work out without
-# loops: 6 of its own 16 MiB compile Swin-B's step in 45 % of the CPU time, for 13 % more cycles of
-# an MLP by XLA's own estimate (account/README.md).
+# Fast memory of a TPU that one operation's tiles may take, of 16 MiB. XLA writes a tile's work out
+# without loops: a third compiles Swin-B's step in a third of the CPU time, for 15 % more cycles by
+# XLA's own estimate of an MLP (account/README.md).
 TILES_KIB = 5632
 
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
