@@ -14,7 +14,7 @@ from vlfau_jax.errors import UserError
 from vlfau_jax.inference import warm_start
 from vlfau_jax.inference.trained import load_trained
 from vlfau_jax.inference.warm_start import write_warm_start
-from vlfau_jax.model.swin import unstack_blocks
+from vlfau_jax.model.layouts import unstack_blocks
 from vlfau_jax.train.checkpoint import Checkpoints
 from vlfau_jax.train.experiment import build_experiment
 from vlfau_jax.train.state import initial_state

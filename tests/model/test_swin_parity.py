@@ -12,8 +12,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors.numpy import load_file
 from transformers import SwinConfig, SwinModel
 
+from vlfau_jax.model.layouts import stack_blocks, unstack_blocks
 from vlfau_jax.model.options import SIZES, scanned
-from vlfau_jax.model.swin import stack_blocks, unstack_blocks
 from vlfau_jax.train.huggingface import backbone, hugging_face_name, import_backbone
 
 SMALL = {"embed_dim": 8, "depths": (2, 4, 1, 2), "num_heads": (1, 2, 4, 2)}

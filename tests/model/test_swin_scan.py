@@ -11,8 +11,9 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from vlfau_jax.model import swin
+from vlfau_jax.model.layouts import stack_blocks, unstack_blocks
 from vlfau_jax.model.options import scanned
-from vlfau_jax.model.swin import Swin, stack_blocks, unstack_blocks
+from vlfau_jax.model.swin import Swin
 from vlfau_jax.sharding.mesh import MeshOptions, make_mesh
 from vlfau_jax.sharding.rules import gathered, parameter_shardings
 

@@ -25,8 +25,9 @@ from transformers import SwinConfig, SwinForImageClassification
 from vlfau_jax.cli.main import main
 from vlfau_jax.data.read.batch import spec
 from vlfau_jax.errors import UserError, line
+from vlfau_jax.model.layouts import unstack_blocks
 from vlfau_jax.model.options import ModelOptions
-from vlfau_jax.model.swin import Swin, unstack_blocks
+from vlfau_jax.model.swin import Swin
 from vlfau_jax.model.vlfau import IMAGE_MEAN, IMAGE_STD, VLFAU
 from vlfau_jax.train.huggingface import Preprocessing, import_backbone
 from vlfau_jax.train.state import abstract_params

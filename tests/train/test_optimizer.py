@@ -8,8 +8,8 @@ from flax.traverse_util import flatten_dict
 
 from vlfau_jax.data.read.batch import spec
 from vlfau_jax.errors import UserError
+from vlfau_jax.model.layouts import stack_blocks, unstack_blocks
 from vlfau_jax.model.options import ModelOptions
-from vlfau_jax.model.swin import stack_blocks, unstack_blocks
 from vlfau_jax.model.vlfau import VLFAU
 from vlfau_jax.train.optimizer import (
     OptimizerOptions,

@@ -22,7 +22,7 @@ from vlfau_jax.data.text.vocabulary import END
 from vlfau_jax.errors import RunError
 from vlfau_jax.inference.outputs import describe
 from vlfau_jax.losses.joint import OF_MAPS
-from vlfau_jax.model.swin import stack_blocks
+from vlfau_jax.model.layouts import stack_blocks
 from vlfau_jax.model.vlfau import VLFAU, normalise
 from vlfau_jax.sharding.arrays import shard_batch
 from vlfau_jax.train.experiment import Settings

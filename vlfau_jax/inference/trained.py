@@ -21,8 +21,8 @@ from vlfau_jax.facs import ACTION_UNITS
 from vlfau_jax.inference.model_folder import MOST_BEAMS
 from vlfau_jax.inference.outputs import describe
 from vlfau_jax.inference.stored_options import read_options
+from vlfau_jax.model.layouts import unstack_blocks
 from vlfau_jax.model.options import ModelOptions
-from vlfau_jax.model.swin import unstack_blocks
 from vlfau_jax.model.vlfau import IMAGE_MEAN, IMAGE_STD, VLFAU
 from vlfau_jax.train.checkpoint import BEST, LAST, load_inference
 from vlfau_jax.train.state import abstract_params

@@ -48,7 +48,7 @@ class ModelOptions(Options):
         patch: pixels along a patch's side.
         stem: how patches become tokens, "patch" (Swin) or "conv" (learns sooner from scratch).
         scan_blocks: whether equal pairs of blocks are one `nn.scan`, which compiles sooner; their
-            parameters are then stacked (`swin.stack_blocks`). With the kernel of
+            parameters are then stacked (`layouts.stack_blocks`). With the kernel of
             `window_attention` all blocks of a stage share one body.
         window_attention: how a window's attention is computed: "plain" by products of arrays;
             "auto" by one kernel (`model.window_kernel`) on TPUs, elsewhere plainly; "fused" as

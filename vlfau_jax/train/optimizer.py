@@ -12,7 +12,7 @@ import optax
 from pydantic import Field
 
 from vlfau_jax.errors import UserError
-from vlfau_jax.model.swin import laid_out_like, looped_shapes
+from vlfau_jax.model.layouts import laid_out_like, looped_shapes
 from vlfau_jax.options import Options, Share, StepsOrNone
 
 # Biases, relative-position biases among them, and normalisation scales have no weight decay

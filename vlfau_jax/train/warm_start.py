@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 from vlfau_jax.distributed.processes import is_first_process
 from vlfau_jax.errors import UserError
 from vlfau_jax.files import new_file, written_whole
-from vlfau_jax.model.swin import laid_out_like, looped_shapes
+from vlfau_jax.model.layouts import laid_out_like, looped_shapes
 from vlfau_jax.train.tensor_files import listed, naming, opened
 
 _LARGEST_SIDE = 255  # of a table of relative positions: windows of 128
