@@ -24,7 +24,7 @@ for backbone in ${BACKBONES:-swin_b swin_l}; do
             if [ -e "$out" ] || [ "$kind$chips" = mixed4 ]; then continue; fi
             # shellcheck disable=SC2086  # several flags
             "$python" -m vlfau_jax compile_only --config="configs/bp4d.py:$backbone" \
-                ${mesh[$kind]} --topology="v5e:${topology[$chips]}" \
+                --hardware=hardware ${mesh[$kind]} --topology="v5e:${topology[$chips]}" \
                 --per_chip="${PER_CHIP:-32}" --out="$out"
         done
     done

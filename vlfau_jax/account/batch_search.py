@@ -75,5 +75,5 @@ def _crossing(samples: list[Sample], memory: float) -> float:
     """Where the line through the two samples nearest to the limit crosses it."""
     nearest = sorted(samples, key=lambda one: abs(one.needed - memory))[:2]
     (x, y), (u, v) = ((one.images, one.needed) for one in nearest)
-    slope = (v - y) / (u - x)
-    return x + (memory - y) / slope if slope > 0 else math.inf
+    per_image = (v - y) / (u - x)
+    return x + (memory - y) / per_image if per_image > 0 else math.inf

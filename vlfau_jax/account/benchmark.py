@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -33,6 +32,7 @@ from vlfau_jax.model.vlfau import VLFAU, normalise
 from vlfau_jax.sharding.arrays import shard_batch
 from vlfau_jax.train.experiment import Program, Settings, build_experiment
 from vlfau_jax.train.optimizer import trainable
+from vlfau_jax.train.rounding import cpu_cores
 from vlfau_jax.train.step import abstract_batch
 
 CAPTIONERS = "captioners"  # teacher forcing; "decoding" are the sentences that are generated
@@ -148,7 +148,7 @@ def _measure(settings: Settings, seconds: float, profile: str | Path | None) -> 
         "device": jax.devices()[0].device_kind,
         "devices": program.mesh.size,
         "peak_flops": peak,
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": cpu_cores(),
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
 from collections.abc import Mapping, Sequence
@@ -26,6 +25,7 @@ from vlfau_jax.model.layouts import stack_blocks
 from vlfau_jax.model.vlfau import VLFAU, normalise
 from vlfau_jax.sharding.arrays import shard_batch
 from vlfau_jax.train.experiment import Settings
+from vlfau_jax.train.rounding import cpu_cores
 from vlfau_jax.train.step import abstract_batch
 
 TASKS = ("training", "recognition", "describing")
@@ -273,7 +273,7 @@ def _setting(settings: Settings, of: Synthetic) -> dict[str, Any]:
         "dtype": settings.model.dtype,
         "device": jax.devices()[0].device_kind,
         "processor": platform.processor() or platform.machine(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": cpu_cores(),
         "versions": {name: version(name) for name in ("jax", "jaxlib", "torch", "transformers")},
     }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from vlfau_jax.errors import UserError
 from vlfau_jax.losses.joint import ObjectiveOptions
 from vlfau_jax.model.vlfau import IMAGE_MEAN, IMAGE_STD, VLFAU
 from vlfau_jax.train.optimizer import OptimizerOptions, decayed
+from vlfau_jax.train.rounding import cpu_cores
 
 VARIANTS = ("eager", "compiled")
 _WANTED = "run in a checkout with requirements-test.txt installed"
@@ -71,7 +71,7 @@ class Reference:
             raise UserError(
                 "--reference: JAX computes on a GPU, PyTorch finds none; install its CUDA build"
             )
-        torch.set_num_threads(len(os.sched_getaffinity(0)))
+        torch.set_num_threads(cpu_cores())
         torch.set_float32_matmul_precision("high")  # TF32 on GPUs, as XLA's default there
         self._dtype = model.options.dtype
         self._objective, self._max_words = objective, max_words

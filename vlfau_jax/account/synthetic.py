@@ -34,12 +34,11 @@ class Synthetic(NamedTuple):
         captions = self.program.captions
         au, known = rng.random(shape) < self.rates, np.ones(shape, bool)
         nouns = rng.choice(NOUNS, len(au))
-        rows = list(zip(au, known, strict=True))
         return {
             "image": rng.integers(0, 256, pixels, np.uint8),
             "au": au.astype(np.float32),
             "au_known": known,
-            "local_tokens": np.stack([captions.local_tokens(*row) for row in rows]),
+            "local_tokens": captions.local_tokens(au, known),
             "global_tokens": captions.global_tokens(au, known, nouns.tolist(), known),
             "valid": np.ones(len(au), bool),
             "key": np.zeros((len(au), 3), np.int32),

@@ -1,10 +1,9 @@
 """How the parameters of Swin's blocks are kept: looped or scanned, and the way between.
 
-Looped: `stage2_block5/mlp_in/kernel`. Scanned, in every stage
-that `scanned` names: `stage2_pairs/first/mlp_in/kernel` holds blocks 0, 2, 4, ... and
-`stage2_pairs/second/...` blocks 1, 3, 5, ... of the stage along a new axis 0; what follows is named
-alike. Weight files (`import_backbone`, warm starts, exports) are always looped, a run's checkpoints
-as it is.
+Looped: `stage2_block5/mlp_in/kernel`. Scanned, in every stage that `scanned` names:
+`stage2_pairs/first/mlp_in/kernel` holds blocks 0, 2, 4, ... and `stage2_pairs/second/...` blocks
+1, 3, 5, ... of the stage along a new axis 0; what follows is named alike. Weight files
+(`import_backbone`, warm starts, exports) are always looped, a run's checkpoints as it is.
 """
 
 from __future__ import annotations
