@@ -67,7 +67,7 @@ def program() -> Callable[..., Program]:
                 mesh=MeshOptions(*mesh),
             )
         )
-        step = e.train_step().lower(e.abstract, abstract_batch(e.spec, e.mesh)).compile()
+        step = e.train_step().compile(e.abstract, abstract_batch(e.spec, e.mesh)).program
         return Program(step.as_text(), step.memory_analysis().alias_size_in_bytes, e.abstract)
 
     with pytest.MonkeyPatch.context() as patch:

@@ -66,7 +66,7 @@ def plain(e):
 
 
 def compiled(e):
-    return e.train_step().lower(e.abstract, abstract_batch(e.spec, e.mesh)).compile()
+    return e.train_step().compile(e.abstract, abstract_batch(e.spec, e.mesh))
 
 
 def three_steps(e, step):
@@ -112,7 +112,7 @@ def test_three_steps_agree_on_every_mesh_whole_and_in_parts(tiny):
         expected = expected or found
         assert_same(found, expected, f"{mesh} in {parts} parts:")
         # Every device keeps its own pictures, the only uint8 arrays, however they are regrouped.
-        moved = re.findall(r"= \(?u8\[.* (?:all-|collective-)[\w-]+\(.*", step.as_text())
+        moved = re.findall(r"= \(?u8\[.* (?:all-|collective-)[\w-]+\(.*", step.program.as_text())
         assert not moved, (mesh, parts, moved[0])
         if mesh == (2, 2, 2):
             jax.tree.map(np.testing.assert_array_equal, three_steps(e, step), found)

@@ -32,7 +32,7 @@ def parameters(e, seed=0):
 
 
 def compiled(e):
-    return e.train_step().lower(e.abstract, abstract_batch(e.spec, e.mesh)).compile()
+    return e.train_step().compile(e.abstract, abstract_batch(e.spec, e.mesh))
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def follow(settings):
             batch = batches.fake(e.spec, rng, vocabulary_size=e.vocabulary.size)
             state, found = step(state, shard_batch(batch, e.mesh))
             metrics.append(jax.device_get(found))
-    assert step.memory_analysis().alias_size_in_bytes == sum(
+    assert step.program.memory_analysis().alias_size_in_bytes == sum(
         leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(state)
     )
     return kept, metrics

@@ -109,7 +109,7 @@ def _measure(settings: Settings, seconds: float, profile: str | Path | None) -> 
     _tell("compiling the training step")
     begin = time.perf_counter()
     inputs = program.abstract, abstract_batch(program.spec, program.mesh)
-    step = program.train_step().lower(*inputs).compile()
+    step = program.train_step().compile(*inputs)
     compile_seconds = time.perf_counter() - begin
     size = settings.train.batch_size
     with closing(given.batches()) as batches:

@@ -144,7 +144,7 @@ class _Ours:
             )
         if "training" in tasks:
             inputs = program.abstract, abstract_batch(program.spec, program.mesh)
-            self._step = program.train_step().lower(*inputs).compile()
+            self._step = program.train_step().compile(*inputs)
             self._state = program.initial_state(params)
 
     def training(self) -> dict[str, float]:

@@ -45,7 +45,7 @@ from vlfau_jax.train.start import (
     initial_params,
 )
 from vlfau_jax.train.state import TrainState
-from vlfau_jax.train.step import TrainStep, abstract_batch
+from vlfau_jax.train.step import CompiledStep, abstract_batch
 from vlfau_jax.train.stop import StopSignals
 from vlfau_jax.train.workdir import (
     FINAL_FILE,
@@ -231,16 +231,16 @@ class _Run:
         if is_first_process():
             print(f"{self.workdir}: {message}", file=sys.stderr)
 
-    def compile(self) -> TrainStep:
+    def compile(self) -> CompiledStep:
         """The step, compiled ahead so that its time does not count as training."""
         e = self.experiment
         with self.clock("compile"):
-            step = e.train_step().lower(e.abstract, abstract_batch(e.spec, e.mesh)).compile()
+            step = e.train_step().compile(e.abstract, abstract_batch(e.spec, e.mesh))
             # Its collectives may have groups of devices that `open_connections` did not connect.
             barrier("compiled")
         return step
 
-    def take_steps(self, state: TrainState, start: int, step: TrainStep) -> TrainState:
+    def take_steps(self, state: TrainState, start: int, step: CompiledStep) -> TrainState:
         """Trains from step `start` to the last one; step k uses batch k - 1 of the stream."""
         e, o, clock = self.experiment, self.experiment.settings.train, self.clock
         self.stop.response = "saving after this step"

@@ -52,9 +52,13 @@ class TrainState:
         return self.params if self.ema is None else self.ema
 
 
-def stream(seed: int, name: str, step: int | Array) -> Array:
-    """The random key of a named stream at a step, the same on every mesh and after a resume."""
-    key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
+def stream(seed: int | Array, name: str, step: int | Array) -> Array:
+    """The random key of a named stream at a step, the same on every mesh and after a resume.
+
+    `seed` is a number or the key of one, `jax.random.key(number)`.
+    """
+    key = jax.random.key(seed) if isinstance(seed, int) else seed
+    key = jax.random.fold_in(key, zlib.crc32(name.encode()))
     return jax.random.fold_in(key, step)
 
 
@@ -124,12 +128,12 @@ def initial_state(
     params = {part: jax.device_put(given[part], shardings.params[part]) for part in given}
     if given.keys() != abstract.params.keys():
         draw = jax.jit(
-            lambda: nn.meta.unbox(initial_params(model, spec, stream(seed, "params", 0))),
+            lambda key: nn.meta.unbox(initial_params(model, spec, key)),
             out_shardings=shardings.params,
             # It runs once: LLVM's optimisation of a hundred random draws costs ten times the run.
             compiler_options=_UNOPTIMISED if jax.default_backend() == "cpu" else None,
         )
-        params = draw() | params
+        params = draw(stream(seed, "params", 0)) | params
     opt_state = jax.jit(optimizer.init, out_shardings=shardings.opt_state)(
         trainable(params, frozen)
     )

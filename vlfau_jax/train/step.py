@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import struct
 from jax import Array
 from jax.sharding import Mesh
 
@@ -41,7 +41,58 @@ Metrics = dict[str, Array]
 # XLA's own estimate of an MLP (account/README.md).
 TILES_KIB = 5632
 
-TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+
+@struct.dataclass
+class Given:
+    """What differs between runs of one program: arguments of the step, not constants in it.
+
+    Runs of other seeds, folds and labels so share one compiled program.
+
+    Attributes:
+        key: data of the random key of the seed, uint32 [2].
+        class_weights: of the loss, float32 [n].
+        regions: those of `joint_loss`, or None.
+    """
+
+    key: np.ndarray | Array
+    class_weights: np.ndarray | Array
+    regions: np.ndarray | Array | None
+
+
+@dataclass(frozen=True)
+class CompiledStep:
+    """step(state, batch) -> (state, metrics), compiled; `given` lies on the devices."""
+
+    program: jax.stages.Compiled
+    given: Given
+
+    def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        return self.program(state, batch, self.given)
+
+
+@dataclass(frozen=True)
+class TrainStep:
+    """step(state, batch) -> (state, metrics), jitted; the state passed in is donated."""
+
+    jitted: jax.stages.Wrapped
+    given: Given
+    mesh: Mesh
+
+    def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        return self.jitted(state, batch, self.given)
+
+    def trace(self, state: TrainState, batch: Batch) -> jax.stages.Traced:
+        """The traced step; shapes are enough, and the devices need not be here."""
+        return self.jitted.trace(state, batch, self.given)
+
+    def lower(self, state: TrainState, batch: Batch) -> jax.stages.Lowered:
+        """The lowered step, as `trace`."""
+        return self.trace(state, batch).lower()
+
+    def compile(self, state: TrainState, batch: Batch) -> CompiledStep:
+        """Compiles for arguments of these shapes and shardings."""
+        given = jax.device_put(self.given, replicated(self.mesh))
+        return CompiledStep(self.lower(state, batch).compile(), given)
 
 
 def make_train_step(
@@ -61,7 +112,7 @@ def make_train_step(
     skip_steps: int = 0,
     compile_effort: float = 0.0,
 ) -> TrainStep:
-    """Builds step(state, batch) -> (state, metrics); the state passed in is donated.
+    """Builds the step of a run.
 
     Step k draws the action units whose sentences it trains (`objective.local_branches`) from
     (seed, k) alone, and for row r of the batch its dropout and drop path from (seed, k, r). Metrics
@@ -78,18 +129,10 @@ def make_train_step(
     once that has reached `skip_steps`, the state never changes again.
     """
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
-    gradient = _Gradient(
-        model,
-        objective,
-        jnp.asarray(class_weights),
-        None if regions is None else jnp.asarray(regions),
-        seed,
-        mesh,
-        gathered(shardings.params),
-        parts,
-    )
+    compute_shardings = gathered(shardings.params)
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, batch: Batch, given: Given) -> tuple[TrainState, Metrics]:
+        gradient = _Gradient(model, objective, given, mesh, compute_shardings, parts)
         trainable_params = trainable(state.params, frozen)
         frozen_params = {part: state.params[part] for part in frozen}
         terms, grads = gradient(trainable_params, frozen_params, batch, state.step)
@@ -112,13 +155,16 @@ def make_train_step(
             state = advanced(state, new, finite, skip_steps)
         return state, metrics | {"skipped": state.skipped.astype(jnp.float32)}
 
-    return jax.jit(
+    jitted = jax.jit(
         known_mesh(step, mesh),
-        in_shardings=(shardings, batch_sharding(mesh)),
+        in_shardings=(shardings, batch_sharding(mesh), replicated(mesh)),
         out_shardings=(shardings, replicated(mesh)),
         donate_argnums=0,
         compiler_options=compiler_options(mesh, compile_effort),
     )
+    key = np.asarray(jax.random.key_data(jax.random.key(seed)))
+    weights = np.asarray(class_weights, np.float32)
+    return TrainStep(jitted, Given(key, weights, regions), mesh)
 
 
 def compiler_options(mesh: Mesh, effort: float) -> dict[str, float] | None:
@@ -137,21 +183,23 @@ class _Gradient:
 
     model: VLFAU
     objective: ObjectiveOptions
-    class_weights: Array
-    regions: Array | None
-    seed: int
+    given: Given
     mesh: Mesh
     compute_shardings: Any
     parts: int
 
+    @property
+    def _seed(self) -> Array:
+        return jax.random.wrap_key_data(self.given.key)
+
     def __call__(
         self, trainable_params: Any, frozen_params: Any, batch: Batch, step: Array
     ) -> tuple[LossTerms, Any]:
-        n, k = len(self.class_weights), self.objective.local_branches
+        n, k = len(self.given.class_weights), self.objective.local_branches
         branches = None
         with jax.named_scope("input"):
             if 0 < k < n:
-                branches = jax.random.permutation(stream(self.seed, "branches", step), n)[:k]
+                branches = jax.random.permutation(stream(self._seed, "branches", step), n)[:k]
             batch = batch | {"row": jnp.arange(len(batch["valid"]))}
         if self.parts > 1:
             return self._accumulated(trainable_params, frozen_params, batch, step, branches)
@@ -168,7 +216,7 @@ class _Gradient:
         branches: Array | None,
     ) -> tuple[LossTerms, Any]:
         with jax.named_scope("losses"):
-            weights = joint_weights(batch, branches, self.regions)
+            weights = joint_weights(batch, branches, self.given.regions)
         rows = split_micro_batches(batch, self.parts, self.mesh)
         known, dice_gradients = {}, None
         if self.objective.dice_weight:
@@ -194,7 +242,7 @@ class _Gradient:
         logits = merge_micro_batches(logits, self.mesh)
 
         def dice(logits: Array) -> tuple[Array, Term]:
-            term = joint_dice(logits, batch, self.class_weights, self.objective)
+            term = joint_dice(logits, batch, self.given.class_weights, self.objective)
             return term.total, term
 
         with jax.named_scope("losses"):
@@ -218,10 +266,10 @@ class _Gradient:
             terms = joint_loss(
                 outputs,
                 rows,
-                class_weights=self.class_weights,
+                class_weights=self.given.class_weights,
                 options=self.objective,
                 branches=branches,
-                regions=self.regions,
+                regions=self.given.regions,
                 batch_totals=batch_totals,
             )
             return total(terms, self.objective, step), terms
@@ -232,7 +280,7 @@ class _Gradient:
             params = jax.lax.with_sharding_constraint(params, self.compute_shardings)
         with jax.named_scope("input"):
             image = normalise(rows["image"])
-            rngs = {name: stream(self.seed, name, step) for name in ("dropout", "drop_path")}
+            rngs = {name: stream(self._seed, name, step) for name in ("dropout", "drop_path")}
         return self.model.apply(
             {"params": params},
             image,
