@@ -14,12 +14,13 @@ from pydantic import Field
 
 from vlfau_jax.data.crop.alignment import EYE_POSITIONS
 from vlfau_jax.data.read.batch import Batch, Spec, spec
-from vlfau_jax.data.read.dataset import Dataset, open_dataset, published_units
+from vlfau_jax.data.read.dataset import Dataset, published_units
 from vlfau_jax.data.read.folds import Split
 from vlfau_jax.data.read.options import DataOptions
 from vlfau_jax.data.read.pipeline import train_iterator
 from vlfau_jax.data.read.protocol import protocol
 from vlfau_jax.data.read.sampling import row_weights
+from vlfau_jax.data.read.scarcity import open_for_training
 from vlfau_jax.data.read.statistics import unlearnable
 from vlfau_jax.data.text.captions import CaptionTables
 from vlfau_jax.data.text.description_file import descriptions_of
@@ -266,10 +267,9 @@ def open_data(settings: Settings) -> ExperimentData:
         UserError: prepared sets, folds, subjects or sampling options do not allow training.
     """
     data = settings.data
-    dataset = open_dataset(data)
-    split = dataset.split(data.fold, data.validation_subjects, settings.seed)
-    rows = dataset.training_rows(split.train)
+    dataset, split = open_for_training(data, settings.seed)
     _check_subjects(settings, dataset, split)
+    rows = dataset.training_rows(split.train)
     row_weights(dataset.labels, rows, data, [one.name for one in dataset.sets])  # or UserError
     coded = {au for one in dataset.sets for au in one.aus}
     descriptions = descriptions_of(data.descriptions, dataset.aus, coded)

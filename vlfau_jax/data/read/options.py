@@ -35,6 +35,12 @@ class DataOptions(Options):
             tracking failed).
         validation_subjects: the number of training subjects that are held out for the scores
             during training; they are drawn by the experiment's seed.
+        training_subjects: train on this number of people alone, drawn by the experiment's seed; 0
+            is all.
+        active_share: leave out training faces so that active labels become rare: one with k active
+            units stays with the probability active_share ** k.
+        label_noise: share of the known training labels that are flipped, and the sentences with
+            them.
         image_size: pixels of the model's input.
         min_area: smallest share of the face crop that a training crop keeps.
         flip: mirror half of the training faces.
@@ -60,6 +66,9 @@ class DataOptions(Options):
     threshold: Annotated[int, Field(ge=1, le=5)] = 2
     exclude_stretches: bool = True
     validation_subjects: Annotated[int, Field(ge=0, le=1000)] = 0
+    training_subjects: Annotated[int, Field(ge=0, le=100_000)] = 0
+    active_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    label_noise: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     image_size: Annotated[int, Field(ge=16, le=1024)] = 112
     min_area: Annotated[float, Field(ge=0.05, le=1)] = 0.7
     flip: bool = True
