@@ -24,8 +24,9 @@ FLOORS = (
     ("raw",),
     ("crop",),
     ("text",),
+    ("set_record",),
     ("synthetic",),
-    ("set_record", "sets"),
+    ("sets",),
     ("prepare", "read"),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
