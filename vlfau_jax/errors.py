@@ -43,6 +43,10 @@ class UserError(Exception):
     exit_code = 2
 
 
+class InUse(UserError):
+    """Another process works in the folder that is asked for."""
+
+
 class FileError(UserError):
     """A file that cannot be read as what it should be: `path: reason`.
 

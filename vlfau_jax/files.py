@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from vlfau_jax.errors import FileError, UserError, is_exhausted
+from vlfau_jax.errors import FileError, InUse, UserError, is_exhausted
 
 # Bytes that a file of a kind may have: far above any real one, far below a machine's memory.
 RECORD_LIMIT = 64 << 20  # JSON
@@ -128,7 +128,7 @@ def locked(folder: Path) -> Iterator[None]:
     """Keeps other processes that ask the same from working in `folder`, which exists.
 
     Raises:
-        UserError: another process works there.
+        InUse: another process works there.
     """
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -144,12 +144,12 @@ def lock(handle: int, folder: Path, taken: str) -> None:
     Where the file system of `folder` has no locks, a line on stderr says so.
 
     Raises:
-        UserError: another process holds the lock; `taken` is the message.
+        InUse: another process holds the lock; `taken` is the message.
     """
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise UserError(taken) from error
+        raise InUse(taken) from error
     except OSError as error:  # some network file systems
         print(f"{folder} cannot be locked ({error}): start nothing else in it", file=sys.stderr)
 

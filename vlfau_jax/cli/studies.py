@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from absl import flags
@@ -80,6 +82,12 @@ def crossval(fv: flags.FlagValues, _: list[str]) -> None:
     Flag("only", str, "the study has these rows alone, separated by commas"),
     Flag("seeds", Annotated[int, Field(ge=1, le=1000)], "seeds of a row, from --config.seed on", 3),
     Flag("folds", str, "folds of every row and seed, such as 1,2,3; data.fold when absent"),
+    Flag(
+        "over",
+        str,
+        "repeat the study for each value of a config key, KEY=V1,V2,...: curves beside the tables",
+    ),
+    Flag("at", str, "of --over, train this value alone"),
     Flag("row", str, "train the cells of this row alone, as one job of several"),
     Flag("seed", Seed, "train the cells of this seed alone"),
     Flag("fold", _Fold, "train the cells of this fold alone"),
@@ -88,6 +96,12 @@ def crossval(fv: flags.FlagValues, _: list[str]) -> None:
         Annotated[int, Field(ge=1, le=10_000_000)],
         "train the cell of this number alone, from 1, as --list counts them",
     ),
+    Flag(
+        "shared",
+        bool,
+        "with --resume: several processes train the study, each takes cells that nobody has",
+        False,
+    ),
     Flag("list", bool, "print the cells, a line each, and train nothing", False),
     COLLECT,
     RESUME,
@@ -95,7 +109,7 @@ def crossval(fv: flags.FlagValues, _: list[str]) -> None:
     imports=(
         "vlfau_jax.evaluation.during_training",
         "vlfau_jax.report.ablation_page",
-        "vlfau_jax.studies.ablation",
+        "vlfau_jax.studies.sweep",
     ),
     keeps_programs=True,
 )
@@ -104,38 +118,71 @@ def ablate(fv: flags.FlagValues, _: list[str]) -> None:
     from vlfau_jax.cli.config_files import read_ablation
     from vlfau_jax.evaluation.during_training import score_during_training
     from vlfau_jax.report.ablation_page import render_ablation
-    from vlfau_jax.studies.ablation import Job, ablate, plan
+    from vlfau_jax.studies.ablation import Ablation, Job, ablate, plan
+    from vlfau_jax.studies.sweep import Sweep, point_folder, sweep
 
-    _check_collect(fv, "row", "seed", "fold", "cell")
+    _check_collect(fv, "row", "seed", "fold", "cell", "at")
     if fv.cell is not None:
         for name in ("row", "seed", "fold"):
             if fv[name].value is not None:
                 raise UserError(f"--cell={fv.cell} is one cell already; leave out --{name}")
+    if fv.shared and not fv.resume:
+        raise UserError("--shared: give --resume, too, as every process meets runs of the others")
+    if fv.at is not None and fv.over is None:
+        raise UserError(f"--at={fv.at}: only --over has values to choose from")
     given = config_flags.get_override_values(fv["config"])
     if fv.folds is not None and "data.fold" in given:
         raise UserError("--config.data.fold: --folds says which folds are trained; give one")
     config = for_this_device(fv)
-    study = plan(
-        _rows(config, _chosen(read_ablation(fv.rows), fv.only)),
-        fv.workdir,
-        seeds=[config.seed + k for k in range(fv.seeds)],
-        folds=_numbers("--folds", fv.folds) if fv.folds is not None else (config.data.fold,),
-    )
-    job = Job(fv.row, fv.seed, fv.fold, fv.cell)
+    rows = _chosen(read_ablation(fv.rows), fv.only)
+    folds = _numbers("--folds", fv.folds) if fv.folds is not None else (config.data.fold,)
+    seeds = [config.seed + k for k in range(fv.seeds)]
+
+    def planned(overrides: Mapping[str, Any], folder: Path) -> Ablation:
+        return plan(_rows(config, rows, overrides), folder, seeds=seeds, folds=folds)
+
+    workdir = Path(fv.workdir)
+    key, values = _over(fv.over, rows) if fv.over is not None else ("", {"": None})
+    studies = {
+        text: planned({key: value}, workdir / point_folder(key, text))
+        if key
+        else planned({}, workdir)
+        for text, value in values.items()
+    }
+    if fv.at is not None and fv.at not in studies:
+        raise UserError(f"--at={fv.at}: --over has {', '.join(studies)}")
+    mine = [study for text, study in studies.items() if fv.at in (None, text)]
+    job = Job(fv.row, fv.seed, fv.fold, fv.cell, fv.shared)
     if fv.list:
-        mine = {cell.folder for cell in study.of(job)}
-        for number, cell in enumerate(study.cells.values(), 1):
-            if cell.folder in mine:
-                print(f"{number}\t{cell.title}\t{cell.folder}")
+        for study in mine:
+            chosen = {cell.folder for cell in study.of(job)}
+            for number, cell in enumerate(study.cells.values(), 1):
+                if cell.folder in chosen:
+                    print(f"{number}\t{cell.title}\t{cell.folder}")
         return
-    ablate(
-        study,
-        job=job,
-        collect=fv.collect,
-        resume=fv.resume,
+
+    def run(study: Ablation) -> None:
+        if study in mine:
+            ablate(
+                study,
+                job=job,
+                collect=fv.collect,
+                resume=fv.resume,
+                other_code=fv.accept_other_code,
+                evaluator=score_during_training,
+                render=render_ablation,
+            )
+
+    if not key:
+        run(*mine)
+        return
+    from vlfau_jax.report.sweep_picture import sweep_svg  # imports matplotlib
+
+    sweep(
+        Sweep(key, studies, workdir),
+        None if fv.collect else run,
         other_code=fv.accept_other_code,
-        evaluator=score_during_training,
-        render=render_ablation,
+        draw=sweep_svg,
     )
 
 
@@ -196,8 +243,44 @@ def _chosen(
     return {name: rows[name] for name in rows if name in names}
 
 
-def _rows(config: ConfigDict, rows: Mapping[str, Mapping[str, Any]]) -> list[Row]:
-    """Each row with its settings. Raises UserError that names the row that cannot be built."""
+def _over(text: str, rows: Mapping[str, Mapping[str, Any]]) -> tuple[str, dict[str, Any]]:
+    """The key of --over, and its values as they were written and as they are."""
+    from vlfau_jax.studies.tables import NAME
+
+    key, equals, listed = text.partition("=")
+    values = {one.strip(): _value(one.strip()) for one in listed.split(",")}
+    if not (key and equals and all(values)) or len(values) < len(listed.split(",")):
+        raise UserError(f"--over={text}: give a key and its values, each once: KEY=V1,V2,...")
+    if key in ("seed", "data.fold"):
+        raise UserError(f"--over={text}: --seeds and --folds say which are trained")
+    for value in values:
+        if not NAME.fullmatch(value):
+            raise UserError(
+                f"--over={text}: the value {value!r} is part of a folder's name; give letters, "
+                "digits and . _ + - alone"
+            )
+    for name, overrides in rows.items():
+        if key in overrides:
+            raise UserError(f"--over={text}: row {name!r} sets {key} itself; leave one out")
+    return key, values
+
+
+def _value(text: str) -> Any:
+    """A value of the command line: a number or True, False; else text."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _rows(
+    config: ConfigDict, rows: Mapping[str, Mapping[str, Any]], shared: Mapping[str, Any]
+) -> list[Row]:
+    """Each row with its settings, in which `shared` is set, too.
+
+    Raises:
+        UserError: names the row that cannot be built.
+    """
     from vlfau_jax.cli.settings import check_key, resolve
     from vlfau_jax.studies.ablation import Row
 
@@ -205,7 +288,7 @@ def _rows(config: ConfigDict, rows: Mapping[str, Mapping[str, Any]]) -> list[Row
     for name, overrides in rows.items():
         plain = config.to_dict()
         try:
-            for key, value in overrides.items():
+            for key, value in {**shared, **overrides}.items():
                 check_key(f"config.{key}")
                 *groups, last = key.split(".")
                 place = plain

@@ -62,12 +62,14 @@ class Job:
     Attributes:
         row, seed, fold: those of this row, seed and fold.
         cell: the one of this number, from 1, in the order of `Ablation.cells`: for job arrays.
+        shared: other processes may train the same cells: each takes the next that nobody has.
     """
 
     row: str | None = None
     seed: int | None = None
     fold: int | None = None
     cell: int | None = None
+    shared: bool = False
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,7 @@ def ablate(
     other_code: bool = False,
     evaluator: Evaluator | None = None,
     render: Callable[[Mapping[str, Any]], str] | None = None,
-) -> dict[str, Any]:
+) -> dict[str, Any] | None:
     """Trains and evaluates the cells of a job, then writes the table of all that are there.
 
     Args:
@@ -188,7 +190,7 @@ def ablate(
         render: makes ablation.html from what ablation.json holds; None writes none.
 
     Returns:
-        What ablation.json holds.
+        What ablation.json holds; None where a shared job has left all cells to other processes.
 
     Raises:
         UserError: a row cannot be built, a folder is in use, protocols differ, nothing is finished.
@@ -199,17 +201,15 @@ def ablate(
         mine = study.of(job)
         check_begun(mine, resume=resume)
         _check(study, mine)
-        failed = run_cells(mine, evaluator=evaluator)
+        failed = run_cells(mine, shared=job.shared, evaluator=evaluator)
     study.folder.mkdir(parents=True, exist_ok=True)
     with alone(study.folder):
-        finished = {key: found for key, cell in study.cells.items() if (found := read_cell(cell))}
-        if not finished:
+        result = result_of(study, other_code=other_code)
+        if result is None:
             check_failed(failed, study.folder)
-            raise UserError(
-                f"{study.folder} holds no finished cell of this study; train some without --collect"
-            )
-        rows = {row.name: dict(row.overrides) for row in study.rows}
-        result = summarise(finished, rows, study.seeds, study.folds, other_code=other_code)
+            if job.shared:  # the first cells are still being trained by others
+                return None
+            raise UserError(nothing_in(study.folder))
         table = table_of(result)
         files = {
             f"{NAME}.json": json_text(result),
@@ -224,6 +224,24 @@ def ablate(
     print(", ".join(str(study.folder / name) for name in files))
     check_failed(failed, study.folder)
     return result
+
+
+def result_of(study: Ablation, *, other_code: bool = False) -> dict[str, Any] | None:
+    """What the finished cells of a study say together; None where none is finished.
+
+    Raises:
+        UserError: as `summarise`, or a cell's files are damaged.
+    """
+    finished = {key: found for key, cell in study.cells.items() if (found := read_cell(cell))}
+    if not finished:
+        return None
+    rows = {row.name: dict(row.overrides) for row in study.rows}
+    return summarise(finished, rows, study.seeds, study.folds, other_code=other_code)
+
+
+def nothing_in(folder: Path) -> str:
+    """The message for a study without a finished cell."""
+    return f"{folder} holds no finished cell of this study; train some without --collect"
 
 
 def _check(study: Ablation, mine: Sequence[Cell]) -> None:

@@ -22,7 +22,7 @@ import numpy as np
 from pydantic import Field
 
 from vlfau_jax.distributed.differences import differences
-from vlfau_jax.errors import FileError, Interrupted, RunError, UserError, line
+from vlfau_jax.errors import FileError, Interrupted, InUse, RunError, UserError, line
 from vlfau_jax.evaluation.evaluate import PREDICTIONS, SCORES, Render, evaluate
 from vlfau_jax.evaluation.scores import Scores
 from vlfau_jax.files import RECORD_LIMIT, file_digest, locked, read_bytes
@@ -178,13 +178,15 @@ def run_cell(
 def run_cells(
     cells: Sequence[Cell],
     *,
+    shared: bool = False,
     evaluator: Evaluator | None = None,
     render: Render | None = None,
 ) -> list[str]:
     """Runs cells one after the other; returns the titles of those that failed.
 
     One that fails (`RunError`: its values were no longer finite, say) must not keep the rest from
-    being trained. Its reason is printed.
+    being trained. Its reason is printed. With `shared`, a cell at which another process works is
+    left to that process.
 
     Raises:
         UserError, Interrupted, KeyboardInterrupt: as `run_cell` does.
@@ -196,6 +198,10 @@ def run_cells(
             run_cell(cell, evaluator=evaluator, render=render)
         except Interrupted:
             raise
+        except InUse:
+            if not shared:
+                raise
+            print(f"{cell.title}: another process is at it", file=sys.stderr)
         except RunError as error:
             print(line(f"{cell.title} failed: {error}"), file=sys.stderr)
             failed.append(cell.title)

@@ -49,7 +49,7 @@ def test_other_seeds_draw_other_people(folder):
 def test_a_mixture_draws_from_its_sets_in_turn(folder):
     _, split, _ = opened(folder, name="bp4d+disfa", training_subjects=4)
     assert sum(subject.startswith("SN") for subject in split.train) == 2
-    with pytest.raises(UserError, match="data.training_subjects=1: give a number from 2 to"):
+    with pytest.raises(UserError, match=r"data\.training_subjects=1: give a number from 2 to"):
         opened(folder, name="bp4d+disfa", training_subjects=1)
 
 
@@ -89,9 +89,9 @@ def test_active_labels_become_rare(folder, seed, low, high):
 
 
 def test_nothing_left_is_said(folder, tmp_path):
-    with pytest.raises(UserError, match="data.training_subjects=99: give a number from 1 to"):
+    with pytest.raises(UserError, match=r"data\.training_subjects=99: give a number from 1 to"):
         opened(folder, training_subjects=99)
     always = np.ones((3, 12), np.int8)
     write_set(tmp_path, "bp4d", [Person(name, (1, 2, 3), always) for name in ("F001", "M001")])
-    with pytest.raises(UserError, match="data.active_share=1e-06 leaves no face"):
+    with pytest.raises(UserError, match=r"data\.active_share=1e-06 leaves no face"):
         opened(tmp_path, active_share=1e-6, fold=0)
