@@ -1,37 +1,49 @@
 #!/usr/bin/env bash
 # Checks everything: style, then every test.
-#   bash launch/test.sh [--quick] [--with-slurm] [PYTEST ARGUMENT...]
+#   bash launch/test.sh [--quick] [--with-slurm] [--with-chromium] [PYTEST ARGUMENT...]
 # --quick leaves out the tests marked `slow` (tests/README.md says which those are). More arguments
-# narrow it further: `bash launch/test.sh tests/model -k windows`. --with-slurm installs Slurm with
-# apt-get, as root, for tests/launch; without it that test runs where Slurm is installed already.
+# narrow it further: `bash launch/test.sh tests/model -k windows`. --with-slurm and --with-chromium
+# install Slurm and Chromium with apt-get, as root, for tests/launch and tests/report; without them
+# those tests run where the programs are installed already.
 set -euo pipefail
 source "$(dirname "$0")/setup.sh"
 
-quick='' slurm=''
+quick='' wanted=' '
 while [ $# -gt 0 ]; do
     case $1 in
         --quick) quick=yes ;;
-        --with-slurm) slurm=yes ;;
+        --with-slurm | --with-chromium) wanted+="${1#--with-} " ;;
         *) break ;;
     esac
     shift
 done
 
-install_pins requirements-test.txt
-install_pins requirements-beam.txt --no-deps
-if ! command -v slurmctld >/dev/null && { [ -n "$slurm" ] || [ "${CI:-}" = true ]; }; then
-    echo "Installing slurm-wlm and munge ..." >&2
+# install_program NAME COMMAND PACKAGE...: with apt-get, unless COMMAND is there; where --with-NAME or
+# CI asks for it. Only what --with-NAME asked for must succeed.
+install_program() {
+    local asked='' name=$1 command=$2
+    shift 2
+    if [[ $wanted == *" $name "* ]]; then asked=yes; fi
+    if command -v "$command" >/dev/null || { [ -z "$asked" ] && [ "${CI:-}" != true ]; }; then
+        return
+    fi
+    echo "Installing $* ..." >&2
     if ! { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y \
-        --no-install-recommends slurm-wlm munge; } >.venv/slurm.log 2>&1 </dev/null; then
-        tail -n 3 .venv/slurm.log >&2
-        if [ -n "$slurm" ]; then
-            echo "error: --with-slurm: apt-get cannot install slurm-wlm and munge; run it as root" \
-                "on Debian or Ubuntu, or install them yourself" >&2
+        --no-install-recommends "$@"; } >".venv/$name.log" 2>&1 </dev/null; then
+        tail -n 3 ".venv/$name.log" >&2
+        if [ -n "$asked" ]; then
+            echo "error: --with-$name: apt-get cannot install $*; run it as root on Debian or" \
+                "Ubuntu, or install them yourself" >&2
             exit 1
         fi
-        echo "No Slurm: its test is skipped." >&2
+        echo "No $name: its tests are skipped." >&2
     fi
-fi
+}
+
+install_pins requirements-test.txt
+install_pins requirements-beam.txt --no-deps
+install_program slurm slurmctld slurm-wlm munge
+install_program chromium chromedriver chromium chromium-driver
 
 ruff check .
 ruff format --check .

@@ -5,6 +5,7 @@ import numpy as np
 from vlfau_jax.evaluation.groups import score_groups
 from vlfau_jax.evaluation.json_values import to_json
 from vlfau_jax.evaluation.scores import DatasetScores, Scores
+from vlfau_jax.evaluation.scoring import cooccurrence
 from vlfau_jax.metrics.scored import ScoredFrames
 from vlfau_jax.metrics.statements import ExplainedFaces
 from vlfau_jax.metrics.table import (
@@ -105,4 +106,5 @@ def example() -> Scores:
                 ("F001", "M001"),
             )
         ),
+        cooccurrence=to_json(cooccurrence(scored)),
     )

@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 import json
 import shutil
 
@@ -18,11 +19,11 @@ from vlfau_jax.data.read.transforms import resize
 from vlfau_jax.data.text.captions import CaptionTables
 from vlfau_jax.data.text.descriptions import global_description
 from vlfau_jax.data.text.reading import Reader
-from vlfau_jax.data.text.vocabulary import PAD, START
+from vlfau_jax.data.text.vocabulary import END, PAD, START
 from vlfau_jax.errors import UserError
 from vlfau_jax.evaluation import evaluate as evaluating
 from vlfau_jax.evaluation.during_training import score_during_training
-from vlfau_jax.evaluation.faces import FACES_SHOWN, choose
+from vlfau_jax.evaluation.faces import choose, mean_log_loss
 from vlfau_jax.evaluation.scores import Scores
 from vlfau_jax.facs import BP4D_AUS
 from vlfau_jax.inference.trained import load_trained
@@ -207,10 +208,24 @@ def test_counterfactuals_are_measured_where_they_are_asked_for(run, workdir, tmp
     assert {key: scores[key] for key in plain} == plain, "nothing else changes"
 
 
-def test_report_shows_faces_and_warns(run):
+def chosen_by_hand(lines):
+    """Titles of the faces that the report shows, by the numbers of predictions.jsonl."""
+    units = [[line["per_au"][str(au)] for au in BP4D_AUS] for line in lines]
+    labels = [[-1 if u["label"] is None else u["label"] for u in row] for row in units]
+    probabilities = np.array([[u["probability"] for u in row] for row in units], np.float32)
+    labels = np.array(labels, np.int8)
+    losses = mean_log_loss(probabilities, labels)
+    rows = choose(losses, labels, np.zeros(len(lines), int))
+    return {
+        "{subject}, task {task}, frame {frame}".format(**lines[row]): (rules, losses[row])
+        for row, rules in rows.items()
+    }
+
+
+def test_report_shows_faces_and_warns(run, lines):
     page = parse((run[0] / "report.html").read_text())
     cards = page.all("article")
-    assert len(cards) == FACES_SHOWN
+    assert len(cards) == len(chosen_by_hand(lines)) > 6
     assert all(card.one("h3").text.startswith("F004, task") for card in cards)
     assert page.one("p", "warn").text.startswith("SYNTHETIC FACES")
     series = [s for c in json.loads(page.all("script")[0].raw)["charts"] for s in c["series"]]
@@ -243,7 +258,7 @@ def test_a_model_without_sentences_is_scored_and_none_is_made_up(silent_workdir,
             assert record["sentence"] is None and record["sentence_probability"] is None
         assert 0 < line["per_au"]["1"]["probability"] < 1
     assert any(line["true_sentence"] for line in lines)
-    assert len(page.all("article")) == FACES_SHOWN
+    assert len(page.all("article")) == len(chosen_by_hand(lines))
     assert not page.all(class_="sentence") and not page.all(class_="thumb")
     for absent in ("Generated", "Maps:", "polarity accuracy"):
         assert absent not in page.text
@@ -290,8 +305,6 @@ def test_every_answer_follows_from_the_models_thresholds(silent_workdir, tmp_pat
     on = np.array([True, False] * 6)
     lines = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
     active = np.array([column(lines, au, "active") for au in BP4D_AUS]).T
-    labels = [column(lines, au, "label") for au in BP4D_AUS]
-    labels = np.array([[-1 if x is None else x for x in unit] for unit in labels], np.int8).T
     assert (active == on).all()
     for au, state in zip(BP4D_AUS, on, strict=True):
         unit = scores.per_au[au]
@@ -304,11 +317,54 @@ def test_every_answer_follows_from_the_models_thresholds(silent_workdir, tmp_pat
     }
     assert Scores.from_json(values).thresholds == thresholds
     assert [record["step"] for record in records] == [*range(1, 8)]
-    chosen = choose(active, labels, np.zeros(len(lines), int), FACES_SHOWN)
-    assert chosen != choose(active & False, labels, np.zeros(len(lines), int), FACES_SHOWN)
-    titles = ["{subject}, task {task}, frame {frame}".format(**lines[row]) for row in chosen]
-    assert [face.title for face in faces] == titles
+    chosen = chosen_by_hand(lines)
+    assert [face.title for face in faces] == list(chosen)
+    assert [face.chosen_by for face in faces] == [rules for rules, _ in chosen.values()]
+    losses = [loss for _, loss in chosen.values()]
+    np.testing.assert_allclose([face.log_loss for face in faces], losses, rtol=1e-4)
     assert (folder / "report.html").read_text() == "page"
+
+
+def test_each_word_has_the_attention_with_which_it_was_written(workdir, tmp_path):
+    """As the model gives it for one face alone."""
+    folder = shutil.copytree(workdir, tmp_path / "run")
+    rendered = []
+    # Two batches: 12 faces at most, 8 a batch.
+    evaluating.evaluate(folder, batch_size=8, render=lambda *given: rendered.append(given) or "")
+    ((_, _, faces, _),) = rendered
+    assert len(faces) > 8
+    trained = load_trained(folder)
+    describe = jax.jit(trained.describe)
+    for face in (faces[0], faces[-1]):
+        arrays = {
+            k: np.asarray(v)[0] for k, v in describe(trained.params, face.image[None]).items()
+        }
+        sentences = [*face.prediction.sentences, face.prediction.sentence]
+        tokens = [*arrays["local_tokens"], arrays["global_tokens"]]
+        maps = [*arrays["local_attention"], arrays["global_attention"]]
+        told = [*face.words, face.global_words]
+        for sentence, row, attention, one in zip(sentences, tokens, maps, told, strict=True):
+            assert "".join(one.words) == sentence == trained.vocabulary.decode(row)
+            count = int((np.cumsum(row == END) == 0).sum())
+            assert len(one.words) == len(one.maps) == count
+            np.testing.assert_allclose(one.maps, attention[:count], atol=1e-5)
+            np.testing.assert_allclose(one.maps.sum((1, 2)), 1, rtol=1e-4)
+
+
+def test_the_cooccurrence_is_pearsons_correlation_of_labels_and_of_answers(run, lines):
+    found = run[1]["cooccurrence"]
+    for name, key in (("labels", "label"), ("predictions", "active")):
+        values = np.array([column(lines, au, key) for au in BP4D_AUS], float)
+        known = ~np.isnan(np.array([column(lines, au, "label") for au in BP4D_AUS], float))
+        for i, j in itertools.product(range(len(BP4D_AUS)), repeat=2):
+            frames = known[i] & known[j]
+            one, other = values[i, frames], values[j, frames]
+            if np.isnan(one).any() or np.isnan(other).any():  # not taught: no answers
+                assert found[name][i][j] is None and name == "predictions"
+            elif len({*one}) < 2 or len({*other}) < 2:
+                assert found[name][i][j] is None
+            else:
+                assert found[name][i][j] == pytest.approx(np.corrcoef(one, other)[0, 1])
 
 
 def test_without_render_no_page_is_written(silent_workdir, tmp_path, capsys):

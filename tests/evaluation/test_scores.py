@@ -17,7 +17,8 @@ KEYS = (
     "test_subjects train_subjects validation_subjects frames threshold folds layout camera "
     "frame_offset label_rule label_threshold excluded_stretches crop_rule data average checkpoint "
     "step image_size warm_start ema_decay beginning synthetic note config_digest untaught "
-    "units_scored averages choices intervals calibration language groups maps_per_au counterfactual"
+    "units_scored averages choices intervals calibration language groups maps_per_au "
+    "counterfactual cooccurrence"
 )
 UNIT_KEYS = "precision recall f1 accuracy auc positives frames"
 SENTENCE_KEYS = "polarity_accuracy polarity_constant agreement global_f1 noun_accuracy note"

@@ -1,9 +1,11 @@
 """Scores and faces of eight units, as an evaluation hands them to the report."""
 
+import re
+
 import numpy as np
 
 from vlfau_jax.data.text.descriptions import global_description, local_description
-from vlfau_jax.evaluation.faces import DescribedFace
+from vlfau_jax.evaluation.faces import DescribedFace, WordMaps
 from vlfau_jax.facs import DISFA_AUS
 from vlfau_jax.inference.prediction import Prediction
 
@@ -68,12 +70,20 @@ def scores(**changes):
     }
 
 
+def word_maps(sentence, rng):
+    """A sentence word by word, with the attention of a softmax over 4 x 4 places."""
+    words = tuple(re.findall(r"\s*\S+", sentence))
+    maps = np.exp(3 * rng.random((len(words), 4, 4), np.float32))
+    return WordMaps(words, maps / maps.sum((1, 2), keepdims=True))
+
+
 def face(labels, stated=None, title="SN003, task 1, frame 7"):
     """A face that is scored, and whose sentences are, as labelled or as `stated` bool [n] says."""
     rng = np.random.default_rng(0)
     labels = np.asarray(labels, np.int8)
     active = np.asarray(labels == 1 if stated is None else stated)
     sentences = [local_description(au, bool(on)) for au, on in zip(DISFA_AUS, active, strict=True)]
+    sentence = global_description(DISFA_AUS, active.tolist(), "person")
     return DescribedFace(
         title=title,
         image=rng.integers(0, 256, (32, 32, 3), np.uint8),
@@ -82,11 +92,15 @@ def face(labels, stated=None, title="SN003, task 1, frame 7"):
             np.where(active, 0.9, 0.1),
             active,
             tuple(sentences),
-            global_description(DISFA_AUS, active.tolist(), "person"),
+            sentence,
         ),
         labels=labels,
         true_sentence=None,
         spatial_maps=rng.random((8, 4, 4)),
         attention=rng.random((8, 4, 4)),
         states=active.astype(np.int8),
+        words=tuple(word_maps(one, rng) for one in sentences),
+        global_words=word_maps(sentence, rng),
+        chosen_by=("representative",),
+        log_loss=0.25,
     )

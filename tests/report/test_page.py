@@ -12,6 +12,7 @@ import pytest
 from tests.evaluation.example_scores import example
 from tests.report.examples import HOSTILE, RECORDS, face, scores
 from tests.report.html_tree import addresses, check_table, parse
+from vlfau_jax.evaluation.faces import RULES, WordMaps
 from vlfau_jax.facs import ACTION_UNITS, DISFA_AUS
 from vlfau_jax.inference.prediction import Prediction
 from vlfau_jax.metrics.kinds import NumberOfFrames
@@ -33,9 +34,13 @@ def page_of(faces=(), records=(), **changes):
     return parse(render(scores(**changes), records, faces))
 
 
-def units_table(page):
-    (table,) = [t for t in page.all("table") if "sortable" in t.classes]
+def captioned(page, caption):
+    (table,) = [t for t in page.all("table") if t.one("caption").text == caption]
     return table
+
+
+def units_table(page):
+    return captioned(page, "Scores of every action unit, with floors")
 
 
 def face_rows(card):
@@ -123,8 +128,15 @@ def test_hostile_text_stays_text():
         (HOSTILE,) * 8,
         HOSTILE,
     )
+    words = WordMaps((HOSTILE,), np.ones((1, 4, 4)))
     hostile = dataclasses.replace(
-        one, title=HOSTILE, prediction=prediction, true_sentence=HOSTILE, states=np.full(8, -1)
+        one,
+        title=HOSTILE,
+        prediction=prediction,
+        true_sentence=HOSTILE,
+        states=np.full(8, -1),
+        words=(words,) * 8,
+        global_words=words,
     )
     records = [{**record, f"test_{HOSTILE}": 0.5} for record in RECORDS]
     changes = {
@@ -276,7 +288,7 @@ def test_a_card_has_a_row_for_every_unit():
     ]
     verdicts = [row.one(class_="score").one(class_="mark")["aria-label"] for row in rows]
     assert verdicts == ["right"] * 5 + ["unjudged"] + ["right"] * 2
-    assert card.one("header").one("p").text == "7 of 7 units right"
+    assert card.one("header").one("p").text == "7 of 7 units right, log loss 0.250"
     assert card["data-on"] == f"{DISFA_AUS[0]} {DISFA_AUS[3]}" == card["data-active"]
     assert card["data-wrong"] == ""
     assert all(image.attributes["alt"] for image in card.all("img"))
@@ -355,3 +367,63 @@ def test_scores_of_an_evaluation_make_a_page():
     rows = units_table(page).one("tbody").all("tr")
     assert [row.one("th")["data-value"] for row in rows] == ["1", "12"]
     assert "no positives" in rows[1].text
+
+
+def test_a_card_says_which_rules_chose_it():
+    two = dataclasses.replace(face(LABELS), chosen_by=("worst", "best"), log_loss=float("nan"))
+    page = page_of([face(LABELS), two])
+    one, other = page.all("article")
+    assert [one["id"], other["id"]] == ["face-1", "face-2"]
+    assert [c.text for c in other.all(class_="rule")] == ["worst", "best"]
+    assert (one["data-rule"], other["data-rule"]) == ("representative", "worst best")
+    assert "log loss" not in other.text
+    for rule, (_, text) in RULES.items():
+        assert f"{rule.capitalize()}: {text}." in page.text
+    assert one.one(class_="open")["href"] == "#face-1"
+    assert [option.text for option in page.one("select", data_filter="rule").all("option")] == [
+        "any",
+        *RULES,
+    ]
+
+
+def test_sentences_are_told_word_by_word_where_a_unit_is_on_or_scored_on():
+    missed = face(LABELS, stated=np.array([0, 1, 0, 1, 0, 0, 0, 0], bool))
+    page = page_of([missed, face([0] * 8)])
+    first, second = json.loads(page.all("script")[0].raw)["faces"]
+    card, _ = page.all("article")
+    places = card.all(data_sentence="0") + card.all(data_sentence="1") + card.all(data_sentence="2")
+    rows = face_rows(card)
+    told = [bool(row.one(class_="words").attributes.get("data-sentence")) for row in rows]
+    assert told == [True, True, False, True, False, False, False, False]
+    for place, sentence in zip(places, first["sentences"], strict=False):
+        assert "".join(sentence["words"]) == place.raw, "readable without the script"
+    whole = card.one("dl").one(class_="words")
+    assert whole["data-sentence"] == "3" and len(first["sentences"]) == 4
+    assert len(second["sentences"]) == 1, "the whole face alone"
+
+
+def test_words_that_are_not_the_sentence_are_not_shown():
+    one = face(LABELS)
+    other = dataclasses.replace(one.global_words, words=("another",) * len(one.global_words.words))
+    changed = dataclasses.replace(one, global_words=other, words=(other,) * 8)
+    page = page_of([changed])
+    assert not page.all(data_sentence="0")
+    assert json.loads(page.all("script")[0].raw)["faces"][0]["sentences"] == []
+    assert "underlined words" not in page.text
+
+
+def test_a_model_of_global_sentences_alone_has_a_place_for_its_words():
+    one = face(LABELS)
+    prediction = dataclasses.replace(one.prediction, sentences=None)
+    alone = dataclasses.replace(one, prediction=prediction, attention=None, words=None)
+    card = page_of([alone], captions=["global"]).one("article")
+    assert [figure["data-layer"] for figure in card.all("figure")] == ["face", "branch", "words"]
+
+
+def test_the_page_stays_small():
+    """A face of words that are told costs what its maps need: a byte a cell."""
+    with_words = len(render(scores(), [], [face(LABELS)] * 5))
+    without = [dataclasses.replace(face(LABELS), words=None, global_words=None)] * 5
+    words = sum(len(w.words) for w, on in zip(face(LABELS).words, LABELS, strict=True) if on == 1)
+    words += len(face(LABELS).global_words.words)
+    assert with_words - len(render(scores(), [], without)) < 5 * words * (2 * 16 + 20) + 5 * 500

@@ -1,12 +1,13 @@
 """The ablation table: paired differences, missing cells, and rows that are no ablation."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.report.html_tree import addresses, parse
+from tests.report.html_tree import addresses, check_table, parse
 from tests.studies.examples import AUS, PEOPLE, finished
 from tests.tiny import tiny_settings
 from vlfau_jax.cli import studies
@@ -115,10 +116,41 @@ def test_cells_of_other_people_or_protocol_are_refused():
 def test_the_page_shows_every_row_and_needs_no_network(whole):
     page = parse(render_ablation(whole))
     assert all(address.startswith(("#", "data:")) for address in addresses(page))
-    rows, units = page.all("table")
+    rows, differences, units = page.all("table")
     assert [row.all("th")[0].text.strip() for row in rows.one("tbody").all("tr")] == list(ROWS)
     assert len(units.one("tbody").all("td")) == len(ROWS) * len(AUS)
     assert "SYNTHETIC" in page.one("p", "warn").text
+    for table in (rows, differences, units):
+        check_table(table)
+    plotted = differences.one("tbody").all("tr")
+    assert [row.one("th").text for row in plotted] == [*ROWS][1:]
+    low, high = (float(end.text) for end in differences.one("thead").one(class_="ends").all("span"))
+    d = whole["rows"]["no local"]["difference"]
+    assert low < d["low"] < d["high"] < 0 < high
+
+    def value(element):
+        share = float(re.search(r"left:([\d.]+)%", element["style"])[1]) / 100
+        return low + share * (high - low)
+
+    plot = plotted[0].one(class_="whiskers")
+    assert value(plot.one("u")) == pytest.approx(d["mean"], abs=1e-3)
+    assert value(plot.one("s")) == pytest.approx(0, abs=1e-3)
+    assert value(plot.one("i")) == pytest.approx(d["low"], abs=1e-3)
+    width = float(re.search(r"width:([\d.]+)%", plot.one("i")["style"])[1]) / 100 * (high - low)
+    assert width == pytest.approx(d["high"] - d["low"], abs=1e-3)
+    seeds = list(d["seeds"].values())
+    assert [value(dot) for dot in plot.all("em")] == pytest.approx(seeds, abs=1e-3)
+
+
+def test_a_page_without_differences_plots_none(whole):
+    alone = ablation_result.summarise(
+        {key: one for key, one in cells().items() if key[0] == "full"}, {"full": {}}, SEEDS, FOLDS
+    )
+    assert not parse(render_ablation(alone)).all(class_="whiskers")
+    missing = ablation_result.summarise(
+        {key: one for key, one in cells().items() if key[0] == "full"}, ROWS, SEEDS, FOLDS
+    )
+    assert not parse(render_ablation(missing)).all(class_="whiskers")
 
 
 def test_markdown_latex_and_csv_hold_the_table(whole):

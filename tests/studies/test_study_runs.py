@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.processes import ROOT
+from tests.report.html_tree import parse
 from vlfau_jax.cli.main import main
 from vlfau_jax.errors import Interrupted, RunError
 from vlfau_jax.evaluation.scores import Scores
@@ -27,7 +28,7 @@ ROWS = """
 def get_rows():
     return {"full": {}, "no DAIR": {"model.refinement": "none"}}
 """
-TABLES = (".json", ".md", ".tex", ".csv")
+TABLES = (".json", ".md", ".tex", ".csv", ".html")
 
 
 def command(verb, prepared, workdir, *more, **config):
@@ -86,6 +87,10 @@ def test_every_fold_is_a_run_of_its_own_and_the_table_is_of_all(study):
         scores = Scores.from_json(json.loads((folder / "scores.json").read_text()))
         assert (scores.fold, scores.step, one["mean_f1"]) == (int(fold), 2, scores.mean_f1)
         assert (folder / "report.html").exists()
+    page = parse((study / "crossval.html").read_text())
+    links = [one["href"] for one in page.all("a") if not one["href"].startswith("#")]
+    assert links == [f"fold{fold}/report.html" for fold in (1, 2, 3)]
+    assert all((study / link).exists() for link in links)
     assert result["protocol"]["code"].startswith("0.")
     assert len(result["protocol"]["data"]["bp4d"]) == 64
 

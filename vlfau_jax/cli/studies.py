@@ -43,6 +43,7 @@ OTHER_CODE = Flag(
     imports=(
         "vlfau_jax.evaluation.during_training",
         "vlfau_jax.report",
+        "vlfau_jax.report.crossval_page",
         "vlfau_jax.studies.crossval",
     ),
     keeps_programs=True,
@@ -52,6 +53,7 @@ def crossval(fv: flags.FlagValues, _: list[str]) -> None:
     from vlfau_jax.cli.settings import resolve
     from vlfau_jax.evaluation.during_training import score_during_training
     from vlfau_jax.report import render
+    from vlfau_jax.report.crossval_page import render_crossval
     from vlfau_jax.studies.crossval import crossval
 
     _check_collect(fv, "fold")
@@ -71,6 +73,7 @@ def crossval(fv: flags.FlagValues, _: list[str]) -> None:
         other_code=fv.accept_other_code,
         evaluator=score_during_training,
         render=render,
+        render_table=render_crossval,
     )
 
 

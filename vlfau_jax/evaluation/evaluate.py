@@ -155,9 +155,8 @@ def evaluate(
             records=metrics.records,
             counterfactual=measured,
         )
-        size = trained.data.image_size
         faces = (
-            describe_chosen(dataset, subjects, answers, describe, size, batch_size, mesh)
+            describe_chosen(trained, dataset, subjects, answers, describe, batch_size, mesh)
             if render
             else []
         )

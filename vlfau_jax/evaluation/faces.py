@@ -1,8 +1,8 @@
-"""The faces of a test fold that the report shows, and by which rule they are chosen."""
+"""The faces of a test fold that the report shows, and by which rules they are chosen."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,14 +12,40 @@ from vlfau_jax.data.raw.frames import decode_crop
 from vlfau_jax.data.read.dataset import Dataset
 from vlfau_jax.data.read.transforms import resize
 from vlfau_jax.data.text.reading import Reader
+from vlfau_jax.data.text.vocabulary import Vocabulary
 from vlfau_jax.evaluation.answers import Answers, Describe
 from vlfau_jax.evaluation.kept_answers import MAP_ARRAYS
 from vlfau_jax.evaluation.predictions import true_sentence
 from vlfau_jax.inference.prediction import Prediction
+from vlfau_jax.inference.trained import Trained
 from vlfau_jax.metrics.statements import states
 from vlfau_jax.sharding.arrays import fetch, local_rows, shard_batch
 
-FACES_SHOWN = 10
+# How many faces each rule chooses, and the rule in words for the page. The order is the page's.
+RULES = {
+    "representative": (
+        6,
+        "together they show as many of the units as possible, whether the model is right about "
+        "them or not",
+    ),
+    "worst": (3, "the highest mean log loss of the known units"),
+    "best": (3, "the lowest mean log loss of the known units"),
+}
+_LEAST = 1e-7  # probability in a log loss: float32 has 1 - p = 0 for others
+_GIVEN = ("local_tokens", "local_attention", "global_tokens", "global_attention")
+
+
+@dataclass(frozen=True)
+class WordMaps:
+    """A generated sentence word by word.
+
+    Attributes:
+        words: t texts with the spaces between them; joined, the sentence.
+        maps: float32 [t, h', w'], where the captioner looked as it wrote each word.
+    """
+
+    words: tuple[str, ...]
+    maps: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -38,6 +64,10 @@ class DescribedFace:
             None without such a captioner.
         states: int8 [n], whether each unit's sentence states it on (1), off (0) or neither (-1);
             None from a model that writes none.
+        words: the local sentences word by word, n of them; None without such a captioner.
+        global_words: the global sentence; None from a model that writes none.
+        chosen_by: the names of the `RULES` that chose it.
+        log_loss: `mean_log_loss` of it.
     """
 
     title: str
@@ -48,6 +78,10 @@ class DescribedFace:
     spatial_maps: np.ndarray | None
     attention: np.ndarray | None
     states: np.ndarray | None
+    words: tuple[WordMaps, ...] | None = None
+    global_words: WordMaps | None = None
+    chosen_by: tuple[str, ...] = ()
+    log_loss: float = float("nan")
 
     @property
     def maps(self) -> dict[str, np.ndarray]:
@@ -56,54 +90,79 @@ class DescribedFace:
         return {name: values for name, values in maps.items() if values is not None}
 
 
-def choose(active: np.ndarray, labels: np.ndarray, subjects: np.ndarray, count: int) -> list[int]:
-    """Choose which of m test faces to show: first those that cover the units, then failures.
-
-    Two thirds together show as many true units as possible: each next face is the one that adds
-    most to what was shown least, whether the model is right about it or not. One third are the
-    faces with the most wrong units. Subjects not yet shown go before those shown; ties go to the
-    first. `CHOICE` states the rule on the page.
+def mean_log_loss(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Mean over a face's known units of -log p(label), natural logarithm; NaN where none is known.
 
     Args:
-        active: bool [m, n], whether each probability exceeds its threshold.
+        probabilities: float [m, n], 0-1.
         labels: int8 [m, n] in {1, 0, -1}.
-        subjects: int [m], their numbers.
-        count: how many faces, if there are as many.
 
     Returns:
-        Indices, in the order in which they are shown.
+        float64 [m].
     """
-    wrong = (active != (labels == 1)) & (labels >= 0)
+    p = np.where(labels == 1, probabilities, 1.0 - probabilities.astype(np.float64))
+    losses = np.where(labels >= 0, -np.log(np.clip(p, _LEAST, 1.0)), 0.0)
+    known = (labels >= 0).sum(1)
+    return np.where(known > 0, losses.sum(1) / np.maximum(known, 1), np.nan)
+
+
+def choose(
+    losses: np.ndarray, labels: np.ndarray, subjects: np.ndarray
+) -> dict[int, tuple[str, ...]]:
+    """Choose which of m test faces to show, each by one or more of the `RULES`.
+
+    Of the representative ones each next face is the one that adds most to what was shown least. By
+    every rule, persons not yet shown go before those shown, and ties go to the first face.
+
+    Args:
+        losses: float [m], `mean_log_loss`.
+        labels: int8 [m, n] in {1, 0, -1}.
+        subjects: int [m], their numbers.
+
+    Returns:
+        row -> the rules that chose it, in the order in which they are shown.
+    """
     on = labels == 1
+
+    def adds(chosen: Sequence[int]) -> np.ndarray:
+        return (on / (1.0 + on[list(chosen)].sum(0)[None]) ** 2).sum(1)
+
+    worth = {
+        "representative": adds,
+        "worst": lambda _: losses,
+        "best": lambda _: -losses,
+    }
+    found: dict[int, tuple[str, ...]] = {}
+    for rule, (count, _) in RULES.items():
+        for row in _select(worth[rule], subjects, count):
+            found[row] = (*found.get(row, ()), rule)
+    return found
+
+
+def _select(
+    worth: Callable[[Sequence[int]], np.ndarray], subjects: np.ndarray, count: int
+) -> list[int]:
+    """At most `count` rows, one by one: of the persons shown least, the one worth most.
+
+    `worth` gives float [m] from the rows chosen so far; a row of NaN is not chosen.
+    """
     chosen: list[int] = []
-    shown = np.zeros(labels.shape[1])
-    times = {int(subject): 0 for subject in subjects}
-    for turn in range(min(count, len(labels))):
-        failures = turn >= count - count // 3
-        worth = wrong.sum(1) if failures else (on / (1.0 + shown[None]) ** 2).sum(1)
-        seen = np.array([times[int(subject)] for subject in subjects])
-        worth = np.where(np.isin(np.arange(len(labels)), chosen), -np.inf, worth)
-        # Rank by (how often this subject was shown, worth): lexsort's last key is the first.
-        best = int(np.lexsort((-worth, seen + np.isinf(worth) * len(labels)))[0])
-        chosen.append(best)
-        shown += on[best]
-        times[int(subjects[best])] += 1
+    while len(chosen) < count:
+        values = worth(chosen)
+        left = np.flatnonzero(~np.isnan(values) & ~np.isin(np.arange(len(values)), chosen))
+        if not len(left):
+            break
+        shown = (subjects[left, None] == subjects[chosen][None]).sum(1)
+        chosen.append(int(left[np.lexsort((-values[left], shown))[0]]))  # the last key is the first
     return chosen
 
 
-CHOICE = (
-    "Chosen by a rule, not by hand: two thirds of the faces together show as many of the units as "
-    "possible, whether the model is right about them or not; the last third are those with the "
-    "most wrong units. Every person is shown once before anyone is shown twice."
-)
-
-
 def describe_chosen(
+    trained: Trained,
     dataset: Dataset,
     subjects: Sequence[str],
     answers: Answers,
     describe: Describe,
-    image_size: int,
     batch_size: int,
     mesh: Mesh,
 ) -> list[DescribedFace]:
@@ -111,18 +170,14 @@ def describe_chosen(
 
     Every process must call it; `batch_size` is the global one of `answer_fold`.
     """
-    count = min(FACES_SHOWN, batch_size)
     judged = np.where(answers.taught, answers.coded_labels, -1)
-    rows = choose(answers.active, judged, answers.keys[:, 0], count)
+    losses = mean_log_loss(answers.probabilities, judged)
+    chosen = choose(losses, judged, answers.keys[:, 0])
     source = dataset.source(dataset.rows(subjects))
-    # A full batch: another size would be compiled anew.
-    images = np.zeros((batch_size, image_size, image_size, 3), np.uint8)
-    for k, row in enumerate(rows):
-        images[k] = resize(decode_crop(source[row]["image"]), image_size)
-    own = {"image": images[local_rows(mesh, batch_size)]}
-    arrays = describe(shard_batch(own, mesh, batch_size)["image"])
-    arrays = fetch({name: arrays[name] for name in MAP_ARRAYS.values() if name in arrays})
-    spatial_maps, attention = (arrays.get(name) for name in MAP_ARRAYS.values())
+    size = trained.data.image_size
+    images = [resize(decode_crop(source[row]["image"]), size) for row in chosen]
+    given = _describe(images, describe, batch_size, mesh)
+    spatial_maps, attention = (given.get(name) for name in MAP_ARRAYS.values())
     reader = Reader(answers.descriptions)
     return [
         DescribedFace(
@@ -136,9 +191,54 @@ def describe_chosen(
             spatial_maps=None if spatial_maps is None else spatial_maps[k],
             attention=None if attention is None else attention[k],
             states=_states(answers.predictions[row], reader),
+            words=_local_words(given, k, trained.vocabulary),
+            global_words=_global_words(given, k, trained.vocabulary),
+            chosen_by=rules,
+            log_loss=float(losses[row]),
         )
-        for k, row in enumerate(rows)
+        for k, (row, rules) in enumerate(chosen.items())
     ]
+
+
+def _describe(
+    images: Sequence[np.ndarray], describe: Describe, batch_size: int, mesh: Mesh
+) -> dict[str, np.ndarray]:
+    """The model's maps and words of some faces, each first axis theirs."""
+    found: list[dict[str, np.ndarray]] = []
+    for start in range(0, len(images), batch_size):
+        some = np.stack(images[start : start + batch_size])
+        # A full batch: another size would be compiled anew.
+        batch = np.zeros((batch_size, *some.shape[1:]), np.uint8)
+        batch[: len(some)] = some
+        own = {"image": batch[local_rows(mesh, batch_size)]}
+        arrays = describe(shard_batch(own, mesh, batch_size)["image"])
+        wanted = (*MAP_ARRAYS.values(), *_GIVEN)
+        arrays = fetch({name: arrays[name] for name in wanted if name in arrays})
+        found.append({name: values[: len(some)] for name, values in arrays.items()})
+    return {name: np.concatenate([one[name] for one in found]) for name in found[0]}
+
+
+def _local_words(
+    given: Mapping[str, np.ndarray], face: int, vocabulary: Vocabulary
+) -> tuple[WordMaps, ...] | None:
+    if "local_tokens" not in given:
+        return None
+    rows = zip(given["local_tokens"][face], given["local_attention"][face], strict=True)
+    return tuple(_word_maps(tokens, maps, vocabulary) for tokens, maps in rows)
+
+
+def _global_words(
+    given: Mapping[str, np.ndarray], face: int, vocabulary: Vocabulary
+) -> WordMaps | None:
+    if "global_tokens" not in given:
+        return None
+    return _word_maps(given["global_tokens"][face], given["global_attention"][face], vocabulary)
+
+
+def _word_maps(tokens: np.ndarray, maps: np.ndarray, vocabulary: Vocabulary) -> WordMaps:
+    """Tokens int32 [t] and their attention [t, h, w], without <end> and what follows it."""
+    words = vocabulary.pieces(tokens)
+    return WordMaps(words, maps[: len(words)])
 
 
 def _states(prediction: Prediction, reader: Reader) -> np.ndarray | None:

@@ -46,6 +46,7 @@ _EARLIER = {
     "groups": {},
     "maps_per_au": {},
     "counterfactual": None,
+    "cooccurrence": {},
 }
 
 
@@ -130,6 +131,7 @@ class Scores:
         groups: `score_groups`, by column.
         maps_per_au: `score_maps` of each unit; empty where no exact regions are known.
         counterfactual: what `evaluation.counterfactual` measured; None where nobody asked.
+        cooccurrence: `cooccurrence` of scoring.py: which units are active together.
     """
 
     mean_f1: float
@@ -178,6 +180,7 @@ class Scores:
     groups: Mapping[str, Any]
     maps_per_au: Mapping[int, UnitScores] = field(default_factory=dict)
     counterfactual: Mapping[str, Any] | None = None
+    cooccurrence: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """What scores.json holds, of JSON's types."""

@@ -13,6 +13,7 @@ import numpy as np
 from vlfau_jax.data.read.dataset import Dataset
 from vlfau_jax.data.read.protocol import protocol
 from vlfau_jax.data.read.regions import FaceRegions
+from vlfau_jax.data.read.statistics import phi
 from vlfau_jax.data.text.descriptions import GRADES
 from vlfau_jax.evaluation.answers import Answers
 from vlfau_jax.evaluation.groups import Groups, score_groups
@@ -133,7 +134,21 @@ def score_answers(
         calibration=to_json(scored.reliability()),
         language=to_json(_language(trained, dataset, answers)),
         groups=to_json(score_groups(groups or {}, scored, answers.keys[:, 0], dataset.subjects)),
+        cooccurrence=to_json(cooccurrence(scored)),
     )
+
+
+def cooccurrence(scored: ScoredFrames) -> dict[str, list[list[float]]]:
+    """Phi of every two units, n by n, of the "labels" and of the "predictions".
+
+    Both over the frames in which the two labels are known, so that they can be compared; NaN where
+    a unit never changes in these, or was not taught.
+    """
+    known = scored.known & ~np.isin(scored.aus, list(scored.untaught))[None]
+    return {
+        "labels": phi(scored.labels, scored.known).tolist(),
+        "predictions": phi(scored.active, known).tolist(),
+    }
 
 
 def _choices(

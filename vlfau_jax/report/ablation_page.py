@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from vlfau_jax.evaluation.json_values import to_json
 from vlfau_jax.metrics.table import AU_METRICS
-from vlfau_jax.report.formats import UNDEFINED, protocol_field
+from vlfau_jax.report.study_protocol import study_protocol
 from vlfau_jax.report.templating import render_page
 from vlfau_jax.studies.ablation_result import notes_of, shown_metrics
 from vlfau_jax.studies.tables import between, p_text, signed, spread
-
-_PROTOCOL = {
-    "dataset": "Data set",
-    "folds": "Folds",
-    "label_rule": "Labels",
-    "excluded_stretches": "Excluded stretches",
-    "checkpoint": "Checkpoint",
-    "step": "Steps of each cell",
-    "average": "Averaging",
-    "code": "Code",
-}
 
 
 def render_ablation(result: Mapping[str, Any]) -> str:
@@ -31,6 +20,7 @@ def render_ablation(result: Mapping[str, Any]) -> str:
     rows = []
     for name, row in result["rows"].items():
         difference = row.get("difference", {})
+        ends = plain["rows"][name].get("difference", {})
         rows.append(
             {
                 "name": name,
@@ -40,6 +30,8 @@ def render_ablation(result: Mapping[str, Any]) -> str:
                 "f1": spread(row["f1"]["mean"], row["f1"]["deviation"]),
                 "difference": difference.get("mean"),
                 "difference_text": signed(difference.get("mean")),
+                "ends": (ends.get("low"), ends.get("high")),
+                "seeds": list(ends.get("seeds", {}).values()),
                 "interval": between(difference.get("low"), difference.get("high")),
                 "p": difference.get("p_holm"),
                 "p_text": p_text(difference.get("p_holm")),
@@ -58,9 +50,6 @@ def render_ablation(result: Mapping[str, Any]) -> str:
                 ],
             }
         )
-    protocol = {
-        term: protocol_field(result["protocol"][key], UNDEFINED) for key, term in _PROTOCOL.items()
-    }
     return render_page(
         "ablation.html.j2",
         result=plain,
@@ -68,6 +57,20 @@ def render_ablation(result: Mapping[str, Any]) -> str:
         rows=rows,
         metrics=shown,
         notes=[note for note in notes_of(result) if note != result["note"]],
-        protocol=protocol | {"Test subjects": ", ".join(result["test_subjects"])},
+        protocol=study_protocol(result),
+        axis=_axis(plain["rows"].values()),
         data={"charts": []},
     )
+
+
+def _axis(rows: Iterable[Mapping[str, Any]]) -> tuple[float, float] | None:
+    """The axis on which all differences and their intervals lie, zero on it; None without any."""
+    differences = [row["difference"] for row in rows if "difference" in row]
+    values = [d[key] for d in differences for key in ("mean", "low", "high")]
+    values += [value for d in differences for value in d["seeds"].values()]
+    values = [value for value in values if value is not None]
+    if not values:
+        return None
+    low, high = min(0.0, *values), max(0.0, *values)
+    room = 0.05 * (high - low) or 0.01
+    return low - room, high + room

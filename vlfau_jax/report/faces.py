@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from vlfau_jax.evaluation.faces import DescribedFace
+from vlfau_jax.evaluation.faces import DescribedFace, WordMaps
 from vlfau_jax.report.formats import share
 from vlfau_jax.report.pictures import face_uri, layer_uri, times_even
+from vlfau_jax.report.words import words_data
 
 WIDTH, THUMB = 372, 96  # pixels of the face on its card and under its small maps
 LABELS = {1: "on", 0: "off", -1: "unknown"}
@@ -27,12 +29,15 @@ class SentenceView:
         state: "states on", "states off" or "states neither".
         verdict: "right", "wrong", or "unjudged" where the label is unknown.
         contradiction: "against its score of 0.90" where it states another state; else "".
+        number: its place among the sentences of `FaceView.data`, which are told word by word;
+            None for one that is not.
     """
 
     text: str
     state: str
     verdict: str
     contradiction: str
+    number: int | None
 
 
 @dataclass(frozen=True)
@@ -72,14 +77,22 @@ class UnitView:
 
 @dataclass(frozen=True)
 class FaceView:
-    """One face: its pictures as data: URIs, its sentences, its units in the model's order."""
+    """One face: its pictures as data: URIs, its sentences, its units in the model's order.
+
+    `data` is what the script gets: `words_data` of the units' sentences that are told word by word,
+    and of the global one, whose place is `sentence_number`.
+    """
 
     title: str
     image: str
     thumb: str
     sentence: str | None
+    sentence_number: int | None
     true_sentence: str | None
     units: tuple[UnitView, ...]
+    chosen_by: tuple[str, ...]
+    log_loss: float
+    data: Mapping[str, Any]
 
     @property
     def known(self) -> int:
@@ -99,13 +112,35 @@ def verdict(active: bool, label: int) -> str:
     return "right" if active == (label == 1) else "wrong"
 
 
-def _sentence(text: str, state: int, label: int, active: bool, probability: float) -> SentenceView:
+def _sentence(
+    text: str, state: int, label: int, active: bool, probability: float, number: int | None
+) -> SentenceView:
     return SentenceView(
         text=text,
         state={1: "states on", 0: "states off", -1: "states neither"}[state],
         verdict="wrong" if state < 0 <= label else verdict(bool(state), label),
         contradiction="" if state == active else f"against its score of {share(probability, 2)}",
+        number=number,
     )
+
+
+def _told(face: DescribedFace) -> dict[int, WordMaps]:
+    """The local sentences to tell word by word, by their units' places: of those on or scored on.
+
+    Left out where the words are not the sentence: the face's maps are of a second run of the model,
+    in whose batch a tie may end otherwise.
+    """
+    prediction = face.prediction
+    if face.words is None or prediction.sentences is None:
+        return {}
+    taught = [au not in prediction.untaught for au in prediction.aus]
+    return {
+        i: one
+        for i, one in enumerate(face.words)
+        if taught[i]
+        and (prediction.active[i] or face.labels[i] == 1)
+        and "".join(one.words) == prediction.sentences[i]
+    }
 
 
 def face_view(face: DescribedFace, thresholds: Sequence[float]) -> FaceView:
@@ -114,6 +149,12 @@ def face_view(face: DescribedFace, thresholds: Sequence[float]) -> FaceView:
     units = []
     maps = {name: times_even(values) for name, values in face.maps.items()}
     scales = {name: float(values.max()) for name, values in maps.items()}
+    told = _told(face)
+    numbers = {i: number for number, i in enumerate(told)}
+    whole = face.global_words
+    if whole is not None and "".join(whole.words) != prediction.sentence:
+        whole = None
+    spoken = [*told.values(), *([whole] if whole else [])]
     for i, au in enumerate(prediction.aus):
         taught = au not in prediction.untaught
         label, active = int(face.labels[i]), taught and bool(prediction.active[i])
@@ -121,7 +162,7 @@ def face_view(face: DescribedFace, thresholds: Sequence[float]) -> FaceView:
         sentence = None
         if prediction.sentences is not None and face.states is not None:
             text, state = prediction.sentences[i], int(face.states[i])
-            sentence = _sentence(text, state, label, active, probability)
+            sentence = _sentence(text, state, label, active, probability, numbers.get(i))
         units.append(
             UnitView(
                 au=au,
@@ -143,6 +184,10 @@ def face_view(face: DescribedFace, thresholds: Sequence[float]) -> FaceView:
         image=face_uri(face.image, WIDTH),
         thumb=face_uri(face.image, THUMB),
         sentence=prediction.sentence,
+        sentence_number=len(told) if whole else None,
         true_sentence=face.true_sentence,
         units=tuple(units),
+        chosen_by=face.chosen_by,
+        log_loss=face.log_loss,
+        data=words_data(spoken),
     )

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from vlfau_jax.evaluation.faces import CHOICE, DescribedFace
+from vlfau_jax.evaluation.faces import RULES, DescribedFace
 from vlfau_jax.evaluation.scores import read_thresholds
 from vlfau_jax.regions import COMPACT
+from vlfau_jax.report.confusion import confusion, differing
 from vlfau_jax.report.curves import charts, reliability
 from vlfau_jax.report.faces import MAPS, face_view
 from vlfau_jax.report.scores import (
@@ -21,6 +22,7 @@ from vlfau_jax.report.scores import (
     words,
 )
 from vlfau_jax.report.templating import render_page
+from vlfau_jax.report.words import colours
 
 
 def render(
@@ -45,6 +47,7 @@ def render(
 
         plots = [line_plot(chart) for chart in (*found, *calibration)]
     thresholds = read_thresholds(scores)
+    views = [face_view(face, thresholds) for face in faces]
     return render_page(
         "report.html.j2",
         scores=scores,
@@ -60,8 +63,16 @@ def render(
         lines_left_out=lines_left_out,
         charts=list(zip(found, plots[: len(found)], strict=True)),
         calibration=list(zip(calibration, plots[len(found) :], strict=True)),
-        faces=[face_view(face, thresholds) for face in faces],
+        confusion=confusion(scores),
+        cooccurrence=scores.get("cooccurrence"),
+        differing=differing(scores),
+        faces=views,
         maps={name: MAPS[name] for name in (faces[0].maps if faces else ())},
-        choice=CHOICE,
-        data={"charts": [plot.data for plot in plots]},
+        told=any(view.data["sentences"] for view in views),
+        rules={rule: text for rule, (_, text) in RULES.items()},
+        data={
+            "charts": [plot.data for plot in plots],
+            "faces": [view.data for view in views],
+            **(colours() if views else {}),
+        },
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 from vlfau_jax.data.read.dataset import open_dataset
 from vlfau_jax.data.read.folds import MOST_FOLDS
 from vlfau_jax.errors import UserError
-from vlfau_jax.evaluation.evaluate import Render
+from vlfau_jax.evaluation.evaluate import PAGE, Render
 from vlfau_jax.evaluation.scoring import SYNTHETIC_WARNING
 from vlfau_jax.facs import ACTION_UNITS
 from vlfau_jax.files import TABLE_LIMIT, absolute_folder, read_bytes, written_whole
@@ -64,12 +64,13 @@ def crossval(
     other_code: bool = False,
     evaluator: Evaluator | None = None,
     render: Render | None = None,
+    render_table: Callable[[Mapping[str, Any]], str] | None = None,
 ) -> dict[str, Any]:
     """Trains and evaluates each fold in `workdir`/foldK, then writes the table of all.
 
     Args:
         settings: the experiment; its data.fold is not read.
-        workdir: the study's folder; gets crossval.json, .md, .tex and .csv.
+        workdir: the study's folder; gets crossval.json, .md, .tex, .csv and .html.
         folds: which; empty for all that the data have.
         leave_one_subject_out: every subject is a fold of its own, in the order of their names;
             `folds` then chooses some of these.
@@ -79,6 +80,7 @@ def crossval(
         other_code: let folds be of different code.
         evaluator: scores subjects during training.
         render: makes each fold's report.html.
+        render_table: makes crossval.html from what crossval.json holds; None writes none.
 
     Returns:
         What crossval.json holds.
@@ -111,17 +113,17 @@ def crossval(
             )
         result = summarise(finished, folds, other_code=other_code)
         table = table_of(result)
-        write_files(
-            folder,
-            {
-                f"{NAME}.json": json_text(result),
-                f"{NAME}.md": table.markdown(),
-                f"{NAME}.tex": table.latex(),
-                f"{NAME}.csv": _csv(result),
-            },
-        )
+        files = {
+            f"{NAME}.json": json_text(result),
+            f"{NAME}.md": table.markdown(),
+            f"{NAME}.tex": table.latex(),
+            f"{NAME}.csv": _csv(result),
+        }
+        if render_table is not None:
+            files[f"{NAME}.html"] = render_table(result)
+        write_files(folder, files)
     print(table.text())
-    print(f"{folder / NAME}.json, .md, .tex, .csv")
+    print(", ".join(str(folder / name) for name in files))
     check_failed(failed, folder)
     return result
 
@@ -226,6 +228,9 @@ def summarise(
         "folds": {
             fold: {
                 "workdir": one.cell.folder.name,
+                "report": f"{one.cell.folder.name}/{PAGE}"
+                if (one.cell.folder / PAGE).exists()
+                else None,
                 "mean_f1": one.scores.mean_f1,
                 "mean_f1_of_common_units": means[fold],
                 "per_dataset": {

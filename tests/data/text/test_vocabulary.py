@@ -42,6 +42,16 @@ def test_decode_stops_at_the_first_end():
     assert VOCABULARY.decode(np.array(row[1:-1])) == "the jaw is dropped."
 
 
+@given(st.lists(st.integers(0, VOCABULARY.size - 1), max_size=12))
+def test_pieces_are_the_words_of_a_row_one_by_one(row):
+    pieces = VOCABULARY.pieces(row)
+    assert "".join(pieces) == VOCABULARY.decode(row)
+    words = row[: row.index(END)] if END in row else row
+    special = range(len(SPECIAL_TOKENS))
+    for number, piece in zip(words, pieces, strict=True):
+        assert piece.strip() == ("" if number in special else VOCABULARY.words[number])
+
+
 def test_encode_refuses_a_row_that_does_not_fit():
     with pytest.raises(ValueError, match="do not fit"):
         VOCABULARY.encode("the jaw is dropped.", 6)
@@ -92,6 +102,7 @@ def test_an_exact_vocabulary_is_loaded_as_it_was_saved(tmp_path, monkeypatch):
     own = STATES.model_copy(update={"units": {"12": texts}, "spelling": "exact"})
     vocabulary = Vocabulary.build(own)
     assert vocabulary.decode(vocabulary.encode(text)) == text
+    assert "".join(vocabulary.pieces(vocabulary.encode(text))) == text
     vocabulary.save(tmp_path)
     loaded = Vocabulary.load(tmp_path)
     assert loaded.words == vocabulary.words and loaded.decode(loaded.encode(text)) == text

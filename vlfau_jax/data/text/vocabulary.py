@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -146,10 +147,13 @@ class Vocabulary:
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
         """Decodes one token row up to its first <end>, without special tokens."""
-        row = [int(i) for i in ids]
-        if END in row:
-            row = row[: row.index(END)]
-        return self._tokenizer.decode(row)
+        return self._tokenizer.decode(_before_end(ids))
+
+    def pieces(self, ids: Sequence[int] | np.ndarray) -> tuple[str, ...]:
+        """The text of each token up to the first <end>, with its space; joined, `decode`'s."""
+        row = _before_end(ids)
+        texts = [self._tokenizer.decode(row[:k]) for k in range(len(row) + 1)]
+        return tuple(text[len(before) :] for before, text in pairwise(texts))
 
     def save(self, folder: str | Path) -> None:
         """Writes `folder` in Hugging Face's format, for `AutoTokenizer.from_pretrained`."""
@@ -166,3 +170,8 @@ class Vocabulary:
             "unk_token": unk,
         }
         (folder / TOKENIZER_CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+
+
+def _before_end(ids: Sequence[int] | np.ndarray) -> list[int]:
+    row = [int(i) for i in ids]
+    return row[: row.index(END)] if END in row else row
