@@ -9,6 +9,7 @@ from typing import Any
 
 from vlfau_jax.errors import RunError, UserError
 from vlfau_jax.metrics.table import AU_METRICS
+from vlfau_jax.studies import checks
 from vlfau_jax.studies.ablation import Ablation, nothing_in, result_of
 from vlfau_jax.studies.output import alone, json_text, write_files
 from vlfau_jax.studies.tables import Table, between, csv_text, p_text, signed, spread
@@ -59,6 +60,12 @@ def sweep(
         RunError: cells failed, after all others were trained and the curves were written.
     """
     failed = []
+    if train:  # every point, before the first is trained
+        checks.check_data(
+            cell
+            for point in study.points.values()
+            for cell in {key[2]: cell for key, cell in point.cells.items()}.values()
+        )
     for value, point in study.points.items() if train else ():
         try:
             train(point)
