@@ -7,7 +7,7 @@ is the reference, to which the others are compared. Seeds, steps, batch size and
 the whole study and are refused here.
 
 `--rows=configs/ablation.py:core` has the five rows about captions and refinement alone, and
-`:quick` the three that answer whether captions help.
+`:captions` the two that answer whether captions help.
 """
 
 from vlfau_jax.errors import UserError
@@ -43,7 +43,7 @@ ROWS = {
 CHOICES = {
     "all": tuple(ROWS),
     "core": ("full", "no local", "no global", "no captions", "no DAIR"),
-    "quick": ("full", "no captions", "no DAIR"),
+    "captions": ("full", "no captions"),
 }
 
 

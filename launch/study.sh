@@ -1,28 +1,68 @@
 #!/usr/bin/env bash
-# The ablation study on rendered faces, in one command:
-#   bash launch/study.sh quick|night [ablate's flags ...]
-# quick: five rows, three seeds, a smaller and shorter experiment. night: every row, three seeds.
-# Everything is written under runs/study/; started again, it goes on where it was stopped.
+# Studies on rendered faces (synthetic), each in one command:
+#   bash launch/study.sh quick    five rows, three seeds: do captions help, does refinement
+#   bash launch/study.sh night    every row of configs/ablation.py, three seeds
+#   bash launch/study.sh when     captions or none, over training people, wrong labels, rare units
+#                                 and image size, three seeds
+# Everything is written under runs/study/; started again, it goes on where it was stopped, and each
+# takes the cells that another has trained. JOBS processes (default: one for each core) share the
+# cells; more arguments are ablate's.
 set -euo pipefail
 case ${1:-} in
-    quick) rows=ablation:core ;;
-    night) rows=ablation ;;
+    quick | night | when) what=$1 ;;
     *)
-        echo "usage: bash launch/study.sh quick|night [ablate's flags ...]" >&2
+        echo "usage: bash launch/study.sh quick|night|when [ablate's flags ...]" >&2
         exit 2
         ;;
 esac
+shift
 source "$(dirname "$0")/setup.sh"
 
-size=$1 study=runs/study
-shift
+study=runs/study
+jobs=${JOBS:-$(nproc)}
 if [ ! -e "$study/rendered" ]; then
-    rm -rf "$study/raw" "$study/prepared"  # of a start that was stopped
+    rm -rf "$study/raw" "$study/prepared" # of a start that was stopped
     python -m vlfau_jax synthesize --layout=bp4d --out="$study/raw" --subjects=27 --frames=16
     python -m vlfau_jax prepare --dataset=bp4d --raw_dir="$study/raw" \
         --data_dir="$study/prepared" --crop_size=128
     touch "$study/rendered"
 fi
-python -m vlfau_jax ablate --config="configs/study.py:$size" --rows="$rows" --seeds=3 \
-    --workdir="$study/$size" --resume "$@"
-printf 'Open %s/%s/ablation.html\n' "$study" "$size"
+
+# ablate_with FOLDER ROWS [FLAG ...]: as many processes as jobs, one core each, then the table.
+ablate_with() {
+    local folder=$1 rows=$2 core pids=() pid failed=''
+    shift 2
+    local command=(python -m vlfau_jax ablate --config=configs/study.py --rows="$rows" --seeds=3
+        --workdir="$study/$folder" "$@")
+    if [ "$jobs" -gt 1 ] && command -v taskset >/dev/null; then
+        mkdir -p "$study/logs"
+        for ((core = 0; core < jobs; core++)); do
+            taskset -c "$core" "${command[@]}" --resume --shared \
+                >"$study/logs/$folder.$core.log" 2>&1 &
+            pids+=($!)
+        done
+        echo "$study/$folder: $jobs processes; what they say is in $study/logs/$folder.*.log" >&2
+        for pid in "${pids[@]}"; do wait "$pid" || failed=yes; done
+        if [ -n "$failed" ]; then
+            grep -h "^error\|failed" "$study/logs/$folder".*.log >&2 || true
+            exit 1
+        fi
+        "${command[@]}" --collect
+    else
+        "${command[@]}" --resume
+    fi
+}
+
+case $what in
+    quick) ablate_with rows ablation:core "$@" ;;
+    night) ablate_with rows ablation "$@" ;;
+    when)
+        ablate_with people ablation:captions --over=data.training_subjects=2,4,8,18 "$@"
+        ablate_with noise ablation:captions --over=data.label_noise=0.0,0.1,0.2,0.3 "$@"
+        ablate_with rare ablation:captions --over=data.active_share=1.0,0.5,0.25,0.1 "$@"
+        ablate_with pixels ablation:captions --over=data.image_size=32,48,64,96 "$@"
+        python -m vlfau_jax.report.sweep_picture --out="$study/curves.webp" \
+            "$study"/{people,noise,rare,pixels}/sweep.json
+        echo "$study/curves.webp"
+        ;;
+esac

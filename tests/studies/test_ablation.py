@@ -168,7 +168,7 @@ def rows_of(config, names=None, file="ablation"):
     return studies._rows(config, studies._chosen(read_ablation(file), names))
 
 
-@pytest.mark.parametrize("config", ["bp4d", "disfa", "demo:scratch", "study:quick", "study"])
+@pytest.mark.parametrize("config", ["bp4d", "disfa", "demo:scratch", "study"])
 def test_every_row_that_ships_is_an_experiment_of_its_own(config, tmp_path):
     name, _, args = config.partition(":")
     rows = rows_of(experiment(name).get_config(*filter(None, [args])))
