@@ -71,4 +71,4 @@ def test_the_study_on_rendered_faces_asks_for_its_size():
     done = subprocess.run(
         ["bash", str(ROOT / "launch" / "study.sh")], capture_output=True, text=True
     )
-    assert done.returncode == 2 and "quick|night" in done.stderr
+    assert done.returncode == 2 and "quick|night|when" in done.stderr

@@ -165,7 +165,7 @@ def test_markdown_latex_and_csv_hold_the_table(whole):
 
 
 def rows_of(config, names=None, file="ablation"):
-    return studies._rows(config, studies._chosen(read_ablation(file), names))
+    return studies._rows(config, studies._chosen(read_ablation(file), names), {})
 
 
 @pytest.mark.parametrize("config", ["bp4d", "disfa", "demo:scratch", "study"])
@@ -180,9 +180,9 @@ def test_every_row_that_ships_is_an_experiment_of_its_own(config, tmp_path):
 
 
 def test_the_choices_of_rows_that_ship():
-    names = {choice: list(read_ablation(f"ablation:{choice}")) for choice in ("core", "quick")}
+    names = {choice: list(read_ablation(f"ablation:{choice}")) for choice in ("core", "captions")}
     assert names["core"] == ["full", "no local", "no global", "no captions", "no DAIR"]
-    assert names["quick"][0] == "full"
+    assert names["captions"] == ["full", "no captions"]
     assert read_ablation(f"{CONFIGS}/ablation.py") == read_ablation("ablation:all")
 
 
