@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from vlfau_jax.cli import accounts, data, models, studies, training
 from vlfau_jax.cli.config_files import expanded
+from vlfau_jax.cli.memory import keep_freed_memory
 from vlfau_jax.cli.program_cache import use_program_cache
 from vlfau_jax.cli.terminal import protected
 from vlfau_jax.cli.verb import Flag, Verb
@@ -67,6 +68,7 @@ def _main(argv: list[str], on_start: Callable[[], None]) -> int:
         on_start()
         if verb.keeps_programs:
             use_program_cache()
+            keep_freed_memory()
         verb.run(fv, inputs)
     except (Exception, KeyboardInterrupt) as error:
         explained = outcome(_translated(error))
