@@ -2,8 +2,8 @@
 # Studies on rendered faces (synthetic), each in one command:
 #   bash launch/study.sh quick    five rows, three seeds: do captions help, does refinement
 #   bash launch/study.sh night    every row of configs/ablation.py, three seeds
-#   bash launch/study.sh when     captions or none, over training people, wrong labels, rare units
-#                                 and image size, three seeds
+#   bash launch/study.sh when     captions or none, over training people, wrong labels, rare units,
+#                                 image size and how strongly maps are told where units show
 # Everything is written under runs/study/; started again, it goes on where it was stopped, and each
 # takes the cells that another has trained. JOBS processes (default: one for each core) share the
 # cells; more arguments are ablate's.
@@ -61,8 +61,10 @@ case $what in
         ablate_with noise ablation:captions --over=data.label_noise=0.0,0.1,0.2,0.3 "$@"
         ablate_with rare ablation:captions --over=data.active_share=1.0,0.5,0.25,0.1 "$@"
         ablate_with pixels ablation:captions --over=data.image_size=32,48,64,96 "$@"
+        ablate_with regions ablation:captions \
+            --over=objective.map_region_weight=0.0,0.1,0.3,1.0 "$@"
         python -m vlfau_jax.report.sweep_picture --out="$study/curves.webp" \
-            "$study"/{people,noise,rare,pixels}/sweep.json
+            "$study"/{people,noise,rare,pixels,regions}/sweep.json
         echo "$study/curves.webp"
         ;;
 esac
