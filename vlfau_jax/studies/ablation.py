@@ -12,7 +12,7 @@ from vlfau_jax.files import absolute_folder
 from vlfau_jax.studies import checks
 from vlfau_jax.studies.ablation_result import csv_of, summarise, table_of
 from vlfau_jax.studies.cell import Cell, check_begun, check_failed, read_cell, run_cells
-from vlfau_jax.studies.output import alone, json_text, write_files
+from vlfau_jax.studies.output import alone, write_table
 from vlfau_jax.studies.tables import NAME as ROW_NAME
 from vlfau_jax.train.experiment import Settings
 from vlfau_jax.train.loop import Evaluator
@@ -210,18 +210,8 @@ def ablate(
             if job.shared:  # the first cells are still being trained by others
                 return None
             raise UserError(nothing_in(study.folder))
-        table = table_of(result)
-        files = {
-            f"{NAME}.json": json_text(result),
-            f"{NAME}.md": table.markdown(),
-            f"{NAME}.tex": table.latex(),
-            f"{NAME}.csv": csv_of(result),
-        }
-        if render is not None:
-            files[f"{NAME}.html"] = render(result)
-        write_files(study.folder, files)
-    print(table.text())
-    print(", ".join(str(study.folder / name) for name in files))
+        more = {".html": render(result) if render else None}
+        write_table(study.folder, NAME, result, table_of(result), csv_of(result), more)
     check_failed(failed, study.folder)
     return result
 

@@ -19,7 +19,7 @@ from vlfau_jax.metrics.folds import NAN, mean
 from vlfau_jax.metrics.kinds import CountMetric, NumberOfFrames
 from vlfau_jax.metrics.table import AU_METRICS, score
 from vlfau_jax.studies.cell import read_scores
-from vlfau_jax.studies.output import json_text, write_files
+from vlfau_jax.studies.output import write_table
 from vlfau_jax.studies.predicted import Predicted, read_predictions
 from vlfau_jax.studies.tables import NAME as TOOL_NAME
 from vlfau_jax.studies.tables import Table, between, csv_text, number, p_text, signed
@@ -71,12 +71,8 @@ def compare(
     tested = FramesTested(predicted.keys, people, offset)
     tools = _read_tools(inputs, tested, reading or Reading())
     result = summarise(predicted, tools, scores)
-    table = table_of(result)
     with created("--out", folder):
-        texts = (json_text(result), table.markdown(), table.latex(), _csv(result))
-        write_files(folder, dict(zip(files, texts, strict=True)))
-    print(table.text())
-    print(f"{folder / NAME}.json, .md, .tex, .csv")
+        write_table(folder, NAME, result, table_of(result), _csv(result))
     return result
 
 

@@ -31,7 +31,7 @@ from vlfau_jax.studies.cell import (
     read_cell,
     run_cells,
 )
-from vlfau_jax.studies.output import alone, json_text, write_files
+from vlfau_jax.studies.output import alone, write_table
 from vlfau_jax.studies.protocols import check_people, same_protocol
 from vlfau_jax.studies.tables import Table, csv_text, number
 from vlfau_jax.train.experiment import Settings
@@ -112,18 +112,8 @@ def crossval(
                 "train them first, without --collect"
             )
         result = summarise(finished, folds, other_code=other_code)
-        table = table_of(result)
-        files = {
-            f"{NAME}.json": json_text(result),
-            f"{NAME}.md": table.markdown(),
-            f"{NAME}.tex": table.latex(),
-            f"{NAME}.csv": _csv(result),
-        }
-        if render_table is not None:
-            files[f"{NAME}.html"] = render_table(result)
-        write_files(folder, files)
-    print(table.text())
-    print(", ".join(str(folder / name) for name in files))
+        more = {".html": render_table(result) if render_table else None}
+        write_table(folder, NAME, result, table_of(result), _csv(result), more)
     check_failed(failed, folder)
     return result
 

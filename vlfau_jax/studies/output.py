@@ -13,6 +13,7 @@ from typing import Any
 
 from vlfau_jax.evaluation.json_values import to_json
 from vlfau_jax.files import open_in_place, written_together
+from vlfau_jax.studies.tables import Table
 
 LOCK_FILE = "table.lock"
 
@@ -37,11 +38,32 @@ def alone(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def write_files(folder: Path, files: Mapping[str, str]) -> None:
-    """Writes the files of one table; all of them change together."""
+def write_table(
+    folder: Path,
+    name: str,
+    result: Mapping[str, Any],
+    table: Table,
+    csv: str,
+    more: Mapping[str, str | None] | None = None,
+) -> None:
+    """Writes the files of one table, all of which change together, and prints it.
+
+    Args:
+        folder: where.
+        name: of the files, without suffix.
+        result: what NAME.json holds.
+        table: NAME.md and NAME.tex.
+        csv: NAME.csv.
+        more: suffix -> text of others; None where there is none.
+    """
+    texts = {".json": json_text(result), ".md": table.markdown(), ".tex": table.latex()}
+    texts |= {".csv": csv} | {k: text for k, text in (more or {}).items() if text is not None}
+    files = {f"{name}{suffix}": text for suffix, text in texts.items()}
     with written_together(folder, [*files]) as place:
-        for name, text in files.items():
-            (place / name).write_text(text, encoding="utf-8")
+        for file, text in files.items():
+            (place / file).write_text(text, encoding="utf-8")
+    print(table.text())
+    print(", ".join(str(folder / file) for file in files))
 
 
 def json_text(result: Mapping[str, Any]) -> str:

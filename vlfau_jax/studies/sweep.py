@@ -11,7 +11,7 @@ from vlfau_jax.errors import RunError, UserError
 from vlfau_jax.metrics.table import AU_METRICS
 from vlfau_jax.studies import checks
 from vlfau_jax.studies.ablation import Ablation, nothing_in, result_of
-from vlfau_jax.studies.output import alone, json_text, write_files
+from vlfau_jax.studies.output import alone, write_table
 from vlfau_jax.studies.tables import Table, between, csv_text, p_text, signed, spread
 
 NAME = "sweep"
@@ -82,18 +82,8 @@ def sweep(
                 return None
             raise UserError(nothing_in(study.folder))
         result = curves(study.key, found)
-        table = table_of(result)
-        files = {
-            f"{NAME}.json": json_text(result),
-            f"{NAME}.md": table.markdown(),
-            f"{NAME}.tex": table.latex(),
-            f"{NAME}.csv": csv_of(result),
-        }
-        if draw is not None:
-            files[f"{NAME}.svg"] = draw(result)
-        write_files(study.folder, files)
-    print(table.text())
-    print(", ".join(str(study.folder / name) for name in files))
+        more = {".svg": draw(result) if draw else None}
+        write_table(study.folder, NAME, result, table_of(result), csv_of(result), more)
     _tell(failed)
     return result
 
