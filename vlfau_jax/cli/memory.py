@@ -11,7 +11,7 @@ import ctypes
 
 # mallopt(3)
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
-_KEPT = 2**30  # bytes: larger buffers are mapped as before
+_KEPT = 2**31 - 1  # bytes, the most that it takes: larger buffers are mapped as before
 
 
 def keep_freed_memory() -> None:
