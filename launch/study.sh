@@ -53,16 +53,34 @@ ablate_with() {
     fi
 }
 
+# same_as_rows POINT: where the value of a point is that of the experiment, its cells are those of
+# the rows, as far as they are trained.
+same_as_rows() {
+    local cell there
+    for cell in "$study"/rows/{full,no_captions}/seed*/fold*; do
+        there=$study/$1/${cell#"$study"/rows/}
+        if [ -e "$cell/cell.json" ] && [ ! -e "$there" ]; then
+            mkdir -p "$(dirname "$there")"
+            rm -rf "$there.partial"
+            cp -r "$cell" "$there.partial"
+            mv "$there.partial" "$there"
+        fi
+    done
+}
+
 case $what in
     quick) ablate_with rows ablation:core "$@" ;;
     night) ablate_with rows ablation "$@" ;;
     when)
         ablate_with people ablation:captions --over=data.training_subjects=2,4,8,18 "$@"
-        ablate_with noise ablation:captions --over=data.label_noise=0.0,0.1,0.2,0.3 "$@"
-        ablate_with rare ablation:captions --over=data.active_share=1.0,0.5,0.25,0.1 "$@"
-        ablate_with pixels ablation:captions --over=data.image_size=32,48,64,96 "$@"
-        ablate_with regions ablation:captions \
-            --over=objective.map_region_weight=0.0,0.1,0.3,1.0 "$@"
+        same_as_rows noise/label_noise=0.0
+        ablate_with noise ablation:captions --over=data.label_noise=0.0,0.15,0.3 "$@"
+        same_as_rows rare/active_share=1.0
+        ablate_with rare ablation:captions --over=data.active_share=1.0,0.3,0.1 "$@"
+        same_as_rows pixels/image_size=64
+        ablate_with pixels ablation:captions --over=data.image_size=32,64,96 "$@"
+        same_as_rows regions/map_region_weight=0.0
+        ablate_with regions ablation:captions --over=objective.map_region_weight=0.0,0.3 "$@"
         python -m vlfau_jax.report.sweep_picture --out="$study/curves.webp" \
             "$study"/{people,noise,rare,pixels,regions}/sweep.json
         echo "$study/curves.webp"
