@@ -89,6 +89,7 @@ def assert_same(counted, found, task):
         {"grid": 3, "refinement": "channel", "channel_mlp": "separate"},
         {"refinement": "none", "local_captioner": "per_au"},
         {"au_embedding": True, "refinement": "spatial", "global_captions": False},
+        {"told_scores": True, "global_captions": False},
         {"global_context": True, "local_captions": False},
         {"scan_blocks": True, "depths": (1, 1, 4, 1), "window": 7},
     ],

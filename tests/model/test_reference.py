@@ -69,6 +69,9 @@ CASES = {
     "no_global": Case({"global_captions": False}, sentences=True),
     "per_au": Case({"local_captioner": "per_au"}, sentences=True),
     "au_embedding": Case({"au_embedding": True}, sentences=True),
+    "told_scores": Case({"told_scores": True}, sentences=True),
+    "all_told": Case({"told_scores": True, "au_embedding": True}),
+    "each_told": Case({"told_scores": True, "local_captioner": "per_au"}, sentences=True),
     "global_context": Case({"global_context": True}, sentences=True, seed=20),
 }
 

@@ -137,6 +137,7 @@ def test_greedy_words_are_the_likeliest_under_teacher_forcing(model, apply, para
         {"global_context": True, "global_captions": False},
         {"local_captioner": "per_au", "local_captions": False},
         {"au_embedding": True, "local_captions": False},
+        {"told_scores": True, "local_captions": False},
         {"au_embedding": True, "local_captioner": "per_au"},
         {"hidden": 0},
         {"backbone_width": 0},

@@ -113,12 +113,14 @@ class Sentence(NamedTuple):
 class Captioner(nn.Module):
     """A word-level LSTM with soft attention over the positions of one feature map."""
 
-    def __init__(self, vocabulary_size, width, options, units=0):
+    def __init__(self, vocabulary_size, width, options, units=0, told=False):
         super().__init__()
         hidden, attention = options.hidden, options.attention
         self.words = nn.Embedding(vocabulary_size, options.word_embedding)
         if units:
             self.units = nn.Embedding(units, options.word_embedding)
+        if told:
+            self.told = nn.Parameter(torch.empty(options.word_embedding))
         self.score_hidden = nn.Linear(hidden, attention, bias=False)
         self.score_feature = nn.Linear(width, attention)
         self.score = nn.Linear(attention, 1, bias=False)
@@ -133,33 +135,36 @@ class Captioner(nn.Module):
         mean = features.mean(1)
         return self.first_hidden(mean), self.first_cell(mean)
 
-    def step(self, features, state, word, unit=None):
+    def added(self, unit=None, logit=None):
+        """What is added to every word of a sentence about a unit with logits [b]."""
+        added = 0 if unit is None else self.units.weight[unit]
+        return added if logit is None else added + torch.tanh(logit / 2)[:, None] * self.told
+
+    def step(self, features, state, word, added=0):
         """[b, p, d], words [b] -> state, logits [b, v], attention [b, p], context [b, d]."""
         hidden, _ = state
         query = self.score_hidden(hidden)[:, None, :]
         e = self.score(torch.relu(query + self.score_feature(features)))[:, :, 0]
         alpha = torch.softmax(e, dim=1)
         context = (alpha[:, :, None] * features).sum(1)
-        word = self.words(word)
-        if unit is not None:
-            word = word + self.units.weight[unit]
+        word = self.words(word) + added
         state = self.lstm(torch.cat([word, context], dim=1), state)
         return state, self.vocabulary(state[0]), alpha, context
 
-    def teacher_force(self, feature_map, tokens, unit=None):
+    def teacher_force(self, feature_map, tokens, added=0):
         """Logits [b, t-1, v], attention [b, t-1, h, w], contexts [b, t-1, d] of tokens [b, t]."""
         b, _, h, w = feature_map.shape
         features = feature_map.flatten(2).transpose(1, 2)
         state = self.begin(features)
         steps = []
         for t in range(tokens.shape[1] - 1):
-            state, *seen = self.step(features, state, tokens[:, t], unit)
+            state, *seen = self.step(features, state, tokens[:, t], added)
             steps.append(seen)
         logits, alpha, contexts = (torch.stack(x, dim=1) for x in zip(*steps, strict=True))
         return logits, alpha.reshape(b, -1, h, w), contexts
 
     @torch.no_grad()
-    def greedy(self, feature_map, max_words, unit=None):
+    def greedy(self, feature_map, max_words, added=0):
         """The likeliest word each time, at last <end>, for feature maps [b, d, h, w]."""
         steps = max_words + 1
         b, _, h, w = feature_map.shape
@@ -174,7 +179,7 @@ class Captioner(nn.Module):
         for t in range(steps):
             if ended.all():
                 break
-            state, logits, alpha, _ = self.step(features, state, word, unit)
+            state, logits, alpha, _ = self.step(features, state, word, added)
             log_p = torch.log_softmax(logits, dim=1)
             log_p[:, [PAD, START, UNK]] = -torch.inf
             best, words = log_p.topk(2, dim=1)
@@ -220,7 +225,7 @@ class VLFAU(nn.Module):
         if options.local_captions:
             embedded = au_count if options.au_embedding else 0
             self.local = nn.ModuleList(
-                Captioner(vocabulary_size, options.width, options, embedded)
+                Captioner(vocabulary_size, options.width, options, embedded, options.told_scores)
                 for _ in (units if options.local_captioner == "per_au" else range(1))
             )
         if options.global_captions:
@@ -248,10 +253,12 @@ class VLFAU(nn.Module):
             means.append(seen[:words].mean(0))
         return torch.stack(means)
 
-    def decoder(self, unit):
-        """The decoder of an action unit, and the index of its embedding or None."""
-        captioner = self.local[unit if self.options.local_captioner == "per_au" else 0]
-        return captioner, unit if self.options.au_embedding else None
+    def decoder(self, unit, au_logits):
+        """The decoder of an action unit, and what is added to its words."""
+        o = self.options
+        captioner = self.local[unit if o.local_captioner == "per_au" else 0]
+        logit = au_logits[:, unit].detach() if o.told_scores else None
+        return captioner, captioner.added(unit if o.au_embedding else None, logit)
 
     def forward(self, image, local_tokens, global_tokens):
         """Image [b, 3, h, w] and true sentences [b, n, t], [b, t'] under teacher forcing."""
@@ -260,8 +267,8 @@ class VLFAU(nn.Module):
         if self.options.local_captions:
             logits, attention = [], []
             for unit, x in enumerate(refined):
-                captioner, index = self.decoder(unit)
-                a, b, _ = captioner.teacher_force(x, local_tokens[:, unit], index)
+                captioner, added = self.decoder(unit, au_logits)
+                a, b, _ = captioner.teacher_force(x, local_tokens[:, unit], added)
                 logits.append(a)
                 attention.append(b)
             outputs.local_logits = torch.stack(logits, dim=1)
@@ -274,13 +281,13 @@ class VLFAU(nn.Module):
     @torch.no_grad()
     def describe(self, image, max_local_words, max_global_words):
         """Greedy sentences: of each unit in turn, and of the face; None where switched off."""
-        stem, refined, _, _ = self.encode(image)
+        stem, refined, _, au_logits = self.encode(image)
         local = whole = None
         if self.options.local_captions:
             local = []
             for unit, x in enumerate(refined):
-                captioner, index = self.decoder(unit)
-                local.append(captioner.greedy(x, max_local_words, index))
+                captioner, added = self.decoder(unit, au_logits)
+                local.append(captioner.greedy(x, max_local_words, added))
         if self.options.global_captions:
             whole = self.whole.greedy(stem, max_global_words)
         return local, whole

@@ -60,7 +60,7 @@ def _draw(name, shape, rng):
     room, _, leaf = name.rpartition("/")
     if leaf == "scale":
         return 1 + 0.3 * noise
-    if leaf in ("relative_position_bias", "words", "aus"):
+    if leaf in ("relative_position_bias", "words", "aus", "score"):
         return noise
     if leaf.endswith("bias"):
         return 0.3 * noise
@@ -157,6 +157,8 @@ def _captioner(prefix, p):
     theirs = {"words.weight": p.pop("words"), "score.weight": p.pop("attention_to_score")[None]}
     if "aus" in p:
         theirs["units.weight"] = p.pop("aus")
+    if "score" in p:
+        theirs["told"] = p.pop("score")
     inputs = np.concatenate([p.pop("words_to_gates"), p.pop("context_to_gates")])
     theirs["lstm.weight_ih"] = inputs.T
     theirs |= {name: p.pop(ours).T for name, ours in _LINEAR.items()}

@@ -258,7 +258,7 @@ def _local(options: ModelOptions, task: Task, objective: ObjectiveOptions | None
         if not sentences:
             return Flops()
         once = _bound(options, task, sentences, sentences if per_au else 1)
-        if options.au_embedding:
+        if options.au_embedding or options.told_scores:
             once += sentences * options.word_embedding * 4 * options.hidden
         words = sentences * (task.local_tokens - 1)
         once += words * _logits(options, task)

@@ -99,7 +99,8 @@ class Captioner(nn.Module):
     """The parameters of one decoder, or of `decoders` ones stacked along the logical axis "au".
 
     `au_embeddings` is the number of action units that a shared decoder distinguishes by a learned
-    vector added to every word's embedding, that of <start> included; 0 for none.
+    vector added to every word's embedding, that of <start> included; 0 for none. With `told`, a
+    learned vector times the sentence's score is added to them as well.
     """
 
     vocabulary_size: int
@@ -110,6 +111,7 @@ class Captioner(nn.Module):
     dropout: float = 0.5
     decoders: int = 0
     au_embeddings: int = 0
+    told: bool = False
     dtype: jnp.dtype = jnp.float32
 
     def setup(self) -> None:
@@ -134,6 +136,8 @@ class Captioner(nn.Module):
             "hidden_to_logits": (lecun, ("hidden", "vocab"), (h, v)),
             "logits_bias": (zeros, ("vocab",), (v,)),
         }
+        if self.told:
+            declare["score"] = (nn.initializers.normal(0.1), ("embed",), (e,))
         if self.decoders:
             declare = {
                 name: (_stacked(init), ("au", *axes), (self.decoders, *shape))
@@ -150,11 +154,14 @@ class Captioner(nn.Module):
             for name, (init, axes, shape) in declare.items()
         }
 
-    def bind(self, features: Array, branches: Array | None = None) -> Decoder:
+    def bind(
+        self, features: Array, branches: Array | None = None, scores: Array | None = None
+    ) -> Decoder:
         """The decoder for features [b, k, p, d]: one sentence for each of the b * k maps.
 
         `branches` int32 [k] are the action units of the k maps, where the decoder distinguishes
-        them; None for all of them in order.
+        them; None for all of them in order. `scores` float32 [b, k], -1 to 1, are what a decoder
+        that is `told` hears.
         """
         stacked = self.decoders > 0
         features = jnp.asarray(features, self.dtype)
@@ -168,6 +175,9 @@ class Captioner(nn.Module):
                 au_words = jnp.take(au_words, branches, axis=0)
         if au_words is not None:
             au_words = jnp.broadcast_to(au_words[None], (features.shape[0], *au_words.shape))
+        if self.told:
+            told = jnp.asarray(scores, self.dtype)[..., None] * p.pop("score")
+            au_words = told if au_words is None else au_words + told
         p["word_gates"] = p["words"] @ p["words_to_gates"] + jnp.expand_dims(p["gates_bias"], -2)
         memory, state = over_branches(stacked, attention_memory, p, features, au_words)
         return Decoder(p, memory, state, stacked)
@@ -179,6 +189,7 @@ class Captioner(nn.Module):
         train: bool,
         branches: Array | None = None,
         rows: Array | None = None,
+        scores: Array | None = None,
     ) -> tuple[Array, Array]:
         """Teacher forcing: logits of every word of the given sentences, from the words before it.
 
@@ -189,11 +200,12 @@ class Captioner(nn.Module):
             branches: as in `bind`.
             rows: int32 [b], the examples' places in the whole batch, by which dropout is drawn;
                 None counts them from 0.
+            scores: as in `bind`.
 
         Returns:
             Logits float32 [b, k, t-1, v] of tokens[..., 1:], attention float32 [b, k, t-1, p].
         """
-        decoder = self.bind(features, branches)
+        decoder = self.bind(features, branches, scores)
         hidden, attention = decoder.unroll(jnp.asarray(tokens)[..., :-1])
         if train and self.dropout > 0.0:
             rows = jnp.arange(len(hidden)) if rows is None else rows

@@ -69,6 +69,9 @@ class ModelOptions(Options):
         local_captioner: one decoder for all action units ("shared") or one for each ("per_au").
         au_embedding: whether a shared decoder gets a learned vector for the action unit that its
             sentence describes, added to every word's embedding.
+        told_scores: whether a local sentence is told its unit's probability p: a learned vector times
+            2 p - 1 is added to every word's embedding, so that it says what the score says. No
+            gradient flows back into the score.
         global_context: whether AU logits also use the global decoder's mean context over its own
             generated sentence (never the true one: that would leak the labels).
         word_embedding: width of a word's embedding.
@@ -110,6 +113,7 @@ class ModelOptions(Options):
     global_captions: bool = True
     local_captioner: Literal["shared", "per_au"] = "shared"
     au_embedding: bool = False
+    told_scores: bool = False
     global_context: bool = False
     word_embedding: _Width = 512
     hidden: _Width = 512
@@ -176,7 +180,11 @@ class ModelOptions(Options):
             )
         if self.global_context and not self.global_captions:
             raise UserError("model.global_context=True: model.global_captions=False has no decoder")
-        for name, given in (("local_captioner", "per_au"), ("au_embedding", True)):
+        for name, given in (
+            ("local_captioner", "per_au"),
+            ("au_embedding", True),
+            ("told_scores", True),
+        ):
             if getattr(self, name) == given and not self.local_captions:
                 raise UserError(f"model.{name}={given}: model.local_captions=False has no decoder")
         if self.au_embedding and self.local_captioner == "per_au":

@@ -137,11 +137,12 @@ class VLFAU(nn.Module):
             self.local_captioner = self._captioner(
                 decoders=self.au_count if o.local_captioner == "per_au" else 0,
                 au_embeddings=self.au_count if o.au_embedding else 0,
+                told=o.told_scores,
             )
         if o.global_captions:
             self.global_captioner = self._captioner()
 
-    def _captioner(self, **units: int) -> Captioner:
+    def _captioner(self, **units: int | bool) -> Captioner:
         o = self.options
         return Captioner(
             vocabulary_size=self.vocabulary_size,
@@ -184,6 +185,10 @@ class VLFAU(nn.Module):
         attention = jnp.where(generated, attention, 0.0).sum(2) / generated.sum(2)
         return jnp.einsum("bp,bpd->bd", attention[:, 0], _maps(stem))
 
+    def _told(self, au_logits: Array) -> Array:
+        """What a sentence hears of its unit's probability p: 2 p - 1, without a gradient back."""
+        return 2 * jax.nn.sigmoid(jax.lax.stop_gradient(au_logits)) - 1
+
     def __call__(
         self,
         image: Array,
@@ -208,11 +213,13 @@ class VLFAU(nn.Module):
         outputs = Outputs(au_logits=au_logits, spatial_maps=maps, stem=stem)
         h, w = stem.shape[1:3]
         if self.options.local_captions:
+            told = self._told(au_logits)
             if branches is not None:
-                refined = jnp.take(refined, branches, axis=1)
-                local_tokens = jnp.take(local_tokens, branches, axis=1)
+                refined, local_tokens, told = (
+                    jnp.take(x, branches, axis=1) for x in (refined, local_tokens, told)
+                )
             logits, attention = self.local_captioner.teacher_force(
-                _maps(refined), local_tokens, train, branches, rows
+                _maps(refined), local_tokens, train, branches, rows, told
             )
             attention = attention.reshape(*attention.shape[:-1], h, w)
             outputs = outputs.replace(local_logits=logits, local_attention=attention)
@@ -243,7 +250,8 @@ class VLFAU(nn.Module):
         b, n, h, w, _ = refined.shape
         decoders, max_words = {}, []
         if self.options.local_captions:
-            decoders["local"] = self.local_captioner.bind(_maps(refined))
+            told = self._told(au_logits)
+            decoders["local"] = self.local_captioner.bind(_maps(refined), scores=told)
             max_words.append(max_local_words)
         if self.options.global_captions:
             decoders["global"] = self.global_captioner.bind(_maps(stem[:, None]))
