@@ -176,7 +176,9 @@ class Captioner(nn.Module):
         if au_words is not None:
             au_words = jnp.broadcast_to(au_words[None], (features.shape[0], *au_words.shape))
         if self.told:
-            told = jnp.asarray(scores, self.dtype)[..., None] * p.pop("score")
+            vector = p.pop("score")
+            vector = jnp.expand_dims(vector, range(3 - vector.ndim))  # [1, 1 or k, e]
+            told = jnp.asarray(scores, self.dtype)[..., None] * vector
             au_words = told if au_words is None else au_words + told
         p["word_gates"] = p["words"] @ p["words_to_gates"] + jnp.expand_dims(p["gates_bias"], -2)
         memory, state = over_branches(stacked, attention_memory, p, features, au_words)
