@@ -197,7 +197,7 @@ def ablate(fv: flags.FlagValues, _: list[str]) -> None:
         "frames_from",
         Annotated[int, Field(ge=0, le=1)],
         "the number that the other tables give the frame that the labels call 1; by default, 0 "
-        "where a table without paths has a frame 0 and the labels have none",
+        "where a tool's tables have a frame 0 and the labels have none",
     ),
     Flag(
         "min_confidence", Share, "rows below it are no answer, where a table has confidences", 0.0
