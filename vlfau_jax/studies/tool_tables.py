@@ -91,6 +91,7 @@ class ToolAnswers:
         active: bool [m, n]; False where nothing is known.
         known: bool [m, n], whether the cell held something.
         scores: float64 [m, n] in 0-1, NaN without one.
+        intensities: the units whose score is a fifth of an intensity, and no probability.
         answered: bool [m], whether the tool has an answer for the frame.
         reasons: why the others have none, each with its number of frames.
         passed_over: rows that are about nothing tested, and faces besides the chosen one, with the
@@ -104,6 +105,7 @@ class ToolAnswers:
     active: np.ndarray
     known: np.ndarray
     scores: np.ndarray
+    intensities: frozenset[int]
     answered: np.ndarray
     reasons: Mapping[str, int]
     passed_over: Mapping[str, int]
@@ -215,8 +217,9 @@ def _aligned(
     binary = np.isnan(scores) | (scores == 0) | (scores == 1)
     scores[:, binary.all(0)] = np.nan
     columns = {au: f"{units[au].name} ({units[au].kind})" for au in aus}
+    intensities = frozenset(au for au in aus if units[au].kind == "intensity")
     return ToolAnswers(
-        name, aus, columns, active, known, scores, answered, reasons, passed, numbering
+        name, aus, columns, active, known, scores, intensities, answered, reasons, passed, numbering
     )
 
 
