@@ -135,6 +135,7 @@ def curves(key: str, found: Mapping[str, Mapping[str, Any] | None]) -> dict[str,
             for value, result in found.items()
             if not result or result["missing"]
         ],
+        "left_out": {value: result["left_out"] for value, result in found.items() if result},
         "method": first["method"],
         "dataset": first["protocol"]["dataset"],
         "synthetic": any(result["synthetic"] for result in there),
@@ -162,10 +163,28 @@ def table_of(result: Mapping[str, Any]) -> Table:
         f"{', '.join(map(str, folds))}. Differences are to {result['reference']!r}, as in an "
         "ablation; p is of each value alone, not adjusted for their number.",
         *(f"Missing, so without numbers: {where}." for where in result["missing"][:10]),
+        *_fewer_units(result),
         *filter(None, [result["note"]]),
     ]
     caption = f"Mean {heading} on {result['dataset']} over {result['key']}"
     return Table(caption, tuple(columns), tuple(map(tuple, lines)), tuple(notes))
+
+
+def _fewer_units(result: Mapping[str, Any]) -> list[str]:
+    """Which units count at some values and not at others, whose means are of different units."""
+    texts = {
+        value: ", ".join(
+            f"AU{int(au):02d} in fold {', '.join(map(str, folds))}" for au, folds in units.items()
+        )
+        for value, units in result["left_out"].items()
+    }
+    if len(set(texts.values())) < 2:
+        return []
+    return [
+        f"Beware, these means are of other units than the rest: at {value} without {text}."
+        for value, text in texts.items()
+        if text
+    ]
 
 
 def csv_of(result: Mapping[str, Any]) -> str:
