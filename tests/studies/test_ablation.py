@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +113,24 @@ def test_a_unit_that_one_row_never_learns_counts_in_no_row(whole):
     twin = result["rows"]["twin"]["difference"]
     assert (twin["mean"], twin["pooled"], twin["low"], twin["high"]) == (0, 0, 0, 0)
     assert np.isnan(result["rows"]["twin"]["per_au"][12])
+
+
+def test_the_table_has_the_pointing_game_where_maps_are_scored(whole):
+    assert not any("pointing" in column for column in ablation_result.table_of(whole).columns)
+    found = cells()
+    for key, cell in found.items():
+        game = {"pointing_game": 0.9, "words_pointing_game": 0.2 if key[0] == "full" else np.nan}
+        scores = replace(cell.scores, explanations=cell.scores.explanations | game)
+        found[key] = replace(cell, scores=scores)
+    result = ablation_result.summarise(found, ROWS, SEEDS, FOLDS)
+    table = ablation_result.table_of(result)
+    assert table.columns[-2:] == ("pointing game", "pointing game of words")
+    assert [row[-2:] for row in table.rows] == [
+        ("0.900 ± 0.000", "0.200 ± 0.000"),
+        ("0.900 ± 0.000", "-"),
+        ("0.900 ± 0.000", "-"),
+    ]
+    assert "pointing game of words" in render_ablation(result)
 
 
 def test_the_pooled_difference_is_the_one_that_the_interval_is_of(whole):

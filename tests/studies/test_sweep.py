@@ -82,6 +82,17 @@ def test_the_table_and_the_file_of_numbers(whole):
     assert float(lines[3]["difference_mean"]) < 0
 
 
+def test_an_interval_is_drawn_where_it_lies(whole):
+    result = json.loads(json_text(whole[1]))
+    difference = result["rows"]["no local"]["points"][1]["difference"]
+    difference |= {"mean": 0.0, "low": 0.01, "high": 0.05}  # as counts pooled over folds may give
+    _, lower = sweep_picture.draw([result]).axes
+    ends = [
+        segment[:, 1].tolist() for lines in lower.collections for segment in lines.get_segments()
+    ]
+    assert [0.01, 0.05] in ends
+
+
 def test_the_picture_is_drawn_from_files(whole, tmp_path, capsys):
     record, out = tmp_path / "sweep.json", tmp_path / "curves.webp"
     record.write_text(json_text(whole[1]))

@@ -18,7 +18,7 @@ from vlfau_jax.evaluation.scoring import SYNTHETIC_WARNING
 from vlfau_jax.metrics import bootstrap
 from vlfau_jax.metrics.bootstrap import LEVEL, RESAMPLES, Counts
 from vlfau_jax.metrics.folds import NAN, deviation, mean
-from vlfau_jax.metrics.table import AU_METRICS, EXPLANATION_METRICS
+from vlfau_jax.metrics.table import AU_METRICS, COMPARED
 from vlfau_jax.studies.cell import Finished
 from vlfau_jax.studies.protocols import check_people, check_same_people, same_protocol
 from vlfau_jax.studies.tables import (
@@ -160,9 +160,7 @@ def _row(
             au: mean(mean(one.scores.per_au[au]["f1"] for one in cells) for cells in whole)
             for au in aus
         },
-        "explanations": {
-            metric.name: _explained(whole, metric.name) for metric in EXPLANATION_METRICS
-        },
+        "explanations": {metric.name: _explained(whole, metric.name) for metric in COMPARED},
         "missing": missing,
     }
 
@@ -282,7 +280,7 @@ def shown_metrics(result: Mapping[str, Any]) -> list[Any]:
     """The metrics of sentences that some row has."""
     return [
         metric
-        for metric in EXPLANATION_METRICS
+        for metric in COMPARED
         if any(
             not undefined(row["explanations"][metric.name]["mean"])
             for row in result["rows"].values()

@@ -21,7 +21,7 @@ from vlfau_jax.files import TABLE_LIMIT, absolute_folder, read_bytes, written_wh
 from vlfau_jax.metrics import bootstrap
 from vlfau_jax.metrics.bootstrap import LEVEL, RESAMPLES, Counts
 from vlfau_jax.metrics.folds import NAN, averaged, deviation, mean, pooled
-from vlfau_jax.metrics.table import AU_METRICS, EXPLANATION_METRICS
+from vlfau_jax.metrics.table import AU_METRICS, COMPARED
 from vlfau_jax.studies import checks
 from vlfau_jax.studies.cell import (
     Cell,
@@ -329,7 +329,7 @@ def table_of(result: Mapping[str, Any]) -> Table:
         cells = [one["per_dataset"][name] for one in folds.values()]
         rows.append((f"{name} alone", *map(number, [*cells, both["mean"], both["deviation"], NAN])))
     rules.append(len(rows))
-    for metric in EXPLANATION_METRICS:
+    for metric in COMPARED:
         cells = [one["explanations"].get(metric.name, NAN) for one in folds.values()]
         if not all(np.isnan(cells)):
             both = result["explanations"][metric.name]
