@@ -42,7 +42,8 @@ def test_a_curve_holds_what_each_point_found(whole):
             row = found[value]["rows"][name]
             assert one["value"] == value
             assert one["f1"]["mean"] == row["f1"]["mean"]
-            assert one["difference"].get("low") == row.get("difference", {}).get("low")
+            for key in ("low", "pooled", "p", "p_holm"):
+                assert one["difference"].get(key) == row.get("difference", {}).get(key)
         assert points[2]["f1"]["mean"] is None
     assert result["missing"] == ["data.training_subjects=40: nothing is there"]
 

@@ -119,7 +119,7 @@ def curves(key: str, found: Mapping[str, Mapping[str, Any] | None]) -> dict[str,
                     "f1": {k: of.get("f1", {}).get(k) for k in ("mean", "deviation")},
                     "difference": {
                         k: of.get("difference", {}).get(k)
-                        for k in ("mean", "deviation", "low", "high", "p")
+                        for k in ("mean", "deviation", "pooled", "low", "high", "p", "p_holm")
                     },
                 }
             )
@@ -156,12 +156,12 @@ def table_of(result: Mapping[str, Any]) -> Table:
             d = point["difference"]
             line.append(spread(point["f1"]["mean"], point["f1"]["deviation"]))
             if not of_reference:
-                line += [signed(d["mean"]), between(d["low"], d["high"]), p_text(d["p"])]
+                line += [signed(d["mean"]), between(d["low"], d["high"]), p_text(d["p_holm"])]
     seeds, folds = result["seeds"], result["folds"]
     notes = [
         f"{len(seeds)} {'seed' if len(seeds) == 1 else 'seeds'}, fold "
         f"{', '.join(map(str, folds))}. Differences are to {result['reference']!r}, as in an "
-        "ablation; p is of each value alone, not adjusted for their number.",
+        "ablation; p is adjusted for the number of rows (Holm), not for that of values.",
         *(f"Missing, so without numbers: {where}." for where in result["missing"][:10]),
         *_fewer_units(result),
         *filter(None, [result["note"]]),
