@@ -63,6 +63,7 @@ def test_a_missing_fold_is_named_and_nothing_is_averaged():
     assert set(plain["per_au"]["4"]["folds"]) == {"1", "3"}
     table = crossval.table_of(result)
     assert "Fold 2 is missing" in table.text()
+    assert "Folds 1, 2 are missing" in crossval.table_of(of(3)).text()
     assert "Fold 3 tests f, g (40 frames)." in table.text()
     assert table.rows[0][-3:] == ("-", "-", "-")
 

@@ -296,7 +296,12 @@ def notes_of(result: Mapping[str, Any]) -> list[str]:
             notes.append(f"Fold {fold} tests {people} ({one['frames']:,} frames).")
     if result["missing"]:
         listed = ", ".join(map(str, result["missing"]))
-        notes.append(f"Fold {listed} is missing: there is no mean until it is trained.")
+        one = len(result["missing"]) == 1
+        notes.append(
+            f"Fold {listed} is missing: there is no mean until it is trained."
+            if one
+            else f"Folds {listed} are missing: there is no mean until they are trained."
+        )
     for au, folds in result["left_out"].items():
         why = ", ".join(f"fold {fold}: {reason}" for fold, reason in folds.items())
         notes.append(f"AU{au:02d} lacks an F1 in some folds and is in no mean over them ({why}).")
