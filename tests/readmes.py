@@ -29,6 +29,7 @@ from vlfau_jax.metrics.table import (
     LANGUAGE_METRICS,
     MAP_METRICS,
     MAPS,
+    OF_MAPS,
 )
 from vlfau_jax.model.options import ModelOptions
 
@@ -102,9 +103,6 @@ def _crop_rules(folder: Path) -> Iterator[str]:
         yield f"| `{name}` | {_cell(summary)} | {_cell(rule.FILE)} |"
 
 
-_WHOSE = {"branch": "Of DAIR's spatial maps.", "words": "Of the local sentences' attention."}
-
-
 def _metrics(folder: Path) -> Iterator[str]:
     """A table of the metrics and floors by their keys in scores.json."""
     del folder
@@ -124,7 +122,7 @@ def _metrics(folder: Path) -> Iterator[str]:
     for metric in MAP_METRICS:
         for whose, prefix in MAPS.items():
             key = f"maps_per_au.AU.{prefix}{metric.name}"
-            yield f"| `{key}` | {_cell(metric.description)} {_WHOSE[whose]} |"
+            yield f"| `{key}` | {_cell(metric.description)} {OF_MAPS[whose]} |"
         key = f"maps_per_au.AU.{metric.floor.name}"
         yield f"| `{key}` | {_cell(metric.floor.description)} |"
 

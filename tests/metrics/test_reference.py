@@ -3,6 +3,7 @@
 Where scikit-learn gives 0 or a warning for a quotient without a divisor, ours is NaN.
 """
 
+import itertools
 import math
 import warnings
 
@@ -138,14 +139,14 @@ def test_neighbours_among_floats_are_separated(data):
     assert (scores > best).tolist() == [False, True]
 
 
-def anova_icc(estimate, code):
-    """ICC(3,1) from the mean squares, as Shrout and Fleiss (1979) write it, for two raters."""
-    table = np.stack([estimate, code], 1)
+def anova_icc(*raters):
+    """ICC(3,1) from the mean squares, as Shrout and Fleiss (1979) write it."""
+    table = np.stack(raters, 1)
     n, k = table.shape
     grand = table.mean()
     rows = k * np.sum((table.mean(1) - grand) ** 2)
-    raters = n * np.sum((table.mean(0) - grand) ** 2)
-    error = np.sum((table - grand) ** 2) - rows - raters
+    between = n * np.sum((table.mean(0) - grand) ** 2)
+    error = np.sum((table - grand) ** 2) - rows - between
     msr, mse = rows / (n - 1), error / ((n - 1) * (k - 1))
     return (msr - mse) / (msr + (k - 1) * mse)
 
@@ -164,6 +165,9 @@ def test_metrics_of_intensities_are_their_definitions(fold, data):
 
 
 def test_icc_is_that_of_a_published_example():
-    """Two of the four judges of Shrout and Fleiss (1979), table 2: ICC(3,1) of judges 3 and 4."""
-    third, fourth = np.array([5, 3, 6, 2, 4, 4]), np.array([8, 2, 8, 6, 5, 7])
-    assert intensity.icc(third, fourth) == pytest.approx(anova_icc(third, fourth))
+    """Shrout and Fleiss (1979), table 2: six targets, four judges, of whom ICC(3,1) is .71."""
+    judges = np.array([[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9]])
+    judges = np.append(judges, [[6, 2, 4, 7]], 0).T
+    assert round(anova_icc(*judges), 2) == 0.71
+    for one, other in itertools.combinations(judges, 2):
+        assert intensity.icc(one, other) == pytest.approx(anova_icc(one, other))

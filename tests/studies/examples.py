@@ -28,6 +28,26 @@ def answers(fold: int, seed: int = 0, wrong: float = 0.2, silent: tuple[int, ...
     return np.repeat(np.arange(len(people)), FRAMES), active, labels, known
 
 
+def unlearned(cell: Finished, *aus: int) -> Finished:
+    """The cell without answers about `aus`, as of a run whose training faces never show them."""
+    per_au = dict(cell.scores.per_au)
+    of = [AUS.index(au) for au in aus]
+    counts = bootstrap.Counts(*(values.copy() for values in cell.counts))
+    for values in counts:
+        values[:, of] = 0
+    for au in aus:
+        labels_alone = {name: per_au[au][name] for name in ("positives", "frames")}
+        per_au[au] = dict.fromkeys(per_au[au], float("nan")) | labels_alone
+    scores = replace(
+        cell.scores,
+        per_au=per_au,
+        mean_f1=mean_f1(per_au),
+        units_scored=units_scored(per_au),
+        untaught=dict.fromkeys(aus, "never active"),
+    )
+    return replace(cell, scores=scores, counts=counts)
+
+
 def finished(
     fold: int = 1,
     seed: int = 0,

@@ -2,13 +2,14 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.report.html_tree import addresses, check_table, parse
-from tests.studies.examples import AUS, PEOPLE, finished
+from tests.studies.examples import AUS, PEOPLE, finished, unlearned
 from tests.tiny import tiny_settings
 from vlfau_jax.cli import studies
 from vlfau_jax.cli.config_files import read_ablation
@@ -94,6 +95,52 @@ def test_missing_cells_are_null_and_named(tmp_path):
     assert "no local, seed 1, fold 2; twin, seed 0, fold 1" in text
     parse(render_ablation(result))
     assert ",," in ablation_result.csv_of(result)
+
+
+def test_a_unit_that_one_row_never_learns_counts_in_no_row(whole):
+    found = cells()
+    found["twin", 1, 2] = unlearned(found["twin", 1, 2], 12)
+    result = ablation_result.summarise(found, ROWS, SEEDS, FOLDS)
+    assert result["left_out"] == {12: [2]}
+    assert "AU12 counts in no mean of fold 2: at least one run there has no F1 of it." in (
+        ablation_result.table_of(result).notes
+    )
+    for name in ROWS:
+        unit = found[name, 1, 2].scores.per_au
+        of_folds = found[name, 1, 1].scores.mean_f1, np.mean([unit[4]["f1"], unit[26]["f1"]])
+        assert result["rows"][name]["f1"]["seeds"][1] == pytest.approx(np.mean(of_folds))
+    # The row is the reference's twin but for that cell: on the same units nothing differs.
+    twin = result["rows"]["twin"]["difference"]
+    assert (twin["mean"], twin["pooled"], twin["low"], twin["high"]) == (0, 0, 0, 0)
+    assert np.isnan(result["rows"]["twin"]["per_au"][12])
+
+
+def test_the_table_has_the_pointing_game_where_maps_are_scored(whole):
+    assert not any("pointing" in column for column in ablation_result.table_of(whole).columns)
+    found = cells()
+    for key, cell in found.items():
+        game = {"pointing_game": 0.9, "words_pointing_game": 0.2 if key[0] == "full" else np.nan}
+        scores = replace(cell.scores, explanations=cell.scores.explanations | game)
+        found[key] = replace(cell, scores=scores)
+    result = ablation_result.summarise(found, ROWS, SEEDS, FOLDS)
+    table = ablation_result.table_of(result)
+    assert table.columns[-2:] == ("pointing game", "pointing game of words")
+    assert [row[-2:] for row in table.rows] == [
+        ("0.900 ± 0.000", "0.200 ± 0.000"),
+        ("0.900 ± 0.000", "-"),
+        ("0.900 ± 0.000", "-"),
+    ]
+    assert "pointing game of words" in render_ablation(result)
+
+
+def test_the_pooled_difference_is_the_one_that_the_interval_is_of(whole):
+    d = whole["rows"]["no local"]["difference"]
+    assert d["low"] < d["pooled"] < d["high"] and d["pooled"] != d["mean"]
+    assert "with the counts of all folds pooled" in ablation_result.table_of(whole).text()
+    one_fold = {key: cell for key, cell in cells().items() if key[2] == 1}
+    result = ablation_result.summarise(one_fold, ROWS, SEEDS, (1,))
+    d = result["rows"]["no local"]["difference"]
+    assert d["pooled"] == pytest.approx(d["mean"])
 
 
 def test_without_the_reference_there_is_no_difference():

@@ -148,3 +148,25 @@ def test_tools_without_a_common_frame_are_refused(run, tmp_path, capsys):
     assert "no frame has an answer of every tool (frames answered: one 20, two 20)" in (
         capsys.readouterr().err
     )
+
+
+def test_blank_cells_are_counted_and_an_intensity_is_no_probability(run, tmp_path, capsys):
+    folder, active, _, known = run
+    lines = ["subject,frame,AU04_r,AU12"]
+    for row, (brow, mouth, _) in enumerate(active.tolist()):
+        cell = "" if row in (3, 30) else (0.25, 0.75)[mouth]
+        lines.append(f"{'de'[row // 20]},{row % 20 + 1},{(1.5, 3.5)[brow]},{cell}")
+    (tmp_path / "x.csv").write_text("\n".join(lines))
+    out = tmp_path / "out"
+    assert main(["compare", f"--workdir={folder}", f"--out={out}", f"x={tmp_path}/x.csv"]) == 0
+    result = json.loads((out / "comparison.json").read_text())["tools"]
+    assert result["x"]["blank_cells"] == {"12": 2}
+    assert "x: frames that count in nobody's scores, blank cells: AU12 2." in (
+        capsys.readouterr().out
+    )
+    for side in ("x", "vlfau_jax"):
+        counted = known[:, 1].sum() - known[[3, 30], 1].sum()
+        assert result[side]["per_au"]["12"]["frames"] == counted
+    brow, mouth = (result["x"]["per_au"][unit] for unit in ("4", "12"))
+    assert brow["ece"] is None and brow["auc"] is not None
+    assert mouth["ece"] is not None

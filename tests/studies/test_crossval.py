@@ -3,12 +3,11 @@
 import csv
 import io
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from tests.studies.examples import AUS, PEOPLE, answers, finished
+from tests.studies.examples import AUS, PEOPLE, answers, finished, unlearned
 from vlfau_jax.errors import UserError
 from vlfau_jax.metrics import au
 from vlfau_jax.metrics.au import Counts
@@ -64,6 +63,7 @@ def test_a_missing_fold_is_named_and_nothing_is_averaged():
     assert set(plain["per_au"]["4"]["folds"]) == {"1", "3"}
     table = crossval.table_of(result)
     assert "Fold 2 is missing" in table.text()
+    assert "Folds 1, 2 are missing" in crossval.table_of(of(3)).text()
     assert "Fold 3 tests f, g (40 frames)." in table.text()
     assert table.rows[0][-3:] == ("-", "-", "-")
 
@@ -82,18 +82,22 @@ def test_a_unit_without_positives_in_a_fold_is_in_no_mean_and_said():
     assert result["deviation"] == pytest.approx(np.std(common, ddof=1))
     row = crossval.table_of(result).rows[len(AUS)]
     assert row[1:5] == tuple(f"{value:.3f}" for value in (*common, np.mean(common)))
-    assert "AU12 has no F1 in every fold and is in no mean (fold 2: no positives)" in (
-        crossval.table_of(result).text()
+    text = crossval.table_of(result).text()
+    assert "AU12 lacks an F1 in some folds and is in no mean over them (fold 2: no positives)" in (
+        text
     )
+    assert f"Pooled mean F1 {result['pooled_f1']:.3f} over 3 units, " in text
 
 
 def test_a_unit_that_one_fold_could_not_learn_says_why():
-    cell = finished(2, untaught={26: "never active"})
-    per_au = {unit: dict(values) for unit, values in cell.scores.per_au.items()}
-    per_au[26]["f1"] = np.nan
-    cell = replace(cell, scores=replace(cell.scores, per_au=per_au))
+    cell = unlearned(finished(2), 26)
     result = crossval.summarise({1: finished(1), 2: cell}, (1, 2))
     assert result["left_out"] == {26: {2: "not learned: never active in training"}}
+    # Its counts lack the people of fold 2, so that pooled ones would be of fold 1 alone.
+    assert np.isnan(result["per_au"][26]["f1"]["pooled"])
+    others = [result["per_au"][unit]["f1"]["pooled"] for unit in (4, 12)]
+    assert result["pooled_f1"] == pytest.approx(np.mean(others))
+    assert result["interval"]["low"] <= result["pooled_f1"] <= result["interval"]["high"]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from tests.studies.examples import finished
+from tests.studies.examples import finished, unlearned
 from tests.studies.test_study_runs import command, fails
 from vlfau_jax.cli.main import main
 from vlfau_jax.files import locked
@@ -42,7 +42,8 @@ def test_a_curve_holds_what_each_point_found(whole):
             row = found[value]["rows"][name]
             assert one["value"] == value
             assert one["f1"]["mean"] == row["f1"]["mean"]
-            assert one["difference"].get("low") == row.get("difference", {}).get("low")
+            for key in ("low", "pooled", "p", "p_holm"):
+                assert one["difference"].get(key) == row.get("difference", {}).get(key)
         assert points[2]["f1"]["mean"] is None
     assert result["missing"] == ["data.training_subjects=40: nothing is there"]
 
@@ -54,6 +55,17 @@ def test_cells_that_are_not_there_leave_a_gap():
     assert "no local, seed 0, fold 1" in result["missing"][0]
     assert sweep.table_of(result).rows[0][2:] == ("-", "-", "-", "-")
     assert "<svg" in sweep_picture.sweep_svg(result)
+
+
+def test_points_whose_means_are_of_other_units_are_told(whole):
+    found, result = whole
+    assert not any("other units" in note for note in sweep.table_of(result).notes)
+    cell = {("full", 0, 1): unlearned(finished(1), 12), ("no local", 0, 1): finished(1)}
+    scarce = ablation_result.summarise(cell, ROWS, (0,), (1,))
+    result = sweep.curves("data.training_subjects", {"1": scarce, **found})
+    assert json.loads(json_text(result))["left_out"] == {"1": {"12": [1]}, "2": {}, "18": {}}
+    (note,) = [note for note in sweep.table_of(result).notes if "other units" in note]
+    assert note.endswith("at 1 without AU12 in fold 1.")
 
 
 def test_the_table_and_the_file_of_numbers(whole):
@@ -69,6 +81,17 @@ def test_the_table_and_the_file_of_numbers(whole):
         ("2", "no local"),
     ]
     assert float(lines[3]["difference_mean"]) < 0
+
+
+def test_an_interval_is_drawn_where_it_lies(whole):
+    result = json.loads(json_text(whole[1]))
+    difference = result["rows"]["no local"]["points"][1]["difference"]
+    difference |= {"mean": 0.0, "low": 0.01, "high": 0.05}  # as counts pooled over folds may give
+    _, lower = sweep_picture.draw([result]).axes
+    ends = [
+        segment[:, 1].tolist() for lines in lower.collections for segment in lines.get_segments()
+    ]
+    assert [0.01, 0.05] in ends
 
 
 def test_the_picture_is_drawn_from_files(whole, tmp_path, capsys):
@@ -113,7 +136,10 @@ def test_a_sweep_is_trained_point_by_point_by_processes_that_share_it(prepared, 
     [
         (["--over=data.label_noise"], "give a key and its values"),
         (["--over=data.label_noise=0.1,0.1"], "each once"),
-        (["--over=data.nothing=1"], "no such config key"),
+        (
+            ["--over=data.nothing=1"],
+            "--over=data.nothing=1: config.data.nothing: no such config key",
+        ),
         (["--over=data.label_noise=0.7"], "data.label_noise=0.7"),
         (["--over=model.refinement=none,full"], "row 'no DAIR' sets model.refinement itself"),
         (["--over=data.data_dir=a/b"], "is part of a folder's name"),

@@ -95,7 +95,42 @@ def test_libreface_counts_from_zero(tmp_path):
     assert found.answered.tolist() == [True, True, False, False]
     assert found.active[:2].tolist() == [[True, False], [False, True]]
     assert np.isnan(found.scores).all(), "0 and 1 alone are no ranking"
-    assert "counted from 0, as its first row says" in found.numbering
+    assert "counted from 0, as its lowest number says" in found.numbering
+
+
+def test_a_tool_counts_its_frames_one_way(tmp_path):
+    keys = tuple((person, 1, frame) for person in ("F004", "M003") for frame in (1, 2))
+    (tmp_path / "F004.csv").write_text("frame,AU1\n0,1\n1,0\n")
+    (tmp_path / "M003.csv").write_text("frame,AU1\n1,1\n")  # no face in its frame 0
+    found = read_tool("x", find_tables(str(tmp_path))[1], of_set(keys), Reading())
+    assert found.answered.tolist() == [True, True, False, True]
+    assert found.numbering.startswith("frames are counted from 0")
+
+
+@pytest.mark.parametrize(
+    ("people", "path", "whose"),
+    [
+        (("anna", "d"), "/data/hanna/video/3.jpg", None),
+        (("anna", "d"), "/data/anna/video/3.jpg", "anna"),
+        (("1", "2"), "/out/frame_1.jpg", None),
+        (("1", "2"), "/out/0002.jpg", None),
+        (("1", "2"), "/out/person12/0002.jpg", None),
+        (("1", "2"), "/out/2/0001.jpg", "2"),
+        (("SN001", "SN010"), "C:\\disfa\\LeftVideoSN010_comp\\1.jpg", "SN010"),
+        (("F001", "F004"), "/flat/F004_T1_3.jpg", "F004"),
+    ],
+)
+def test_a_path_names_a_person_by_a_whole_word_or_a_code(tmp_path, people, path, whose):
+    table = tmp_path / "table.csv"
+    table.write_text(f"image,AU1\n{path},1\n")
+    keys = tuple((person, 1, frame) for person in people for frame in (1, 2, 3))
+    try:
+        found = read_tool("x", [table], of_set(keys, people), Reading())
+    except UserError as error:
+        assert whose is None and "1 rows whose path names nobody of the set" in str(error)
+    else:
+        (row,) = np.flatnonzero(found.answered)
+        assert keys[row][0] == whose
 
 
 def test_frames_from_says_otherwise(tmp_path):

@@ -1,11 +1,36 @@
 """final.json says which code trained a run: another source that decides scores is other code."""
 
+import ast
 import re
 import shutil
 from pathlib import Path
 
 import vlfau_jax
 from vlfau_jax.train import code_version as module
+
+# What these hold decides no number: messages, paths, how records and options are read; what trains
+# and measures on several devices alike; the version.
+NEUTRAL = {"errors", "files", "records", "options", "distributed", "__version__"}
+
+
+def imported(path):
+    """The rooms and modules of the package that a file imports."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("vlfau_jax"):
+            _, _, rest = node.module.partition(".")
+            yield from [rest.split(".")[0]] if rest else [alias.name for alias in node.names]
+
+
+def test_all_that_decides_numbers_is_counted():
+    package = Path(vlfau_jax.__file__).parent
+    used = {
+        room
+        for name in module.DECIDING
+        for path in [package / name, *(package / name).rglob("*.py")]
+        if path.is_file()
+        for room in imported(path)
+    }
+    assert used == NEUTRAL | {name.removesuffix(".py") for name in module.DECIDING}
 
 
 def version_of(package, monkeypatch):

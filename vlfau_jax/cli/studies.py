@@ -197,7 +197,7 @@ def ablate(fv: flags.FlagValues, _: list[str]) -> None:
         "frames_from",
         Annotated[int, Field(ge=0, le=1)],
         "the number that the other tables give the frame that the labels call 1; by default, 0 "
-        "where a table without paths has a frame 0 and the labels have none",
+        "where a tool's tables have a frame 0 and the labels have none",
     ),
     Flag(
         "min_confidence", Share, "rows below it are no answer, where a table has confidences", 0.0
@@ -248,12 +248,17 @@ def _chosen(
 
 def _over(text: str, rows: Mapping[str, Mapping[str, Any]]) -> tuple[str, dict[str, Any]]:
     """The key of --over, and its values as they were written and as they are."""
+    from vlfau_jax.cli.settings import check_key
     from vlfau_jax.studies.tables import NAME
 
     key, equals, listed = text.partition("=")
     values = {one.strip(): _value(one.strip()) for one in listed.split(",")}
     if not (key and equals and all(values)) or len(values) < len(listed.split(",")):
         raise UserError(f"--over={text}: give a key and its values, each once: KEY=V1,V2,...")
+    try:
+        check_key(f"config.{key}")
+    except UserError as error:
+        raise UserError(f"--over={text}: {error}") from None
     if key in ("seed", "data.fold"):
         raise UserError(f"--over={text}: --seeds and --folds say which are trained")
     for value in values:

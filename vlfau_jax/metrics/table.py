@@ -7,6 +7,7 @@ screen and on the page, and its description in their legends.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -336,6 +337,21 @@ MAP_METRICS = (
 )
 # Whose maps they are -> what their keys begin with.
 MAPS = {"branch": "", "words": "words_"}
+OF_MAPS = {"branch": "Of DAIR's spatial maps.", "words": "Of the local sentences' attention."}
+
+# What studies compare besides F1, all keys of scores.json's `explanations`.
+COMPARED = (
+    *EXPLANATION_METRICS,
+    *(
+        replace(
+            MAP_METRICS[0],
+            name=prefix + MAP_METRICS[0].name,
+            heading=MAP_METRICS[0].heading + {"branch": "", "words": " of words"}[whose],
+            description=f"{MAP_METRICS[0].description} {OF_MAPS[whose]}",
+        )
+        for whose, prefix in MAPS.items()
+    ),
+)
 
 UnitScores = Mapping[str, float]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vlfau_jax.evaluation.json_values import to_json
-from vlfau_jax.metrics.table import AU_METRICS, EXPLANATION_METRICS
+from vlfau_jax.metrics.table import AU_METRICS, COMPARED
 from vlfau_jax.report.study_protocol import study_protocol
 from vlfau_jax.report.templating import render_page
 from vlfau_jax.studies.crossval import notes_of
@@ -23,7 +23,7 @@ def render_crossval(result: Mapping[str, Any]) -> str:
     plain = to_json(result)
     explained = [
         metric
-        for metric in EXPLANATION_METRICS
+        for metric in COMPARED
         if any(
             not undefined(one["explanations"].get(metric.name)) for one in plain["folds"].values()
         )

@@ -82,20 +82,12 @@ def _draw_rows(upper: Axes, lower: Axes, result: Mapping[str, Any]) -> None:
             label=name,
         )
         points = [(x, d) for x, p in points if not undefined((d := p["difference"])["mean"])]
-        ends = [
-            [0 if undefined(d[end]) else abs(d[end] - d["mean"]) for _, d in points]
-            for end in ("low", "high")
-        ]
-        lower.errorbar(
-            [x for x, _ in points],
-            [d["mean"] for _, d in points],
-            ends,
-            fmt="o-",
-            color=colour,
-            markersize=3.5,
-            linewidth=1.4,
-            capsize=2,
-        )
+        means = [d["mean"] for _, d in points]
+        lower.plot([x for x, _ in points], means, "o-", color=colour, markersize=3.5, linewidth=1.4)
+        # Of several folds the interval is of the pooled difference: the mean may lie beside it.
+        known = [(x, d["low"], d["high"]) for x, d in points if not undefined(d["low"])]
+        if known:
+            lower.vlines(*zip(*known, strict=True), color=colour, linewidth=1.4)
 
 
 def _places(values: Sequence[str]) -> list[float]:

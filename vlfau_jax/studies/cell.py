@@ -252,12 +252,15 @@ def read_cell(cell: Cell) -> Finished | None:
     record = None
     with suppress(FileError):  # none yet, or damaged: it can be made again
         record = read_record(cell.folder / CELL_FILE, CellRecord)
-    if record is None or record.scores_sha256 != digest:
+    if record is None or record.scores_sha256 != digest or not _fits(record, scores):
         record = _make_record(cell, scores, digest)
+        if not _fits(record, scores):
+            raise UserError(
+                f"{cell.folder}: {PREDICTIONS} is not of its {SCORES}; evaluate the run again"
+            )
         write_json(cell.folder / CELL_FILE, record.model_dump())
-    counts = Counts(*np.array([*record.counts.values()], np.int64).swapaxes(0, 1))
-    _check_counts(cell, scores, counts)
-    return Finished(cell, scores, record.code, record.data, tuple(record.counts), counts)
+    subjects, counts = tuple(record.counts), _counts(record)
+    return Finished(cell, scores, record.code, record.data, subjects, counts)
 
 
 def read_scores(path: Path) -> Scores:
@@ -296,11 +299,15 @@ def _data_digests(folder: Path, step: int) -> dict[str, str]:
     return dict((record.get("inference") or {}).get("set_digests", {}))
 
 
-def _check_counts(cell: Cell, scores: Scores, counts: Counts) -> None:
-    """Raises UserError unless predictions and scores of a cell give the same F1."""
-    ours = f1(counts.pooled())
+def _counts(record: CellRecord) -> Counts:
+    return Counts(*np.array([*record.counts.values()], np.int64).swapaxes(0, 1))
+
+
+def _fits(record: CellRecord, scores: Scores) -> bool:
+    """Whether a cell's counts give the F1 of its scores."""
+    lengths = {len(row) for rows in record.counts.values() for row in rows}
+    if lengths != {len(scores.aus)}:
+        return False
+    ours = f1(_counts(record).pooled())
     theirs = np.array([scores.per_au[au]["f1"] for au in scores.aus], float)
-    if counts.tp.shape[1] != len(theirs) or not np.allclose(ours, theirs, 0, 1e-9, equal_nan=True):
-        raise UserError(
-            f"{cell.folder}: {PREDICTIONS} is not of its {SCORES}; evaluate the run again"
-        )
+    return np.allclose(ours, theirs, 0, 1e-9, equal_nan=True)

@@ -28,6 +28,8 @@ from vlfau_jax.studies.tool_tables import FramesTested, Reading, ToolAnswers, fi
 NAME = "comparison"
 OURS = "vlfau_jax"
 
+# Metrics that an intensity, which is a score but no probability, does not have.
+_OF_PROBABILITIES = ("ece",)
 # Metrics of the answers "on" and "off" alone; others need a score for every frame.
 _OF_STATES = {m.name for m in AU_METRICS if isinstance(m, CountMetric | NumberOfFrames)}
 
@@ -120,8 +122,10 @@ def summarise(predicted: Predicted, tools: Sequence[ToolAnswers], scores: Scores
     found, counts = {}, {}
     for name, (active, probabilities) in sides.items():
         units = _score(ours, active, probabilities, labels, known)
-        has = ours if name == OURS else next(t.aus for t in tools if t.name == name)
-        found[name] = {au: units[au] for au in ours if au in has}
+        tool = next((tool for tool in tools if tool.name == name), None)
+        for au in tool.intensities & set(ours) if tool else ():
+            units[au] |= dict.fromkeys(_OF_PROBABILITIES, NAN)
+        found[name] = {au: units[au] for au in ours if tool is None or au in tool.aus}
         tallied = bootstrap.count(whose, len(people), active, labels, known)
         places = [ours.index(au) for au in shared]
         counts[name] = Counts(*(values[:, places] for values in tallied))
@@ -143,6 +147,7 @@ def summarise(predicted: Predicted, tools: Sequence[ToolAnswers], scores: Scores
             "frames_answered": int(tool.answered.sum()),
             "frames_without": dict(tool.reasons),
             "rows_passed_over": dict(tool.passed_over),
+            "blank_cells": _blank(tool, ours, rows),
         }
     everywhere = {OURS: ours} | {tool.name: tool.aus for tool in tools}
     return {
@@ -163,6 +168,16 @@ def summarise(predicted: Predicted, tools: Sequence[ToolAnswers], scores: Scores
         "synthetic": scores.synthetic,
         "note": scores.note,
     }
+
+
+def _blank(tool: ToolAnswers, aus: Sequence[int], rows: np.ndarray) -> dict[int, int]:
+    """In how many of the frames that are compared a tool leaves a unit's cell blank."""
+    numbers = {
+        au: int((~tool.known[rows, column]).sum())
+        for column, au in enumerate(tool.aus)
+        if au in aus
+    }
+    return {au: number for au, number in numbers.items() if number}
 
 
 def _of_units(
@@ -221,6 +236,9 @@ def notes_of(result: Mapping[str, Any]) -> list[str]:
             notes.append(f"{name}: frames without an answer: {_listed(one['frames_without'])}.")
         if one["rows_passed_over"]:
             notes.append(f"{name}: passed over: {_listed(one['rows_passed_over'])}.")
+        if one["blank_cells"]:
+            blank = ", ".join(f"AU{au:02d} {n:,}" for au, n in one["blank_cells"].items())
+            notes.append(f"{name}: frames that count in nobody's scores, blank cells: {blank}.")
         d = one["difference"]
         if not np.isnan(d["low"]):
             notes.append(

@@ -21,7 +21,7 @@ from vlfau_jax.files import TABLE_LIMIT, absolute_folder, read_bytes, written_wh
 from vlfau_jax.metrics import bootstrap
 from vlfau_jax.metrics.bootstrap import LEVEL, RESAMPLES, Counts
 from vlfau_jax.metrics.folds import NAN, averaged, deviation, mean, pooled
-from vlfau_jax.metrics.table import AU_METRICS, EXPLANATION_METRICS
+from vlfau_jax.metrics.table import AU_METRICS, COMPARED
 from vlfau_jax.studies import checks
 from vlfau_jax.studies.cell import (
     Cell,
@@ -46,8 +46,8 @@ AVERAGES = {
     "that have an F1 in every fold",
     "deviation": "the sample standard deviation over the folds (n - 1); of all: of the means "
     "of the folds, over the same units",
-    "pooled": "counts of all folds added, then the metric; of all: the mean of F1 over the units "
-    "that have one",
+    "pooled": "counts of all folds added, then the metric, of units that every fold has learned; "
+    "of all: the mean of F1 over the units that have one",
     "interval": "of the pooled mean F1, by a bootstrap over the test subjects",
 }
 
@@ -168,8 +168,13 @@ def summarise(
     check_people(cells)
     missing = [fold for fold in folds if fold not in finished]
     aus = cells[0].scores.aus
+    # Of a unit that a fold did not learn there are no counts of that fold's people.
+    learned = [not any(au in one.scores.untaught for one in cells) for au in aus]
     counts = Counts(
-        *(np.concatenate(parts) for parts in zip(*(c.counts for c in cells), strict=True))
+        *(
+            np.where(learned, np.concatenate(parts), 0)
+            for parts in zip(*(c.counts for c in cells), strict=True)
+        )
     )
     over, whole = averaged([one.scores.per_au for one in cells]), pooled(aus, counts.pooled())
     per_au, left_out = {}, {}
@@ -281,15 +286,22 @@ def notes_of(result: Mapping[str, Any]) -> list[str]:
             notes.append(f"Fold {fold} tests {people} ({one['frames']:,} frames).")
     if result["missing"]:
         listed = ", ".join(map(str, result["missing"]))
-        notes.append(f"Fold {listed} is missing: there is no mean until it is trained.")
+        one = len(result["missing"]) == 1
+        notes.append(
+            f"Fold {listed} is missing: there is no mean until it is trained."
+            if one
+            else f"Folds {listed} are missing: there is no mean until they are trained."
+        )
     for au, folds in result["left_out"].items():
         why = ", ".join(f"fold {fold}: {reason}" for fold, reason in folds.items())
-        notes.append(f"AU{au:02d} has no F1 in every fold and is in no mean ({why}).")
+        notes.append(f"AU{au:02d} lacks an F1 in some folds and is in no mean over them ({why}).")
     low, high = result["interval"]["low"], result["interval"]["high"]
     if not np.isnan(low):
+        units = sum(not np.isnan(unit["f1"]["pooled"]) for unit in result["per_au"].values())
         notes.append(
-            f"Pooled mean F1 {number(result['pooled_f1'])}, {LEVEL:.0%} interval {number(low)} to "
-            f"{number(high)} by {RESAMPLES:,} resamples of {len(result['test_subjects'])} subjects."
+            f"Pooled mean F1 {number(result['pooled_f1'])} over {units} units, {LEVEL:.0%} "
+            f"interval {number(low)} to {number(high)} by {RESAMPLES:,} resamples of "
+            f"{len(result['test_subjects'])} subjects."
         )
     if isinstance(result["protocol"]["code"], list):
         notes.append(f"Made by different code: {'; '.join(result['protocol']['code'])}.")
@@ -312,7 +324,7 @@ def table_of(result: Mapping[str, Any]) -> Table:
         cells = [one["per_dataset"][name] for one in folds.values()]
         rows.append((f"{name} alone", *map(number, [*cells, both["mean"], both["deviation"], NAN])))
     rules.append(len(rows))
-    for metric in EXPLANATION_METRICS:
+    for metric in COMPARED:
         cells = [one["explanations"].get(metric.name, NAN) for one in folds.values()]
         if not all(np.isnan(cells)):
             both = result["explanations"][metric.name]

@@ -109,7 +109,7 @@ def curves(key: str, found: Mapping[str, Mapping[str, Any] | None]) -> dict[str,
                     "f1": {k: of.get("f1", {}).get(k) for k in ("mean", "deviation")},
                     "difference": {
                         k: of.get("difference", {}).get(k)
-                        for k in ("mean", "deviation", "low", "high", "p")
+                        for k in ("mean", "deviation", "pooled", "low", "high", "p", "p_holm")
                     },
                 }
             )
@@ -125,6 +125,7 @@ def curves(key: str, found: Mapping[str, Mapping[str, Any] | None]) -> dict[str,
             for value, result in found.items()
             if not result or result["missing"]
         ],
+        "left_out": {value: result["left_out"] for value, result in found.items() if result},
         "method": first["method"],
         "dataset": first["protocol"]["dataset"],
         "synthetic": any(result["synthetic"] for result in there),
@@ -145,17 +146,35 @@ def table_of(result: Mapping[str, Any]) -> Table:
             d = point["difference"]
             line.append(spread(point["f1"]["mean"], point["f1"]["deviation"]))
             if not of_reference:
-                line += [signed(d["mean"]), between(d["low"], d["high"]), p_text(d["p"])]
+                line += [signed(d["mean"]), between(d["low"], d["high"]), p_text(d["p_holm"])]
     seeds, folds = result["seeds"], result["folds"]
     notes = [
         f"{len(seeds)} {'seed' if len(seeds) == 1 else 'seeds'}, fold "
         f"{', '.join(map(str, folds))}. Differences are to {result['reference']!r}, as in an "
-        "ablation; p is of each value alone, not adjusted for their number.",
+        "ablation; p is adjusted for the number of rows (Holm), not for that of values.",
         *(f"Missing, so without numbers: {where}." for where in result["missing"][:10]),
+        *_fewer_units(result),
         *filter(None, [result["note"]]),
     ]
     caption = f"Mean {heading} on {result['dataset']} over {result['key']}"
     return Table(caption, tuple(columns), tuple(map(tuple, lines)), tuple(notes))
+
+
+def _fewer_units(result: Mapping[str, Any]) -> list[str]:
+    """Which units count at some values and not at others, whose means are of different units."""
+    texts = {
+        value: ", ".join(
+            f"AU{int(au):02d} in fold {', '.join(map(str, folds))}" for au, folds in units.items()
+        )
+        for value, units in result["left_out"].items()
+    }
+    if len(set(texts.values())) < 2:
+        return []
+    return [
+        f"Beware, these means are of other units than the rest: at {value} without {text}."
+        for value, text in texts.items()
+        if text
+    ]
 
 
 def csv_of(result: Mapping[str, Any]) -> str:

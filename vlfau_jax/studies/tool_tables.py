@@ -31,7 +31,14 @@ from vlfau_jax.studies.tool_columns import ToolColumns, Unit, read_cell_number, 
 Key = tuple[str, int, int]  # subject, task, frame
 
 _TASK = re.compile(r"(?<![A-Za-z0-9])T(\d{1,3})(?![A-Za-z0-9])")
+_WORD, _FOLDER, _WITHIN = (
+    r"(?<![A-Za-z0-9]){}(?![A-Za-z0-9])",
+    r"(?<![^/]){}(?![^/])",
+    r"{}(?!\d)",
+)
+_CODED = re.compile(r"[A-Za-z]+\d+")
 _NUMBERED = re.compile(r"(?:.*\D)?(\d{1,9})", re.DOTALL)
+_FRAME = re.compile(r"(?<![A-Za-z])\d+$")
 _PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif", ".heic")
 _MOST_TABLES = 100_000
 
@@ -41,7 +48,7 @@ class Reading:
     """How tables are read.
 
     Attributes:
-        frames_from: the number that they give the labels' frame 1; None decides by each table.
+        frames_from: the number that they give the labels' frame 1; None decides by each tool.
         min_confidence: rows below it are no answer.
         intensity: a unit with only an intensity is active from here on.
     """
@@ -84,6 +91,7 @@ class ToolAnswers:
         active: bool [m, n]; False where nothing is known.
         known: bool [m, n], whether the cell held something.
         scores: float64 [m, n] in 0-1, NaN without one.
+        intensities: the units whose score is a fifth of an intensity, and no probability.
         answered: bool [m], whether the tool has an answer for the frame.
         reasons: why the others have none, each with its number of frames.
         passed_over: rows that are about nothing tested, and faces besides the chosen one, with the
@@ -97,6 +105,7 @@ class ToolAnswers:
     active: np.ndarray
     known: np.ndarray
     scores: np.ndarray
+    intensities: frozenset[int]
     answered: np.ndarray
     reasons: Mapping[str, int]
     passed_over: Mapping[str, int]
@@ -152,36 +161,33 @@ def read_tool(
     """
     faces: dict[Key, _Face] = {}
     passed: Counter[str] = Counter()
-    numbering: Counter[str] = Counter()
     units: Mapping[int, Unit] | None = None
     wanted = set(tested.keys)
+    found: list[_Row] = []
     for path in tables:
         table = _Table.open(path, tested, reading)
         stated = {au: (unit.name, unit.kind) for au, unit in table.columns.units.items()}
         if units is not None and stated != {au: (u.name, u.kind) for au, u in units.items()}:
             raise UserError(f"{path}:1: has other units than the tables before; compare them apart")
         units = table.columns.units
-        numbering[table.numbering] += 1
-        for key, face in table.rows:
-            if isinstance(key, str):
-                passed[key] += 1
-            elif key not in wanted:
-                passed["rows of frames that are not tested"] += 1
-            elif key not in faces:
-                faces[key] = face
-            else:
-                passed["rows of other faces in a frame"] += 1
-                faces[key] = max(faces[key], face, key=lambda one: one.rank)
+        found += table.rows
+    shift, numbering = _numbering([where for where, _ in found], tested, reading)
+    for where, face in found:
+        if isinstance(where, str):
+            passed[where] += 1
+            continue
+        key = _shifted(where, shift, tested)
+        if key not in wanted:
+            passed["rows of frames that are not tested"] += 1
+        elif key not in faces:
+            faces[key] = face
+        else:
+            passed["rows of other faces in a frame"] += 1
+            faces[key] = max(faces[key], face, key=lambda one: one.rank)
     if not faces:
         why = ", ".join(f"{count} {reason}" for reason, count in passed.items()) or "no rows"
-        raise UserError(f"{name}: no row is of a tested frame ({why}); the {_counted(numbering)}")
-    return _aligned(name, units or {}, faces, tested, passed, _counted(numbering))
-
-
-def _counted(numbering: Mapping[str, int]) -> str:
-    if len(numbering) == 1:
-        return next(iter(numbering))
-    return "; ".join(f"{text} ({count} tables)" for text, count in numbering.items())
+        raise UserError(f"{name}: no row is of a tested frame ({why}); the {numbering}")
+    return _aligned(name, units or {}, faces, tested, passed, numbering)
 
 
 def _aligned(
@@ -211,18 +217,23 @@ def _aligned(
     binary = np.isnan(scores) | (scores == 0) | (scores == 1)
     scores[:, binary.all(0)] = np.nan
     columns = {au: f"{units[au].name} ({units[au].kind})" for au in aus}
+    intensities = frozenset(au for au in aus if units[au].kind == "intensity")
     return ToolAnswers(
-        name, aus, columns, active, known, scores, answered, reasons, passed, numbering
+        name, aus, columns, active, known, scores, intensities, answered, reasons, passed, numbering
     )
+
+
+# Subject, task, number, and whether that is a picture's; or why a row is about no frame.
+_Place = tuple[str, int, int, bool] | str
+_Row = tuple[_Place, _Face]
 
 
 @dataclass(frozen=True)
 class _Table:
-    """One table, its rows matched: each a key, or why it is about no frame."""
+    """One table, its rows matched."""
 
     columns: ToolColumns
-    rows: Sequence[tuple[Key | str, _Face]]
-    numbering: str
+    rows: Sequence[_Row]
 
     @classmethod
     def open(cls, path: Path, tested: FramesTested, reading: Reading) -> _Table:
@@ -231,7 +242,7 @@ class _Table:
         columns = read_columns(path, header)
         locate = _Locator(path, columns, tested)
         readers = {au: reader(unit, reading.intensity) for au, unit in columns.units.items()}
-        found: list[tuple[tuple[str, int, int, bool] | str, _Face]] = []
+        found: list[_Row] = []
         for line, cells in lines:
             place = f"{path}:{line}"
             if len(cells) != len(header):
@@ -240,12 +251,7 @@ class _Table:
                 au: read(place, cells[columns.units[au].place]) for au, read in readers.items()
             }
             found.append((locate(place, cells), _face(place, cells, columns, units, reading)))
-        shift, numbering = _numbering([where for where, _ in found], tested, reading)
-        rows = [
-            (where if isinstance(where, str) else _shifted(where, shift, tested), face)
-            for where, face in found
-        ]
-        return cls(columns, rows, numbering)
+        return cls(columns, found)
 
 
 def _shifted(where: tuple[str, int, int, bool], shift: int | None, tested: FramesTested) -> Key:
@@ -256,16 +262,19 @@ def _shifted(where: tuple[str, int, int, bool], shift: int | None, tested: Frame
 
 
 def _numbering(
-    places: Sequence[tuple[str, int, int, bool] | str], tested: FramesTested, reading: Reading
+    places: Sequence[_Place], tested: FramesTested, reading: Reading
 ) -> tuple[int | None, str]:
-    """What is added to a table's frame numbers, None for as they are, and that in words."""
+    """What is added to a tool's frame numbers, None for as they are, and that in words.
+
+    A tool counts one way: a table that lacks the frame 0 that its others have counts from 0, too.
+    """
     if reading.frames_from is not None:
         shift = 1 - reading.frames_from
         return shift, f"frames are counted from {reading.frames_from}, as --frames_from says"
     counted = [where[2] for where in places if not isinstance(where, str) and not where[3]]
     from_zero = bool(counted) and min(counted) == 0
     if from_zero and min(frame for _, _, frame in tested.keys) > 0:
-        return 1, "frames are counted from 0, as its first row says, and the labels' from 1"
+        return 1, "frames are counted from 0, as its lowest number says, and the labels' from 1"
     return None, "frames have the labels' numbers"
 
 
@@ -303,7 +312,7 @@ class _Locator:
         # Folders repeat from row to row.
         self._folder = lru_cache(maxsize=4096)(self._named)
 
-    def __call__(self, place: str, cells: Sequence[str]) -> tuple[str, int, int, bool] | str:
+    def __call__(self, place: str, cells: Sequence[str]) -> _Place:
         places = self._columns.places
         picture = (
             PurePosixPath(cells[places["path"]].replace("\\", "/")) if "path" in places else None
@@ -317,8 +326,8 @@ class _Locator:
             subject, task = self._table
             if picture is not None:
                 inner, its = self._folder(picture.parent.as_posix())
-                if inner is None:
-                    inner, its = self._named(picture.stem)
+                if inner is None:  # the digits at the end are the frame's
+                    inner, its = self._named(_FRAME.sub("", picture.stem))
                 if inner is not None:
                     task = its if its is not None else task if inner == subject else None
                     subject = inner
@@ -351,10 +360,16 @@ class _Locator:
         return int(digits)
 
     def _named(self, text: str) -> tuple[str | None, int | None]:
-        """The subject and the task that a path names, each None where it names none."""
-        for pattern in (r"(?<![A-Za-z0-9]){}(?![A-Za-z0-9])", r"{}(?!\d)"):
+        """The subject and the task that a path names, each None where it names none.
+
+        A name is a whole word of the path; one that is a number alone, as frames have them, too, a
+        whole folder; one of letters and a number, such as SN001, may stand within a longer word.
+        """
+        whole = [(subject, _FOLDER if subject.isdigit() else _WORD) for subject in self._people]
+        coded = [(subject, _WITHIN) for subject in self._people if _CODED.fullmatch(subject)]
+        for names in (whole, coded):
             ends = {}
-            for subject in self._people:
+            for subject, pattern in names:
                 for match in re.finditer(pattern.format(re.escape(subject)), text):
                     ends[subject] = (match.end(), len(subject))
             if ends:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from vlfau_jax import __version__
 
-# The rooms that decide what is trained and how it is scored. Others show, launch and measure.
+# Rooms and files that decide what is trained and how it is scored. Others show, launch, measure.
 DECIDING = (
     "facs.py",
+    "regions.py",
     "data",
     "model",
     "losses",

@@ -88,6 +88,8 @@ def test_german(tmp_path):
     assert texts.local(12, True, 3) == "die Mundwinkel sind C hochgezogen."
     assert texts.local(4, True, 3) == texts.local(4, True)  # no grades there
     assert texts.graded and texts.drawn
+    marked = "\ufeff" + json.dumps(german(), ensure_ascii=False)  # as Windows' editors write it
+    assert read(tmp_path, marked, coded={1, 4, 12}) == texts
 
 
 SCRIPTS = {

@@ -12,6 +12,7 @@ What a text says must be known from its words alone, or no sentence could be che
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 from collections import Counter
@@ -56,7 +57,7 @@ def descriptions_of(
             f"data.descriptions={option!r} is no file; give one of {', '.join(KINDS)}, or the path "
             "of a JSON file of your own texts"
         )
-    content = read_bytes(path, LIMIT)
+    content = read_bytes(path, LIMIT).removeprefix(codecs.BOM_UTF8)  # some editors write one
     found = parse_record(content, Descriptions, path)
     json.loads(content, object_pairs_hook=lambda pairs: _each_once(pairs, path))
     _check_units(found, aus, coded, path)
