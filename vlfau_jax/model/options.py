@@ -69,9 +69,9 @@ class ModelOptions(Options):
         local_captioner: one decoder for all action units ("shared") or one for each ("per_au").
         au_embedding: whether a shared decoder gets a learned vector for the action unit that its
             sentence describes, added to every word's embedding.
-        told_scores: whether a local sentence is told its unit's probability p, so that it says what
-            the score says: a learned vector times 2 p - 1 is added to every word's embedding. No
-            gradient flows back into the score.
+        told_scores: whether a local sentence is told whether its unit is scored active, so that it
+            says what the score says: a learned vector is added to every word's embedding, or
+            subtracted where p < 0.5.
         global_context: whether AU logits also use the global decoder's mean context over its own
             generated sentence (never the true one: that would leak the labels).
         word_embedding: width of a word's embedding.

@@ -186,8 +186,8 @@ class VLFAU(nn.Module):
         return jnp.einsum("bp,bpd->bd", attention[:, 0], _maps(stem))
 
     def _told(self, au_logits: Array) -> Array:
-        """What a sentence hears of its unit's probability p: 2 p - 1, without a gradient back."""
-        return 2 * jax.nn.sigmoid(jax.lax.stop_gradient(au_logits)) - 1
+        """What a sentence hears of its unit: 1 where it is scored active (p >= 0.5), else -1."""
+        return jnp.where(au_logits >= 0, 1.0, -1.0)
 
     def __call__(
         self,
