@@ -15,6 +15,13 @@ WEIGHTS = Flag("out", str, "safetensors file to create", required=True)
     Flag("out", str, "model folder to create", required=True),
     Flag("overwrite", bool, "replace an older model there", False),
     BEAMS,
+    Flag(
+        "format",
+        str,
+        "formats, separated by commas: stablehlo, which is always there, onnx and pytorch",
+        "stablehlo",
+    ),
+    Flag("weights", str, "their precision: float32, bfloat16 or int8", "float32"),
     imports=("vlfau_jax.inference.export",),
     keeps_programs=True,
 )
@@ -22,7 +29,15 @@ def export(fv: flags.FlagValues, _: list[str]) -> None:
     """Write a run's network as a self-contained model folder."""
     from vlfau_jax.inference.export import export
 
-    export(fv.workdir, fv.out, overwrite=fv.overwrite, beams=fv.beams, checkpoint=fv.checkpoint)
+    export(
+        fv.workdir,
+        fv.out,
+        overwrite=fv.overwrite,
+        beams=fv.beams,
+        checkpoint=fv.checkpoint,
+        formats=fv.format,
+        weights=fv.weights,
+    )
 
 
 @verb(WORKDIR, CHECKPOINT, WEIGHTS, imports=("vlfau_jax.inference.warm_start",))

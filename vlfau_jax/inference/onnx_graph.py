@@ -62,7 +62,9 @@ class Graph:
         """A constant: Python's numbers are float32 or int64, as most operators take them."""
         array = np.asarray(value)
         if not isinstance(value, np.ndarray | np.generic):
-            array = array.astype({"f": np.float32, "i": np.int64}.get(array.dtype.kind, array.dtype))
+            array = array.astype(
+                {"f": np.float32, "i": np.int64}.get(array.dtype.kind, array.dtype)
+            )
         key = (str(array.dtype), array.shape, array.tobytes())
         if name:
             self.constants[name] = numpy_helper.from_array(array, name)

@@ -54,7 +54,7 @@ class OnnxModel:
         outputs = {"au_probabilities": (g.Sigmoid(logits), "float32", ("b", n))}
         if maps is not None:
             outputs["spatial_maps"] = (maps, "float32", ("b", n, h, w))
-        asked = g.cast(SENTENCES, "int64")
+        asked = g.cast(SENTENCES, "int64") if o.captions else ""
         for name, features, rows in (
             ("local", g.reshape(refined, 0, n, h * w, o.width), (n,)),
             ("global", whole, ()),
@@ -157,9 +157,7 @@ class OnnxModel:
     def _merge(self, x: Value, h: int, w: int, name: str) -> tuple[Value, int, int]:
         g = self.graph
         x, h, w = self._pad(x, h, w, 2)
-        parts = [
-            g.slice(g.slice(x, 1, i, h, 2), 2, j, w, 2) for j in (0, 1) for i in (0, 1)
-        ]
+        parts = [g.slice(g.slice(x, 1, i, h, 2), 2, j, w, 2) for j in (0, 1) for i in (0, 1)]
         x = self._layer_norm(g.Concat(*parts, axis=-1), f"{name}/norm")
         return self._linear(x, f"{name}/reduce", bias=False), h // 2, w // 2
 

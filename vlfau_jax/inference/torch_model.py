@@ -1,4 +1,4 @@
-"""VL-FAU in PyTorch (arXiv 2408.00644): the network of this model folder, for those who train there.
+"""VL-FAU in PyTorch (arXiv 2408.00644): the network of this model folder, for use and training.
 
     from model import load          # this file, in the folder of config.json and model.safetensors
     network = load(".")             # a torch.nn.Module in evaluation mode
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 PAD, START, END, UNK = range(4)
 NORM_EPSILON = 1e-5
+OWN_LENGTH = 64  # tokens of the sentence that `global_context` generates, <end> counted
 
 
 def load(folder: str | Path) -> VLFAU:
@@ -60,8 +61,8 @@ def to_state(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         room, _, leaf = name.replace("/", ".").rpartition(".")
         if leaf == "kernel" and room != "classifier":
             value = value.permute(3, 2, 0, 1) if value.ndim == 4 else value.t()
-        leaf = {"scale": "weight"}.get(leaf, leaf)
-        leaf = "weight" if leaf == "kernel" and room != "classifier" else leaf
+        if leaf == "scale" or (leaf == "kernel" and room != "classifier"):
+            leaf = "weight"
         state[f"{room}.{leaf}"] = value.contiguous()
     return state
 
@@ -110,9 +111,7 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int, window: int) -> None:
         super().__init__()
         self.heads, self.window = heads, window
-        self.query, self.key, self.value, self.output = (
-            nn.Linear(width, width) for _ in range(4)
-        )
+        self.query, self.key, self.value, self.output = (nn.Linear(width, width) for _ in range(4))
         self.relative_position_bias = nn.Parameter(torch.zeros((2 * window - 1) ** 2, heads))
         self.register_buffer("index", position_index(window), persistent=False)
 
@@ -173,17 +172,13 @@ class Embedding(nn.Module):
     def __init__(self, o: dict[str, Any]) -> None:
         super().__init__()
         width, self.patch = o["backbone_width"], o["patch"]
-        self.halvings = self.patch.bit_length() - 1 if o["stem"] == "conv" else 0
-        inputs = 3
+        self.halvings = self.patch.bit_length() - 1 if o["stem"] == "conv" else 0  # of the sides
+        widths = [3, *(width >> i for i in reversed(range(self.halvings)))]
         for i in range(self.halvings):
-            features = width >> (self.halvings - 1 - i)
-            self.add_module(f"conv{i}", nn.Conv2d(inputs, features, 3, 2, 1))
-            self.add_module(f"norm{i}", nn.GroupNorm(1, features, NORM_EPSILON))
-            inputs = features
-        if self.halvings:
-            self.project = nn.Conv2d(inputs, width, 3, padding=1)
-        else:
-            self.project = nn.Conv2d(3, width, self.patch, self.patch)
+            self.add_module(f"conv{i}", nn.Conv2d(*widths[i : i + 2], 3, 2, 1))
+            self.add_module(f"norm{i}", nn.GroupNorm(1, widths[i + 1], NORM_EPSILON))
+        size, stride, pad = (3, 1, 1) if self.halvings else (self.patch, self.patch, 0)
+        self.project = nn.Conv2d(widths[-1], width, size, stride, pad)
         self.norm = nn.LayerNorm(width, NORM_EPSILON)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -286,8 +281,8 @@ class Refinement(nn.Module):
         if not self.has_spatial:
             return x, torch.ones_like(x[..., 0])
         pooled = torch.stack([x.amax(-1), x.mean(-1)], 2).reshape(b, 2 * n, h, w)
-        kernel = self.spatial.permute(0, 3, 1, 2)
-        maps = F.conv2d(pooled, kernel, self.spatial_bias, padding=1, groups=n)
+        kernel, bias = self.spatial.permute(0, 3, 1, 2), self.spatial_bias
+        maps = F.conv2d(pooled, kernel, bias, padding=1, groups=n)
         maps = torch.sigmoid(maps) if self.sigmoid else maps
         return x * maps[..., None], maps
 
@@ -306,6 +301,10 @@ class Classifier(nn.Module):
         return logits if context is None else logits + context @ self.context_kernel.t()
 
 
+State = tuple[Tensor, Tensor]  # hidden and cell, both [b, n, hidden]
+Memory = tuple[Tensor, Tensor, Tensor]  # features, their keys, the gates of all words
+
+
 class Captioner(nn.Module):
     """A word-level LSTM with soft attention (after arXiv 1502.03044), or `stacked` ones.
 
@@ -316,29 +315,23 @@ class Captioner(nn.Module):
         super().__init__()
         d, e, h, a = o["width"], o["word_embedding"], o["hidden"], o["attention"]
         lead = (stacked,) if stacked else ()
-        for name, shape in {
-            "words": (words, e),
-            "words_to_gates": (e, 4 * h),
-            "context_to_gates": (d, 4 * h),
-            "hidden_to_gates": (h, 4 * h),
-            "gates_bias": (4 * h,),
-            "features_to_attention": (d, a),
-            "hidden_to_attention": (h, a),
-            "attention_bias": (a,),
-            "attention_to_score": (a,),
-            "mean_to_hidden": (d, h),
-            "hidden_bias": (h,),
-            "mean_to_cell": (d, h),
-            "cell_bias": (h,),
-            "hidden_to_logits": (h, words),
-            "logits_bias": (words,),
-        }.items():
+        size = {"words": e, "context": d, "features": d, "mean": d, "hidden": h, "cell": h}
+        size |= {"attention": a, "gates": 4 * h, "logits": words}
+        matrices = (
+            "words_to_gates context_to_gates hidden_to_gates features_to_attention "
+            "hidden_to_attention mean_to_hidden mean_to_cell hidden_to_logits"
+        ).split()
+        shapes = {name: [size[end] for end in name.split("_to_")] for name in matrices}
+        biases = ("gates", "attention", "hidden", "cell", "logits")
+        shapes |= {f"{name}_bias": [size[name]] for name in biases}
+        shapes |= {"words": [words, e], "attention_to_score": [a]}
+        for name, shape in shapes.items():
             self.register_parameter(name, nn.Parameter(torch.zeros(*lead, *shape)))
         self.aus = nn.Parameter(torch.zeros(aus, e)) if aus else None
         self.stacked = bool(stacked)
 
     def _linear(self, x: Tensor, name: str, bias: str = "") -> Tensor:
-        """x [b, n, ..., i] times a matrix [i, o] or matrices [n, i, o]."""
+        """X [b, n, ..., i] times a matrix [i, o] or matrices [n, i, o]."""
         matrix = getattr(self, name)
         y = torch.einsum("bn...i,nio->bn...o" if self.stacked else "bn...i,io->bn...o", x, matrix)
         return y + self._bias(y, bias) if bias else y
@@ -347,8 +340,8 @@ class Captioner(nn.Module):
         bias = getattr(self, name)
         return bias.reshape(-1, *(1,) * (y.ndim - 3), bias.shape[-1]) if self.stacked else bias
 
-    def start(self, features: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
-        """Keys and gates of the words for maps [b, n, p, d], and the first state."""
+    def start(self, features: Tensor) -> tuple[Memory, State]:
+        """What the words of maps [b, n, p, d] attend to, and the first state."""
         keys = self._linear(features, "features_to_attention", "attention_bias")
         mean = features.mean(2)
         state = (
@@ -356,28 +349,19 @@ class Captioner(nn.Module):
             self._linear(mean, "mean_to_cell", "cell_bias"),
         )
         gates = self.words @ self.words_to_gates + self.gates_bias[..., None, :]
-        return keys, gates, state
+        return (features, keys, gates), state
 
-    def step(
-        self,
-        features: Tensor,
-        keys: Tensor,
-        gates: Tensor,
-        state: tuple[Tensor, Tensor],
-        word: Tensor,
-    ) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    def step(self, memory: Memory, state: State, word: Tensor) -> tuple[State, Tensor]:
         """One step after words [b, n]: the new state and the attention [b, n, p]."""
+        features, keys, gates = memory
         hidden, cell = state
         query = self._linear(hidden, "hidden_to_attention")
         scores = torch.relu(query[:, :, None] + keys) * self._bias(keys, "attention_to_score")
         weights = scores.sum(-1).softmax(-1)
         context = (weights[..., None] * features).sum(2)
-        if self.stacked:
-            own = gates[torch.arange(len(gates), device=word.device), word]
-        else:
-            own = gates[word]
-        x = own + self._linear(context, "context_to_gates")
-        x = x + self._linear(hidden, "hidden_to_gates")
+        own = (torch.arange(len(gates), device=word.device), word) if self.stacked else word
+        x = self._linear(context, "context_to_gates") + self._linear(hidden, "hidden_to_gates")
+        x = x + gates[own]
         if self.aus is not None:
             x = x + self.aus @ self.words_to_gates
         i, f, g, o = x.chunk(4, -1)
@@ -390,10 +374,10 @@ class Captioner(nn.Module):
 
     def forward(self, features: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Teacher forcing along tokens [b, n, t]: logits [b, n, t-1, v], attention [..., p]."""
-        keys, gates, state = self.start(features)
+        memory, state = self.start(features)
         steps = []
         for word in tokens[..., :-1].unbind(-1):
-            state, weights = self.step(features, keys, gates, state, word)
+            state, weights = self.step(memory, state, word)
             steps.append((self.logits(state[0]), weights))
         logits, attention = zip(*steps, strict=True)
         return torch.stack(logits, 2), torch.stack(attention, 2)
@@ -405,17 +389,16 @@ class Captioner(nn.Module):
         Tokens [b, n, steps], padded after <end>; their attention [b, n, steps, p]; the mean
         log-probability of the words [b, n].
         """
-        keys, gates, state = self.start(features)
+        memory, state = self.start(features)
         b, n, p, _ = features.shape
         word = torch.full((b, n), START, device=features.device)
         tokens = torch.full((b, n, steps), PAD, device=features.device)
         attention = features.new_zeros(b, n, steps, p)
-        total, count = features.new_zeros(b, n), features.new_zeros(b, n)
-        ended = torch.zeros_like(word, dtype=torch.bool)
+        total, count, ended = features.new_zeros(b, n), features.new_zeros(b, n), word == END
         for t in range(steps):
             if ended.all():
                 break
-            state, weights = self.step(features, keys, gates, state, word)
+            state, weights = self.step(memory, state, word)
             logits = self.logits(state[0])
             allowed = logits.clone()
             allowed[..., [PAD, START, UNK]] = -torch.inf
@@ -431,8 +414,10 @@ class Captioner(nn.Module):
 
 @dataclass
 class Outputs:
-    """Of a pass: au_logits [b, n], spatial_maps [b, n, h, w], F and F_i, and for given sentences
-    the logits of their words [b, n, t-1, v], [b, t'-1, v]."""
+    """Of a pass: au_logits [b, n], spatial_maps [b, n, h, w], F, F_i.
+
+    For given sentences also the logits of their words [b, n, t-1, v], [b, t'-1, v].
+    """
 
     au_logits: Tensor
     spatial_maps: Tensor
@@ -450,7 +435,6 @@ class VLFAU(nn.Module):
         self.options = o = config["model"]
         self.units = n = len(config["aus"])
         self.lengths, words = config["sentence_lengths"], config["vocabulary_size"]
-        self.own_length = config["own_sentence_length"]
         self.backbone = Swin(o, config["image_size"])
         self.fusion, self.refinement = Fusion(o), Refinement(o, n)
         self.classifier = Classifier(o["width"], n, o["global_context"])
@@ -496,7 +480,7 @@ class VLFAU(nn.Module):
     def _own_context(self, stem: Tensor) -> Tensor:
         """The global decoder's mean context over the words of its own greedy sentence."""
         features = stem.flatten(1, 2)[:, None]
-        tokens, _, _ = self.global_captioner.greedy(features, self.own_length)
+        tokens, _, _ = self.global_captioner.greedy(features, OWN_LENGTH)
         words = torch.cat([torch.full_like(tokens[..., :1], START), tokens], -1)
         _, attention = self.global_captioner(features, words)  # which has a gradient
         said = (tokens != PAD)[..., None]
@@ -507,10 +491,9 @@ class VLFAU(nn.Module):
     def describe(self, faces: Tensor) -> dict[str, Tensor]:
         """The arrays that config.json lists under program.outputs, of uint8 [b, h, w, 3]."""
         outputs = self(self.normalise(faces))
-        b, h, w, _ = outputs.stem.shape
-        answers = {"au_probabilities": torch.sigmoid(outputs.au_logits)}
-        if self.refinement.has_spatial:
-            answers["spatial_maps"] = outputs.spatial_maps
+        h, w = outputs.stem.shape[1:3]
+        maps = {"spatial_maps": outputs.spatial_maps} if self.refinement.has_spatial else {}
+        answers = {"au_probabilities": torch.sigmoid(outputs.au_logits), **maps}
         for name, captioner, features in (
             ("local", self.local_captioner, outputs.refined.flatten(2, 3)),
             ("global", self.global_captioner, outputs.stem.flatten(1, 2)[:, None]),
