@@ -49,12 +49,18 @@ def warm_start(fv: flags.FlagValues, _: list[str]) -> None:
 
 
 @verb(
-    Flag("source", str, "folder with config.json and model.safetensors", required=True),
+    Flag(
+        "source",
+        str,
+        "folder with config.json and model.safetensors, or a safetensors file of timm's or "
+        "Microsoft's names",
+        required=True,
+    ),
     WEIGHTS,
     imports=("vlfau_jax.train.huggingface",),
 )
 def import_backbone(fv: flags.FlagValues, _: list[str]) -> None:
-    """Write a Hugging Face Swin's parameters as a file for model.backbone_weights."""
+    """Write a Swin of transformers, timm or Microsoft as a file for model.backbone_weights."""
     from vlfau_jax.train.huggingface import import_backbone
 
     import_backbone(fv.source, fv.out)

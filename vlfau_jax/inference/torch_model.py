@@ -69,8 +69,8 @@ def to_state(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def to_windows(x: Tensor, window: int) -> Tensor:
     """[b, h, w, c] -> [b * windows, window**2, c]."""
-    b, h, w, c = x.shape
-    x = x.reshape(b, h // window, window, w // window, window, c)
+    _, h, w, c = x.shape
+    x = x.reshape(-1, h // window, window, w // window, window, c)
     return x.transpose(2, 3).reshape(-1, window * window, c)
 
 
@@ -264,25 +264,24 @@ class Refinement(nn.Module):
             self.spatial_bias = nn.Parameter(torch.zeros(n))
 
     def _mlp(self, x: Tensor, prefix: str) -> Tensor:
-        p = {name: getattr(self, prefix + name) for name in ("squeeze", "excite")}
-        biases = {name: getattr(self, f"{prefix}{name}_bias") for name in p}
-        hidden = torch.relu(torch.einsum("bd,ndr->bnr", x, p["squeeze"]) + biases["squeeze"])
-        return torch.einsum("bnr,nrd->bnd", hidden, p["excite"]) + biases["excite"]
+        w1, w2 = (getattr(self, prefix + name) for name in ("squeeze", "excite"))
+        b1, b2 = (getattr(self, f"{prefix}{name}_bias") for name in ("squeeze", "excite"))
+        hidden = torch.relu(torch.einsum("bd,ndr->bnr", x, w1) + b1)
+        return torch.einsum("bnr,nrd->bnd", hidden, w2) + b2
 
     def forward(self, stem: Tensor) -> tuple[Tensor, Tensor]:
         """F [b, h, w, d] -> F_i [b, n, h, w, d], spatial maps [b, n, h, w]."""
-        b, h, w, d = stem.shape
         n = self.branches
-        x = stem[:, None].expand(b, n, h, w, d)
+        x = stem[:, None].expand(-1, n, -1, -1, -1)
         if self.prefixes:
             pooled = stem.amax((1, 2)), stem.mean((1, 2))
             scores = [self._mlp(y, name) for y, name in zip(pooled, self.prefixes, strict=True)]
             x = x * torch.sigmoid(sum(scores))[:, :, None, None]
         if not self.has_spatial:
             return x, torch.ones_like(x[..., 0])
-        pooled = torch.stack([x.amax(-1), x.mean(-1)], 2).reshape(b, 2 * n, h, w)
-        kernel, bias = self.spatial.permute(0, 3, 1, 2), self.spatial_bias
-        maps = F.conv2d(pooled, kernel, bias, padding=1, groups=n)
+        pooled = torch.stack([x.amax(-1), x.mean(-1)], 2).flatten(1, 2)
+        kernel = self.spatial.permute(0, 3, 1, 2)
+        maps = F.conv2d(pooled, kernel, self.spatial_bias, padding=1, groups=n)
         maps = torch.sigmoid(maps) if self.sigmoid else maps
         return x * maps[..., None], maps
 
@@ -317,11 +316,9 @@ class Captioner(nn.Module):
         lead = (stacked,) if stacked else ()
         size = {"words": e, "context": d, "features": d, "mean": d, "hidden": h, "cell": h}
         size |= {"attention": a, "gates": 4 * h, "logits": words}
-        matrices = (
-            "words_to_gates context_to_gates hidden_to_gates features_to_attention "
-            "hidden_to_attention mean_to_hidden mean_to_cell hidden_to_logits"
-        ).split()
-        shapes = {name: [size[end] for end in name.split("_to_")] for name in matrices}
+        ends = {"gates": ("words", "context", "hidden"), "attention": ("features", "hidden")}
+        ends |= {"hidden": ("mean",), "cell": ("mean",), "logits": ("hidden",)}
+        shapes = {f"{i}_to_{o}": [size[i], size[o]] for o, inputs in ends.items() for i in inputs}
         biases = ("gates", "attention", "hidden", "cell", "logits")
         shapes |= {f"{name}_bias": [size[name]] for name in biases}
         shapes |= {"words": [words, e], "attention_to_score": [a]}
@@ -445,8 +442,7 @@ class VLFAU(nn.Module):
         if o["global_captions"]:
             self.global_captioner = Captioner(o, words)
         for name in ("mean", "std"):
-            value = torch.tensor(config["normalisation"][name])
-            self.register_buffer(name, value, persistent=False)
+            self.register_buffer(name, torch.tensor(config["normalisation"][name]), False)
 
     def normalise(self, faces: Tensor) -> Tensor:
         """RGB uint8 [b, h, w, 3] -> what `forward` takes, float32 [b, 3, h, w]."""
@@ -458,12 +454,9 @@ class VLFAU(nn.Module):
         local_tokens: Tensor | None = None,
         global_tokens: Tensor | None = None,
     ) -> Outputs:
-        """Logits of the units; of the next words, where true sentences are given.
+        """Logits of units, of normalised [b, 3, h, w], and of the words of given sentences.
 
-        Args:
-            pixel_values: normalised, [b, 3, h, w].
-            local_tokens: [b, n, t] with <start> and <end>, or None.
-            global_tokens: [b, t'], or None.
+        Those are [b, n, t] and [b, t'], with <start> and <end>.
         """
         stem = self.fusion(self.backbone(pixel_values))
         refined, maps = self.refinement(stem)
@@ -484,8 +477,7 @@ class VLFAU(nn.Module):
         words = torch.cat([torch.full_like(tokens[..., :1], START), tokens], -1)
         _, attention = self.global_captioner(features, words)  # which has a gradient
         said = (tokens != PAD)[..., None]
-        mean = (attention * said).sum(2) / said.sum(2)
-        return torch.einsum("bp,bpd->bd", mean[:, 0], features[:, 0])
+        return (((attention * said).sum(2) / said.sum(2))[..., None] * features).sum((1, 2))
 
     @torch.no_grad()
     def describe(self, faces: Tensor) -> dict[str, Tensor]:
@@ -501,7 +493,7 @@ class VLFAU(nn.Module):
             if captioner is None:
                 continue
             tokens, attention, scores = captioner.greedy(features, self.lengths[name])
-            attention = attention.reshape(*attention.shape[:3], h, w)
+            attention = attention.unflatten(-1, (h, w))
             found = {"tokens": tokens.int(), "attention": attention, "scores": scores}
             rows = slice(None) if name == "local" else 0
             answers |= {f"{name}_{key}": value[:, rows] for key, value in found.items()}
