@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -45,8 +46,9 @@ def checked_faces(trained: Trained) -> CheckedFaces:
         rows = rows[np.unique(np.linspace(0, len(rows) - 1, COUNT).round().astype(int))]
         decoded = [decode_crop(example["image"]) for example in dataset.source(rows)]
     except (UserError, DataError) as error:
+        print(f"no test faces to check the export on, noise instead: {error}", file=sys.stderr)
         images = np.random.default_rng(0).integers(0, 256, (COUNT, size, size, 3), np.uint8)
-        return CheckedFaces(images, f"{COUNT} pictures of noise, for want of test faces ({error})")
+        return CheckedFaces(images, f"{COUNT} pictures of noise, for want of the prepared set")
     images = np.stack([resize(face, size) for face in decoded if face is not None])
     kind = "rendered (synthetic) faces" if dataset.synthetic else "faces"
     people = f"the people whom fold {trained.data.fold} of {dataset.name} tests"

@@ -51,7 +51,7 @@ class Format:
 PROGRAM_FORMAT = "stablehlo"
 FORMATS = {
     "onnx": Format("model.onnx", ("onnx", "onnxruntime"), "pip install 'vlfau_jax[onnx]'"),
-    "pytorch": Format("model.py", ("torch",), "pip install torch"),
+    "pytorch": Format("model.py", ("torch",), "pip install 'vlfau_jax[pytorch]'"),
 }
 
 

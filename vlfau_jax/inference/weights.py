@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import ml_dtypes
+import jax.numpy as jnp
 import numpy as np
 
 from vlfau_jax.errors import FileError, UserError
@@ -54,7 +54,7 @@ def stored(params: Mapping[str, np.ndarray], precision: Precision) -> dict[str, 
         if precision == "float32" or not is_matrix(name):
             tensors[name] = value
         elif precision == "bfloat16":
-            tensors[name] = value.astype(ml_dtypes.bfloat16)
+            tensors[name] = value.astype(jnp.bfloat16)
         else:
             # Convolutions are [h, w, in, out], matrices of several units [n, in, out].
             axes = (0, 1, 2) if value.ndim == 4 else -2
