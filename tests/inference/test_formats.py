@@ -127,10 +127,10 @@ def test_pytorch_trains_and_its_weights_come_back(tmp_path):
     """Logits of given sentences are the live network's; `save` writes the tensors it was given."""
     rng = np.random.default_rng(1)
     model = VLFAU(replace(TINY_MODEL, global_context=True), UNITS, WORDS)
-    params = random_params(model, rng, 16, 16)
+    params = random_params(model, rng, 36, 36)
     flat = {name: np.asarray(x) for name, x in flatten_dict(params, sep="/").items()}
-    network = in_pytorch(model, flat, 16)
-    faces = rng.integers(0, 256, (2, 16, 16, 3), np.uint8)
+    network = in_pytorch(model, flat, 36)
+    faces = rng.integers(0, 256, (2, 36, 36, 3), np.uint8)
     local, whole = (rng.integers(4, WORDS, shape) for shape in ((2, UNITS, 4), (2, 5)))
     local[..., 0] = whole[..., 0] = START
     local[..., -1] = whole[..., -1] = END
