@@ -145,6 +145,14 @@ def arrays(*words, score=-1.0):
     }
 
 
+def test_an_onnx_file_beyond_protobufs_limit_is_refused(workdir, tmp_path, monkeypatch):
+    pytest.importorskip("onnx")
+    monkeypatch.setattr(formats, "_MOST_ONNX", 1)
+    with pytest.raises(UserError, match="--format=onnx: an ONNX file holds 2 GB.*--weights=bfl"):
+        exporting.export(workdir, tmp_path / "out", formats="onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_counts_as_the_same(monkeypatch):
     images = np.zeros((1, 4, 4, 3), np.uint8)
     expected = arrays(5, 6, 2)

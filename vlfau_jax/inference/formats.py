@@ -31,6 +31,7 @@ from vlfau_jax.model.vlfau import VLFAU, normalise
 TOLERANCE = 1e-5  # of probabilities, attention and maps; of a score below -1, of it
 _TIE = 1e-4  # between the logits of two words: rounding decides
 _SECONDS = 3600
+_MOST_ONNX = 2_000_000_000  # bytes of weights; protobuf's limit is 2 GiB
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,12 @@ def write_format(
     from vlfau_jax.inference.onnx_graph import OPSET
     from vlfau_jax.inference.onnx_model import IMAGE, SENTENCES, onnx_model
 
+    size = sum(value.nbytes for value in weights.values())
+    if size > _MOST_ONNX:
+        raise UserError(
+            f"--format=onnx: an ONNX file holds 2 GB, the weights have {size / 1e9:.1f} GB; give "
+            "--weights=bfloat16 or int8"
+        )
     local, whole = trained.max_words
     size = trained.data.image_size
     model = onnx_model(
@@ -130,13 +137,19 @@ def run_elsewhere(name: str, folder: Path, images: np.ndarray) -> Arrays:
         faces, out = Path(scratch, "faces.npy"), Path(scratch, "answers.npz")
         np.save(faces, images)
         command = [sys.executable, "-P", run_format.__file__, name, folder, faces, out]
-        ran = subprocess.run(
-            list(map(str, command)),
-            capture_output=True,
-            env=environment(),
-            timeout=_SECONDS,
-            check=False,
-        )
+        try:
+            ran = subprocess.run(
+                list(map(str, command)),
+                capture_output=True,
+                env=environment(),
+                timeout=_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise RunError(
+                f"the exported {name} took more than {_SECONDS} s for {len(images)} images; "
+                "nothing was exported"
+            ) from None
         if ran.returncode:
             last = ran.stderr.decode(errors="replace").strip().rpartition("\n")[2]
             raise RunError(f"the exported {name} does not run ({last}); nothing was exported")
