@@ -148,7 +148,7 @@ def arrays(*words, score=-1.0):
 def test_an_onnx_file_beyond_protobufs_limit_is_refused(workdir, tmp_path, monkeypatch):
     pytest.importorskip("onnx")
     monkeypatch.setattr(formats, "_MOST_ONNX", 1)
-    with pytest.raises(UserError, match="--format=onnx: an ONNX file holds 2 GB.*--weights=bfl"):
+    with pytest.raises(UserError, match=r"--format=onnx: an ONNX file holds 2 GB.*--weights=bfl"):
         exporting.export(workdir, tmp_path / "out", formats="onnx")
     assert list(tmp_path.iterdir()) == []
 
