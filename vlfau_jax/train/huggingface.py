@@ -24,7 +24,7 @@ from vlfau_jax.model.options import ModelOptions
 from vlfau_jax.model.swin import NORM_EPSILON, Swin
 from vlfau_jax.model.vlfau import IMAGE_MEAN, IMAGE_STD
 from vlfau_jax.records import Record, parse_record, read_record
-from vlfau_jax.train.swin_names import HUGGING_FACE, NAMINGS, Naming, configuration
+from vlfau_jax.train.swin_names import HUGGING_FACE, NAMINGS, TOLD_BY, Naming, configuration
 from vlfau_jax.train.tensor_files import listed, naming, opened
 from vlfau_jax.train.warm_start import save_warm_start
 
@@ -214,7 +214,11 @@ def _from_shapes(files: Mapping[str, Path], names: Naming) -> HuggingFaceSwin:
     path = min(files.values())
     if "absolute_pos_embed" in shapes:
         raise FileError(path, "describes a Swin that this one cannot be: absolute_pos_embed")
-    record = json.dumps({"model_type": "swin", **configuration(shapes)})
+    found = configuration(shapes)
+    for field, tensor in TOLD_BY.items():
+        if field not in found:
+            raise FileError(path, f"tells no Swin's sizes: {tensor} is missing or of another shape")
+    record = json.dumps({"model_type": "swin", **found})
     return _checked(parse_record(record, HuggingFaceSwin, path), path)
 
 

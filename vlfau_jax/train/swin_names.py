@@ -112,6 +112,13 @@ TIMM = Naming("timm", _MICROSOFT, _PREFIXES, merges_first=True, fused=True, igno
 
 NAMINGS = {one.whose: one for one in (HUGGING_FACE, MICROSOFT, TIMM)}
 
+# The fields of `configuration` that it may lack -> the tensors whose shapes tell them.
+TOLD_BY = {
+    "embed_dim": "patch_embed.proj.weight",
+    "num_heads": "layers.*.blocks.0.attn.relative_position_bias_table",
+    "mlp_ratio": "layers.0.blocks.0.mlp.fc1.weight",
+}
+
 
 def configuration(shapes: Shapes) -> dict[str, Any]:
     """The sizes of a Swin in Microsoft's or timm's names, from the shapes of its tensors.
