@@ -166,6 +166,10 @@ def test_what_counts_as_the_same(monkeypatch):
     ):
         with pytest.raises(RunError, match="nothing was exported"):
             formats.compare("x", found, expected, None, images)
+    maps = [{"spatial_maps": np.full((1, 1, 1, 1), x, np.float32)} for x in (0.5, 0.50005)]
+    formats.compare("x", maps[1], maps[0], None, images, formats.MAP_TOLERANCE)
+    with pytest.raises(RunError, match="spatial_maps differ"):
+        formats.compare("x", maps[1], maps[0], None, images)
     monkeypatch.setattr(formats, "_is_tie", lambda *_: False)
     with pytest.raises(RunError, match="global_tokens differ"):
         formats.compare("x", arrays(5, 7, 2), expected, None, images)

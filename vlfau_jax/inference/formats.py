@@ -1,7 +1,7 @@
 """The other formats of a model folder: written beside the program, and compared with the network.
 
 Each runs in a process of its own that has no jax, and must give what the live network gives, to
-`TOLERANCE`; its sentences token for token.
+`TOLERANCE`, its maps to `MAP_TOLERANCE`; its sentences token for token.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ from vlfau_jax.inference.trained import Trained
 from vlfau_jax.model.vlfau import VLFAU, normalise
 
 TOLERANCE = 1e-5  # of probabilities, attention and maps; of a score below -1, of it
+# Of spatial maps between two ways of computing: in float32 those of the demo's network are 0.7e-5
+# (XLA), 0.8e-5 (onnxruntime) and 1.1e-5 (PyTorch) from what it gives in float64.
+MAP_TOLERANCE = 1e-4
 _TIE = 1e-4  # between the logits of two words: rounding decides
 _SECONDS = 3600
 _MOST_ONNX = 2_000_000_000  # bytes of weights; protobuf's limit is 2 GiB
@@ -178,7 +181,7 @@ def compare_formats(
         expected = live_arrays(trained, images)
         for name in names:
             found = run_elsewhere(name, folder, images)
-            compare(f"exported {name}", found, expected, trained, images)
+            compare(f"exported {name}", found, expected, trained, images, MAP_TOLERANCE)
 
 
 def _cpu() -> jax.Device | None:
@@ -189,7 +192,12 @@ def _cpu() -> jax.Device | None:
 
 
 def compare(
-    what: str, found: Arrays, expected: Arrays, trained: Trained, images: np.ndarray
+    what: str,
+    found: Arrays,
+    expected: Arrays,
+    trained: Trained,
+    images: np.ndarray,
+    maps: float = TOLERANCE,
 ) -> None:
     """Checks that two ways of computing gave the same.
 
@@ -202,6 +210,7 @@ def compare(
         expected: by name, what `trained` gave.
         trained: the live network.
         images: uint8 [b, h, w, 3].
+        maps: the largest difference of spatial maps.
 
     Raises:
         RunError: they differ.
@@ -239,7 +248,7 @@ def compare(
         if kind in same:
             difference = difference[same[kind]]
         largest = float(difference.max(initial=0.0))
-        if not largest <= TOLERANCE:  # true for NaN, too
+        if not largest <= (maps if kind == "spatial" else TOLERANCE):  # true for NaN, too
             raise differ(name, largest)
 
 
