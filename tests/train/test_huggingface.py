@@ -344,16 +344,12 @@ def test_a_normalisation_that_is_none(source, out, own, message):
 @pytest.mark.parametrize(
     ("whose", "name"),
     [
-        ("timm", "layers.3.downsample.reduction.weight"),
-        ("Microsoft's own code or timm", "model.layers.2.downsample.norm.weight"),
         ("transformers in memory", "encoder.layers.0.blocks.0.attention.q_proj.weight"),
         ("torchvision", "features.7.0.attn.relative_position_bias_table"),
     ],
 )
 def test_another_naming_is_told_apart_in_one_line(source, out, whose, name):
-    block = {"torchvision": "features.1.0", "transformers in memory": "encoder"}.get(
-        whose, "layers.0.blocks.0"
-    )
+    block = {"torchvision": "features.1.0", "transformers in memory": "encoder"}[whose]
     names = [f"{block}.attn.qkv.weight", name, *(f"{block}.n{k}" for k in range(300))]
     save_file(dict.fromkeys(names, np.zeros(1, np.float32)), source / "model.safetensors")
     with pytest.raises(UserError, match=f"named as by {whose}.*hf download") as error:

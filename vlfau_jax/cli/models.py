@@ -15,6 +15,13 @@ WEIGHTS = Flag("out", str, "safetensors file to create", required=True)
     Flag("out", str, "model folder to create", required=True),
     Flag("overwrite", bool, "replace an older model there", False),
     BEAMS,
+    Flag(
+        "format",
+        str,
+        "formats, separated by commas: stablehlo, which is always there, onnx and pytorch",
+        "stablehlo",
+    ),
+    Flag("weights", str, "their precision: float32, bfloat16 or int8", "float32"),
     imports=("vlfau_jax.inference.export",),
     keeps_programs=True,
 )
@@ -22,7 +29,15 @@ def export(fv: flags.FlagValues, _: list[str]) -> None:
     """Write a run's network as a self-contained model folder."""
     from vlfau_jax.inference.export import export
 
-    export(fv.workdir, fv.out, overwrite=fv.overwrite, beams=fv.beams, checkpoint=fv.checkpoint)
+    export(
+        fv.workdir,
+        fv.out,
+        overwrite=fv.overwrite,
+        beams=fv.beams,
+        checkpoint=fv.checkpoint,
+        formats=fv.format,
+        weights=fv.weights,
+    )
 
 
 @verb(WORKDIR, CHECKPOINT, WEIGHTS, imports=("vlfau_jax.inference.warm_start",))
@@ -34,12 +49,18 @@ def warm_start(fv: flags.FlagValues, _: list[str]) -> None:
 
 
 @verb(
-    Flag("source", str, "folder with config.json and model.safetensors", required=True),
+    Flag(
+        "source",
+        str,
+        "folder with config.json and model.safetensors, or a safetensors file of timm's or "
+        "Microsoft's names",
+        required=True,
+    ),
     WEIGHTS,
     imports=("vlfau_jax.train.huggingface",),
 )
 def import_backbone(fv: flags.FlagValues, _: list[str]) -> None:
-    """Write a Hugging Face Swin's parameters as a file for model.backbone_weights."""
+    """Write a Swin of transformers, timm or Microsoft as a file for model.backbone_weights."""
     from vlfau_jax.train.huggingface import import_backbone
 
     import_backbone(fv.source, fv.out)

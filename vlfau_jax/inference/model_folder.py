@@ -27,6 +27,7 @@ from vlfau_jax.records import PlainName, Probability, Record, Sha256, Text, pars
 FORMAT = "vlfau_jax.model"
 FORMAT_VERSION = 1
 WEIGHTS, PROGRAM, CONFIG, CARD = "model.safetensors", "model.stablehlo", "config.json", "README.md"
+PREPROCESSOR = "preprocessor_config.json"
 PLATFORMS = ("cpu", "cuda", "tpu")
 MOST_BEAMS = 16
 MOST_WORDS = 255  # of a sentence, <end> counted
@@ -78,6 +79,8 @@ class ModelConfig(Record):
         sentence_lengths: tokens in the rows that the program gives.
         beams: width of the search for sentences; 1 is greedy.
         program: the program's arguments and results, for readers.
+        formats: the other formats that the folder has, for readers.
+        weights: the precision of the weights and what it changes, for readers.
         synthetic: whether the training faces were rendered.
         trained_on: facts about the training, for readers.
         files_sha256: digests of the other files, but of the card.
@@ -100,6 +103,8 @@ class ModelConfig(Record):
     ) = None
     beams: Annotated[int, Field(ge=1, le=MOST_BEAMS)] = 1
     program: dict[str, Any] = Field(default={})
+    formats: dict[str, Any] = Field(default={})
+    weights: dict[str, Any] = Field(default={})
     synthetic: bool
     trained_on: dict[str, Any] = Field(default={})
     files_sha256: dict[PlainName, Sha256]
@@ -161,7 +166,7 @@ def folder_digest(files: Mapping[str, str]) -> str:
     Hashed are lines "DIGEST  NAME" sorted by name. README.md and files that config.json does not
     list are not in it: no answer depends on them. So this prints it, too:
 
-        LC_ALL=C; sha256sum config.json model.* tokenizer* | sha256sum
+        LC_ALL=C; sha256sum config.json model.* preproc* tokenizer* | sha256sum
     """
     lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(files.items()))
     return hashlib.sha256(lines.encode()).hexdigest()

@@ -44,7 +44,7 @@ def load_program(path: Path, content: bytes, request: Request) -> export.Exporte
             [sys.executable, "-P", *_CHECK],
             input=body,
             capture_output=True,
-            env=_environment(),
+            env=environment(),
             timeout=_SECONDS,
             check=False,
         )
@@ -61,8 +61,8 @@ def load_program(path: Path, content: bytes, request: Request) -> export.Exporte
     return export.deserialize(bytearray(content))
 
 
-def _environment() -> dict[str, str]:
-    """That of this process, so that the check finds the same packages; it computes nothing."""
+def environment() -> dict[str, str]:
+    """Of a process that finds this one's packages and leaves its accelerators alone."""
     package = Path(vlfau_jax.__file__).parent.parent
     places = [str(package), *filter(None, sys.path)]
     return os.environ | {"PYTHONPATH": os.pathsep.join(places), "JAX_PLATFORMS": "cpu"}

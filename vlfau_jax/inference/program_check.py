@@ -30,6 +30,7 @@ from vlfau_jax.inference.model_folder import MOST_WORDS, PLATFORMS
 from vlfau_jax.inference.outputs import describe
 from vlfau_jax.inference.program_cost import Cost, Refused, cost
 from vlfau_jax.inference.stored_options import read_options
+from vlfau_jax.inference.weights import in_float32
 from vlfau_jax.model.options import ModelOptions
 from vlfau_jax.model.vlfau import VLFAU
 from vlfau_jax.records import Record, parse_record
@@ -108,7 +109,7 @@ def check(request: Request, content: bytes) -> None:
     }
 
     def network(weights: dict[str, jax.Array], image: jax.Array) -> dict[str, jax.Array]:
-        params = unflatten_dict(weights, sep="/")
+        params = unflatten_dict(in_float32(weights), sep="/")
         return describe(model, params, image, max_words, request.beams)
 
     start = time.process_time()

@@ -38,7 +38,7 @@ ALLOWED = (
     | _NESTING
     | _PRODUCTS
 )
-_BYTES = {"i1": 1, "ui8": 1, "i32": 4, "ui32": 4, "i64": 8, "bf16": 2, "f32": 4}
+_BYTES = {"i1": 1, "i8": 1, "ui8": 1, "i32": 4, "ui32": 4, "i64": 8, "bf16": 2, "f32": 4}
 _MOST_DIMENSIONS = 12
 _SORTING = 64  # comparisons of an element, far more than the logarithm of any size
 _DEEPEST = 8

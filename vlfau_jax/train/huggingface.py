@@ -1,7 +1,11 @@
-"""Import the Swin of a Hugging Face folder as parameters that training can start from."""
+"""Import a Swin that people have as parameters that training can start from.
+
+Its tensors may have transformers' names, timm's (before 0.8 and since) or Microsoft's own.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Mapping
@@ -19,7 +23,8 @@ from vlfau_jax.files import new_file
 from vlfau_jax.model.options import ModelOptions
 from vlfau_jax.model.swin import NORM_EPSILON, Swin
 from vlfau_jax.model.vlfau import IMAGE_MEAN, IMAGE_STD
-from vlfau_jax.records import Record, read_record
+from vlfau_jax.records import Record, parse_record, read_record
+from vlfau_jax.train.swin_names import HUGGING_FACE, NAMINGS, TOLD_BY, Naming, configuration
 from vlfau_jax.train.tensor_files import listed, naming, opened
 from vlfau_jax.train.warm_start import save_warm_start
 
@@ -27,7 +32,7 @@ WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "c
 PREPROCESSOR = "preprocessor_config.json"
 PICKLES = (".bin", ".pth", ".pt", ".ckpt", ".pkl", ".pickle")
 
-# Where the published Swins are in the one naming that is read.
+# Where the published Swins are as safetensors.
 _DOWNLOAD = (
     "Microsoft's published ones are there in that form: hf download "
     "microsoft/swin-base-patch4-window7-224 --local-dir FOLDER (or swin-tiny, -small, -large)"
@@ -72,6 +77,19 @@ class Preprocessing(Record, extra="ignore"):
         return np.asarray(IMAGE_STD) * factor / std, (np.asarray(IMAGE_MEAN) * factor - mean) / std
 
 
+class _TimmNormalisation(Record, extra="ignore"):
+    """How a model of timm wants its pictures: (value 0-1 - mean) / std."""
+
+    mean: _Channels = IMAGE_MEAN
+    std: Annotated[tuple[_Deviation, ...], Field(min_length=3, max_length=3)] = IMAGE_STD
+
+
+class _TimmConfig(Record, extra="ignore"):
+    """config.json of a folder of timm: what we read of it."""
+
+    pretrained_cfg: _TimmNormalisation | None = None
+
+
 class _Index(Record, extra="ignore"):
     """model.safetensors.index.json: the file of each tensor, in the same folder."""
 
@@ -95,36 +113,19 @@ _FIXED = {
     "layer_norm_eps": NORM_EPSILON,
 }
 
-# Our module -> its name in Hugging Face's Swin files ({} stands for numbers), and leaf -> leaf.
-_MODULES = {
-    r"embedding/project": "embeddings.patch_embeddings.projection",
-    r"embedding/norm": "embeddings.norm",
-    r"stage(\d+)_block(\d+)/norm_attention": "encoder.layers.{}.blocks.{}.layernorm_before",
-    r"stage(\d+)_block(\d+)/attention/(query|key|value)": (
-        "encoder.layers.{}.blocks.{}.attention.self.{}"
-    ),
-    r"stage(\d+)_block(\d+)/attention/output": "encoder.layers.{}.blocks.{}.attention.output.dense",
-    r"stage(\d+)_block(\d+)/attention": "encoder.layers.{}.blocks.{}.attention.self",
-    r"stage(\d+)_block(\d+)/norm_mlp": "encoder.layers.{}.blocks.{}.layernorm_after",
-    r"stage(\d+)_block(\d+)/mlp_in": "encoder.layers.{}.blocks.{}.intermediate.dense",
-    r"stage(\d+)_block(\d+)/mlp_out": "encoder.layers.{}.blocks.{}.output.dense",
-    r"merge(\d+)/norm": "encoder.layers.{}.downsample.norm",
-    r"merge(\d+)/reduce": "encoder.layers.{}.downsample.reduction",
-    r"norm": "layernorm",
-}
-_LEAVES = {
-    "kernel": "weight",
-    "scale": "weight",
-    "bias": "bias",
-    "relative_position_bias": "relative_position_bias_table",
-}
+_CONVERT = (
+    "python -c \"import torch, safetensors.torch as s; d = torch.load({!r}, 'cpu', "
+    "weights_only=True); d = d.get('model', d); "
+    "s.save_file({{k: v.clone() for k, v in d.items()}}, 'NEW.safetensors')\""
+)
 
 
 def import_backbone(source: str | Path, out: str | Path) -> None:
-    """Writes the Swin of a Hugging Face folder for `model.backbone_weights`, as float32.
+    """Writes a Swin's parameters for `model.backbone_weights`, as float32.
 
     Args:
-        source: a folder with config.json and model.safetensors, or shards and their index.
+        source: a folder with config.json and model.safetensors, or shards and their index; where
+            the names are timm's or Microsoft's, a safetensors file alone, too.
         out: the safetensors file to create; its tensors are named "backbone/...".
 
     Raises:
@@ -133,10 +134,11 @@ def import_backbone(source: str | Path, out: str | Path) -> None:
             of which it lists ten.
     """
     out, source = new_file("--out", out), Path(source)
-    files = _tensor_files(source)
-    config = _swin_config(source / CONFIG)
-    params, ignored = _read_backbone(files, config, source)
-    message = _take_normalisation_along(params, source / PREPROCESSOR)
+    files, names = _tensor_files(source)
+    folder = source.parent if source.is_file() else source
+    config = _swin_config(folder / CONFIG) if names is HUGGING_FACE else _from_shapes(files, names)
+    params, ignored = _read_backbone(files, config, source, names)
+    message = _take_normalisation_along(params, *_preprocessing(folder, names))
     fields = {name: str(value).replace(" ", "") for name, value in _fields(config).items()}
     metadata = {"source": source.resolve().name, **fields}
     save_warm_start({"backbone": params}, out, metadata, "float32")
@@ -160,18 +162,16 @@ def _fields(config: HuggingFaceSwin) -> dict[str, Any]:
 
 def hugging_face_name(name: str) -> str:
     """The on-disk name of one of our parameters, "stage0_block1/attention/query/kernel"."""
-    module, _, leaf = name.rpartition("/")
-    for pattern, theirs in _MODULES.items():
-        if match := re.fullmatch(pattern, module):
-            groups = list(match.groups())
-            if module.startswith("merge"):  # theirs belongs to the stage before
-                groups[0] = str(int(groups[0]) - 1)
-            return f"{theirs.format(*groups)}.{_LEAVES[leaf]}"
-    raise ValueError(f"{name} has no counterpart in Hugging Face's Swin")
+    return HUGGING_FACE.name(name)
 
 
-def _to_theirs(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of our tensor in PyTorch's order of axes, which puts outputs first."""
+def _to_theirs(name: str, shape: tuple[int, ...], parts: int = 1) -> tuple[int, ...]:
+    """The shape of our tensor in PyTorch's order of axes, which puts outputs first.
+
+    `parts` of our tensors are one of theirs.
+    """
+    if parts > 1:
+        return (parts * shape[-1], *shape[:-1])
     if not name.endswith("kernel"):
         return shape
     return (shape[3], shape[2], *shape[:2]) if len(shape) == 4 else shape[::-1]
@@ -185,7 +185,10 @@ def _to_ours(name: str, value: np.ndarray) -> np.ndarray:
 
 def _swin_config(path: Path) -> HuggingFaceSwin:
     """config.json, or UserError listing all that our Swin does differently."""
-    config = read_record(path, HuggingFaceSwin)
+    return _checked(read_record(path, HuggingFaceSwin), path)
+
+
+def _checked(config: HuggingFaceSwin, path: Path) -> HuggingFaceSwin:
     faults = [
         f"{key}={getattr(config, key)!r}, not {value!r}"
         for key, value in _FIXED.items()
@@ -200,46 +203,77 @@ def _swin_config(path: Path) -> HuggingFaceSwin:
     return config
 
 
-def _take_normalisation_along(params: dict[str, Any], path: Path) -> str:
+def _from_shapes(files: Mapping[str, Path], names: Naming) -> HuggingFaceSwin:
+    """The Swin that the shapes of tensors describe, or UserError where they describe none."""
+    shapes = {}
+    prefix = names.prefix(files)
+    for path in sorted(set(files.values())):
+        with opened(path) as file:
+            for name in file.keys():  # noqa: SIM118
+                shapes[name.removeprefix(prefix)] = tuple(file.get_slice(name).get_shape())
+    path = min(files.values())
+    if "absolute_pos_embed" in shapes:
+        raise FileError(path, "describes a Swin that this one cannot be: absolute_pos_embed")
+    found = configuration(shapes)
+    for field, tensor in TOLD_BY.items():
+        if field not in found:
+            raise FileError(path, f"tells no Swin's sizes: {tensor} is missing or of another shape")
+    record = json.dumps({"model_type": "swin", **found})
+    return _checked(parse_record(record, HuggingFaceSwin, path), path)
+
+
+def _preprocessing(folder: Path, names: Naming) -> tuple[Preprocessing | None, str]:
+    """How the model's own pictures are normalised, and in which file that is; None if unstated."""
+    if (folder / PREPROCESSOR).exists():
+        return read_record(folder / PREPROCESSOR, Preprocessing), PREPROCESSOR
+    if names is not HUGGING_FACE and (folder / CONFIG).exists():
+        own = read_record(folder / CONFIG, _TimmConfig).pretrained_cfg
+        if own is not None:
+            return Preprocessing(image_mean=own.mean, image_std=own.std), CONFIG
+    return None, PREPROCESSOR
+
+
+def _take_normalisation_along(
+    params: dict[str, Any], theirs: Preprocessing | None, file: str
+) -> str:
     """Makes the parameters take pictures as this network normalises them; returns what was done.
 
     Theirs are ours, scaled and shifted by channel, and the first layer is linear: a scale goes into
     its kernel, a shift into its bias. Only where an image size is no multiple of the patch do the
     zeros at the border stand for another grey.
     """
-    if not path.exists():
-        return f"no {PREPROCESSOR}: ImageNet's mean and deviation are assumed"
-    scale, shift = read_record(path, Preprocessing).relative_to_ours()
+    if theirs is None:
+        return f"no {file}: ImageNet's mean and deviation are assumed"
+    scale, shift = theirs.relative_to_ours()
     if np.allclose(scale, 1, rtol=0, atol=1e-6) and np.allclose(shift, 0, atol=1e-6):
-        return f"{PREPROCESSOR}: pictures are normalised as this network does"
+        return f"{file}: pictures are normalised as this network does"
     layer = params["embedding"]["project"]
     kernel = layer["kernel"].astype(np.float64)  # [rows, columns, channels, outputs]
     layer["bias"] = (layer["bias"] + np.einsum("hwco,c->o", kernel, shift)).astype(np.float32)
     layer["kernel"] = (kernel * scale[:, None]).astype(np.float32)
-    return f"{PREPROCESSOR}: its normalisation is taken along, in the first layer's parameters"
+    return f"{file}: its normalisation is taken along, in the first layer's parameters"
 
 
-def _tensor_files(source: Path) -> dict[str, Path]:
-    """The file that holds each tensor of a folder, by the tensor's on-disk name."""
-    if (source / WEIGHTS).exists():
-        files = dict.fromkeys(_tensor_names(source / WEIGHTS), source / WEIGHTS)
+def _tensor_files(source: Path) -> tuple[dict[str, Path], Naming]:
+    """The file of each tensor of a folder, by its on-disk name, and whose names they are."""
+    single = source if source.suffix == ".safetensors" and source.is_file() else source / WEIGHTS
+    if single.exists():
+        files = dict.fromkeys(_tensor_names(single), single)
     elif (source / INDEX).exists():
         files = _sharded(source / INDEX)
     else:
         raise _no_weights(source)
-    whose = naming(files)
-    if whose and whose != "Hugging Face":
+    whose = naming(files) or HUGGING_FACE.whose
+    if whose not in NAMINGS:
         raise UserError(
-            f"--source={source}: its tensors are named as by {whose} ({min(files)}, ...), and only "
-            f"Hugging Face's naming of a Swin is read; {_DOWNLOAD}"
+            f"--source={source}: its tensors are named as by {whose} ({min(files)}, ...); read are "
+            f"the names of Hugging Face's Swin files, timm's and Microsoft's own; {_DOWNLOAD}"
         )
-    return files
+    return files, NAMINGS[whose]
 
 
 def _no_weights(source: Path) -> UserError:
     """Says what the place holds instead of safetensors, and what would be right."""
-    if source.suffix == ".safetensors":
-        return UserError(f"--source={source} is one file; give its folder, with {CONFIG} in it")
     there = [source] if source.is_file() else sorted(source.glob("*"))
     pickles = [path for path in there if path.suffix in PICKLES]
     if not pickles:
@@ -253,7 +287,8 @@ def _no_weights(source: Path) -> UserError:
             f"{text}convert it where you trust it (with torch): transformers.SwinModel"
             f".from_pretrained({str(source)!r}).save_pretrained('NEW_FOLDER')"
         )
-    return UserError(f"{text}a folder with {CONFIG} and {WEIGHTS} is; {_DOWNLOAD}")
+    convert = _CONVERT.format(str(pickles[0]))
+    return UserError(f"{text}convert it (with torch): {convert}; or {_DOWNLOAD}")
 
 
 def _sharded(index: Path) -> dict[str, Path]:
@@ -271,42 +306,42 @@ def _tensor_names(path: Path) -> list[str]:
 
 
 def _read_backbone(
-    files: Mapping[str, Path], config: HuggingFaceSwin, source: Path
+    files: Mapping[str, Path], config: HuggingFaceSwin, source: Path, names: Naming
 ) -> tuple[dict[str, Any], dict[str, list[str]]]:
     """Our parameters, float32, and the names of the tensors that were ignored, by group."""
-    prefix = "swin." if any(name.startswith("swin.") for name in files) else ""
+    prefix = names.prefix(files)
     ignored = {
-        "the classifier": [name for name in files if name.startswith("classifier.")],
-        "buffers that follow from the window": [
-            name for name in files if name.endswith(".relative_position_index")
-        ],
+        group: [name for name in files if re.fullmatch(pattern, name)]
+        for group, pattern in names.ignored.items()
     }
-    left = files.keys() - {name for names in ignored.values() for name in names}
-    wanted = {
-        name: (prefix + hugging_face_name(name), _to_theirs(name, shape))
-        for name, shape in _shapes(config).items()
-    }
-    theirs = {their_name for their_name, _ in wanted.values()}
+    left = files.keys() - {name for some in ignored.values() for name in some}
+    wanted = {}
+    for name, shape in _shapes(config).items():
+        part = names.part(name)
+        shape = _to_theirs(name, shape, 1 if part is None else 3)
+        wanted[name] = (prefix + names.name(name), part, shape)
+    theirs = {their_name for their_name, _, _ in wanted.values()}
     faults = [f"{name} is missing" for name in sorted(theirs - left)]
     faults += [f"{name} is unknown" for name in sorted(left - theirs)]
     params = {}
-    for name, (their_name, shape) in wanted.items():
+    for name, (their_name, part, shape) in wanted.items():
         if their_name not in left:
             continue
         with opened(files[their_name], "flax") as file:  # NumPy's reader has no bfloat16
             found = tuple(file.get_slice(their_name).get_shape())
             if found != shape:
-                faults.append(f"{their_name} is {found}, not {shape}")
+                fault = f"{their_name} is {found}, not {shape}"
             else:
                 value = np.asarray(file.get_tensor(their_name), np.float32)
+                value = value if part is None else np.split(value, 3)[part]
                 params[name] = np.ascontiguousarray(_to_ours(name, value))
-                if not np.isfinite(value).all():
-                    faults.append(f"{their_name} is not finite")
+                fault = "" if np.isfinite(value).all() else f"{their_name} is not finite"
+        if fault and fault not in faults:  # three of ours may be one of theirs
+            faults.append(fault)
     if faults:
-        raise UserError(f"--source={source} does not fit its {CONFIG}: {listed(faults)}")
-    return unflatten_dict(params, sep="/"), {
-        group: names for group, names in ignored.items() if names
-    }
+        said = f"its {CONFIG}" if names is HUGGING_FACE else f"a Swin in the names of {names.whose}"
+        raise UserError(f"--source={source} does not fit {said}: {listed(faults)}")
+    return unflatten_dict(params, sep="/"), {group: some for group, some in ignored.items() if some}
 
 
 def _shapes(config: HuggingFaceSwin) -> dict[str, tuple[int, ...]]:
