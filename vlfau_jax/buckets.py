@@ -232,6 +232,15 @@ class Lease:
             self.check()
             self._write(self.number, free=True)
 
+    def holder(self) -> str:
+        """Who holds the newest lease, and when it was heard of; empty where it was given back."""
+        newest = self._newest()
+        said = self._read(newest) if newest else {}
+        if not newest or said.get("free"):
+            return ""
+        heard = self._bucket.fs.modified(f"{self._bucket.root}/{LEASES}/{newest}")
+        return f"{said.get('who', 'a process')} (heard of at {heard:%H:%M:%S} UTC)"
+
     def _wait_for_death(self, newest: int, said: Mapping[str, Any]) -> None:
         who = said.get("who", "a process")
         print(

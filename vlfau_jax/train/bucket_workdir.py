@@ -62,7 +62,7 @@ def local_workdir(
             f"--overwrite replaces no run in a bucket; take another folder, or {remove} {url}"
         )
     if not writes:
-        yield _copied(bucket)
+        yield _copied(bucket, lambda name: True)
         return
     holder = Lease(bucket, lease)
     with bucket.told():
@@ -74,12 +74,24 @@ def local_workdir(
         yield bucket.local
 
 
-def _copied(bucket: Bucket) -> Path:
+def copied_records(url: str) -> tuple[Path, str | None]:
+    """A run's folder without its arrays, copied from a bucket, and who is writing there.
+
+    Of a local folder the second is None: its lock says it.
+    """
+    if not is_bucket(url):
+        return Path(url), None
+    bucket = open_bucket("--workdir", url)
+    with bucket.told():
+        return _copied(bucket, lambda name: _order(name) != 1), Lease(bucket, 0).holder()
+
+
+def _copied(bucket: Bucket, wanted: Callable[[str], bool]) -> Path:
     """The bucket's finished content, copied beside any copy in which a run works."""
     folder = bucket.local.with_name(f"{bucket.local.name}.read")
     with bucket.told():
         while True:
-            names = _finished(bucket.listed())
+            names = [name for name in _finished(bucket.listed()) if wanted(name)]
             if not names:
                 raise UserError(f"--workdir={bucket.url} is empty; expected a run's folder")
             shutil.rmtree(folder, ignore_errors=True)
