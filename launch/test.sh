@@ -6,6 +6,7 @@
 # install Slurm and Chromium with apt-get, as root, for tests/launch and tests/report; without them
 # those tests run where the programs are installed already.
 set -euo pipefail
+# shellcheck disable=SC1091
 source "$(dirname "$0")/setup.sh"
 
 quick='' wanted=' '
