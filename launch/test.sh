@@ -43,6 +43,7 @@ install_program() {
 
 install_pins requirements-test.txt
 install_pins requirements-beam.txt --no-deps
+install_pins requirements-launch.txt
 install_program slurm slurmctld slurm-wlm munge
 install_program chromium chromedriver chromium chromium-driver
 

@@ -8,7 +8,7 @@
 #   --type=v5litepod-16 --version=v2-alpha-tpuv5-lite     the slice to make, and its software
 #   --spot             may be taken away: made again, and the run goes on from its last checkpoint
 #   --queued           as a queued resource, waiting until there is room
-#   --mount=BUCKET     on every host, by gcsfuse at ~/BUCKET, where WORKDIR and the data can lie
+#   --mount=BUCKET     on every host, by gcsfuse at /mnt/BUCKET, where WORKDIR and the data can lie
 #   --delete           delete the slice at the end, however the run ended
 # The slice gets this checkout's committed files in ~/vlfau_jax and requirements.txt with JAX for
 # TPUs in its .venv. WORKDIR and the data set lie on what all hosts share: --mount or Filestore; on a
@@ -121,8 +121,8 @@ prepare() {
  source launch/setup.sh &&\
  pip install --quiet \"jax[tpu]==\$(python -c 'import jax; print(jax.__version__)')\" gcsfs"
     if [ -n "$mount" ]; then
-        on_all "mkdir -p ~/$mount && { mountpoint -q ~/$mount ||\
- gcsfuse --implicit-dirs --rename-dir-limit=100000 $mount ~/$mount; }"
+        on_all "mountpoint -q /mnt/$mount || { sudo install -d -o \$(id -u) /mnt/$mount &&\
+ gcsfuse --implicit-dirs --rename-dir-limit=100000 $mount /mnt/$mount; }"
     fi
 }
 tpu_scp() {

@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.object_stores import emulated, need
-from vlfau_jax.__main__ import main
 from vlfau_jax.account import run_status as module
 from vlfau_jax.account.devices import device_for
 from vlfau_jax.account.run_status import inspect_run, run_status
+from vlfau_jax.cli.main import main
 from vlfau_jax.train.bucket_workdir import local_workdir
 
 

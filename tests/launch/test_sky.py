@@ -65,6 +65,11 @@ def test_the_task_is_run_as_its_words(tmp_path):
     (tmp_path / "launch/setup.sh").touch()
     (tmp_path / "python").write_text('#!/bin/bash\nprintf "[%s]" "$@"\n')
     (tmp_path / "python").chmod(0o755)
-    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "TASK": r"train --workdir=a\ b '--config=c d'"}
-    done = subprocess.run(["bash", "-c", run], env=env, cwd=tmp_path, capture_output=True, text=True)
+    env = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "TASK": r"train --workdir=a\ b '--config=c d'",
+    }
+    done = subprocess.run(
+        ["bash", "-c", run], env=env, cwd=tmp_path, capture_output=True, text=True
+    )
     assert done.stdout == "[-m][vlfau_jax][train][--workdir=a b][--config=c d]"

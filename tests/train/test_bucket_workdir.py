@@ -129,7 +129,8 @@ def test_this_machine_goes_on_from_its_copy_unless_another_has_written_since(url
     checkpoint(bucket.local, 2)  # and the process is killed before it is sent
     with local_workdir(url, writes=True, lease=0.1) as folder:
         assert (folder / "checkpoints/2").exists()
-    assert "checkpoints/2/manifest.json" in listed(url)
+        while "checkpoints/2/manifest.json" not in listed(url):  # before anything new is there
+            pass
     checkpoint(folder, 3)  # never sent
     other = Lease(bucket, 0.1)
     other.claim()

@@ -46,6 +46,13 @@ HARDWARE = ConfigFlag(
     replace(WORKDIR, help="where checkpoints and metrics go: a folder, gs://... or s3://..."),
     Flag("resume", bool, "continue from the workdir's last checkpoint", False),
     Flag("overwrite", bool, "empty the workdir first", False),
+    Flag(
+        "watch",
+        str,
+        "send the metrics there as well, repeatable: wandb:PROJECT, mlflow:EXPERIMENT, or a "
+        "webhook's URL, which gets JSON",
+        repeated=True,
+    ),
     *PROCESSES,
     imports=("vlfau_jax.evaluation.during_training", "vlfau_jax.train.loop"),
     keeps_programs=True,
@@ -63,6 +70,7 @@ def train(fv: flags.FlagValues, _: list[str]) -> None:
             resume=fv.resume,
             overwrite=fv.overwrite,
             evaluator=score_during_training,
+            watch=fv.watch or (),
         )
 
 

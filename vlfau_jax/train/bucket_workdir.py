@@ -197,7 +197,8 @@ class _Mirror:
             print(f"warning: {message}", file=sys.stderr)
 
     def _keep_sending(self) -> None:
-        last, steps = time.monotonic(), self._steps()
+        # Those of a copy that was kept may not have been sent.
+        last, steps = time.monotonic(), frozenset()
         while not self._ended.wait(_LOOK_EVERY):
             now = self._steps()
             if now == steps and time.monotonic() - last < SMALL_EVERY:

@@ -1,4 +1,4 @@
-"""A prepared set in a bucket: copied once, compared with its digests, copied again if it changed."""
+"""A set in a bucket: copied once, compared with its digests, copied again if it changed."""
 
 import numpy as np
 import pytest
