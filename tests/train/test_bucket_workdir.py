@@ -3,12 +3,15 @@
 import os
 import shutil
 import signal
+from types import SimpleNamespace
 
 import pytest
 
 from tests import kill_train
 from tests.object_stores import emulated, need
 from vlfau_jax.buckets import LEASES, Lease, Lost, open_bucket
+from vlfau_jax.cli import training
+from vlfau_jax.cli.main import main
 from vlfau_jax.errors import InUse, RunError, UserError
 from vlfau_jax.train import bucket_workdir
 from vlfau_jax.train.bucket_workdir import _Mirror, local_workdir
@@ -220,3 +223,29 @@ def test_a_run_in_a_bucket_survives_kills_bit_for_bit(store, tmp_path):
     print(kill_train.summary(kills))
     assert not faults
     assert len(kills) == 10
+
+
+def test_orbax_itself_still_refuses_s3():
+    """Once it takes it, checkpoints may be written to both stores without a local copy."""
+    from orbax.checkpoint._src.serialization import tensorstore_utils
+
+    with pytest.raises(ValueError, match="should be absolute"):
+        tensorstore_utils.build_kvstore_tspec("s3://faces/run/checkpoints/1", "params")
+
+
+def test_several_processes_are_told_to_mount_the_bucket(monkeypatch):
+    monkeypatch.setattr("jax.process_count", lambda: 4)
+    flags = SimpleNamespace(workdir="s3://faces/run", lost_after=1.0)
+    with pytest.raises(UserError, match=r"4 processes write parts of one checkpoint.* mount"):
+        training._workdir(flags)
+
+
+@pytest.mark.slow
+def test_a_run_in_a_bucket_is_evaluated_and_exported(store, workdir, tmp_path):
+    url = f"{store}/evaluated"
+    with local_workdir(url, writes=True) as folder:
+        shutil.copytree(workdir, folder, dirs_exist_ok=True)
+    assert main(["evaluate", f"--workdir={url}"]) == 0
+    assert {"scores.json", "predictions.jsonl", "report.html"} <= listed(url).keys()
+    assert main(["export", f"--workdir={url}", f"--out={tmp_path / 'model'}"]) == 0
+    assert list((tmp_path / "model").iterdir())
