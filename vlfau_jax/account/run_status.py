@@ -37,7 +37,7 @@ class RunStatus:
             checkpoint names the devices, or no peak of theirs is known.
         devices: as the newest checkpoint says, "8 x NVIDIA H100"; empty without one.
         checkpoint: step of the newest finished checkpoint; None for none.
-        saved: when it was finished.
+        saved: when it was finished; None where the folder is a copy.
         writer: who is writing here, "process 12 on HOST"; empty where nobody is.
         finished: whether all steps are taken.
         end: when the last step is expected, at the newest speed; None where nobody trains.
@@ -98,6 +98,7 @@ def run_status(workdir: Path, writer: str | None = None) -> RunStatus:
     steps, step = int(train.get("steps") or 1), max([step, *saved[-1:]])
     devices = ((record.get("progress") or {}).get("computed_on") or "").split(", ")[0]
     finished = (workdir / FINAL_FILE).exists()
+    here = writer is None  # else the files have the time of the copy
     writer = _writer(workdir) if writer is None else writer
     end = None
     if writer and speed and not finished:
@@ -110,7 +111,7 @@ def run_status(workdir: Path, writer: str | None = None) -> RunStatus:
         mfu=_mfu(record.get("inference") or {}, config, devices, speed),
         devices=devices,
         checkpoint=saved[-1] if saved else None,
-        saved=_modified(folder) if saved else None,
+        saved=_modified(folder) if saved and here else None,
         writer=writer,
         finished=finished,
         end=end,
