@@ -190,7 +190,7 @@ def test_an_array_of_three_folds_ends_though_a_node_is_killed(slurm, tmp_path):
     study = [
         *("crossval", "--config=tests/tiny.py", f"--workdir={workdir}", "--folds=1,2,3"),
         f"--config.data.data_dir={tmp_path / 'data'}",
-        *("--config.data.fold=1", "--config.train.steps=60", "--config.train.checkpoint_every=5"),
+        *("--config.train.steps=60", "--config.train.checkpoint_every=5"),
         *("--config.mesh.data=1", "--config.mesh.fsdp=1", "--config.train.batch_size=4"),
         *("--config.model.local_captions=False", "--config.model.global_captions=False"),
     ]
