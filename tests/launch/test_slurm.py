@@ -36,7 +36,7 @@ TaskPlugin=task/none
 SelectType=select/cons_tres
 SchedulerType=sched/builtin
 MailProg=/bin/true
-SlurmdTimeout=5
+SlurmdTimeout=30
 NodeName={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=1
 NodeName={host}z NodeAddr=127.0.0.1 Port={ports[2]} CPUs=1
 PartitionName=all Nodes=ALL Default=YES State=UP
