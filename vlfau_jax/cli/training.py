@@ -29,7 +29,8 @@ PROCESSES = (
     Flag(
         "lost_after",
         Annotated[float, Field(ge=1, le=86_400)],
-        "seconds to wait for the other processes at the start, and later for their next heartbeat",
+        "seconds to wait for the other processes at the start, and later for their next heartbeat; "
+        "and, with --workdir in a bucket, for a sign of a run that was writing there",
         120.0,
     ),
 )
