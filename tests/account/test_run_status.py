@@ -54,12 +54,21 @@ def test_no_speed_is_no_end(tmp_path):
     assert (status.step, status.images_per_second, status.end) == (0, None, None)
 
 
-def test_a_finished_run(workdir):
+def test_a_run_with_a_checkpoint(workdir):
     line = inspect_run(workdir, "w")
     assert re.fullmatch(
-        r"w: step (\d+) of \1 \(100.0%\); [\d,.]+ images/s; MFU unknown; last checkpoint step \1, "
-        r"\d+ (s|min|h|d) ago; finished",
+        r"w: step 7 of 1,000 \(0.7%\); no speed; MFU unknown; last checkpoint step 7, "
+        r"\d+ (s|min|h|d) ago; nobody writes it: go on with train --resume",
         line,
+    )
+
+
+def test_a_finished_run(tmp_path):
+    folder = run_folder(tmp_path / "run", 40, final_json="{}")
+    status = run_status(folder, "process 1 on x")  # about to give its lock back
+    assert status.end is None
+    assert inspect_run(folder, "w").endswith(
+        "step 40 of 40 (100.0%); 4.0 images/s; MFU unknown; no checkpoint; finished"
     )
 
 
