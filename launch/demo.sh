@@ -3,6 +3,7 @@
 # -> exported model -> predictions. Everything is written under runs/demo/; no licence is needed.
 # `bash launch/demo.sh --overwrite` removes what an earlier demo left there.
 set -euo pipefail
+# shellcheck disable=SC1091
 source "$(dirname "$0")/setup.sh"
 
 demo=runs/demo

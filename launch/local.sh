@@ -7,6 +7,7 @@ if [ $# -lt 2 ]; then
     echo "usage: bash launch/local.sh configs/X.py WORKDIR [--config.key=value ...]" >&2
     exit 2
 fi
+# shellcheck disable=SC1091
 source "$(dirname "$0")/setup.sh"
 
 config=$1 workdir=$2

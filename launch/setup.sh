@@ -1,8 +1,9 @@
+# shellcheck shell=bash
 # Sourced by the other scripts: goes to the repository root and enters .venv, made from
 # requirements.txt when it is missing or the pins have changed. `install_pins` adds another such file.
 # PYTHON chooses the interpreter.
 
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || return
 
 _python() {
     local candidate

@@ -9,6 +9,8 @@
 #
 # Two minutes before its time is up, a job saves and ends with exit code 75; it is then queued again
 # and goes on from its last checkpoint, at most ATTEMPTS (20) times.
+#
+# CONTAINER=IMAGE runs it in a container, by Slurm's plugin pyxis; see launch/slurm.sh.
 #SBATCH --job-name=vlfau-study
 #SBATCH --ntasks=1
 #SBATCH --signal=TERM@120
@@ -16,7 +18,7 @@
 #SBATCH --open-mode=append
 set -euo pipefail
 case ${1:-} in
-    crossval) part=fold ;;
+    crossval) part='fold' ;;
     ablate) part=cell ;;
     *)
         echo "usage: sbatch --array=1-N launch/slurm_study.sh crossval|ablate FLAGS ..." >&2
@@ -25,11 +27,17 @@ case ${1:-} in
 esac
 # Slurm runs a copy of this script from its spool folder.
 cd "${SLURM_SUBMIT_DIR:?give this script to sbatch, from the checkout}"
-# shellcheck disable=SC1091
-source .venv/bin/activate
+container=()
+if [ -n "${CONTAINER:-}" ]; then
+    container=("--container-image=$CONTAINER" "--container-mounts=${MOUNTS:-$PWD:$PWD}"
+        "--container-workdir=$PWD")
+else
+    # shellcheck disable=SC1091
+    source .venv/bin/activate
+fi
 
 code=0
-srun python -m vlfau_jax "$@" --resume \
+srun "${container[@]}" python -m vlfau_jax "$@" --resume \
     "--$part=${SLURM_ARRAY_TASK_ID:?give sbatch --array=1-N}" || code=$?
 if [ "$code" -eq 75 ] && [ "${SLURM_RESTART_COUNT:-0}" -lt "${ATTEMPTS:-20}" ]; then
     echo "slurm_study.sh: stopped from outside; queued again" >&2

@@ -16,6 +16,7 @@ case ${1:-} in
         ;;
 esac
 shift
+# shellcheck disable=SC1091
 source "$(dirname "$0")/setup.sh"
 
 study=runs/study

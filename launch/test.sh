@@ -6,6 +6,7 @@
 # install Slurm and Chromium with apt-get, as root, for tests/launch and tests/report; without them
 # those tests run where the programs are installed already.
 set -euo pipefail
+# shellcheck disable=SC1091
 source "$(dirname "$0")/setup.sh"
 
 quick='' wanted=' '
@@ -42,6 +43,7 @@ install_program() {
 
 install_pins requirements-test.txt
 install_pins requirements-beam.txt --no-deps
+install_pins requirements-launch.txt
 install_program slurm slurmctld slurm-wlm munge
 install_program chromium chromedriver chromium chromium-driver
 

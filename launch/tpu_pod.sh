@@ -1,32 +1,182 @@
 #!/usr/bin/env bash
-# Trains one experiment on a Cloud TPU slice of several hosts, one process a host:
-#   bash launch/tpu_pod.sh TPU_NAME ZONE configs/bp4d.py:swin_b gs-or-nfs/run \
+# Trains one experiment on a Cloud TPU slice, one process a host; makes the slice where it is missing:
+#   bash launch/tpu_pod.sh [OPTION ...] TPU_NAME ZONE configs/bp4d.py:swin_b WORKDIR \
 #       [--config.key=value ...]
-# Each host needs this checkout in ~/vlfau_jax with JAX for TPUs in its .venv (requirements.txt says
-# how), and WORKDIR and the data set on a file system that all hosts share, such as Filestore or a
-# bucket mounted by gcsfuse. The processes find each other by the slice's own metadata.
+#   bash launch/tpu_pod.sh [OPTION ...] TPU_NAME ZONE crossval|ablate FLAGS ...
+# Options, all before TPU_NAME:
+#   --dry_run          print every command that would run, and run none
+#   --type=v5litepod-16 --version=v2-alpha-tpuv5-lite     the slice to make, and its software
+#   --spot             may be taken away: made again, and the run goes on from its last checkpoint
+#   --queued           as a queued resource, waiting until there is room
+#   --mount=BUCKET     on every host, by gcsfuse at /mnt/BUCKET, where WORKDIR and the data can lie
+#   --delete           delete the slice at the end, however the run ended
+# The slice gets this checkout's committed files in ~/vlfau_jax and requirements.txt with JAX for
+# TPUs in its .venv. WORKDIR and the data set lie on what all hosts share: --mount or Filestore; on a
+# slice of one host also gs://BUCKET/FOLDER. The processes find each other by the slice's metadata.
 #
-# Stopped from outside (exit code 75: a maintenance event's SIGTERM, or a lost host) or killed (137),
-# it is started again and goes on from its last checkpoint; not after five starts in a row without a
-# new one (launch/attempt.sh, ATTEMPTS).
+# The run is detached from this terminal: the same command again follows its log, and Ctrl-C only
+# stops following. Stopped from outside (exit code 75: a maintenance event's SIGTERM, or a lost host)
+# or killed (137), it is started again, and after the slice itself was taken away that is made anew;
+# not after five starts in a row without a new checkpoint (launch/attempt.sh, ATTEMPTS).
 set -euo pipefail
-if [ $# -lt 4 ]; then
-    echo "usage: bash launch/tpu_pod.sh TPU_NAME ZONE configs/X.py WORKDIR" \
-        "[--config.key=value ...]" >&2
+usage() {
+    sed -n '2,/^set -e/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}" >&2
+    exit 2
+}
+type=v5litepod-16 version=v2-alpha-tpuv5-lite
+dry='' spot='' queued='' delete='' mount=''
+while [ $# -gt 0 ]; do
+    case $1 in
+        --dry_run) dry=yes ;;
+        --type=*) type=${1#*=} ;;
+        --version=*) version=${1#*=} ;;
+        --spot) spot=--spot ;;
+        --queued) queued=yes ;;
+        --mount=*) mount=${1#*=} ;;
+        --delete) delete=yes ;;
+        -*)
+            echo "error: $1: no such option of tpu_pod.sh" >&2
+            exit 2
+            ;;
+        *) break ;;
+    esac
+    shift
+done
+[ $# -ge 4 ] || usage
+name=$1 zone=$2
+shift 2
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+if [ -z "$dry" ] && ! command -v gcloud >/dev/null; then
+    echo "error: gcloud is missing; install the Google Cloud CLI, then: gcloud init" >&2
     exit 2
 fi
-name=$1 zone=$2 config=$3 workdir=$4
-shift 4
 
-# Each host counts its own starts: $(hostname) is for the host's shell.
-command="cd ~/vlfau_jax && ATTEMPTS=${ATTEMPTS:-5} bash launch/attempt.sh"
-command+=" tpu-$$-$(date +%s)-\$(hostname)"
-command+=$(printf ' %q' "$workdir" .venv/bin/python -m vlfau_jax train \
-    "--config=$config" "--workdir=$workdir" --resume --hardware=configs/hardware.py "$@")
-code=75
+case $1 in
+    crossval | ablate)
+        place=
+        for flag in "$@"; do case $flag in --workdir=*) place=${flag#*=} ;; esac done
+        task=("$@" --resume)
+        ;;
+    *)
+        place=$2
+        task=(train "--config=$1" "--workdir=$2" --resume --hardware=hardware "${@:3}")
+        ;;
+esac
+# attempt.sh counts checkpoints in a folder.
+case $place in gs://* | '') counted=.attempts ;; *) counted=$place ;; esac
+
+# run COMMAND ...: says what runs, and with --dry_run no more.
+run() {
+    printf '+' >&2
+    printf ' %q' "$@" >&2
+    printf '\n' >&2
+    [ -n "$dry" ] || "$@"
+}
+tpu() { run gcloud compute tpus "$1" "$2" "$name" "--zone=$zone" "${@:3}"; }
+on_all() { tpu tpu-vm ssh --worker=all "--command=$1"; }
+
+# The slice's state: READY, PREEMPTED, ...; empty where there is none. Anything else that gcloud says
+# ends this script in one line.
+state() {
+    local said
+    if [ -n "$dry" ]; then
+        tpu tpu-vm describe '--format=value(state)' # printed
+        return
+    fi
+    if said=$(tpu tpu-vm describe '--format=value(state)' 2>"$log"); then
+        echo "$said"
+    elif ! grep -q NOT_FOUND "$log"; then
+        echo "error: $name in $zone: $(grep -v '^+' "$log" | head -n 1); see: gcloud auth login," \
+            "gcloud config set project PROJECT, gcloud compute tpus locations list" >&2
+        return 2
+    fi
+}
+
+make() {
+    if [ -n "$queued" ]; then
+        tpu queued-resources create "--node-id=$name" "--accelerator-type=$type" \
+            "--runtime-version=$version" ${spot:+"$spot"}
+        local now=''
+        until [ -n "$dry" ] || [ "$now" = READY ]; do
+            sleep "${POLL:-60}"
+            now=$(state)
+        done
+    else
+        tpu tpu-vm create "--accelerator-type=$type" "--version=$version" ${spot:+"$spot"}
+    fi
+}
+
+remove() {
+    if [ -n "$queued" ]; then
+        tpu queued-resources delete --force --quiet
+    else
+        tpu tpu-vm delete --quiet
+    fi
+}
+
+prepare() {
+    run git archive --format=tar.gz --output="$archive" HEAD
+    tpu_scp "$archive"
+    on_all "mkdir -p ~/vlfau_jax && tar -xzf ~/vlfau_jax.tar.gz -C ~/vlfau_jax && cd ~/vlfau_jax &&\
+ source launch/setup.sh &&\
+ pip install --quiet \"jax[tpu]==\$(python -c 'import jax; print(jax.__version__)')\" gcsfs"
+    if [ -n "$mount" ]; then
+        on_all "mountpoint -q /mnt/$mount || { sudo install -d -o \$(id -u) /mnt/$mount &&\
+ gcsfuse --implicit-dirs --rename-dir-limit=100000 $mount /mnt/$mount; }"
+    fi
+}
+tpu_scp() {
+    run gcloud compute tpus tpu-vm scp "$1" "$name:vlfau_jax.tar.gz" "--zone=$zone" --worker=all
+}
+
+log=$(mktemp) archive=$(mktemp --suffix=.tar.gz)
+trap 'rm -f "$log" "$archive"' EXIT
+
+# Each host counts its own starts: $(hostname) is for the host's shell. So is all of what follows:
+# run.pid and run.code say whether the run of this host goes on, and how it ended.
+start="cd ~/vlfau_jax && { [ -e run.pid ] && kill -0 \$(cat run.pid) 2>/dev/null || { rm -f run.code;"
+start+=" ATTEMPTS=${ATTEMPTS:-5} setsid nohup bash -c 'bash launch/attempt.sh"
+start+=" tpu-$$-$(date +%s)-\$(hostname) $(printf ' %q' "$counted" .venv/bin/python -m vlfau_jax "${task[@]}" | sed "s/'/'\\\\''/g")"
+start+="; echo \$? >run.code' >>run.log 2>&1 </dev/null & echo \$! >run.pid; }; }"
+follow="cd ~/vlfau_jax && tail -n 20 -f run.log --pid=\$(cat run.pid); exit \$(cat run.code)"
+
+found=$(state)
+code=75 ready=''
 while [ "$code" -eq 75 ] || [ "$code" -eq 137 ]; do
+    case $found in
+        READY) ;;
+        '')
+            make
+            ready=''
+            ;;
+        PREEMPTED | TERMINATED | STOPPED)
+            echo "tpu_pod.sh: $name is $found; made again" >&2
+            remove
+            make
+            ready=''
+            ;;
+        *)
+            echo "error: $name in $zone is $found; wait until it is READY, or delete it:" \
+                "gcloud compute tpus tpu-vm delete $name --zone=$zone" >&2
+            exit 2
+            ;;
+    esac
+    if [ -z "$ready" ]; then
+        prepare
+        ready=yes
+    fi
     code=0
-    gcloud compute tpus tpu-vm ssh "$name" --zone="$zone" --worker=all --command="$command" ||
-        code=$?
+    on_all "$start" || code=$?
+    if [ "$code" -eq 0 ]; then
+        on_all "$follow" || code=$?
+    fi
+    [ -z "$dry" ] || break
+    if [ "$code" -ne 0 ]; then # a slice that was taken away answers with any code
+        found=$(state)
+        case $found in '' | PREEMPTED | TERMINATED | STOPPED) code=75 ;; esac
+    fi
 done
+if [ -n "$delete" ]; then
+    remove
+fi
 exit "$code"

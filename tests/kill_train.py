@@ -15,6 +15,7 @@ import json
 import math
 import os
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -27,6 +28,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.processes import ROOT, TIMEOUT, Process
+from vlfau_jax.buckets import open_bucket
+from vlfau_jax.train.bucket_workdir import local_workdir
 
 EVERY = 24  # steps between checkpoints: a save must not outlast them, or every kill falls in one
 # Of the tiny experiment: data that draws at random, and an average of the parameters. Captioners
@@ -71,14 +74,28 @@ class Kill:
 class Run:
     """A workdir and the processes that train in it, one after the other."""
 
-    def __init__(self, workdir: Path, config: Sequence[str], devices: int) -> None:
+    def __init__(
+        self, workdir: Path, config: Sequence[str], devices: int, logs: Path, bucket: str = ""
+    ) -> None:
+        """`bucket` is the URL of which `workdir` is the copy, if any."""
         self.workdir, self._config, self._devices = workdir, config, devices
         self.metrics = workdir / "metrics.jsonl"
+        self.bucket, self._logs = bucket, logs
 
     def start(self) -> Process:
         """A process that trains, to be used as a context: it ends there with all its workers."""
-        argv = ["train", f"--config={ROOT}/tests/tiny.py", f"--workdir={self.workdir}", "--resume"]
-        return Process([*argv, *self._config], self._devices, self.workdir.parent / "logs")
+        place = self.bucket or self.workdir
+        argv = ["train", f"--config={ROOT}/tests/tiny.py", f"--workdir={place}", "--resume"]
+        return Process([*argv, *self._config], self._devices, self._logs)
+
+    def lose_machine(self) -> None:
+        """What is not in the bucket is gone."""
+        shutil.rmtree(self.workdir, ignore_errors=True)
+
+    def fetched(self) -> Run:
+        """The run as another machine would read it from the bucket."""
+        with local_workdir(self.bucket, writes=False) as copy:
+            return Run(copy, self._config, self._devices, self._logs)
 
     def steps(self) -> list[int]:
         """The steps told so far; the last line may be under way."""
@@ -202,7 +219,12 @@ def difference(one: Run, other: Run, steps: int) -> str:
 
 
 def test(
-    folder: Path, kills: int, seed: int, mesh: tuple[int, int, int] = (1, 1, 1), workers: int = 0
+    folder: Path,
+    kills: int,
+    seed: int,
+    mesh: tuple[int, int, int] = (1, 1, 1),
+    workers: int = 0,
+    bucket: str = "",
 ) -> tuple[list[Kill], list[str]]:
     """Kills and compares; returns the kills and all that went wrong.
 
@@ -212,6 +234,8 @@ def test(
         seed: of the moments.
         mesh: sizes of the axes data, fsdp and tensor.
         workers: processes that load the data.
+        bucket: URL of the killed run's workdir, empty for a folder. After every second kill the
+            machine is lost, too, and with it what was not sent to the bucket.
     """
     import numpy as np
 
@@ -228,7 +252,10 @@ def test(
         **{f"mesh.{axis}": n for axis, n in zip(("data", "fsdp", "tensor"), mesh, strict=True)},
     }
     config = [f"--config.{key}={value}" for key, value in values.items()]
-    whole, parts = (Run(folder / name, config, math.prod(mesh)) for name in ("whole", "parts"))
+    logs, devices = folder / "logs", math.prod(mesh)
+    whole = Run(folder / "whole", config, devices, logs)
+    place = open_bucket("bucket", bucket).local if bucket else folder / "parts"
+    parts = Run(place, config, devices, logs, bucket)
     start_up = finish(whole) / 2  # the first fills the cache of compiled programs
     faults, found = [], []
     rng = random.Random(seed)
@@ -245,8 +272,10 @@ def test(
             faults.append(f"kill {number}: {len(left)} processes outlived it")
         if one.lost > one.allowed:
             faults.append(f"kill {number}: {one.lost} steps lost, {one.allowed} allowed")
+        if bucket and number % 2 == 0:
+            parts.lose_machine()
     finish(parts)
-    if apart := difference(parts, whole, steps):
+    if apart := difference(parts.fetched() if bucket else parts, whole, steps):
         faults.append(f"the killed run is not the uninterrupted one: {apart}")
     return found, faults
 

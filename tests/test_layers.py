@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "vlfau_jax"
 FLOORS = (
-    ("facs", "errors", "files", "records", "options", "regions", "shipped"),
+    ("facs", "errors", "files", "cache", "buckets", "records", "options", "regions", "shipped"),
     ("data",),
     ("model",),
     ("losses", "metrics"),

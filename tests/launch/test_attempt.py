@@ -116,7 +116,12 @@ def starts(env):
 )
 def test_a_tpu_slice_is_not_started_for_ever(checkout, tmp_path, code, ends, count):
     folder, env = checkout
-    fake(tmp_path / "bin", "gcloud", 'for last; do :; done; exec bash -c "${last#--command=}"')
+    gcloud = (
+        'for last; do :; done; case "$*" in *describe*) echo READY ;; *setup.sh*) ;; '
+        '*" ssh "*) exec bash -c "${last#--command=}" ;; esac'
+    )
+    fake(tmp_path / "bin", "gcloud", gcloud)
+    fake(tmp_path / "bin", "git", "")  # packs what the slice has already
     argv = ["bash", "launch/tpu_pod.sh", "name", "zone", "configs/x.py", tmp_path / "a run"]
     assert shell(argv, folder, CODE=str(code), **env)[0] == ends
     assert starts(env) == count

@@ -36,6 +36,7 @@ TaskPlugin=task/none
 SelectType=select/cons_tres
 SchedulerType=sched/builtin
 MailProg=/bin/true
+SlurmdTimeout=30
 NodeName={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=1
 NodeName={host}z NodeAddr=127.0.0.1 Port={ports[2]} CPUs=1
 PartitionName=all Nodes=ALL Default=YES State=UP
@@ -96,6 +97,38 @@ def ready(slurm: Callable[..., str]) -> bool:
     return False
 
 
+def processes(belongs: Callable[[Path, list[str], bytes], bool]) -> list[int]:
+    """The processes of this cluster of which that is true of /proc/PID, arguments, environment."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            argv = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            if belongs(entry, argv, (entry / "environ").read_bytes()):
+                found.append(int(entry.name))
+    return found
+
+
+def kill_node(folder: Path, node: str) -> None:
+    """Ends a node's daemon, and all that it has started, as a power cut does."""
+    mine = f"SLURM_CONF={folder}/slurm.conf\0".encode()
+    here = f"SLURMD_NODENAME={node}\0".encode()
+
+    def parent(pid: int) -> int:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+    doomed = set(processes(lambda _, argv, env: mine in env and argv[1:4] == ["-D", "-N", node]))
+    for task in processes(lambda _, __, env: mine in env and here in env):
+        while task > 1 and "slurmd" not in Path(f"/proc/{task}/comm").read_text():
+            doomed.add(task)
+            with suppress(OSError):
+                task = parent(task)
+                continue
+            break
+    for pid in doomed:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
 @contextmanager
 def daemons(folder: Path, env: dict[str, str], first: list[str]) -> Iterator[Callable]:
     """Starts `first`, and more; ends them all, and the tasks that they left to themselves."""
@@ -148,3 +181,40 @@ def test_a_job_told_to_end_is_queued_again_and_goes_on(slurm, tmp_path):
     assert told == list(range(1, STEPS + 1))
     said = log.read_text()
     assert "ended by SIGTERM after step" in said and "going on from step" in said
+
+
+def test_an_array_of_three_folds_ends_though_a_node_is_killed(slurm, tmp_path):
+    people = ("F001", "F002", "F003", "F004", "F005", "F006")
+    write_set(tmp_path / "data", "bp4d", coded(np.random.default_rng(0), "bp4d", people, 4))
+    workdir, log = tmp_path / "study", tmp_path / "job.%a.log"
+    study = [
+        *("crossval", "--config=tests/tiny.py", f"--workdir={workdir}", "--folds=1,2,3"),
+        f"--config.data.data_dir={tmp_path / 'data'}",
+        *("--config.train.steps=60", "--config.train.checkpoint_every=5"),
+        *("--config.mesh.data=1", "--config.mesh.fsdp=1", "--config.train.batch_size=4"),
+        *("--config.model.local_captions=False", "--config.model.global_captions=False"),
+    ]
+    slurm("sbatch", "--array=1-3", f"--output={log}", "launch/slurm_study.sh", *study)
+    logs = [tmp_path / f"job.{fold}.log" for fold in (1, 2, 3)]
+    try:
+        wait_until(lambda: where(slurm, f"{HOST}z") and saved(workdir), "nothing is saved")
+        kill_node(tmp_path, f"{HOST}z")
+        finals = [workdir / f"fold{fold}/final.json" for fold in (1, 2, 3)]
+        wait_until(lambda: all(path.exists() for path in finals), "the folds do not end")
+        wait_until(lambda: not slurm("squeue", "--noheader"), "the queue does not empty")
+    finally:
+        for path in logs:
+            print(path.read_text()[-3000:] if path.exists() else f"no {path}")
+        print(slurm("sinfo", "--noheader", "--format=%n %t"))
+    assert (workdir / "crossval.json").exists()
+    assert all(json.loads(path.read_text())["step"] == 60 for path in finals)
+
+
+def where(slurm: Callable[..., str], node: str) -> str:
+    """The jobs that run on a node."""
+    return slurm("squeue", "--noheader", "--states=RUNNING", f"--nodelist={node}")
+
+
+def saved(workdir: Path) -> list[Path]:
+    """Finished checkpoints of all folds."""
+    return [path for path in workdir.glob("*/checkpoints/*") if path.name.isdecimal()]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 from absl import flags, logging
 from pydantic import Field
 
-from vlfau_jax.cli.verb import CONFIG, Flag, Later, verb
+from vlfau_jax.cli.verb import CONFIG, WORKDIR, Flag, Later, verb
 from vlfau_jax.errors import UserError
 from vlfau_jax.options import Workers
 
@@ -136,21 +137,35 @@ def prepare(fv: flags.FlagValues, _: list[str]) -> None:
 
 
 @verb(
-    CONFIG,
-    Flag("data", bool, "show the training faces, labels and captions", False),
-    Flag("out", str, "folder for pictures, index.html, labels.json", required=True),
+    replace(CONFIG, required=False),
+    replace(
+        WORKDIR,
+        help="print one line on a run: step, speed, MFU, last checkpoint, writer, expected end",
+        required=False,
+    ),
+    Flag("data", bool, "show the training faces, labels and captions of --config", False),
+    Flag("out", str, "folder for pictures, index.html, labels.json"),
     Flag("faces", int, "how many of the first training faces", 12),
     Flag("verify", bool, "read every shard first and compare it with its digest", False),
     Flag("overwrite", bool, "replace the files of an earlier call", False),
-    imports=("vlfau_jax.report.training_data",),
+    imports=("vlfau_jax.account.run_status", "vlfau_jax.report.training_data"),
 )
 def inspect(fv: flags.FlagValues, _: list[str]) -> None:
-    """Show what training would see: faces with labels and captions, label statistics."""
+    """Show what training would see, faces with labels and captions; or how far a run is."""
+    from vlfau_jax.account.run_status import inspect_run
     from vlfau_jax.cli.settings import resolve
     from vlfau_jax.report.training_data import inspect_data
+    from vlfau_jax.train.bucket_workdir import copied_records
 
-    if not fv.data:
-        raise UserError("inspect: --data must be given; it shows nothing else yet")
+    if fv.workdir and not (fv.data or fv.config or fv.out):
+        folder, writer = copied_records(fv.workdir)
+        print(inspect_run(folder, fv.workdir, writer))
+        return
+    if fv.workdir or not (fv.data and fv.config and fv.out):
+        raise UserError(
+            "inspect: --data must be given, with --config and --out, to show the training faces; "
+            "or --workdir alone, for a line on a run"
+        )
     inspect_data(
         resolve(fv.config), fv.out, faces=fv.faces, verify=fv.verify, overwrite=fv.overwrite
     )

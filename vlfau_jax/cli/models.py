@@ -28,24 +28,28 @@ WEIGHTS = Flag("out", str, "safetensors file to create", required=True)
 def export(fv: flags.FlagValues, _: list[str]) -> None:
     """Write a run's network as a self-contained model folder."""
     from vlfau_jax.inference.export import export
+    from vlfau_jax.train.bucket_workdir import local_workdir
 
-    export(
-        fv.workdir,
-        fv.out,
-        overwrite=fv.overwrite,
-        beams=fv.beams,
-        checkpoint=fv.checkpoint,
-        formats=fv.format,
-        weights=fv.weights,
-    )
+    with local_workdir(fv.workdir, writes=False) as workdir:
+        export(
+            workdir,
+            fv.out,
+            overwrite=fv.overwrite,
+            beams=fv.beams,
+            checkpoint=fv.checkpoint,
+            formats=fv.format,
+            weights=fv.weights,
+        )
 
 
 @verb(WORKDIR, CHECKPOINT, WEIGHTS, imports=("vlfau_jax.inference.warm_start",))
 def warm_start(fv: flags.FlagValues, _: list[str]) -> None:
     """Write a run's parameters as a small file for train.warm_start."""
     from vlfau_jax.inference.warm_start import write_warm_start
+    from vlfau_jax.train.bucket_workdir import local_workdir
 
-    write_warm_start(fv.workdir, fv.out, checkpoint=fv.checkpoint)
+    with local_workdir(fv.workdir, writes=False) as workdir:
+        write_warm_start(workdir, fv.out, checkpoint=fv.checkpoint)
 
 
 @verb(

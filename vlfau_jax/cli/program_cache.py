@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import os
 import platform
-import stat
 import sys
 from pathlib import Path
+
+from vlfau_jax.cache import cache_folder
 
 MOST_BYTES = 4 << 30  # of one kind of machine; what was used longest ago is removed first
 _LEAST_SECONDS = 0.1  # of compilation; what is quicker is not kept
@@ -38,7 +38,7 @@ def use_program_cache() -> Path | None:
     if importlib.util.find_spec("filelock") is None:  # JAX bounds the size with it
         return None
     try:
-        folder = _folder()
+        folder = cache_folder("xla", _machine())
     except (OSError, RuntimeError) as error:  # RuntimeError: there is no home
         print(f"warning: compiled programs are not kept: {error}", file=sys.stderr)
         return None
@@ -46,30 +46,6 @@ def use_program_cache() -> Path | None:
     jax.config.update("jax_compilation_cache_max_size", MOST_BYTES)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", _LEAST_SECONDS)
     return folder
-
-
-def _folder() -> Path:
-    """The folder for this kind of machine, made where it is missing; OSError names what is wrong.
-
-    Every folder of ours on the way is looked at: who owns one can replace those inside.
-    """
-    given = os.environ.get("XDG_CACHE_HOME", "")
-    # As the XDG base directory specification asks, a relative path is ignored.
-    place = Path(given) if os.path.isabs(given) else Path.home() / ".cache"
-    place.mkdir(parents=True, exist_ok=True)
-    for name in ("vlfau_jax", "xla", _machine()):
-        place = place / name
-        place.mkdir(mode=0o700, exist_ok=True)
-        found = place.lstat()
-        if not stat.S_ISDIR(found.st_mode):
-            raise OSError(f"{place} is not a folder")
-        if found.st_uid != os.geteuid():
-            raise OSError(f"{place} belongs to another user")
-        if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise OSError(f"others may write to {place}; chmod 700 it, or remove it")
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise OSError(f"{place} may not be written to")
-    return place
 
 
 def _machine() -> str:

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict, config_flags
 from pydantic import Field
 
 from vlfau_jax.cli.verb import BEAMS, CHECKPOINT, CONFIG, WORKDIR, ConfigFlag, Flag, verb
+from vlfau_jax.errors import UserError
 
 _Fold = Annotated[int, Field(ge=0, le=1000)]
 PROCESSES = (
@@ -28,7 +29,8 @@ PROCESSES = (
     Flag(
         "lost_after",
         Annotated[float, Field(ge=1, le=86_400)],
-        "seconds to wait for the other processes at the start, and later for their next heartbeat",
+        "seconds to wait for the other processes at the start, and later for their next heartbeat; "
+        "and, with --workdir in a bucket, for a sign of a run that was writing there",
         120.0,
     ),
 )
@@ -42,9 +44,16 @@ HARDWARE = ConfigFlag(
 @verb(
     CONFIG,
     HARDWARE,
-    replace(WORKDIR, help="where checkpoints and metrics go"),
+    replace(WORKDIR, help="where checkpoints and metrics go: a folder, gs://... or s3://..."),
     Flag("resume", bool, "continue from the workdir's last checkpoint", False),
     Flag("overwrite", bool, "empty the workdir first", False),
+    Flag(
+        "watch",
+        str,
+        "send the metrics there as well, repeatable: wandb:PROJECT, mlflow:EXPERIMENT, or a "
+        "webhook's URL, which gets JSON",
+        repeated=True,
+    ),
     *PROCESSES,
     imports=("vlfau_jax.evaluation.during_training", "vlfau_jax.train.loop"),
     keeps_programs=True,
@@ -55,13 +64,14 @@ def train(fv: flags.FlagValues, _: list[str]) -> None:
     from vlfau_jax.evaluation.during_training import score_during_training
     from vlfau_jax.train.loop import train
 
-    with _process_group(fv, preemptible=True):
+    with _process_group(fv, preemptible=True), _workdir(fv, overwrite=fv.overwrite) as workdir:
         train(
             resolve(for_this_device(fv)),
-            Path(fv.workdir),
+            workdir,
             resume=fv.resume,
             overwrite=fv.overwrite,
             evaluator=score_during_training,
+            watch=fv.watch or (),
         )
 
 
@@ -97,9 +107,9 @@ def evaluate(fv: flags.FlagValues, _: list[str]) -> None:
     from vlfau_jax.evaluation.evaluate import evaluate
     from vlfau_jax.report import render
 
-    with _process_group(fv, preemptible=False):
+    with _process_group(fv, preemptible=False), _workdir(fv) as workdir:
         evaluate(
-            fv.workdir,
+            workdir,
             fold=fv.fold,
             beams=fv.beams,
             checkpoint=fv.checkpoint,
@@ -163,6 +173,21 @@ def _process_group(fv: flags.FlagValues, *, preemptible: bool) -> AbstractContex
         lost_after=fv.lost_after,
         preemptible=preemptible,
     )
+
+
+def _workdir(fv: flags.FlagValues, *, overwrite: bool = False) -> AbstractContextManager[Path]:
+    """--workdir, or the local copy of one in a bucket, in which one process alone can work."""
+    import jax
+
+    from vlfau_jax.train.bucket_workdir import is_bucket, local_workdir
+
+    if is_bucket(fv.workdir) and jax.process_count() > 1:
+        raise UserError(
+            f"--workdir={fv.workdir}: {jax.process_count()} processes write parts of one "
+            "checkpoint, for which they need a folder; mount the bucket on all machines (gcsfuse, "
+            "mount-s3 or rclone mount) and give that folder"
+        )
+    return local_workdir(fv.workdir, writes=True, lease=fv.lost_after, overwrite=overwrite)
 
 
 def for_this_device(fv: flags.FlagValues) -> ConfigDict:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -47,6 +47,7 @@ from vlfau_jax.train.start import (
 from vlfau_jax.train.state import TrainState
 from vlfau_jax.train.step import CompiledStep, abstract_batch
 from vlfau_jax.train.stop import StopSignals
+from vlfau_jax.train.watch import Watchers
 from vlfau_jax.train.workdir import (
     FINAL_FILE,
     claimed,
@@ -69,6 +70,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     evaluator: Evaluator | None = None,
+    watch: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Trains an experiment in `workdir` and returns the content of final.json.
 
@@ -80,6 +82,7 @@ def train(
         resume: goes on from the newest checkpoint, if there is one.
         overwrite: removes an earlier run first.
         evaluator: scores subjects who are kept back, every `train.eval_every` steps.
+        watch: where metrics go besides, see `vlfau_jax.train.watch`.
 
     Raises:
         UserError: the experiment cannot run as asked, or the workdir is in use.
@@ -90,7 +93,7 @@ def train(
     if settings.train.eval_every and evaluator is None:
         raise ValueError("train.eval_every asks for scores, but no evaluator was given")
     with StopSignals() as stop:
-        return _train(settings, workdir, resume, overwrite, evaluator, stop)
+        return _train(settings, workdir, resume, overwrite, evaluator, watch, stop)
 
 
 def _train(
@@ -99,6 +102,7 @@ def _train(
     resume: bool,
     overwrite: bool,
     evaluator: Evaluator | None,
+    watch: Sequence[str],
     stop: StopSignals,
 ) -> dict[str, Any]:
     # What cannot run is refused before the workdir is touched.
@@ -113,11 +117,13 @@ def _train(
         claim = claimed(workdir, config, resume=resume, overwrite=overwrite)
         run_on_first("claim", lambda: stack.enter_context(claim))
         check_shared("--workdir", workdir)
+        watched = watch if is_first_process() else ()
+        watchers = stack.enter_context(Watchers(watched, workdir, config))
         open_connections(experiment.mesh)
         stack.enter_context(translate_errors(workdir))
         checkpoints = stack.enter_context(Checkpoints(workdir, keep, keep_best))
         inference = experiment.inference_record(config)
-        run = _Run(experiment, workdir, checkpoints, Clock(), evaluator, inference, stop)
+        run = _Run(experiment, workdir, checkpoints, Clock(), evaluator, watchers, inference, stop)
         run.report_task()
         state, start = run.restore_or_initialise(initial)
         stop.raise_before_steps()
@@ -136,6 +142,7 @@ class _Run:
     checkpoints: Checkpoints
     clock: Clock
     evaluator: Evaluator | None
+    watchers: Watchers
     inference: dict[str, Any]
     stop: StopSignals
     step: int = 0  # the one in progress
@@ -248,7 +255,9 @@ class _Run:
             self._report_scored_subjects()
         with (
             closing(e.training_batches(start, local_rows(e.mesh, o.batch_size))) as batches,
-            MetricWriter(self.workdir, start, writes=is_first_process()) as writer,
+            MetricWriter(
+                self.workdir, start, writes=is_first_process(), watchers=self.watchers
+            ) as writer,
             Progress(
                 writer, clock, start=start, steps=o.steps, images=o.batch_size, every=o.log_every
             ) as progress,

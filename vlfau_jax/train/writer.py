@@ -19,6 +19,7 @@ from tensorboardX.summary import scalar
 
 from vlfau_jax.files import open_in_place, written_whole
 from vlfau_jax.train.metrics import METRICS_FILE, read_lines
+from vlfau_jax.train.watch import Watchers
 
 DAMAGED_FILE = "metrics.damaged.jsonl"
 EVENTS_FOLDER = "tensorboard"
@@ -29,11 +30,19 @@ class MetricWriter(AbstractContextManager):
 
     A run resumed at `start_step` first cuts the lines beyond it, so that each step appears once.
     Lines that are damaged are moved to metrics.damaged.jsonl, and counted on stderr.
+    `watchers` get the same values, last.
     Where `writes` is false, as in all processes but the first, it does nothing.
     """
 
-    def __init__(self, workdir: Path, start_step: int, *, writes: bool = True) -> None:
-        self.writes = writes
+    def __init__(
+        self,
+        workdir: Path,
+        start_step: int,
+        *,
+        writes: bool = True,
+        watchers: Watchers | None = None,
+    ) -> None:
+        self.writes, self._watchers = writes, watchers
         if not writes:
             return
         self._path, folder = workdir / METRICS_FILE, workdir / EVENTS_FOLDER
@@ -69,6 +78,8 @@ class MetricWriter(AbstractContextManager):
             if time.monotonic() - self._flushed > 30:  # it waits for the disk
                 self._events.flush()
                 self._flushed = time.monotonic()
+        if self._watchers is not None:
+            self._watchers.write(step, finite)
 
     def _write_event(self, event: event_pb2.Event) -> None:
         self._events.write(event.SerializeToString())

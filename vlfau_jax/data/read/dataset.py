@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vlfau_jax.data.raw.list_folds import differences
+from vlfau_jax.data.read.bucket_set import local_data
 from vlfau_jax.data.read.folds import Folds, Split, draw_validation
 from vlfau_jax.data.read.labels import Labels
 from vlfau_jax.data.read.options import DataOptions
@@ -174,7 +174,7 @@ def open_dataset(options: DataOptions) -> Dataset:
             "sets; give one for all, or one for each, separated by +"
         )
     sets = tuple(
-        open_set(name, Path(options.data_dir), variant)
+        open_set(name, local_data(options.data_dir, name), variant)
         for name, variant in zip(names, variants, strict=True)
     )
     return combine(sets, options)

@@ -18,7 +18,7 @@ class DataOptions(Options):
 
     Attributes:
         name: the data set, such as "bp4d" or "folder"; "bp4d+disfa" is a mixture of two.
-        data_dir: the folder that `prepare` wrote to.
+        data_dir: the folder that `prepare` wrote to; gs:// or s3:// is copied to the local disk.
         variant: the prepared crop, such as "cascade_256"; may be empty if there is only one. For a
             mixture one for all, or one for each, separated by "+", in the order of `name`.
         fold: 1 to 3 (or as many as `folds` has), or 0 to train on every subject.
