@@ -138,7 +138,9 @@ class Captioner(nn.Module):
     def added(self, unit=None, logit=None):
         """What is added to every word of a sentence about a unit with logits [b]."""
         added = 0 if unit is None else self.units.weight[unit]
-        return added if logit is None else added + torch.where(logit < 0, -1.0, 1.0)[:, None] * self.told
+        if logit is None:
+            return added
+        return added + torch.where(logit < 0, -1.0, 1.0)[:, None] * self.told
 
     def step(self, features, state, word, added=0):
         """[b, p, d], words [b] -> state, logits [b, v], attention [b, p], context [b, d]."""
