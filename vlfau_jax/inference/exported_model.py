@@ -24,6 +24,7 @@ from vlfau_jax.data.text.descriptions import Descriptions, built_in
 from vlfau_jax.data.text.reading import Reader
 from vlfau_jax.data.text.vocabulary import TOKENIZER, Vocabulary
 from vlfau_jax.errors import RunError, UserError
+from vlfau_jax.inference.explained import MAP_OUTPUTS, Explanation, explanations
 from vlfau_jax.inference.faces import FoundFace, Limits, look_for_face
 from vlfau_jax.inference.model_folder import PROGRAM, WEIGHTS, ModelFolder, open_model_folder
 from vlfau_jax.inference.outputs import outputs_of
@@ -32,6 +33,7 @@ from vlfau_jax.inference.prediction import (
     DropReason,
     Prediction,
     PredictionDecoder,
+    check_finite,
 )
 from vlfau_jax.inference.program import load_program, platform
 from vlfau_jax.inference.program_check import Request
@@ -145,7 +147,7 @@ class ExportedModel:
             self.trained_on.get("untaught", {}), opened.config_path
         )
         self._decoder = PredictionDecoder(self.aus, self.thresholds, vocabulary, self.untaught)
-        self._tokens = vocabulary.size
+        self._vocabulary = vocabulary
         request = _request(opened, vocabulary.size, batch_size)
         program = load_program(folder / PROGRAM, opened.program, request)
         # Each device runs the program for its own faces: what it gives for a face depends on how
@@ -181,34 +183,55 @@ class ExportedModel:
         Raises:
             ValueError: another dtype or shape.
         """
+        return list(self._decoded(faces))
+
+    def explain(self, faces: np.ndarray) -> list[Explanation]:
+        """As `describe`, with the maps of each unit and of each word.
+
+        Args:
+            faces: RGB uint8 [b, image_size, image_size, 3], any b.
+
+        Raises:
+            ValueError: another dtype or shape.
+        """
+        names = (*DECODED_ARRAYS, *MAP_OUTPUTS)
+        explained: list[Explanation] = []
+        for arrays in self._run(faces, names):
+            check_finite({name: arrays[name] for name in MAP_OUTPUTS if name in arrays})
+            predictions = list(self._decoder.decode(arrays))
+            explained += explanations(arrays, predictions, self._vocabulary, self.reader)
+        return explained
+
+    def _decoded(self, faces: np.ndarray) -> Iterator[Prediction]:
+        for arrays in self._run(faces, DECODED_ARRAYS):
+            yield from self._decoder.decode(arrays)
+
+    def _run(self, faces: np.ndarray, names: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
+        """The named arrays that the program gives, batch by batch, checked."""
         faces = np.asarray(faces)
         if faces.dtype != np.uint8 or faces.shape[1:] != (self.image_size, self.image_size, 3):
             raise ValueError(
                 f"faces are {_array(faces)}; expected cropped RGB uint8 "
                 f"[b, {self.image_size}, {self.image_size}, 3]"
             )
-        predictions: list[Prediction] = []
         for start in range(0, len(faces), self.batch_size):
-            predictions += self._describe_batch(faces[start : start + self.batch_size])
-        return predictions
-
-    def _describe_batch(self, faces: np.ndarray) -> list[Prediction]:
-        count = len(faces)
-        if count < self.batch_size:
-            padding = np.zeros((self.batch_size - count, *faces.shape[1:]), np.uint8)
-            faces = np.concatenate([faces, padding])
-        arrays = self._program(self._weights, jax.device_put(faces, self._faces))
-        decoded = {name: arrays[name] for name in DECODED_ARRAYS if name in self.outputs}
-        arrays = {name: values[:count] for name, values in jax.device_get(decoded).items()}
-        self._check_ranges(arrays)
-        return list(self._decoder.decode(arrays))
+            some = faces[start : start + self.batch_size]
+            batch = np.zeros((self.batch_size, *faces.shape[1:]), np.uint8)
+            batch[: len(some)] = some
+            arrays = self._program(self._weights, jax.device_put(batch, self._faces))
+            wanted = {name: arrays[name] for name in names if name in self.outputs}
+            found = {name: v[: len(some)] for name, v in jax.device_get(wanted).items()}
+            self._check_ranges(found)
+            yield found
 
     def _check_ranges(self, arrays: dict[str, np.ndarray]) -> None:
         """RunError for numbers that are none of this model's; that they are finite is decoded."""
         for name, values in arrays.items():
-            low, high = {"tokens": (0, self._tokens - 1), "scores": (-np.inf, _ROUNDING)}.get(
-                name.rpartition("_")[2], (-_ROUNDING, 1 + _ROUNDING)
-            )
+            low, high = {
+                "tokens": (0, self._vocabulary.size - 1),
+                "scores": (-np.inf, _ROUNDING),
+                "maps": (-np.inf, np.inf),  # no sigmoid bounds them in every network
+            }.get(name.rpartition("_")[2], (-_ROUNDING, 1 + _ROUNDING))
             outside = values[(values < low) | (values > high)]
             if outside.size:
                 raise RunError(
