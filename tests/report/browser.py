@@ -46,7 +46,12 @@ class Browser:
         self.driver = driver
         self.look(*WIDE)
         # file: and data: are read all the same.
-        offline = {"offline": not local, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
+        offline = {
+            "offline": not local,
+            "latency": 0,
+            "downloadThroughput": 0,
+            "uploadThroughput": 0,
+        }
         driver.execute_cdp_cmd("Network.enable", {})
         driver.execute_cdp_cmd("Network.emulateNetworkConditions", offline)
 
