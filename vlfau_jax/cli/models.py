@@ -1,10 +1,18 @@
-"""Verbs of models: export, warm_start, import_backbone, predict and serve."""
+"""Verbs of models: export, warm_start, import_backbone, predict,
+explain and serve.
+"""
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from absl import flags
+from pydantic import Field
 
 from vlfau_jax.cli.verb import BEAMS, CHECKPOINT, WORKDIR, Flag, verb
+
+_FramesPerSecond = Annotated[float, Field(ge=0, le=1000)]
+_BatchSize = Annotated[int, Field(ge=1, le=4096)]
 
 WEIGHTS = Flag("out", str, "safetensors file to create", required=True)
 
@@ -78,6 +86,32 @@ def predict(fv: flags.FlagValues, inputs: list[str]) -> None:
         verify=fv.verify,
         limits=Limits(fv.min_confidence, fv.min_face_pixels, fv.min_sharpness, fv.min_contrast),
         keep_doubtful=fv.keep_doubtful,
+    )
+
+
+@verb(
+    Flag("model", str, "a model folder that export wrote", required=True),
+    Flag("out", str, "page to create, an .html file", required=True),
+    Flag("fps", _FramesPerSecond, "frames a second of a clip whose frames the pictures are", 0.0),
+    Flag("crop_file", str, "the model or table that the model's crop rule reads", ""),
+    Flag("verify", str, "the SHA-256 of the model folder, as export printed it", ""),
+    Flag("batch_size", _BatchSize, "faces in each run of the program, at most", 8),
+    imports=("vlfau_jax.report.explain",),
+    inputs=" PICTURE...",
+    keeps_programs=True,
+)
+def explain(fv: flags.FlagValues, inputs: list[str]) -> None:
+    """Write a page that shows why a model says what it says of pictures or of a clip."""
+    from vlfau_jax.report.explain import explain
+
+    explain(
+        fv.model,
+        inputs,
+        fv.out,
+        frames_per_second=fv.fps,
+        batch_size=fv.batch_size,
+        crop_file=fv.crop_file,
+        verify=fv.verify,
     )
 
 

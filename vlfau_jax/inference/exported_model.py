@@ -196,17 +196,17 @@ class ExportedModel:
         """
         names = (*DECODED_ARRAYS, *MAP_OUTPUTS)
         explained: list[Explanation] = []
-        for arrays in self._run(faces, names):
+        for arrays in self._batches(faces, names):
             check_finite({name: arrays[name] for name in MAP_OUTPUTS if name in arrays})
             predictions = list(self._decoder.decode(arrays))
             explained += explanations(arrays, predictions, self._vocabulary, self.reader)
         return explained
 
     def _decoded(self, faces: np.ndarray) -> Iterator[Prediction]:
-        for arrays in self._run(faces, DECODED_ARRAYS):
+        for arrays in self._batches(faces, DECODED_ARRAYS):
             yield from self._decoder.decode(arrays)
 
-    def _run(self, faces: np.ndarray, names: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
+    def _batches(self, faces: np.ndarray, names: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
         """The named arrays that the program gives, batch by batch, checked."""
         faces = np.asarray(faces)
         if faces.dtype != np.uint8 or faces.shape[1:] != (self.image_size, self.image_size, 3):

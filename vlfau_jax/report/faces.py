@@ -10,6 +10,7 @@ import numpy as np
 
 from vlfau_jax.evaluation.faces import DescribedFace
 from vlfau_jax.inference.explained import Explanation, WordMaps
+from vlfau_jax.inference.faces import FoundFace
 from vlfau_jax.report.formats import share
 from vlfau_jax.report.pictures import face_uri, layer_uri, times_even
 from vlfau_jax.report.words import words_data
@@ -155,6 +156,18 @@ def unlabelled(title: str, image: np.ndarray, explained: Explanation) -> Describ
         words=explained.words,
         global_words=explained.global_words,
     )
+
+
+def found_note(found: FoundFace) -> str:
+    """What is said of how a face was found, beside its title."""
+    notes = []
+    if found.confidence is not None:
+        notes.append(f"face finder's confidence {found.confidence:.2f}")
+    if found.faces > 1:
+        notes.append(f"the largest of {found.faces} faces")
+    if found.reason:
+        notes.append(f"doubtful: {found.reason} ({found.detail})")
+    return ", ".join(notes)
 
 
 def _told(face: DescribedFace) -> dict[int, WordMaps]:

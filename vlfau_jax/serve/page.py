@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vlfau_jax.inference.exported_model import ExportedModel
 from vlfau_jax.inference.prediction import DROP_REASONS
-from vlfau_jax.report.faces import MAPS, face_view, unlabelled
+from vlfau_jax.report.faces import MAPS, face_view, found_note, unlabelled
 from vlfau_jax.report.templating import content_security_policy, environment, render_page
 from vlfau_jax.report.words import colours
 from vlfau_jax.serve.answers import Result
@@ -36,18 +36,7 @@ def card(result: Result, model: ExportedModel) -> str:
     if result.explained is not None:
         face = unlabelled("face", found.crop, result.explained)
         maps = {name: MAPS[name] for name in face.maps}
-        view = face_view(face, model.thresholds, _note(result))
+        view = face_view(face, model.thresholds, found_note(found))
     reason = "" if found.reason is None else DROP_REASONS[found.reason]
     template = environment().get_template("answer.html.j2")
     return template.render(face=view, maps=maps, found=found, meaning=reason)
-
-
-def _note(result: Result) -> str:
-    found, notes = result.found, []
-    if found.confidence is not None:
-        notes.append(f"face finder's confidence {found.confidence:.2f}")
-    if found.faces > 1:
-        notes.append(f"the largest of {found.faces} faces")
-    if found.reason:
-        notes.append(f"doubtful: {found.reason} ({found.detail})")
-    return ", ".join(notes)
