@@ -1,6 +1,4 @@
-"""Verbs of models: export, warm_start, import_backbone, predict,
-explain and serve.
-"""
+"""Verbs of models: export, warm_start, import_backbone, predict, explain and serve."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Which regions of one face mattered: what a model answers when each of them is hidden.
 
 The question of `counterfactual`, "cover", asked of a face that nobody labelled: a region is hidden
-by the same blur, an equally large and equally shaped one elsewhere is the control. Where regions lie
-is the prior of `vlfau_jax.regions`, for crop rules that put the eyes in fixed places.
+by the same blur, an equally large and equally shaped one elsewhere is the control. Where regions
+lie is the prior of `vlfau_jax.regions`, for crop rules that put the eyes in fixed places.
 """
 
 from __future__ import annotations
