@@ -10,7 +10,8 @@ pytest.importorskip("selenium", reason="no selenium: pip install -r requirements
 from selenium.webdriver.common.keys import Keys
 
 from tests.report.browser import CHROMIUM, DRIVER, NEEDED, PHONE, WIDE, started
-from tests.serve.conftest import KnownModel, served
+from tests.serve.conftest import served
+from tests.serve.known import KnownModel
 from tests.serve.pictures import FACE, NO_FACE
 
 pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason=NEEDED)

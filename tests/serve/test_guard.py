@@ -8,6 +8,7 @@ import re
 import pytest
 
 from tests.serve.conftest import served
+from tests.serve.known import KnownModel
 from tests.serve.pictures import FACE
 from vlfau_jax.errors import UserError
 from vlfau_jax.serve.guard import HEADERS
@@ -16,8 +17,6 @@ from vlfau_jax.serve.options import ServeOptions
 
 @pytest.fixture(scope="module")
 def client():
-    from tests.serve.conftest import KnownModel
-
     with served(KnownModel(), allow_host=("box.lan",)) as one:
         yield one
 

@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from tests.processes import ROOT
-from tests.serve.conftest import KnownModel, served
+from tests.serve.conftest import served
+from tests.serve.known import KnownModel
 from vlfau_jax.serve.openapi import document
 from vlfau_jax.serve.options import ServeOptions
 

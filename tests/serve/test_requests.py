@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.serve.conftest import KnownModel, served
+from tests.serve.conftest import served
+from tests.serve.known import KnownModel
 from tests.serve.pictures import FACE, malformed, png
 from tests.serve.test_describer import until
 from vlfau_jax.inference.explained import WordMaps
