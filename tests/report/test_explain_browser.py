@@ -24,7 +24,6 @@ def browser(tmp_path_factory):
 def page(tmp_path_factory):
     """A clip of 20 frames, 5 a second; the sixth to the tenth show no face."""
     model = KnownModel()
-    model.describe = lambda crops: [model.explanation.prediction] * len(crops)
     bright, dark = (np.full((40, 40, 3), level, np.uint8) for level in (180, 0))
     frames = [(k / 5, dark if 5 <= k < 10 else bright) for k in range(20)]
     path = tmp_path_factory.mktemp("clip") / "clip.html"

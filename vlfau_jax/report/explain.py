@@ -74,7 +74,7 @@ def explain(
     cv2.setNumThreads(0)  # each thread has a picture of its own
     with written_whole(out) as partial:
         if frames_per_second:
-            page = explain_clip(opened, _frames(pictures, frames_per_second), str(inputs[0]))
+            page = explain_clip(opened, _frames(pictures, frames_per_second), Path(inputs[0]).name)
         else:
             page = explain_pictures(opened, pictures)
         partial.write_text(page, encoding="utf-8")
@@ -133,7 +133,7 @@ def explain_clip(
         when = clock(clip.times[peak.frame])
         named = f"{when}, {au_name(peak.au)} at its highest"
         cards.append(_card(model, named, peak.crop, one, f"frame {peak.frame + 1}"))
-    return _render(model, cards, clip=clip, title=Path(title).name)
+    return _render(model, cards, clip=clip, title=title)
 
 
 def _frames(pictures: Sequence[Picture], frames_per_second: float) -> Iterator[Frame]:
