@@ -190,7 +190,7 @@ def test_a_page_about_pictures(pages, faces):
     page = parse(pages["pictures"].read_text())
     assert [h.text for h in page.all("h3")] == [path.name for path in faces[:2]]
     assert "9.jpg: no face" in page.text
-    assert "synthetic faces" in page.text and "labelled" not in page.text
+    assert "synthetic faces" in page.text and "From labels" not in page.text
     assert "<svg" not in pages["pictures"].read_text()
 
 
