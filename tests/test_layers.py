@@ -15,7 +15,7 @@ FLOORS = (
     ("sharding", "distributed"),
     ("train",),
     ("inference", "evaluation", "account"),
-    ("report", "studies"),
+    ("report", "studies", "serve"),
     ("cli", "__main__"),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

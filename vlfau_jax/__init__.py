@@ -6,24 +6,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import jax
+
     from vlfau_jax.inference.exported_model import ExportedModel
 
 __version__ = "0.1.0"
 
 
 def load(
-    folder: str | Path, *, crop_file: str | Path = "", batch_size: int = 8, verify: str = ""
+    folder: str | Path,
+    *,
+    crop_file: str | Path = "",
+    batch_size: int = 8,
+    verify: str = "",
+    devices: Sequence[jax.Device] | None = None,
 ) -> ExportedModel:
     """Loads a model folder that `python -m vlfau_jax export` wrote.
 
-    An example, with pictures as RGB uint8 arrays of any size:
+    An example; pictures are files, RGB uint8 arrays of any size or PIL's images:
 
-        import cv2
         import vlfau_jax
 
         model = vlfau_jax.load("runs/demo/model")
-        pictures = [cv2.imread("face.jpg", cv2.IMREAD_COLOR_RGB)]
-        for result in model.predict(pictures):
+        for result in model.predict(["face.jpg"]):
             if result.prediction is None:
                 print("no result:", result.drop_reason)
                 continue
@@ -42,11 +49,13 @@ def load(
             up to 2e-6 between batch sizes.
         verify: the SHA-256 of the folder that `export` printed, where it came by another way than
             the folder; "" for any. The digests in the folder find damage, not forgery.
+        devices: of `jax.local_devices()`, which share the faces of a run; None for all of them.
 
     Returns:
-        An object with `predict(pictures)`, `describe(faces)` for faces that are cropped already,
-        and what the model is: `aus`, `thresholds`, `captions`, `crop_rule`, `image_size`,
-        `synthetic`, `trained_on`.
+        An object with `predict(pictures)`; `stream(pictures)`, the same as a generator, for videos
+        and for more pictures than memory holds; `describe(faces)` for faces that are cropped
+        already, `explain(faces)` with their maps; and what the model is: `aus`, `thresholds`,
+        `captions`, `crop_rule`, `image_size`, `synthetic`, `trained_on`.
 
     Raises:
         vlfau_jax.errors.UserError: the folder is no model, is incomplete or changed, holds a
@@ -55,4 +64,4 @@ def load(
     """
     from vlfau_jax.inference.exported_model import ExportedModel  # seconds to import
 
-    return ExportedModel(folder, crop_file, batch_size, verify)
+    return ExportedModel(folder, crop_file, batch_size, verify, devices)

@@ -56,7 +56,7 @@ def test_the_example_in_the_docstring_runs(
     shutil.copy(pictures / "1.jpg", tmp_path / "face.jpg")
     monkeypatch.chdir(tmp_path)
     doc = inspect.getdoc(vlfau_jax.load)
-    example = doc[doc.index("    import cv2") : doc.index("Args:")]
+    example = doc[doc.index("    import vlfau_jax") : doc.index("Args:")]
     exec(compile(textwrap.dedent(example), "docstring", "exec"), {})
     sentence, *units = capsys.readouterr().out.splitlines()
     (result,) = model.predict([read_image(pictures / "1.jpg")])

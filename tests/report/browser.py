@@ -34,19 +34,24 @@ FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    "--host-resolver-rules=MAP * ~NOTFOUND",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )
 WIDE, PHONE = (1280, 900), (390, 844)
 
 
 class Browser:
-    """A window of Chromium without a network."""
+    """A window of Chromium without a network, or `local`, with this machine's own."""
 
-    def __init__(self, driver: webdriver.Chrome) -> None:
+    def __init__(self, driver: webdriver.Chrome, local: bool = False) -> None:
         self.driver = driver
         self.look(*WIDE)
         # file: and data: are read all the same.
-        offline = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
+        offline = {
+            "offline": not local,
+            "latency": 0,
+            "downloadThroughput": 0,
+            "uploadThroughput": 0,
+        }
         driver.execute_cdp_cmd("Network.enable", {})
         driver.execute_cdp_cmd("Network.emulateNetworkConditions", offline)
 
@@ -66,12 +71,12 @@ class Browser:
         """Whether pages opened from now on run scripts."""
         self.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": not allowed})
 
-    def open(self, page: Path, place: str = "") -> None:
-        """Opens a file afresh; what was asked for and said before is forgotten."""
+    def open(self, page: Path | str, place: str = "") -> None:
+        """Opens a file or an address afresh; what was asked for and said before is forgotten."""
         self.driver.get("about:blank")
         self.requests()
         self.messages()
-        self.driver.get(page.as_uri() + place)
+        self.driver.get((page if isinstance(page, str) else page.as_uri()) + place)
 
     def requests(self) -> list[str]:
         """The addresses that were asked for since the last call, without data: URIs."""
@@ -130,15 +135,15 @@ class Browser:
 
 
 @contextmanager
-def started(folder: Path) -> Iterator[Browser]:
-    """A browser with a new profile in `folder`."""
+def started(folder: Path, *flags: str, local: bool = False) -> Iterator[Browser]:
+    """A browser with a new profile in `folder`, with more flags; see `Browser` for `local`."""
     options = Options()
     options.binary_location = CHROMIUM
-    for flag in (*FLAGS, f"--user-data-dir={folder / 'profile'}"):
+    for flag in (*FLAGS, *flags, f"--user-data-dir={folder / 'profile'}"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service(DRIVER))
     try:
-        yield Browser(driver)
+        yield Browser(driver, local)
     finally:
         driver.quit()

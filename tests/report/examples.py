@@ -5,8 +5,9 @@ import re
 import numpy as np
 
 from vlfau_jax.data.text.descriptions import global_description, local_description
-from vlfau_jax.evaluation.faces import DescribedFace, WordMaps
+from vlfau_jax.evaluation.faces import DescribedFace
 from vlfau_jax.facs import DISFA_AUS
+from vlfau_jax.inference.explained import WordMaps
 from vlfau_jax.inference.prediction import Prediction
 
 HOSTILE = "<script src='https://evil.example/x.js'></script>\"&</style>{{ 7 * 7 }}"

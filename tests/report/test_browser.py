@@ -13,7 +13,7 @@ import pytest
 from tests.report.examples import RECORDS, face, scores
 from tests.studies.examples import finished
 from vlfau_jax.evaluation.evaluate import evaluate
-from vlfau_jax.evaluation.faces import WordMaps
+from vlfau_jax.inference.explained import WordMaps
 from vlfau_jax.report import render
 from vlfau_jax.report.ablation_page import render_ablation
 from vlfau_jax.report.crossval_page import render_crossval

@@ -12,8 +12,9 @@ import pytest
 from tests.evaluation.example_scores import example
 from tests.report.examples import HOSTILE, RECORDS, face, scores
 from tests.report.html_tree import addresses, check_table, parse
-from vlfau_jax.evaluation.faces import RULES, WordMaps
+from vlfau_jax.evaluation.faces import RULES
 from vlfau_jax.facs import ACTION_UNITS, DISFA_AUS
+from vlfau_jax.inference.explained import WordMaps
 from vlfau_jax.inference.prediction import Prediction
 from vlfau_jax.metrics.kinds import NumberOfFrames
 from vlfau_jax.metrics.table import (

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.report.examples import word_maps
-from vlfau_jax.evaluation.faces import WordMaps
+from vlfau_jax.inference.explained import WordMaps
 from vlfau_jax.report.pictures import heat_layer, times_even
 from vlfau_jax.report.words import MOST_CELLS, colours, words_data
 

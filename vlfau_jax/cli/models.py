@@ -1,10 +1,16 @@
-"""Verbs of models: export, warm_start, import_backbone and predict."""
+"""Verbs of models: export, warm_start, import_backbone, predict, explain and serve."""
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from absl import flags
+from pydantic import Field
 
 from vlfau_jax.cli.verb import BEAMS, CHECKPOINT, WORKDIR, Flag, verb
+
+_FramesPerSecond = Annotated[float, Field(ge=0, le=1000)]
+_BatchSize = Annotated[int, Field(ge=1, le=4096)]
 
 WEIGHTS = Flag("out", str, "safetensors file to create", required=True)
 
@@ -104,3 +110,62 @@ def predict(fv: flags.FlagValues, inputs: list[str]) -> None:
         limits=Limits(fv.min_confidence, fv.min_face_pixels, fv.min_sharpness, fv.min_contrast),
         keep_doubtful=fv.keep_doubtful,
     )
+
+
+@verb(
+    Flag("model", str, "a model folder that export wrote", required=True),
+    Flag("out", str, "page to create, an .html file", required=True),
+    Flag("fps", _FramesPerSecond, "frames a second of a clip whose frames the pictures are", 0.0),
+    Flag("crop_file", str, "the model or table that the model's crop rule reads", ""),
+    Flag("verify", str, "the SHA-256 of the model folder, as export printed it", ""),
+    Flag("batch_size", _BatchSize, "faces in each run of the program, at most", 8),
+    imports=("vlfau_jax.report.explain",),
+    inputs=" PICTURE...",
+    keeps_programs=True,
+)
+def explain(fv: flags.FlagValues, inputs: list[str]) -> None:
+    """Write a page that shows why a model says what it says of pictures or of a clip."""
+    from vlfau_jax.report.explain import explain
+
+    explain(
+        fv.model,
+        inputs,
+        fv.out,
+        frames_per_second=fv.fps,
+        batch_size=fv.batch_size,
+        crop_file=fv.crop_file,
+        verify=fv.verify,
+    )
+
+
+@verb(
+    Flag("model", str, "a model folder that export wrote", required=True),
+    Flag("host", str, "address to listen on; another than 127.0.0.1 lets others call", "127.0.0.1"),
+    Flag("port", int, "port to listen on; 0 takes a free one", 8000),
+    Flag("allow_host", str, "a name by which browsers may call it; repeatable", repeated=True),
+    Flag("crop_file", str, "the model or table that the model's crop rule reads", ""),
+    Flag("verify", str, "the SHA-256 of the model folder, as export printed it", ""),
+    Flag("batch_size", int, "faces in each run of the program, at most", 8),
+    Flag("queue", int, "requests that are under way at a time; others are refused", 64),
+    Flag("most_megabytes", int, "of a picture's file", 16),
+    Flag("timeout", float, "seconds for a request and its answer", 60.0),
+    Flag("header_timeout", float, "seconds for a request's headers, or to take an answer", 10.0),
+    imports=("vlfau_jax.serve.server",),
+    keeps_programs=True,
+)
+def serve(fv: flags.FlagValues, _: list[str]) -> None:
+    """Serve a local web page and a JSON endpoint for an exported model."""
+    from vlfau_jax.serve.options import ServeOptions
+    from vlfau_jax.serve.server import serve
+
+    options = ServeOptions(
+        host=fv.host,
+        port=fv.port,
+        allow_host=tuple(fv.allow_host or ()),
+        queue=fv.queue,
+        most_megabytes=fv.most_megabytes,
+        timeout=fv.timeout,
+        header_timeout=fv.header_timeout,
+        batch_size=fv.batch_size,
+    )
+    serve(fv.model, options, crop_file=fv.crop_file, verify=fv.verify)

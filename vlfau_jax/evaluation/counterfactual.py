@@ -133,8 +133,8 @@ def measure(
         answered = decoder.decode(run(describe, images, DECODED_ARRAYS, f"{prefix}cover"))
         for case, first, after in zip(cases, before, answered if cases else (), strict=True):
             values[f"{prefix}drop"].append(first - after.probabilities[case.unit])
-            spoke = _states_on(answers.predictions[case.row], case.unit, reader)
-            silent = float(not _states_on(after, case.unit, reader)) if spoke else NAN
+            spoke = states_on(answers.predictions[case.row], case.unit, reader)
+            silent = float(not states_on(after, case.unit, reader)) if spoke else NAN
             values[f"{prefix}silenced"].append(silent)
     arrays = {name: np.array(found, float) for name, found in values.items()}
     units = np.array([case.unit for case in cases], int)
@@ -289,7 +289,7 @@ class _Runner:
         return {name: np.concatenate(values) for name, values in found.items()}
 
 
-def _states_on(prediction: Prediction, unit: int, reader: Reader) -> bool:
+def states_on(prediction: Prediction, unit: int, reader: Reader) -> bool:
     """Whether the sentence about a unit states it on."""
     if prediction.sentences is None:
         return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,13 +12,12 @@ from vlfau_jax.data.raw.frames import decode_crop
 from vlfau_jax.data.read.dataset import Dataset
 from vlfau_jax.data.read.transforms import resize
 from vlfau_jax.data.text.reading import Reader
-from vlfau_jax.data.text.vocabulary import Vocabulary
 from vlfau_jax.evaluation.answers import Answers, Describe
 from vlfau_jax.evaluation.kept_answers import MAP_ARRAYS
 from vlfau_jax.evaluation.predictions import true_sentence
+from vlfau_jax.inference.explained import WordMaps, global_words, local_words, stated
 from vlfau_jax.inference.prediction import Prediction
 from vlfau_jax.inference.trained import Trained
-from vlfau_jax.metrics.statements import states
 from vlfau_jax.sharding.arrays import fetch, local_rows, shard_batch
 
 # How many faces each rule chooses, and the rule in words for the page. The order is the page's.
@@ -36,27 +35,14 @@ _GIVEN = ("local_tokens", "local_attention", "global_tokens", "global_attention"
 
 
 @dataclass(frozen=True)
-class WordMaps:
-    """A generated sentence word by word.
-
-    Attributes:
-        words: t texts with the spaces between them; joined, the sentence.
-        maps: float32 [t, h', w'], where the captioner looked as it wrote each word.
-    """
-
-    words: tuple[str, ...]
-    maps: np.ndarray
-
-
-@dataclass(frozen=True)
 class DescribedFace:
-    """A test face with its labels, its prediction and its maps: what one card of the report shows.
+    """A face with its labels, its prediction and its maps: what one card of a page shows.
 
     Attributes:
         title: subject, task and frame.
         image: uint8 [h, w, 3] RGB, as the model sees it.
         prediction: scores and sentences.
-        labels: int8 [n], 1, 0, or -1 where unknown.
+        labels: int8 [n], 1, 0, or -1 where unknown; None for a face that nobody labelled.
         true_sentence: the global description that the labels give, None where one is unknown.
         spatial_maps: float [n, h', w'], the spatial attention of each unit's branch (DAIR's s);
             None from a model without it.
@@ -73,7 +59,7 @@ class DescribedFace:
     title: str
     image: np.ndarray
     prediction: Prediction
-    labels: np.ndarray
+    labels: np.ndarray | None
     true_sentence: str | None
     spatial_maps: np.ndarray | None
     attention: np.ndarray | None
@@ -190,9 +176,9 @@ def describe_chosen(
             true_sentence=true_sentence(dataset, answers, row),
             spatial_maps=None if spatial_maps is None else spatial_maps[k],
             attention=None if attention is None else attention[k],
-            states=_states(answers.predictions[row], reader),
-            words=_local_words(given, k, trained.vocabulary),
-            global_words=_global_words(given, k, trained.vocabulary),
+            states=stated(answers.predictions[row], reader),
+            words=local_words(given, k, trained.vocabulary),
+            global_words=global_words(given, k, trained.vocabulary),
             chosen_by=rules,
             log_loss=float(losses[row]),
         )
@@ -216,32 +202,3 @@ def _describe(
         arrays = fetch({name: arrays[name] for name in wanted if name in arrays})
         found.append({name: values[: len(some)] for name, values in arrays.items()})
     return {name: np.concatenate([one[name] for one in found]) for name in found[0]}
-
-
-def _local_words(
-    given: Mapping[str, np.ndarray], face: int, vocabulary: Vocabulary
-) -> tuple[WordMaps, ...] | None:
-    if "local_tokens" not in given:
-        return None
-    rows = zip(given["local_tokens"][face], given["local_attention"][face], strict=True)
-    return tuple(_word_maps(tokens, maps, vocabulary) for tokens, maps in rows)
-
-
-def _global_words(
-    given: Mapping[str, np.ndarray], face: int, vocabulary: Vocabulary
-) -> WordMaps | None:
-    if "global_tokens" not in given:
-        return None
-    return _word_maps(given["global_tokens"][face], given["global_attention"][face], vocabulary)
-
-
-def _word_maps(tokens: np.ndarray, maps: np.ndarray, vocabulary: Vocabulary) -> WordMaps:
-    """Tokens int32 [t] and their attention [t, h, w], without <end> and what follows it."""
-    words = vocabulary.pieces(tokens)
-    return WordMaps(words, maps[: len(words)])
-
-
-def _states(prediction: Prediction, reader: Reader) -> np.ndarray | None:
-    if prediction.sentences is None:
-        return None
-    return states(prediction.aus, [prediction.sentences], reader)[0]

@@ -7,7 +7,9 @@ written. Its files are checked against their digests first, and the program by `
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,20 +20,26 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vlfau_jax.data.crop.registry import rule_from_record
 from vlfau_jax.data.crop.rule import CropRule
+from vlfau_jax.data.raw.unreadable import Unreadable
 from vlfau_jax.data.read.statistics import read_untaught
 from vlfau_jax.data.read.transforms import resize
 from vlfau_jax.data.text.descriptions import Descriptions, built_in
 from vlfau_jax.data.text.reading import Reader
 from vlfau_jax.data.text.vocabulary import TOKENIZER, Vocabulary
+from vlfau_jax.data.workers import in_threads
 from vlfau_jax.errors import RunError, UserError
+from vlfau_jax.inference.explained import MAP_OUTPUTS, Explanation, explanations
 from vlfau_jax.inference.faces import FoundFace, Limits, look_for_face
 from vlfau_jax.inference.model_folder import PROGRAM, WEIGHTS, ModelFolder, open_model_folder
 from vlfau_jax.inference.outputs import outputs_of
+from vlfau_jax.inference.picture_input import PictureInput, as_array
 from vlfau_jax.inference.prediction import (
     DECODED_ARRAYS,
+    LOSSES,
     DropReason,
     Prediction,
     PredictionDecoder,
+    check_finite,
 )
 from vlfau_jax.inference.program import load_program, platform
 from vlfau_jax.inference.program_check import Request
@@ -98,7 +106,7 @@ class ExportedModel:
             numbers in a prediction mean nothing.
         outputs: names of the arrays that the exported program gives.
         batch_size: faces in each run of the program.
-        devices: of this process, which share the faces of each run; the first one alone where
+        devices: which share the faces of each run; the first one alone where
             `batch_size` is no multiple of their number.
         digest: the SHA-256 of the folder, see `model_folder.folder_digest`.
         config: all of the folder's config.json.
@@ -110,6 +118,7 @@ class ExportedModel:
         crop_file: str | Path = "",
         batch_size: int = 8,
         verify: str = "",
+        devices: Sequence[jax.Device] | None = None,
     ) -> None:
         folder = Path(folder)
         if not 1 <= batch_size <= MOST_FACES:
@@ -145,12 +154,12 @@ class ExportedModel:
             self.trained_on.get("untaught", {}), opened.config_path
         )
         self._decoder = PredictionDecoder(self.aus, self.thresholds, vocabulary, self.untaught)
-        self._tokens = vocabulary.size
+        self._vocabulary = vocabulary
         request = _request(opened, vocabulary.size, batch_size)
         program = load_program(folder / PROGRAM, opened.program, request)
         # Each device runs the program for its own faces: what it gives for a face depends on how
         # many share its run, not on where that is.
-        self.devices = _sharing(batch_size)
+        self.devices = _sharing(batch_size, devices)
         mesh = Mesh(np.array(self.devices), ("faces",))
         split, whole = PartitionSpec("faces"), PartitionSpec()
         self._faces = NamedSharding(mesh, split)
@@ -181,34 +190,55 @@ class ExportedModel:
         Raises:
             ValueError: another dtype or shape.
         """
+        return list(self._decoded(faces))
+
+    def explain(self, faces: np.ndarray) -> list[Explanation]:
+        """As `describe`, with the maps of each unit and of each word.
+
+        Args:
+            faces: RGB uint8 [b, image_size, image_size, 3], any b.
+
+        Raises:
+            ValueError: another dtype or shape.
+        """
+        names = (*DECODED_ARRAYS, *MAP_OUTPUTS)
+        explained: list[Explanation] = []
+        for arrays in self._batches(faces, names):
+            check_finite({name: arrays[name] for name in MAP_OUTPUTS if name in arrays})
+            predictions = list(self._decoder.decode(arrays))
+            explained += explanations(arrays, predictions, self._vocabulary, self.reader)
+        return explained
+
+    def _decoded(self, faces: np.ndarray) -> Iterator[Prediction]:
+        for arrays in self._batches(faces, DECODED_ARRAYS):
+            yield from self._decoder.decode(arrays)
+
+    def _batches(self, faces: np.ndarray, names: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
+        """The named arrays that the program gives, batch by batch, checked."""
         faces = np.asarray(faces)
         if faces.dtype != np.uint8 or faces.shape[1:] != (self.image_size, self.image_size, 3):
             raise ValueError(
                 f"faces are {_array(faces)}; expected cropped RGB uint8 "
                 f"[b, {self.image_size}, {self.image_size}, 3]"
             )
-        predictions: list[Prediction] = []
         for start in range(0, len(faces), self.batch_size):
-            predictions += self._describe_batch(faces[start : start + self.batch_size])
-        return predictions
-
-    def _describe_batch(self, faces: np.ndarray) -> list[Prediction]:
-        count = len(faces)
-        if count < self.batch_size:
-            padding = np.zeros((self.batch_size - count, *faces.shape[1:]), np.uint8)
-            faces = np.concatenate([faces, padding])
-        arrays = self._program(self._weights, jax.device_put(faces, self._faces))
-        decoded = {name: arrays[name] for name in DECODED_ARRAYS if name in self.outputs}
-        arrays = {name: values[:count] for name, values in jax.device_get(decoded).items()}
-        self._check_ranges(arrays)
-        return list(self._decoder.decode(arrays))
+            some = faces[start : start + self.batch_size]
+            batch = np.zeros((self.batch_size, *faces.shape[1:]), np.uint8)
+            batch[: len(some)] = some
+            arrays = self._program(self._weights, jax.device_put(batch, self._faces))
+            wanted = {name: arrays[name] for name in names if name in self.outputs}
+            found = {name: v[: len(some)] for name, v in jax.device_get(wanted).items()}
+            self._check_ranges(found)
+            yield found
 
     def _check_ranges(self, arrays: dict[str, np.ndarray]) -> None:
         """RunError for numbers that are none of this model's; that they are finite is decoded."""
         for name, values in arrays.items():
-            low, high = {"tokens": (0, self._tokens - 1), "scores": (-np.inf, _ROUNDING)}.get(
-                name.rpartition("_")[2], (-_ROUNDING, 1 + _ROUNDING)
-            )
+            low, high = {
+                "tokens": (0, self._vocabulary.size - 1),
+                "scores": (-np.inf, _ROUNDING),
+                "maps": (-np.inf, np.inf),  # no sigmoid bounds them in every network
+            }.get(name.rpartition("_")[2], (-_ROUNDING, 1 + _ROUNDING))
             outside = values[(values < low) | (values > high)]
             if outside.size:
                 raise RunError(
@@ -276,7 +306,7 @@ class ExportedModel:
 
     def predict(
         self,
-        pictures: Iterable[np.ndarray],
+        pictures: Iterable[PictureInput],
         paths: Sequence[str | Path] | None = None,
         limits: Limits | None = None,
         keep_doubtful: bool = False,
@@ -284,9 +314,9 @@ class ExportedModel:
         """Finds, crops and describes the largest face of every picture, unless it is doubtful.
 
         Args:
-            pictures: RGB uint8 [h, w, 3] each, of any sizes.
-            paths: the pictures' files; only crop rules that look pictures up in a table need
-                them.
+            pictures: of any sizes: paths of files, arrays RGB uint8 [h, w, 3], PIL's images.
+            paths: the pictures' files, where pictures are none; only crop rules that look pictures
+                up in a table need them.
             limits: beyond which a face is doubtful; `Limits()` if None.
             keep_doubtful: describe doubtful faces, too.
 
@@ -299,15 +329,38 @@ class ExportedModel:
             UserError: the table that the rule reads is missing or malformed.
         """
         pictures = list(pictures)
-        if paths is None:
-            paths = [""] * len(pictures)
-        if len(paths) != len(pictures):
+        if paths is not None and len(paths) != len(pictures):
             raise ValueError(f"{len(paths)} paths for {len(pictures)} pictures; expected one each")
         faces = (
-            self.look(picture, path, limits=limits)
-            for picture, path in zip(pictures, paths, strict=True)
+            self._look_at(picture, "" if paths is None else paths[k], limits)
+            for k, picture in enumerate(pictures)
         )
         return list(self.results(faces, keep_doubtful))
+
+    def stream(
+        self,
+        pictures: Iterable[PictureInput],
+        limits: Limits | None = None,
+        keep_doubtful: bool = False,
+    ) -> Iterator[PictureResult]:
+        """As `predict`, one result after another: of a video's frames, of any number of files.
+
+        Pictures are taken from the iterator when they are needed, two batches ahead at most, and
+        threads find their faces while the program describes those before. Arguments and errors are
+        those of `predict`; an error is raised where its picture's result is due.
+        """
+        look = partial(self._look_at, path="", limits=limits)
+        with closing(in_threads(look, pictures, ahead=self.batch_size)) as faces:
+            yield from self.results(faces, keep_doubtful)
+
+    def _look_at(self, picture: PictureInput, path: str | Path, limits: Limits | None) -> FoundFace:
+        """What there is to describe of a picture in whatever form."""
+        try:
+            array = as_array(picture)
+        except Unreadable as error:
+            return FoundFace(None, LOSSES[error.loss], error.detail)
+        path = picture if isinstance(picture, str | Path) else path
+        return self.look(array, path, Path(path).parent if str(path) else "", limits)
 
     def results(
         self, faces: Iterable[FoundFace | np.ndarray | DropReason], keep_doubtful: bool = False
@@ -352,8 +405,10 @@ def _check_spoken(
         )
 
 
-def _sharing(batch_size: int) -> list[jax.Device]:
-    devices = jax.local_devices()
+def _sharing(batch_size: int, devices: Sequence[jax.Device] | None) -> list[jax.Device]:
+    if devices is not None and not devices:
+        raise ValueError("devices is empty; give some of jax.local_devices(), or None for all")
+    devices = list(devices or jax.local_devices())
     return devices if batch_size % len(devices) == 0 else devices[:1]
 
 

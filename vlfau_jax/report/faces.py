@@ -6,7 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vlfau_jax.evaluation.faces import DescribedFace, WordMaps
+import numpy as np
+
+from vlfau_jax.evaluation.faces import DescribedFace
+from vlfau_jax.inference.explained import Explanation, WordMaps
+from vlfau_jax.inference.faces import FoundFace
 from vlfau_jax.report.formats import share
 from vlfau_jax.report.pictures import face_uri, layer_uri, times_even
 from vlfau_jax.report.words import words_data
@@ -27,7 +31,7 @@ class SentenceView:
     Attributes:
         text: the sentence as generated.
         state: "states on", "states off" or "states neither".
-        verdict: "right", "wrong", or "unjudged" where the label is unknown.
+        verdict: "right", "wrong", or "unjudged" where the label is unknown; "" without labels.
         contradiction: "against its score of 0.90" where it states another state; else "".
         number: its place among the sentences of `FaceView.data`, which are told word by word;
             None for one that is not.
@@ -61,7 +65,8 @@ class MapView:
 class UnitView:
     """One action unit of a face; `label` is one of `LABELS`, `verdict` that of the score.
 
-    Of a unit that was not `taught`, score and sentence are noise: it is never active nor judged.
+    Both are "" where nobody labelled the face. Of a unit that was not `taught`, score and sentence
+    are noise: it is never active nor judged.
     """
 
     au: int
@@ -80,7 +85,8 @@ class FaceView:
     """One face: its pictures as data: URIs, its sentences, its units in the model's order.
 
     `data` is what the script gets: `words_data` of the units' sentences that are told word by word,
-    and of the global one, whose place is `sentence_number`.
+    and of the global one, whose place is `sentence_number`. `note` is said beside
+    the title of a face that is not `labelled`.
     """
 
     title: str
@@ -93,6 +99,8 @@ class FaceView:
     chosen_by: tuple[str, ...]
     log_loss: float
     data: Mapping[str, Any]
+    labelled: bool = True
+    note: str = ""
 
     @property
     def known(self) -> int:
@@ -113,19 +121,59 @@ def verdict(active: bool, label: int) -> str:
 
 
 def _sentence(
-    text: str, state: int, label: int, active: bool, probability: float, number: int | None
+    text: str,
+    state: int,
+    label: int | None,
+    active: bool,
+    probability: float,
+    number: int | None,
 ) -> SentenceView:
+    judged = -1 if label is None else label
     return SentenceView(
         text=text,
         state={1: "states on", 0: "states off", -1: "states neither"}[state],
-        verdict="wrong" if state < 0 <= label else verdict(bool(state), label),
+        verdict=""
+        if label is None
+        else "wrong"
+        if state < 0 <= judged
+        else verdict(bool(state), judged),
         contradiction="" if state == active else f"against its score of {share(probability, 2)}",
         number=number,
     )
 
 
+def unlabelled(title: str, image: np.ndarray, explained: Explanation) -> DescribedFace:
+    """What `face_view` takes, of a face uint8 [h, w, 3] that nobody labelled."""
+    return DescribedFace(
+        title=title,
+        image=image,
+        prediction=explained.prediction,
+        labels=None,
+        true_sentence=None,
+        spatial_maps=explained.spatial_maps,
+        attention=explained.attention,
+        states=explained.states,
+        words=explained.words,
+        global_words=explained.global_words,
+    )
+
+
+def found_note(found: FoundFace) -> str:
+    """What is said of how a face was found, beside its title."""
+    notes = []
+    if found.confidence is not None:
+        notes.append(f"face finder's confidence {found.confidence:.2f}")
+    if found.faces > 1:
+        notes.append(f"the largest of {found.faces} faces")
+    if found.reason:
+        notes.append(f"doubtful: {found.reason} ({found.detail})")
+    return ", ".join(notes)
+
+
 def _told(face: DescribedFace) -> dict[int, WordMaps]:
     """The local sentences to tell word by word, by their units' places: of those on or scored on.
+
+    Of a face that nobody labelled, of all units: such a page shows few faces.
 
     Left out where the words are not the sentence: the face's maps are of a second run of the model,
     in whose batch a tie may end otherwise.
@@ -138,13 +186,16 @@ def _told(face: DescribedFace) -> dict[int, WordMaps]:
         i: one
         for i, one in enumerate(face.words)
         if taught[i]
-        and (prediction.active[i] or face.labels[i] == 1)
+        and (face.labels is None or prediction.active[i] or face.labels[i] == 1)
         and "".join(one.words) == prediction.sentences[i]
     }
 
 
-def face_view(face: DescribedFace, thresholds: Sequence[float]) -> FaceView:
-    """What the card of a face shows; `thresholds` are those of its units, in order."""
+def face_view(face: DescribedFace, thresholds: Sequence[float], note: str = "") -> FaceView:
+    """What the card of a face shows; `thresholds` are those of its units, in order.
+
+    `note` is said of a face that nobody labelled.
+    """
     prediction = face.prediction
     units = []
     maps = {name: times_even(values) for name, values in face.maps.items()}
@@ -157,7 +208,8 @@ def face_view(face: DescribedFace, thresholds: Sequence[float]) -> FaceView:
     spoken = [*told.values(), *([whole] if whole else [])]
     for i, au in enumerate(prediction.aus):
         taught = au not in prediction.untaught
-        label, active = int(face.labels[i]), taught and bool(prediction.active[i])
+        label = None if face.labels is None else int(face.labels[i])
+        active = taught and bool(prediction.active[i])
         probability = float(prediction.probabilities[i])
         sentence = None
         if prediction.sentences is not None and face.states is not None:
@@ -166,12 +218,12 @@ def face_view(face: DescribedFace, thresholds: Sequence[float]) -> FaceView:
         units.append(
             UnitView(
                 au=au,
-                label=LABELS[label],
+                label="" if label is None else LABELS[label],
                 probability=probability,
                 threshold=thresholds[i],
                 taught=taught,
                 active=active,
-                verdict=verdict(active, label if taught else -1),
+                verdict="" if label is None else verdict(active, label if taught else -1),
                 sentence=sentence,
                 maps=tuple(
                     MapView(name, layer_uri(m[i], scales[name]), float(m[i].max()), scales[name])
@@ -190,4 +242,6 @@ def face_view(face: DescribedFace, thresholds: Sequence[float]) -> FaceView:
         chosen_by=face.chosen_by,
         log_loss=face.log_loss,
         data=words_data(spoken),
+        labelled=face.labels is not None,
+        note=note,
     )

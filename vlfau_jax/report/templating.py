@@ -31,23 +31,30 @@ def environment() -> Environment:
     return made
 
 
-@lru_cache(maxsize=1)
-def script() -> str:
-    """The script of every page. No value of a page goes into it: its data are JSON beside it."""
-    return environment().get_template("script.js.j2").render()
+@lru_cache
+def script(part: str = "") -> str:
+    """The script of every page, and of one kind of page the template `part` besides.
+
+    No value of a page goes into it: its data are JSON beside it.
+    """
+    return environment().get_template("script.js.j2").render(part=part)
 
 
-def content_security_policy() -> str:
-    """What a page may load: its own style, the one script, pictures that it holds itself."""
-    digest = base64.b64encode(hashlib.sha256(script().encode()).digest()).decode()
+def content_security_policy(part: str = "", connect: str = "") -> str:
+    """What a page may load: its own style, the one script, pictures that it holds itself.
+
+    `connect` is what a page that a server gives may talk to, such as "'self'".
+    """
+    digest = base64.b64encode(hashlib.sha256(script(part).encode()).digest()).decode()
+    talks = f"connect-src {connect}; " if connect else ""
     return (
         f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; "
-        "img-src data:; base-uri 'none'; form-action 'none'"
+        f"img-src data:; {talks}base-uri 'none'; form-action 'none'"
     )
 
 
-def render_page(template: str, **values: Any) -> str:
-    """The page of a template as HTML."""
+def render_page(template: str, part: str = "", connect: str = "", **values: Any) -> str:
+    """The page of a template as HTML; see `script` and `content_security_policy`."""
     return (
         environment()
         .get_template(template)
@@ -55,7 +62,7 @@ def render_page(template: str, **values: Any) -> str:
             **values,
             light=LIGHT.variables,
             dark=DARK.variables,
-            script=script(),
-            policy=content_security_policy(),
+            script=script(part),
+            policy=content_security_policy(part, connect),
         )
     )

@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from vlfau_jax.evaluation.faces import WordMaps
+from vlfau_jax.inference.explained import WordMaps
 from vlfau_jax.report.pictures import OPACITY, times_even
 
 MOST_CELLS = 14  # of a map's side; a larger one is averaged down
