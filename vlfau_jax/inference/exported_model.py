@@ -24,7 +24,7 @@ from vlfau_jax.data.text.descriptions import Descriptions, built_in
 from vlfau_jax.data.text.reading import Reader
 from vlfau_jax.data.text.vocabulary import TOKENIZER, Vocabulary
 from vlfau_jax.errors import RunError, UserError
-from vlfau_jax.inference.faces import FoundFace, Limits, look_for_face
+from vlfau_jax.inference.faces import Faces, FoundFace, Limits, look_for_face, look_for_faces
 from vlfau_jax.inference.model_folder import PROGRAM, WEIGHTS, ModelFolder, open_model_folder
 from vlfau_jax.inference.outputs import outputs_of
 from vlfau_jax.inference.prediction import (
@@ -54,6 +54,8 @@ class PictureResult:
         detail: the reason or the doubt in numbers or words; may be empty.
         confidence: the face finder's own, 0-1; None where it states none, or there is no face.
         faces: how many faces were found in the picture.
+        box: left, top, width, height of the face in the picture's pixels; None without one.
+        finder: the crop rule that looked for it; "" where none did.
     """
 
     prediction: Prediction | None
@@ -62,17 +64,21 @@ class PictureResult:
     detail: str = ""
     confidence: float | None = None
     faces: int = 0
+    box: tuple[float, float, float, float] | None = None
+    finder: str = ""
 
     def about_the_face(self) -> dict[str, Any]:
         """The keys of its line of predictions.jsonl that say how well the face was found.
 
-        "confidence", 0 where there is no face; "faces"; and "reason" and "detail" where it was
-        dropped or is doubtful.
+        "confidence", 0 where there is no face; "faces"; "finder"; "box"; and "reason" and "detail"
+        where it was dropped or is doubtful.
         """
         confidence = self.confidence if self.faces else 0.0
         facts: dict[str, Any] = {
             "confidence": None if confidence is None else round(confidence, 4),
             "faces": self.faces,
+            "finder": self.finder or None,
+            "box": None if self.box is None else [round(float(side), 2) for side in self.box],
         }
         if reason := self.drop_reason or self.doubt:
             facts |= {"reason": reason, "detail": self.detail}
@@ -257,22 +263,41 @@ class ExportedModel:
             ValueError: see `find_face`.
             UserError: see `find_face`.
         """
-        picture = np.asarray(picture)
-        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
-            raise ValueError(f"a picture is {_array(picture)}; expected RGB uint8 [h, w, 3]")
-        if not picture.size:
-            raise ValueError(f"a picture is {_array(picture)}; expected at least one pixel")
-        if self.crop_rule.READS_TABLE and not str(path):
-            raise ValueError(
-                f"the crop rule {self.crop_rule.name} looks pictures up in a table; "
-                "give the paths of their files"
-            )
+        picture = _checked(picture, self.crop_rule, path)
         found = look_for_face(picture, self.crop_rule, path, root, limits)
-        return (
-            found
-            if found.crop is None
-            else replace(found, crop=resize(found.crop, self.image_size))
+        return self._resized(found)
+
+    def look_all(
+        self,
+        picture: np.ndarray,
+        path: str | Path = "",
+        root: str | Path = "",
+        limits: Limits | None = None,
+        *,
+        finder: CropRule | None = None,
+        faces: Faces = "all",
+        turn: bool = True,
+    ) -> list[FoundFace]:
+        """As `look`, but every face, the largest first; see `faces.look_for_faces`."""
+        looked = look_for_faces(
+            _checked(picture, finder or self.crop_rule, path),
+            self.crop_rule,
+            path,
+            root,
+            limits,
+            finder=finder,
+            faces=faces,
+            turn=turn,
         )
+        return [self._resized(found) for found in looked]
+
+    def _resized(self, found: FoundFace) -> FoundFace:
+        """A face as `describe` takes it, with the alignment to that size."""
+        if found.crop is None:
+            return found
+        scale = np.float32(self.image_size / len(found.crop))
+        crop = resize(found.crop, self.image_size)
+        return replace(found, crop=crop, alignment=found.alignment * scale)
 
     def predict(
         self,
@@ -336,6 +361,8 @@ class ExportedModel:
                     detail=face.detail,
                     confidence=face.confidence,
                     faces=face.faces,
+                    box=face.box,
+                    finder=face.finder,
                 )
 
 
@@ -355,6 +382,19 @@ def _check_spoken(
 def _sharing(batch_size: int) -> list[jax.Device]:
     devices = jax.local_devices()
     return devices if batch_size % len(devices) == 0 else devices[:1]
+
+
+def _checked(picture: np.ndarray, rule: CropRule, path: str | Path) -> np.ndarray:
+    picture = np.asarray(picture)
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+        raise ValueError(f"a picture is {_array(picture)}; expected RGB uint8 [h, w, 3]")
+    if not picture.size:
+        raise ValueError(f"a picture is {_array(picture)}; expected at least one pixel")
+    if rule.READS_TABLE and not str(path):
+        raise ValueError(
+            f"the crop rule {rule.name} looks pictures up in a table; give the paths of their files"
+        )
+    return picture
 
 
 def _as_found(face: FoundFace | np.ndarray | DropReason) -> FoundFace:
