@@ -24,9 +24,10 @@ from vlfau_jax.data.text.descriptions import Descriptions, built_in
 from vlfau_jax.data.text.reading import Reader
 from vlfau_jax.data.text.vocabulary import TOKENIZER, Vocabulary
 from vlfau_jax.errors import RunError, UserError
-from vlfau_jax.inference.faces import Faces, FoundFace, Limits, look_for_face, look_for_faces
+from vlfau_jax.inference.faces import FoundFace, Limits, look_for_face, look_for_faces
 from vlfau_jax.inference.model_folder import PROGRAM, WEIGHTS, ModelFolder, open_model_folder
 from vlfau_jax.inference.outputs import outputs_of
+from vlfau_jax.inference.predict_options import MOST_FACES, Faces
 from vlfau_jax.inference.prediction import (
     DECODED_ARRAYS,
     DropReason,
@@ -39,7 +40,6 @@ from vlfau_jax.inference.stored_options import read_options
 from vlfau_jax.inference.weights import load_weights, read_tensors
 from vlfau_jax.model.options import ModelOptions
 
-MOST_FACES = 4096  # in a run of the program
 _ROUNDING = 1e-3
 
 
@@ -66,6 +66,20 @@ class PictureResult:
     faces: int = 0
     box: tuple[float, float, float, float] | None = None
     finder: str = ""
+
+    @classmethod
+    def of(cls, face: FoundFace, prediction: Prediction | None) -> PictureResult:
+        """The result for a face: with a prediction a doubt, without one the reason why."""
+        return cls(
+            prediction=prediction,
+            drop_reason=None if prediction is not None else face.reason,
+            doubt=face.reason if prediction is not None else None,
+            detail=face.detail,
+            confidence=face.confidence,
+            faces=face.faces,
+            box=face.box,
+            finder=face.finder,
+        )
 
     def about_the_face(self) -> dict[str, Any]:
         """The keys of its line of predictions.jsonl that say how well the face was found.
@@ -164,15 +178,28 @@ class ExportedModel:
         given = jax.tree.unflatten(program.out_tree, program.out_avals)
         # The first programs gave no scores of sentences; their probabilities are then None.
         self.outputs: tuple[str, ...] = tuple(n for n in outputs_of(options) if n in given)
-        self._program = jax.jit(
-            jax.shard_map(
-                program.call,
-                mesh=mesh,
-                in_specs=(whole, split),
-                out_specs=split,
-                check_vma=False,  # nothing is known of an exported program's inside
+        self._mesh, self._exported, self._split = mesh, program, (whole, split)
+        self._programs: dict[tuple[str, ...], Any] = {}
+
+    def _compiled(self, names: tuple[str, ...] = ()) -> Any:
+        """The program, or one that gives the arrays of these names alone and computes no others."""
+        if names not in self._programs:
+
+            def call(weights: Any, faces: jax.Array) -> dict[str, jax.Array]:
+                arrays = self._exported.call(weights, faces)
+                return {name: arrays[name] for name in names} if names else arrays
+
+            whole, split = self._split
+            self._programs[names] = jax.jit(
+                jax.shard_map(
+                    call,
+                    mesh=self._mesh,
+                    in_specs=(whole, split),
+                    out_specs=split,
+                    check_vma=False,  # nothing is known of an exported program's inside
+                )
             )
-        )
+        return self._programs[names]
 
     def describe(self, faces: np.ndarray) -> list[Prediction]:
         """Predictions for faces that are cropped by `crop_rule` already, in their order.
@@ -194,20 +221,52 @@ class ExportedModel:
                 f"[b, {self.image_size}, {self.image_size}, 3]"
             )
         predictions: list[Prediction] = []
-        for start in range(0, len(faces), self.batch_size):
-            predictions += self._describe_batch(faces[start : start + self.batch_size])
+        for arrays in self._batches(faces, DECODED_ARRAYS):
+            predictions += self._decoder.decode(arrays)
         return predictions
 
-    def _describe_batch(self, faces: np.ndarray) -> list[Prediction]:
-        count = len(faces)
-        if count < self.batch_size:
-            padding = np.zeros((self.batch_size - count, *faces.shape[1:]), np.uint8)
-            faces = np.concatenate([faces, padding])
-        arrays = self._program(self._weights, jax.device_put(faces, self._faces))
-        decoded = {name: arrays[name] for name in DECODED_ARRAYS if name in self.outputs}
-        arrays = {name: values[:count] for name, values in jax.device_get(decoded).items()}
-        self._check_ranges(arrays)
-        return list(self._decoder.decode(arrays))
+    def describe_units(
+        self, faces: np.ndarray, sentences: bool = False, maps: bool = False
+    ) -> tuple[list[Prediction], np.ndarray | None]:
+        """As `describe`, without the sentences unless they are asked for, and with the maps.
+
+        What is not asked for is not computed: writing sentences is most of the work.
+
+        Args:
+            faces: see `describe`.
+            sentences: whether the predictions have sentences.
+            maps: whether to give the maps.
+
+        Returns:
+            The predictions; float32 [b, n, h, w], where each unit's branch looks, or None where the
+            model has no spatial maps or they are not asked for.
+        """
+        names = ["au_probabilities"]
+        names += DECODED_ARRAYS[1:] if sentences else []
+        names += ["spatial_maps"] if maps else []
+        predictions: list[Prediction] = []
+        looked: list[np.ndarray] = []
+        for arrays in self._batches(faces, names):
+            if "spatial_maps" in arrays:
+                looked.append(arrays.pop("spatial_maps"))
+            predictions += self._decoder.decode(arrays)
+        return predictions, np.concatenate(looked) if looked else None
+
+    def _batches(self, faces: np.ndarray, names: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
+        """The arrays of these names that the program gives, for one batch of faces at a time."""
+        names = tuple(name for name in names if name in self.outputs)
+        some = () if any(name.endswith("tokens") for name in names) else names
+        for start in range(0, len(faces), self.batch_size):
+            batch = faces[start : start + self.batch_size]
+            count = len(batch)
+            if count < self.batch_size:
+                padding = np.zeros((self.batch_size - count, *faces.shape[1:]), np.uint8)
+                batch = np.concatenate([batch, padding])
+            arrays = self._compiled(some)(self._weights, jax.device_put(batch, self._faces))
+            wanted = jax.device_get({name: arrays[name] for name in names})
+            found = {name: values[:count] for name, values in wanted.items()}
+            self._check_ranges({k: v for k, v in found.items() if k in DECODED_ARRAYS})
+            yield found
 
     def _check_ranges(self, arrays: dict[str, np.ndarray]) -> None:
         """RunError for numbers that are none of this model's; that they are finite is decoded."""
@@ -354,16 +413,7 @@ class ExportedModel:
             crops = [face.crop for face, is_good in zip(group, good, strict=True) if is_good]
             predictions = iter(self.describe(np.stack(crops)) if crops else [])
             for face, is_good in zip(group, good, strict=True):
-                yield PictureResult(
-                    prediction=next(predictions) if is_good else None,
-                    drop_reason=None if is_good else face.reason,
-                    doubt=face.reason if is_good else None,
-                    detail=face.detail,
-                    confidence=face.confidence,
-                    faces=face.faces,
-                    box=face.box,
-                    finder=face.finder,
-                )
+                yield PictureResult.of(face, next(predictions) if is_good else None)
 
 
 def _check_spoken(

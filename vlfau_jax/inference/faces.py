@@ -22,7 +22,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -33,9 +33,8 @@ from vlfau_jax.data.crop.rule import CropRule
 from vlfau_jax.data.crop.tables import NotInTable
 from vlfau_jax.data.raw.frames import Place
 from vlfau_jax.errors import UserError
+from vlfau_jax.inference.predict_options import Faces
 from vlfau_jax.inference.prediction import DropReason
-
-Faces = Literal["all", "largest"]
 
 _SIDE = 112  # pixels at which sharpness and contrast are measured
 _HIGHEST = {
