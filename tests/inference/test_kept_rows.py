@@ -259,12 +259,12 @@ def test_kills_leave_whole_files_or_none(model_folder, pictures, tmp_path):
     for last in (32, 64):
         with Process(argv, 1, tmp_path / "logs") as process:
             process.wait_for(rows, f'"frame": {last},')
-        assert {path.name for path in out.iterdir()} in ({HIDDEN}, set(NAMES))
+        assert {path.name for path in out.iterdir()} in ({HIDDEN}, set(NAMES[:3]))
     with (
         Process(argv, 1, tmp_path / "logs") as first,
         Process(argv, 1, tmp_path / "logs") as second,
     ):
         # The other is refused: while the one writes, or when its files are there.
         assert sorted((first.wait(), second.wait())) == [0, 2]
-    assert sorted(contents(out)) == sorted(NAMES)
+    assert sorted(contents(out)) == sorted(NAMES[:3])
     assert len((out / "predictions.csv").read_text().splitlines()) == 151

@@ -13,6 +13,7 @@ from vlfau_jax.options import Name, option_kinds
 
 _PREDICT = "vlfau_jax.inference.predict_options"
 Batch = Annotated[int, Field(ge=1, le=4096)]
+Smooth = Annotated[float, Field(ge=0, le=60)]
 Every = Annotated[int, Field(ge=1, le=10**6)]
 
 WEIGHTS = Flag("out", str, "safetensors file to create", required=True)
@@ -77,6 +78,16 @@ def import_backbone(fv: flags.FlagValues, _: list[str]) -> None:
         "always",
         choices=Later(_PREDICT, "CAPTIONS"),
     ),
+    Flag("smooth", Smooth, "seconds of a video over which probabilities are averaged", 0.0),
+    Flag(
+        "baseline",
+        str,
+        "median: in videos, probabilities less the person's median",
+        "none",
+        choices=Later(_PREDICT, "BASELINES"),
+    ),
+    Flag("format", Name, "more files: parquet, pyfeat (py-feat's columns), or both with ,", ""),
+    Flag("overlay", bool, "draw boxes, units, maps and sentences into OUT/overlay", False),
     Flag("keep_doubtful", bool, "describe doubtful faces, too; their rows say why", False),
     Flag(
         "batch_size",

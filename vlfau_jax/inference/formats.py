@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from vlfau_jax.errors import UserError
-from vlfau_jax.inference.prediction_files import BOX_COLUMNS, CSV, csv_header, csv_row
+from vlfau_jax.inference.prediction_files import (
+    BOX_COLUMNS,
+    CSV,
+    PARQUET,
+    PYFEAT,
+    csv_header,
+    csv_row,
+)
 
-PARQUET, PYFEAT = "predictions.parquet", "predictions.pyfeat.csv"
 _GROUP = 4096  # rows of a Parquet file that are written together
 _TEXTS = ("sentence", "reason", "detail", "finder")
 
@@ -137,15 +143,14 @@ FORMATS: dict[str, tuple[str, Writer]] = {
 }
 
 
-def chosen_formats(names: Iterable[str]) -> Iterator[str]:
-    """The formats of `--format`, each once, checked and with what they need installed.
+def check_formats(names: Iterable[str]) -> None:
+    """Checks the formats of `--format`, and that what they need is installed.
 
     Raises:
         UserError: an unknown format, or a package that is not installed.
     """
-    for name in dict.fromkeys(names):
+    for name in names:
         if name not in FORMATS:
             raise UserError(f"--format={name}: expected {' or '.join(FORMATS)}, or both with ,")
         if name == "parquet":
             pyarrow()
-        yield name

@@ -228,6 +228,11 @@ class Rows(AbstractContextManager):
         self.count += 1
         self._cells.writerow(csv_row(record, self._aus))
 
+    def close(self) -> None:
+        """Closes the files; a full disk may be noticed now."""
+        self._records.close()
+        self._table.close()
+
     def __exit__(self, *_: object) -> None:
         for file in (self._records, self._table):
             with suppress(OSError):  # of a full disk, which has been raised before

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,9 +21,12 @@ from vlfau_jax.errors import RunError, UserError, printable, saying
 from vlfau_jax.facs import ACTION_UNITS
 from vlfau_jax.files import absolute_folder, clear, created, written_together
 from vlfau_jax.inference.describing import Describer
-from vlfau_jax.inference.exported_model import ExportedModel
+from vlfau_jax.inference.exported_model import ExportedModel, PictureResult
 from vlfau_jax.inference.faces import FoundFace, Limits
+from vlfau_jax.inference.finishing import finish
+from vlfau_jax.inference.formats import check_formats
 from vlfau_jax.inference.kept_rows import PROGRESS, Request, Rows, interrupted, request
+from vlfau_jax.inference.overlay import MAPS, MapFile
 from vlfau_jax.inference.pictures import Picture, find_pictures
 from vlfau_jax.inference.predict_options import PredictOptions
 from vlfau_jax.inference.prediction_files import (
@@ -168,6 +170,7 @@ def predict(
     if resume and overwrite:
         raise UserError("--resume and --overwrite exclude each other; give one")
     options, limits = options or PredictOptions(), limits or Limits()
+    check_formats(options.formats)
     out = absolute_folder("--out", out)
     cv2.setNumThreads(0)  # each thread has a picture of its own; OpenCV's own would compete
     summary = Summary(only_largest=options.faces == "largest")
@@ -192,10 +195,12 @@ def predict(
                 f"{out} holds rows of an interrupted predict that was asked otherwise "
                 f"({difference}); give --overwrite to remove them, or another --out"
             )
+        others = (MAPS,) if options.overlay else ()
         with (
             saying(lambda: _what_is_kept(out, summary), out),
-            Rows(folder, asked, exported.aus) as rows,
+            Rows(folder, asked, exported.aus, others) as rows,
             _Progress(sources, options.every) as bar,
+            ExitStack() as stack,
         ):
             for record in rows.kept():
                 summary.add(record)
@@ -206,27 +211,51 @@ def predict(
             look = partial(_faces, exported, finder=finder, options=options, limits=limits)
             all_shots = shots(sources, options.every, begin, summary.remark)
             describer = Describer(
-                exported, options.captions, options.keep_doubtful, said=rows.progress.said
+                exported,
+                options.captions,
+                options.keep_doubtful,
+                options.overlay,
+                rows.progress.said,
             )
+            maps = None
+            if options.overlay:
+                maps = stack.enter_context(closing(MapFile(folder / MAPS, rows.progress.rows)))
             ahead = min(exported.batch_size, _MOST_AHEAD)
             with closing(portraits(all_shots, look, begin, ahead)) as people:
                 for group in describer.batches(people):
+                    if maps is not None:
+                        maps.flush()
                     rows.mark(group[0].place, describer.said)
-                    for portrait, result, _ in describer.describe(group):
+                    for portrait, result, looked in describer.describe(group):
                         record = prediction_record(portrait, result)
+                        if maps is not None:
+                            maps.add(*_heat(portrait, result, looked, exported.image_size))
                         rows.add(record)
                         summary.add(record)
                         bar.show(portrait)
+            rows.close()
+            if maps is not None:
+                maps.close()
             columns = describe_columns(
                 exported.aus, exported.thresholds, exported.outputs, exported.untaught
             )
-            (folder / COLUMNS).write_text(json.dumps(columns, indent=2) + "\n", encoding="utf-8")
-            (folder / PROGRESS).unlink()
+            thresholds = dict(zip(exported.aus, exported.thresholds, strict=True))
+            finish(folder, sources, thresholds, columns, options, folder / PROGRESS)
     if not summary.described:
         counts = "; ".join([summary.counts(), *summary.remarks()])
         raise RunError(f"no face could be described: {counts}; see {out / JSONL}")
     print(summary.text(out, exported.synthetic))
     return summary
+
+
+def _heat(
+    portrait: Portrait, result: PictureResult, maps: np.ndarray | None, side: int
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """What `MapFile` holds of a face: its alignment, and the mean map of its active units."""
+    if maps is None or result.prediction is None or portrait.face.alignment is None:
+        return None, None
+    active = result.prediction.active
+    return portrait.face.alignment / side, maps[active if active.any() else slice(None)].mean(0)
 
 
 class _Progress(AbstractContextManager):

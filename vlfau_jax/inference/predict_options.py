@@ -11,7 +11,8 @@ from vlfau_jax.options import Name, Options
 
 Faces = Literal["all", "largest"]
 Captions = Literal["never", "changes", "always"]
-FACES, CAPTIONS = get_args(Faces), get_args(Captions)
+Baseline = Literal["none", "median"]
+FACES, CAPTIONS, BASELINES = get_args(Faces), get_args(Captions), get_args(Baseline)
 MOST_FACES = 4096  # in a run of the program
 
 
@@ -24,6 +25,10 @@ class PredictOptions(Options):
         finder: finds the faces, see `registry.finder_for`.
         every: of a video, the first frame and each n-th after it.
         captions: which faces get sentences, see `describing.Describer`.
+        smooth: seconds of a video over which a person's probabilities are averaged; 0 for none.
+        baseline: what is subtracted from a person's probabilities in a video, see `timelines`.
+        format: other files that are written, by `formats.FORMATS`, with commas between.
+        overlay: draw what was found on the pictures and videos.
         keep_doubtful: describe doubtful faces, too.
         batch_size: the most faces in each run of the program.
     """
@@ -32,5 +37,14 @@ class PredictOptions(Options):
     finder: Name = "auto"
     every: Annotated[int, Field(ge=1, le=10**6)] = 1
     captions: Captions = "always"
+    smooth: Annotated[float, Field(ge=0, le=60)] = 0.0
+    baseline: Baseline = "none"
+    format: Name = ""
+    overlay: bool = False
     keep_doubtful: bool = False
     batch_size: Annotated[int, Field(ge=1, le=MOST_FACES)] = 32
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """The names in `format`."""
+        return tuple(filter(None, self.format.split(",")))

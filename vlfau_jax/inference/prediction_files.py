@@ -16,7 +16,9 @@ from vlfau_jax.inference.shots import Portrait
 
 CSV, JSONL = "predictions.csv", "predictions.jsonl"
 COLUMNS = "predictions.columns.json"
-NAMES = (CSV, JSONL, COLUMNS)
+PARQUET, PYFEAT = "predictions.parquet", "predictions.pyfeat.csv"
+OVERLAY = "overlay"  # a folder
+NAMES = (CSV, JSONL, COLUMNS, PARQUET, PYFEAT, OVERLAY)
 
 # py-feat's names; OpenFace has no column for it.
 BOX_COLUMNS = ("FaceRectX", "FaceRectY", "FaceRectWidth", "FaceRectHeight")
@@ -151,6 +153,8 @@ def describe_columns(
         "reason": "where success is 0, and for a doubtful face that --keep_doubtful described: "
         + "; ".join(f'"{reason}", {meaning}' for reason, meaning in DROP_REASONS.items()),
         "per_au.N.probability": "as AUNN_p, 0-1; null where that is empty",
+        "per_au.N.raw_probability": "with --smooth or --baseline: the model's own, 0-1, which "
+        "AUNN_p and probability then are not",
         "per_au.N.active": "as AUNN_c, true or false; null where that is empty",
         **_describe_sentences(outputs),
     }

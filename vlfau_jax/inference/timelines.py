@@ -15,6 +15,7 @@ import numpy as np
 _BINS = 10_000  # of a person's probabilities: the median is known to 1e-4 in constant memory
 
 Records = Callable[[], Iterable[dict[str, Any]]]
+_ROUNDING = 1e-6  # seconds, of time stamps
 RAW = "raw_probability"
 
 
@@ -45,7 +46,7 @@ def corrected(
             yield from _drained(waiting, around, thresholds, smooth)
             around.clear()
         _subtract(record, usual)
-        while waiting and record["timestamp"] - waiting[0]["timestamp"] > smooth / 2:
+        while waiting and record["timestamp"] - waiting[0]["timestamp"] > smooth / 2 + _ROUNDING:
             yield _smoothed(waiting.popleft(), around, thresholds, smooth)
         waiting.append(record)
         around.append(record)
@@ -113,12 +114,12 @@ def _smoothed(
     if not _is_of_person(record):
         return record
     now = record["timestamp"]
-    while around and now - around[0]["timestamp"] > smooth:
+    while around and now - around[0]["timestamp"] > smooth + _ROUNDING:
         around.popleft()
     near = [
         other["per_au"]
         for other in around
-        if abs(other["timestamp"] - now) <= smooth / 2
+        if abs(other["timestamp"] - now) <= smooth / 2 + _ROUNDING
         and _is_of_person(other)
         and _person(other) == _person(record)
     ]
