@@ -8,7 +8,7 @@ The rule, for each frame, of the people seen so far and the faces in it:
    Of faces close to each other, their boxes doubled in size overlap, one can cover a part of the
    other: the limits are then `COVERED`, and nothing is learnt of how they look.
 2. Of all ways to pair people and faces, each at most once, the one with the greatest sum of
-   likeness and overlap counts (linear assignment).
+   likeness and overlap counts (linear assignment); an overlap less, the longer ago that place was.
 3. A face without a person is a new one.
 
 The distance of colours is 1 - the Bhattacharyya coefficient of their histograms in CIE L*a*b*. Of
@@ -118,9 +118,10 @@ def recognise(people: People, faces: Sequence[Seen], timestamp: float) -> tuple[
         same, other = (COVERED, COVERED) if close[i] else (SAME, OTHER)
         for j, person in enumerate(people.seen):
             apart = distance(face.colours, colours[j])
-            shared = overlap(face.box, person.box) if timestamp - person.timestamp <= GAP else 0.0
+            gap = timestamp - person.timestamp
+            shared = overlap(face.box, person.box) if gap <= GAP else 0.0
             if apart <= same or (shared >= OVERLAP and apart <= other):
-                scores[i, j] = shared + 1 - apart
+                scores[i, j] = shared * (1 - gap / GAP) + 1 - apart
     numbers: list[int | None] = [None] * len(faces)
     seen = {person.number: person for person in people.seen}
     for i, j in zip(*linear_sum_assignment(np.maximum(scores, 0), maximize=True), strict=True):
