@@ -123,7 +123,7 @@ def test_a_folder_that_cannot_be_read_is_an_error(tmp_path, monkeypatch):
 
 
 def test_a_gif_of_several_pictures_is_a_video(tmp_path):
-    still, moving = (Image.new("P", (8, 8), k) for k in (1, 2))
+    still, moving = (Image.new("RGB", (8, 8), colour) for colour in ("red", "blue"))
     still.save(tmp_path / "1.gif")
     still.save(tmp_path / "2.gif", save_all=True, append_images=[moving])
     assert [picture.video for picture in find_pictures([tmp_path]).pictures] == [False, True]
