@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import vlfau_jax.inference.shots as shots
+import vlfau_jax.inference.video as video
 from tests.inference.films import FILM, frames, who, write_video
 from vlfau_jax.cli.main import main
 from vlfau_jax.errors import RunError, UserError
@@ -230,6 +231,33 @@ def shots_limits():
     from vlfau_jax.inference.faces import Limits
 
     return Limits(min_face_pixels=5000)
+
+
+def test_a_webcam_by_its_number(model_folder, tmp_path, monkeypatch):
+    class Camera:
+        def __init__(self, number):
+            self.frames = frames(FILM[:3]) if number == 2 else iter(())
+
+        def isOpened(self):
+            return True
+
+        def read(self):
+            picture = next(self.frames, None)
+            return picture is not None, None if picture is None else picture[..., ::-1].copy()
+
+        def release(self):
+            pass
+
+    monkeypatch.setattr(video.cv2, "VideoCapture", Camera)
+    options = PredictOptions(batch_size=4, camera=2, captions="never")
+    predict(model_folder, [], tmp_path, options)
+    found = records(tmp_path)
+    assert {(r["frame"], r["face_id"]) for r in found} == {
+        (k, p) for k in (1, 2, 3) for p in (0, 1)
+    }
+    assert {r["source"] for r in found} == {"camera:2"}
+    with pytest.raises(UserError, match="--camera excludes other inputs"):
+        predict(model_folder, ["a.jpg"], tmp_path / "other", options)
 
 
 def test_an_older_overlay_is_replaced_only_when_asked(model_folder, pictures, tmp_path):

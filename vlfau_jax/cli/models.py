@@ -14,6 +14,8 @@ from vlfau_jax.options import Name, option_kinds
 _PREDICT = "vlfau_jax.inference.predict_options"
 Batch = Annotated[int, Field(ge=1, le=4096)]
 Smooth = Annotated[float, Field(ge=0, le=60)]
+Camera = Annotated[int, Field(ge=-1, le=99)]
+Seconds = Annotated[float, Field(gt=0, le=86400)]
 Every = Annotated[int, Field(ge=1, le=10**6)]
 
 WEIGHTS = Flag("out", str, "safetensors file to create", required=True)
@@ -78,6 +80,8 @@ def import_backbone(fv: flags.FlagValues, _: list[str]) -> None:
         "always",
         choices=Later(_PREDICT, "CAPTIONS"),
     ),
+    Flag("camera", Camera, "number of a webcam from 0, instead of INPUT", -1),
+    Flag("seconds", Seconds, "how long the webcam is looked at", 10.0),
     Flag("smooth", Smooth, "seconds of a video over which probabilities are averaged", 0.0),
     Flag(
         "baseline",

@@ -38,7 +38,7 @@ from vlfau_jax.inference.prediction_files import (
     prediction_record,
 )
 from vlfau_jax.inference.shots import Place, Portrait, portraits, shots
-from vlfau_jax.inference.video import promised_frames, pyav
+from vlfau_jax.inference.video import camera_frames, promised_frames, pyav
 
 ON_SCREEN = 5
 _MOST_AHEAD = 16  # frames of which the decoded pictures may wait
@@ -171,16 +171,24 @@ def predict(
         raise UserError("--resume and --overwrite exclude each other; give one")
     options, limits = options or PredictOptions(), limits or Limits()
     check_formats(options.formats)
+    if options.camera >= 0 and (inputs or options.overlay):
+        raise UserError("--camera excludes other inputs and --overlay, which reads them again")
     out = absolute_folder("--out", out)
     cv2.setNumThreads(0)  # each thread has a picture of its own; OpenCV's own would compete
     summary = Summary(only_largest=options.faces == "largest")
     with created("--out", out), written_together(out, NAMES, keep=True) as folder:
         kept = interrupted(folder)
         _refuse_existing(out, kept, overwrite, resume)
-        found = find_pictures(inputs)
-        sources, summary.passed_over = found.pictures, found.passed_over
+        camera = None
+        if options.camera >= 0:
+            sources = [Picture(Path(f"camera:{options.camera}"), 1, Path(), video=True)]
+            camera = camera_frames(options.camera, options.every, options.seconds)
+            kept = None  # what a camera showed does not come again
+        else:
+            found = find_pictures(inputs)
+            sources, summary.passed_over = found.pictures, found.passed_over
         videos = any(source.video for source in sources)
-        if videos:
+        if videos and camera is None:
             pyav()
         size = options.batch_size if videos else min(options.batch_size, len(sources))
         exported = ExportedModel(model, crop_file, size, verify)
@@ -209,7 +217,7 @@ def predict(
             begin = rows.progress.place
             bar.go_on(begin)
             look = partial(_faces, exported, finder=finder, options=options, limits=limits)
-            all_shots = shots(sources, options.every, begin, summary.remark)
+            all_shots = shots(sources, options.every, begin, summary.remark, camera)
             describer = Describer(
                 exported,
                 options.captions,

@@ -25,6 +25,8 @@ class PredictOptions(Options):
         finder: finds the faces, see `registry.finder_for`.
         every: of a video, the first frame and each n-th after it.
         captions: which faces get sentences, see `describing.Describer`.
+        camera: number of a webcam from 0, whose frames are the one input; -1 for none.
+        seconds: how long the webcam is looked at.
         smooth: seconds of a video over which a person's probabilities are averaged; 0 for none.
         baseline: what is subtracted from a person's probabilities in a video, see `timelines`.
         format: other files that are written, by `formats.FORMATS`, with commas between.
@@ -37,6 +39,8 @@ class PredictOptions(Options):
     finder: Name = "auto"
     every: Annotated[int, Field(ge=1, le=10**6)] = 1
     captions: Captions = "always"
+    camera: Annotated[int, Field(ge=-1, le=99)] = -1
+    seconds: Annotated[float, Field(gt=0, le=86400)] = 10.0
     smooth: Annotated[float, Field(ge=0, le=60)] = 0.0
     baseline: Baseline = "none"
     format: Name = ""

@@ -6,9 +6,11 @@ video and no name: what a file says about other files is not followed.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Generator
 from pathlib import Path
+from time import monotonic
 from types import ModuleType
 from typing import NamedTuple
 
@@ -149,18 +151,19 @@ def promised_frames(path: str | Path) -> int:
         return 0
 
 
-def camera_frames(number: int, every: int = 1) -> Generator[VideoFrame, None, list[str]]:
-    """The frames of a webcam, until it ends or Ctrl-C; times are those of its arrival.
+def camera_frames(
+    number: int, every: int = 1, seconds: float = math.inf
+) -> Generator[VideoFrame, None, list[str]]:
+    """The frames of a webcam, until it ends; their times are those of their arrival.
 
     Args:
         number: of the camera, from 0.
         every: see `read_video`.
+        seconds: after which no more are given.
 
     Raises:
         UserError: there is no such camera.
     """
-    from time import monotonic
-
     camera = cv2.VideoCapture(number)
     try:
         if not camera.isOpened():
@@ -168,11 +171,11 @@ def camera_frames(number: int, every: int = 1) -> Generator[VideoFrame, None, li
         begin, count = monotonic(), 0
         while True:
             there, image = camera.read()
-            if not there:
+            timestamp = round(monotonic() - begin, 6)
+            if not there or timestamp > seconds:
                 return []
             count += 1
             if (count - 1) % every == 0:
-                timestamp = round(monotonic() - begin, 6)
                 yield VideoFrame(count, timestamp, cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
     finally:
         camera.release()
