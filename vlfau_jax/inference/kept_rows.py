@@ -143,7 +143,7 @@ class Progress(Record):
     Attributes:
         rows: how many there are.
         sha256: over their lines.
-        place: of the first face without a row.
+        place: behind the last face that has a row.
         said: see `describing.Describer`.
     """
 

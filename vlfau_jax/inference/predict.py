@@ -231,9 +231,6 @@ def predict(
             ahead = min(exported.batch_size, _MOST_AHEAD)
             with closing(portraits(all_shots, look, begin, ahead)) as people:
                 for group in describer.batches(people):
-                    if maps is not None:
-                        maps.flush()
-                    rows.mark(group[0].place, describer.said)
                     for portrait, result, looked in describer.describe(group):
                         record = prediction_record(portrait, result)
                         if maps is not None:
@@ -241,6 +238,9 @@ def predict(
                         rows.add(record)
                         summary.add(record)
                         bar.show(portrait)
+                    if maps is not None:
+                        maps.flush()
+                    rows.mark(group[-1].place.after(), describer.said)
             rows.close()
             if maps is not None:
                 maps.close()

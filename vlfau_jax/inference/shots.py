@@ -38,6 +38,10 @@ class Place(Record):
     face: int = 0
     people: People = People()
 
+    def after(self) -> Place:
+        """Behind this face: at the next one of the frame, if it has one."""
+        return self.model_copy(update={"face": self.face + 1})
+
 
 @dataclass(frozen=True)
 class Shot:
