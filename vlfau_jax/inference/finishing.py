@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from vlfau_jax.inference import overlay
-from vlfau_jax.inference.formats import FORMATS
 from vlfau_jax.inference.pictures import Picture
 from vlfau_jax.inference.predict_options import PredictOptions
 from vlfau_jax.inference.prediction_files import (
@@ -23,6 +22,7 @@ from vlfau_jax.inference.prediction_files import (
     json_line,
     written_path,
 )
+from vlfau_jax.inference.table_formats import FORMATS
 from vlfau_jax.inference.timelines import corrected
 
 

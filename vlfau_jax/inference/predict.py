@@ -24,7 +24,6 @@ from vlfau_jax.inference.describing import Describer
 from vlfau_jax.inference.exported_model import ExportedModel, PictureResult
 from vlfau_jax.inference.faces import FoundFace, Limits
 from vlfau_jax.inference.finishing import finish
-from vlfau_jax.inference.formats import check_formats
 from vlfau_jax.inference.kept_rows import PROGRESS, Request, Rows, interrupted, request
 from vlfau_jax.inference.overlay import MAPS, MapFile
 from vlfau_jax.inference.pictures import Picture, find_pictures
@@ -38,6 +37,7 @@ from vlfau_jax.inference.prediction_files import (
     prediction_record,
 )
 from vlfau_jax.inference.shots import Place, Portrait, portraits, shots
+from vlfau_jax.inference.table_formats import check_formats
 from vlfau_jax.inference.video import camera_frames, promised_frames, pyav
 
 ON_SCREEN = 5

@@ -29,7 +29,7 @@ class PredictOptions(Options):
         seconds: how long the webcam is looked at.
         smooth: seconds of a video over which a person's probabilities are averaged; 0 for none.
         baseline: what is subtracted from a person's probabilities in a video, see `timelines`.
-        format: other files that are written, by `formats.FORMATS`, with commas between.
+        format: other files that are written, by `table_formats.FORMATS`, with commas between.
         overlay: draw what was found on the pictures and videos.
         keep_doubtful: describe doubtful faces, too.
         batch_size: the most faces in each run of the program.

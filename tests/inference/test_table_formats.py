@@ -5,7 +5,7 @@ import csv
 import pytest
 
 from vlfau_jax.errors import UserError
-from vlfau_jax.inference import formats
+from vlfau_jax.inference import table_formats
 from vlfau_jax.inference.prediction_files import describe_columns
 
 AUS = (1, 12)
@@ -37,7 +37,7 @@ def records():
 def test_parquet_is_typed_and_described(tmp_path):
     from pyarrow import parquet
 
-    formats.write_parquet(tmp_path / "a.parquet", iter(records()), AUS, COLUMNS)
+    table_formats.write_parquet(tmp_path / "a.parquet", iter(records()), AUS, COLUMNS)
     table = parquet.read_table(tmp_path / "a.parquet")
     first, second, *_ = table.slice(0, 2).to_pylist()
     assert table.num_rows == len(records())
@@ -52,7 +52,7 @@ def test_parquet_is_typed_and_described(tmp_path):
 
 
 def test_the_columns_are_those_of_py_feat(tmp_path):
-    formats.write_pyfeat(tmp_path / "a.csv", iter(records()[:3]), AUS, COLUMNS)
+    table_formats.write_pyfeat(tmp_path / "a.csv", iter(records()[:3]), AUS, COLUMNS)
     with (tmp_path / "a.csv").open(newline="") as file:
         first, second, third = csv.DictReader(file)
     boxes = ["FaceRectX", "FaceRectY", "FaceRectWidth", "FaceRectHeight", "FaceScore"]
@@ -69,10 +69,10 @@ def test_the_columns_are_those_of_py_feat(tmp_path):
 
 
 def test_formats_are_checked_before_any_work(monkeypatch):
-    formats.check_formats(("parquet", "pyfeat"))
+    table_formats.check_formats(("parquet", "pyfeat"))
     with pytest.raises(UserError, match="--format=xml: expected parquet or pyfeat"):
-        formats.check_formats(("xml",))
+        table_formats.check_formats(("xml",))
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
-    formats.check_formats(("pyfeat",))
+    table_formats.check_formats(("pyfeat",))
     with pytest.raises(UserError, match="`pip install pyarrow`"):
-        formats.check_formats(("parquet",))
+        table_formats.check_formats(("parquet",))
