@@ -349,7 +349,7 @@ def _open_new_folder(path: Path) -> int:
 
 @contextmanager
 def written_together(folder: Path, names: Sequence[str], *, keep: bool = False) -> Iterator[Path]:
-    """Gives a folder in which to write the files `names` of one result; then all change together.
+    """Gives a folder to write the files and folders `names` of one result; all change together.
 
     Of `names`, those that are not written are removed from `folder`: they would be of another
     result. A process that dies between the renames has left a folder from which the next call goes
@@ -383,10 +383,17 @@ def _move_all(complete: Path, folder: Path, names: Sequence[str]) -> None:
     for name in names:
         if (complete / name).exists():
             (complete / f"{name}.moved").touch()  # an interrupted call is not to remove it
+            _remove_folder(folder / name)
             os.replace(complete / name, folder / name)
         elif not (complete / f"{name}.moved").exists():
+            _remove_folder(folder / name)
             (folder / name).unlink(missing_ok=True)
     shutil.rmtree(complete)
+
+
+def _remove_folder(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
-import vlfau_jax.inference.predict as predicting
+import vlfau_jax.inference.shots as shots
 from tests.inference.folders import copied, edit
 from tests.processes import Process
 from vlfau_jax.cli.main import main
@@ -17,6 +17,7 @@ from vlfau_jax.facs import BP4D_AUS
 from vlfau_jax.files import written_together
 from vlfau_jax.inference.kept_rows import Rows
 from vlfau_jax.inference.predict import predict
+from vlfau_jax.inference.predict_options import PredictOptions
 from vlfau_jax.inference.prediction_files import NAMES
 
 pytestmark = pytest.mark.slow
@@ -24,11 +25,14 @@ pytestmark = pytest.mark.slow
 HIDDEN = ".predictions.csv.partial"
 
 
+THREES = PredictOptions(batch_size=3)
+
+
 @pytest.fixture(scope="module")
 def whole(model_folder, pictures, tmp_path_factory):
     """The files of a run that nothing interrupted: three batches of at most three pictures."""
     out = tmp_path_factory.mktemp("whole")
-    predict(model_folder, [pictures], out, batch_size=3)
+    predict(model_folder, [pictures], out, options=THREES)
     return contents(out)
 
 
@@ -38,21 +42,21 @@ def contents(folder):
 
 def interrupt(monkeypatch, error, at):
     """Makes the reading of picture number `at` (from 1) raise `error`."""
-    read = predicting._read_face
+    look = shots._look
 
-    def raising(model, picture, **limits):
-        if picture.frame == at:
+    def raising(shot, *arguments):
+        if shot.number == at:
             raise error
-        return read(model, picture, **limits)
+        return look(shot, *arguments)
 
-    monkeypatch.setattr(predicting, "_read_face", raising)
+    monkeypatch.setattr(shots, "_look", raising)
 
 
 def left(model_folder, pictures, out, at=5, error=KeyboardInterrupt):
     """A run that ends at picture `at`: the rows of the batches before it are kept."""
     with pytest.MonkeyPatch.context() as patch, pytest.raises((KeyboardInterrupt, RunError)) as end:
         interrupt(patch, error, at)
-        predict(model_folder, [pictures], out, batch_size=3)
+        predict(model_folder, [pictures], out, options=THREES)
     return str(end.value)
 
 
@@ -61,10 +65,10 @@ def test_rows_after_ctrl_c_are_gone_on_after(
     model_folder, pictures, tmp_path, whole, at, kept, capsys
 ):
     text = left(model_folder, pictures, tmp_path, at)
-    assert text.startswith(f"{kept} of 7 rows are kept in {tmp_path}; give the same command with")
+    assert text.startswith(f"{kept} rows are kept in {tmp_path}; give the same command with")
     assert set(contents(tmp_path / HIDDEN)) >= {"predictions.jsonl"}
     assert not set(NAMES) & {path.name for path in tmp_path.iterdir()}
-    predict(model_folder, [pictures], tmp_path, batch_size=3, resume=True)
+    predict(model_folder, [pictures], tmp_path, options=THREES, resume=True)
     assert f"going on after {kept} finished rows" in capsys.readouterr().err
     assert contents(tmp_path) == whole
 
@@ -83,9 +87,9 @@ def test_a_full_disk_costs_no_finished_row(model_folder, pictures, tmp_path, who
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(RunError) as end:
         patch.setattr(Rows, "add", half)
-        predict(model_folder, [pictures], tmp_path, batch_size=3)
-    assert str(end.value).startswith(f"{tmp_path}: {os.strerror(code)}; 4 of 7 rows are kept in")
-    predict(model_folder, [pictures], tmp_path, batch_size=3)  # the same command suffices
+        predict(model_folder, [pictures], tmp_path, options=THREES)
+    assert str(end.value).startswith(f"{tmp_path}: {os.strerror(code)}; 4 rows are kept in")
+    predict(model_folder, [pictures], tmp_path, options=THREES)  # the same command suffices
     assert contents(tmp_path) == whole
 
 
@@ -99,8 +103,8 @@ def test_a_machine_without_open_files_is_no_unreadable_picture(model_folder, pic
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(path))
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(RunError, match="Too many open"):
-        patch.setattr(predicting, "read_picture", refuse)
-        predict(model_folder, [pictures], tmp_path, batch_size=3)
+        patch.setattr(shots, "read_picture", refuse)
+        predict(model_folder, [pictures], tmp_path, options=THREES)
 
 
 def cut(rows):
@@ -121,7 +125,7 @@ def not_json(rows):
 def test_rows_that_are_damaged_are_made_anew(model_folder, pictures, tmp_path, whole, spoil):
     left(model_folder, pictures, tmp_path, at=7)
     spoil(tmp_path / HIDDEN / "predictions.jsonl")
-    predict(model_folder, [pictures], tmp_path, batch_size=3, resume=True)
+    predict(model_folder, [pictures], tmp_path, options=THREES, resume=True)
     assert contents(tmp_path) == whole
 
 
@@ -144,9 +148,9 @@ def test_rows_of_another_request_are_neither_mixed_nor_removed(
         if (differing, size, inputs) == ("inputs", 3, [own]):
             os.utime(touched, ns=(1, 1))
         with pytest.raises(UserError, match=rf"was asked otherwise \({differing}\)"):
-            predict(model, inputs, out, batch_size=size, resume=True)
+            predict(model, inputs, out, options=PredictOptions(batch_size=size), resume=True)
         assert contents(out / HIDDEN) == kept
-    predict(model_folder, [pictures], out, batch_size=3, overwrite=True)
+    predict(model_folder, [pictures], out, options=THREES, overwrite=True)
     assert contents(out) == whole
 
 
@@ -157,14 +161,14 @@ def test_resume_replaces_older_files_where_the_interrupted_run_was_to(
     old = contents(tmp_path)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         interrupt(patch, KeyboardInterrupt, 5)
-        predict(model_folder, [pictures], tmp_path, batch_size=3, overwrite=True)
+        predict(model_folder, [pictures], tmp_path, options=THREES, overwrite=True)
     assert old.items() <= {**old, **{n: (tmp_path / n).read_bytes() for n in NAMES}}.items()
     with pytest.raises(UserError, match="--resume goes on with an interrupted run"):
-        predict(model_folder, [pictures], tmp_path, batch_size=3)
-    predict(model_folder, [pictures], tmp_path, batch_size=3, resume=True)
+        predict(model_folder, [pictures], tmp_path, options=THREES)
+    predict(model_folder, [pictures], tmp_path, options=THREES, resume=True)
     assert contents(tmp_path) == whole
     with pytest.raises(UserError, match="exist; give --overwrite"):
-        predict(model_folder, [pictures], tmp_path, batch_size=3, resume=True)
+        predict(model_folder, [pictures], tmp_path, options=THREES, resume=True)
     with pytest.raises(UserError, match="exclude each other"):
         predict(model_folder, [pictures], tmp_path, resume=True, overwrite=True)
 
@@ -175,14 +179,14 @@ def test_links_in_the_hidden_folder_are_not_followed(model_folder, pictures, tmp
     (out / HIDDEN).mkdir(parents=True)
     for name in (*NAMES, "request.json", "other"):
         (out / HIDDEN / name).symlink_to(precious)
-    predict(model_folder, [pictures], out, batch_size=3)
+    predict(model_folder, [pictures], out, options=THREES)
     assert precious.read_text() == "precious\n"
     assert contents(out) == whole
 
 
 def test_what_an_earlier_version_left_is_swept(model_folder, pictures, tmp_path, whole):
     (tmp_path / HIDDEN).write_text("frame,face_id\n")  # it wrote a file of that name
-    predict(model_folder, [pictures], tmp_path, batch_size=3)
+    predict(model_folder, [pictures], tmp_path, options=THREES)
     assert contents(tmp_path) == whole
 
 
@@ -199,7 +203,7 @@ def test_a_unit_nobody_taught_has_no_answer(model_folder, pictures, tmp_path):
     folder = copied(model_folder, tmp_path)
     reasons = {"12": "never active", "24": "never known"}
     edit(folder, lambda config: config["trained_on"].update(untaught=reasons))
-    predict(folder, [pictures / "1.jpg"], tmp_path / "out", batch_size=3)
+    predict(folder, [pictures / "1.jpg"], tmp_path / "out", options=THREES)
     header, row = (
         line.split(",") for line in (tmp_path / "out/predictions.csv").read_text().splitlines()
     )
@@ -255,12 +259,12 @@ def test_kills_leave_whole_files_or_none(model_folder, pictures, tmp_path):
     for last in (32, 64):
         with Process(argv, 1, tmp_path / "logs") as process:
             process.wait_for(rows, f'"frame": {last},')
-        assert {path.name for path in out.iterdir()} in ({HIDDEN}, set(NAMES))
+        assert {path.name for path in out.iterdir()} in ({HIDDEN}, set(NAMES[:3]))
     with (
         Process(argv, 1, tmp_path / "logs") as first,
         Process(argv, 1, tmp_path / "logs") as second,
     ):
         # The other is refused: while the one writes, or when its files are there.
         assert sorted((first.wait(), second.wait())) == [0, 2]
-    assert sorted(contents(out)) == sorted(NAMES)
+    assert sorted(contents(out)) == sorted(NAMES[:3])
     assert len((out / "predictions.csv").read_text().splitlines()) == 151

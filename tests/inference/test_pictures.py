@@ -1,14 +1,16 @@
 """Which files `predict` reads as pictures, in which order, and what it passes over and says so."""
 
+import io
 import os
 import shutil
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from vlfau_jax.errors import UserError
-from vlfau_jax.inference.pictures import find_pictures
+from vlfau_jax.inference.pictures import find_pictures, named_inputs
 
 QUICKTIME = b"\0\0\0\x0cftypqt  "
 HEIC_STUB = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
@@ -32,17 +34,14 @@ def write(folder, *names, content=b""):
     ("name", "message"),
     [
         ("gone.jpg", "no such file"),
-        ("clip.mp4", "not a picture"),
-        ("clip.mov", "a video, not a picture"),
         ("pipe", "no regular file"),
-        ("empty", "no picture below"),
-        ("notes", r"no picture below .*files that are no pictures: 1; videos, .*: 1"),
+        ("empty", "no picture and no video below"),
+        ("notes", r"no video below .*files that are neither pictures nor videos: 1"),
+        ("words", "neither a picture nor a video; expected JPEG"),
     ],
 )
 def test_inputs_without_pictures(tmp_path, name, message):
-    write(tmp_path, "clip.mp4", content=b"0")
-    write(tmp_path, "clip.mov", "notes/clip.dat", content=QUICKTIME)
-    write(tmp_path, "notes/a.txt")
+    write(tmp_path, "notes/a.txt", "words")
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=message):
@@ -77,13 +76,14 @@ def test_every_file_is_a_picture_or_passed_over_for_a_reason(tmp_path):
     os.symlink(tmp_path / "gone", tmp_path / "q")
     os.symlink(tmp_path / "gone.jpg", tmp_path / "r.jpg")
     found = find_pictures([tmp_path])
-    top = "a.JPG b.jfif c d.dat f.HEIC g.x h.avif i.gif j.png r.jpg"
+    top = "a.JPG b.jfif c d.dat f.HEIC g.x h.avif i.gif j.png k.MOV l.mp4 n.mp4 r.jpg"
     assert names(found) == [*top.split(), "e.bin"]
     assert passed_over(found) == {
-        "videos, which predict does not read yet": ["k.MOV", "l.mp4"],
-        "files that are no pictures": [".o", "m.txt", "n.mp4"],
+        "files that are neither pictures nor videos": [".o", "m.txt"],
         "files that are no regular ones or cannot be read": ["p", "q"],
     }
+    videos = [picture.path.name for picture in found.pictures if picture.video]
+    assert videos == ["k.MOV", "l.mp4", "n.mp4"]  # the last one is damaged, and has a row
     files = sum(len(names) for _, _, names in os.walk(tmp_path))
     assert files == len(found.pictures) + sum(map(len, found.passed_over.values()))
 
@@ -120,3 +120,21 @@ def test_a_folder_that_cannot_be_read_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "scandir", scandir)
     with pytest.raises(UserError, match=r"Permission denied; its pictures would be left out"):
         find_pictures([tmp_path])
+
+
+def test_a_gif_of_several_pictures_is_a_video(tmp_path):
+    still, moving = (Image.new("RGB", (8, 8), colour) for colour in ("red", "blue"))
+    still.save(tmp_path / "1.gif")
+    still.save(tmp_path / "2.gif", save_all=True, append_images=[moving])
+    assert [picture.video for picture in find_pictures([tmp_path]).pictures] == [False, True]
+
+
+@pytest.mark.parametrize("content", [b"a.jpg\nb c.jpg\r\n\n", b"a.jpg\0b c.jpg\0"])
+def test_a_dash_is_the_names_on_standard_input(content):
+    assert named_inputs(["x", "-", "y"], io.BytesIO(content)) == ["x", "a.jpg", "b c.jpg", "y"]
+    assert named_inputs(["x"], io.BytesIO(content)) == ["x"]
+
+
+def test_an_empty_list_of_names_is_a_mistake():
+    with pytest.raises(UserError, match="standard input names no file"):
+        named_inputs(["-"], io.BytesIO(b"\n"))

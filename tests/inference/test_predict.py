@@ -3,6 +3,7 @@ import json
 import os
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -13,25 +14,27 @@ from hypothesis import strategies as st
 
 import vlfau_jax.inference.export as exporting
 import vlfau_jax.inference.outputs as outputs
-import vlfau_jax.inference.predict as predicting
+import vlfau_jax.inference.shots as shots
 from tests.inference.folders import cropped_by
 from tests.processes import TIMEOUT
 from vlfau_jax.cli.main import main
-from vlfau_jax.data.crop.cropping import find_and_crop
+from vlfau_jax.data.crop.registry import finder_for
 from vlfau_jax.data.raw.frames import read_image
-from vlfau_jax.data.read.transforms import resize
 from vlfau_jax.errors import RunError, UserError
 from vlfau_jax.facs import BP4D_AUS
 from vlfau_jax.inference.exported_model import ExportedModel
 from vlfau_jax.inference.faces import Limits
 from vlfau_jax.inference.predict import predict
-from vlfau_jax.inference.prediction_files import read_path, written_path
+from vlfau_jax.inference.predict_options import PredictOptions
+from vlfau_jax.inference.prediction_files import BOX_COLUMNS, read_path, written_path
+
+THREES = PredictOptions(batch_size=3)
 
 
 @pytest.fixture(scope="module")
 def results(model_folder, pictures, tmp_path_factory):
     out = tmp_path_factory.mktemp("out") / "new"
-    summary = predict(model_folder, [pictures], out, batch_size=3)
+    summary = predict(model_folder, [pictures], out, options=THREES)
     return summary, out
 
 
@@ -69,7 +72,12 @@ def test_odd_names_are_utf8_and_no_formula_in_both_files(
     )
     for name in names:
         shutil.copy(pictures / "1.jpg", os.fsdecode(name))
-    predict(model_folder, list(map(os.fsdecode, names)), tmp_path / "out", batch_size=3)
+    predict(
+        model_folder,
+        list(map(os.fsdecode, names)),
+        tmp_path / "out",
+        options=THREES,
+    )
     texts = [row["source"] for row in rows(tmp_path / "out")]
     assert texts == [record["source"] for record in records(tmp_path / "out")]
     assert texts[0] == "caf\\xe9.jpg" and texts[5] == "a\\\\xe9.jpg"
@@ -100,7 +108,7 @@ def test_columns_are_openfaces_and_each_is_explained(results):
         header = next(csv.reader(file))
     assert header[:5] == ["frame", "face_id", "timestamp", "confidence", "success"]
     assert header[5:17] == [f"AU{au:02d}_c" for au in BP4D_AUS]
-    assert header[17:] == [*(f"AU{au:02d}_p" for au in BP4D_AUS), "source"]
+    assert header[17:] == [*(f"AU{au:02d}_p" for au in BP4D_AUS), "source", *BOX_COLUMNS]
     columns = json.loads((out / "predictions.columns.json").read_text())
     assert list(columns["predictions.csv"]) == header
     keys = {key.strip() for line in columns["predictions.jsonl"] for key in line.split(",")}
@@ -133,8 +141,9 @@ def test_csv_and_jsonl_agree_and_a_dropped_picture_has_no_values(results):
 def test_each_row_belongs_to_its_own_picture(results, model):
     _, out = results
     found = [row for row in rows(out) if row["success"] == "1"]
-    crops = [find_and_crop(read_image(row["source"]), model.crop_rule) for row in found]
-    faces = np.stack([resize(crop, 32) for crop in crops])
+    finder = finder_for(model.crop_rule)
+    pictures = (read_image(row["source"]) for row in found)
+    faces = np.stack([model.look_all(picture, finder=finder)[0].crop for picture in pictures])
     values = [[float(row[f"AU{au:02d}_p"]) for au in BP4D_AUS] for row in found]
     expected = np.stack([p.probabilities for p in model.describe(faces)])
     np.testing.assert_allclose(values, expected, atol=1e-5)
@@ -150,7 +159,12 @@ def test_each_row_belongs_to_its_own_picture(results, model):
 
 
 def test_a_model_without_sentences_predicts(silent_folder, pictures, tmp_path, capsys):
-    predict(silent_folder, [pictures / "1.jpg", pictures / "3.png"], tmp_path, batch_size=3)
+    predict(
+        silent_folder,
+        [pictures / "1.jpg", pictures / "3.png"],
+        tmp_path,
+        options=THREES,
+    )
     found, dropped = records(tmp_path)
     assert found["success"] == 1 and found["sentence"] is None
     assert {unit["sentence"] for unit in found["per_au"].values()} == {None}
@@ -165,7 +179,9 @@ def test_a_model_without_sentences_predicts(silent_folder, pictures, tmp_path, c
 
 
 def test_when_nothing_can_be_described_the_run_has_failed(model_folder, pictures, tmp_path):
-    with pytest.raises(RunError, match="0 described, 1 no face, 1 unreadable") as error:
+    with pytest.raises(
+        RunError, match="no face could be described: 0 described, 1 no face, 1 unreadable"
+    ) as error:
         predict(model_folder, [pictures / "3.png", pictures / "4.jpg"], tmp_path)
     assert "\n" not in str(error.value)
     assert [record["reason"] for record in records(tmp_path)] == ["no face", "unreadable"]
@@ -202,13 +218,20 @@ def test_faces_are_found_by_tables_where_the_training_faces_were(model_folder, p
     with pytest.raises(UserError, match="--crop=box needs a --crop_file"):
         ExportedModel(folder)
     inputs, out = [pictures / "1.jpg", pictures / "2.jpg"], tmp_path / "out"
-    summary = predict(folder, inputs, out, batch_size=3, crop_file=str(table))
+    summary = predict(folder, inputs, out, options=THREES, crop_file=str(table))
     assert (summary.described, dict(summary.dropped)) == (1, {"not in the table": 1})
     columns = json.loads((out / "predictions.columns.json").read_text())
     assert '"not in the table", the table of' in columns["predictions.jsonl"]["reason"]
     # As a set was prepared with: sources below the folder that is read.
     table.write_text("source,left,top,width,height\ndeep/7.jpg,20,20,50,50\n")
-    summary = predict(folder, [pictures], out, batch_size=3, crop_file=str(table), overwrite=True)
+    summary = predict(
+        folder,
+        [pictures],
+        out,
+        options=THREES,
+        crop_file=str(table),
+        overwrite=True,
+    )
     assert [record["source"] for record in summary.first] == [str(pictures / "deep/7.jpg")]
     assert summary.dropped["not in the table"] == 5 and summary.dropped["unreadable"] == 1
     (table.with_name("landmarks.csv")).write_text(
@@ -219,11 +242,11 @@ def test_faces_are_found_by_tables_where_the_training_faces_were(model_folder, p
     for name in ("1.jpg", "2.jpg"):
         shutil.copy(pictures / name, tmp_path)
     inputs = [tmp_path / "1.jpg", tmp_path / "2.jpg"]
-    summary = predict(folder, inputs, out, batch_size=3, overwrite=True)
+    summary = predict(folder, inputs, out, options=THREES, overwrite=True)
     assert (summary.described, dict(summary.dropped)) == (1, {"not in the table": 1})
     (table.with_name("landmarks.csv")).write_text("frame,left_eye_x\n")
     with pytest.raises(UserError, match=r"landmarks\.csv:1: expected a header"):
-        predict(folder, inputs, out, batch_size=3, overwrite=True)
+        predict(folder, inputs, out, options=THREES, overwrite=True)
 
 
 def test_a_folder_whose_program_gives_no_scores_still_predicts(
@@ -234,7 +257,12 @@ def test_a_folder_whose_program_gives_no_scores_still_predicts(
         for name in ("local_scores", "global_scores"):
             then.delitem(outputs.OUTPUTS, name)
         exporting.export(workdir, tmp_path / "model")
-    predict(tmp_path / "model", [pictures / "1.jpg"], tmp_path / "out", batch_size=3)
+    predict(
+        tmp_path / "model",
+        [pictures / "1.jpg"],
+        tmp_path / "out",
+        options=THREES,
+    )
     (record,) = records(tmp_path / "out")
     for described in (record, *record["per_au"].values()):
         assert isinstance(described["sentence"], str)
@@ -260,7 +288,13 @@ def test_a_table_without_confidences_gives_none(model_folder, pictures, tmp_path
     table = tmp_path / "boxes.csv"
     table.write_text(f"source,left,top,width,height\n{pictures / '1.jpg'},20,20,50,50\n")
     folder = cropped_by(model_folder, tmp_path, "box", table)
-    predict(folder, [pictures / "1.jpg"], tmp_path / "out", batch_size=3, crop_file=str(table))
+    predict(
+        folder,
+        [pictures / "1.jpg"],
+        tmp_path / "out",
+        options=THREES,
+        crop_file=str(table),
+    )
     (row,), (record,) = rows(tmp_path / "out"), records(tmp_path / "out")
     assert (row["success"], row["confidence"], record["confidence"]) == ("1", "", None)
 
@@ -273,14 +307,19 @@ def test_doubtful_faces_are_dropped_for_a_reason_or_described_with_it(
     upright = cv2.imread(str(pictures / "1.jpg"))
     cv2.imwrite(str(folder / "1.png"), upright)
     cv2.imwrite(str(folder / "2.png"), cv2.GaussianBlur(upright, (0, 0), 2))
-    summary = predict(model_folder, [folder], tmp_path / "out", batch_size=3)
+    summary = predict(model_folder, [folder], tmp_path / "out", options=THREES)
     good, doubtful = records(tmp_path / "out")
     assert good["success"] == 1 and "reason" not in good
     assert (doubtful["success"], doubtful["reason"], doubtful["faces"]) == (0, "blurred", 1)
     assert doubtful["per_au"] is None and "at least 0.015" in doubtful["detail"]
     assert 0 < doubtful["confidence"] < 1
     assert (summary.described, dict(summary.dropped)) == (1, {"blurred": 1})
-    kept = predict(model_folder, [folder], tmp_path / "all", batch_size=3, keep_doubtful=True)
+    kept = predict(
+        model_folder,
+        [folder],
+        tmp_path / "all",
+        options=replace(THREES, keep_doubtful=True),
+    )
     assert "described though doubtful: 1 blurred" in capsys.readouterr().out
     assert (kept.described, dict(kept.doubtful)) == (2, {"blurred": 1})
     _, described = records(tmp_path / "all")
@@ -289,21 +328,35 @@ def test_doubtful_faces_are_dropped_for_a_reason_or_described_with_it(
 
 
 def test_the_limits_are_flags(model_folder, pictures, tmp_path, capsys, monkeypatch):
-    asked = []
-    monkeypatch.setattr("vlfau_jax.inference.predict.predict", lambda *_, **o: asked.append(o))
+    asked, limits = [], []
+    monkeypatch.setattr(
+        "vlfau_jax.inference.predict.predict",
+        lambda *a, **o: asked.append(a[3]) or limits.append(o["limits"]),
+    )
     flags = [f"--model={model_folder}", f"--out={tmp_path}", str(pictures)]
     assert main(["predict", *flags]) == 0
-    assert asked[0]["limits"] == Limits() and not asked[0]["keep_doubtful"]
-    assert asked[0]["batch_size"] == 32
+    assert limits[0] == Limits() and not asked[0].keep_doubtful
+    assert asked[0].batch_size == 32
     others = [
         "--min_confidence=0.5",
         "--min_face_pixels=0",
         "--min_sharpness=0",
         "--min_contrast=3",
     ]
-    assert main(["predict", *flags, *others, "--keep_doubtful", "--batch_size=7"]) == 0
-    assert asked[1]["limits"] == Limits(0.5, 0, 0, 3) and asked[1]["keep_doubtful"]
-    assert asked[1]["batch_size"] == 7
+    assert (
+        main(
+            [
+                "predict",
+                *flags,
+                *others,
+                "--keep_doubtful",
+                "--batch_size=7",
+            ]
+        )
+        == 0
+    )
+    assert limits[1] == Limits(0.5, 0, 0, 3) and asked[1].keep_doubtful
+    assert asked[1].batch_size == 7
     assert main(["predict", *flags, "--min_confidence=2"]) == 2
     assert "--min_confidence=2.0: out of range; expected 0" in capsys.readouterr().err
 
@@ -312,7 +365,7 @@ def test_the_limits_are_flags(model_folder, pictures, tmp_path, capsys, monkeypa
 def test_a_batch_size_out_of_range_is_refused_before_any_work(size, tmp_path, capsys):
     flags = ["--model=none", f"--out={tmp_path / 'out'}", f"--batch_size={size}"]
     assert main(["predict", *flags, str(tmp_path)]) == 2
-    assert f"--batch_size={size}: out of range; expected 1 to 4096" in capsys.readouterr().err
+    assert f"--batch_size={size}: give 1 to 4096" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
@@ -333,12 +386,11 @@ def test_every_file_of_a_folder_is_described_or_counted_with_its_reason(
         file.truncate(10 << 30)
     os.symlink(pictures / "deep", folder / "h")
     os.symlink(folder, folder / "i")
-    summary = predict(model_folder, [folder], tmp_path / "out", batch_size=3)
+    summary = predict(model_folder, [folder], tmp_path / "out", options=THREES)
     assert summary.described == 3  # a, and two behind the link
-    assert dict(summary.dropped) == {"unreadable": 2, "incomplete": 1, "too large": 1}
+    assert dict(summary.dropped) == {"unreadable": 3, "incomplete": 1, "too large": 1}
     output = capsys.readouterr()
-    assert "passed over: videos, which predict does not read yet: 1 (c.MOV)" in output.out
-    assert "passed over: files that are no pictures: 1 (e.txt)" in output.out
+    assert "passed over: files that are neither pictures nor videos: 1 (e.txt)" in output.out
     assert "passed over: links to a folder that is read anyway: 1 (i)" in output.out
     assert "g.png: more than 256 MB" in output.err
     found = records(tmp_path / "out")
@@ -349,23 +401,23 @@ def test_every_file_of_a_folder_is_described_or_counted_with_its_reason(
 def test_no_face_says_how_small_it_was_looked_for(results):
     _, out = results
     (none,) = (record for record in records(out) if record.get("reason") == "no face")
-    assert none["detail"] == "none of 20 pixels or more"  # its picture has 90 by 120
+    assert none["detail"] == "none of 10 pixels or more"
 
 
 def test_faces_are_found_while_the_model_describes_those_before(
     model_folder, pictures, tmp_path, monkeypatch
 ):
-    read, describe, begun = predicting._read_face, ExportedModel.describe, threading.Event()
+    look, describe, begun = shots._look, ExportedModel.describe, threading.Event()
 
-    def reads(model, picture, **limits):
-        if picture.frame == 6:  # of the second batch
+    def looks(shot, *arguments):
+        if shot.number == 6:  # of the second batch
             begun.set()
-        return read(model, picture, **limits)
+        return look(shot, *arguments)
 
     def waits(model, faces):
         assert begun.wait(TIMEOUT)
         return describe(model, faces)
 
-    monkeypatch.setattr(predicting, "_read_face", reads)
+    monkeypatch.setattr(shots, "_look", looks)
     monkeypatch.setattr(ExportedModel, "describe", waits)
-    assert predict(model_folder, [pictures], tmp_path, batch_size=3).described == 5
+    assert predict(model_folder, [pictures], tmp_path, options=THREES).described == 5

@@ -137,6 +137,28 @@ def in_threads(
         pool.shutdown(cancel_futures=True)
 
 
+def prefetched(items: Iterable[T], *, ahead: int) -> Generator[T, None, None]:
+    """Yields `items`, which a thread of their own reads, at most `ahead` before they are due.
+
+    For items whose making leaves Python's lock, as decoding does. Close it after use.
+    """
+    pool = ThreadPoolExecutor(1)
+    iterator, end = iter(items), object()
+    waiting: deque[Future[T]] = deque()
+    try:
+        while True:
+            while len(waiting) < ahead:
+                waiting.append(pool.submit(next, iterator, end))
+            item = waiting.popleft().result()
+            if item is end:
+                return
+            yield item
+    finally:
+        pool.shutdown(cancel_futures=True)
+        if isinstance(iterator, Generator):
+            iterator.close()
+
+
 @contextmanager
 def ctrl_c_blocked() -> Iterator[None]:
     """A context whose child processes ignore Ctrl-C; their parent receives it and ends them."""

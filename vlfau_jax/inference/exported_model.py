@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -29,10 +29,12 @@ from vlfau_jax.data.text.vocabulary import TOKENIZER, Vocabulary
 from vlfau_jax.data.workers import in_threads
 from vlfau_jax.errors import RunError, UserError
 from vlfau_jax.inference.explained import MAP_OUTPUTS, Explanation, explanations
-from vlfau_jax.inference.faces import FoundFace, Limits, look_for_face
+from vlfau_jax.inference.faces import FoundFace, Limits, look_for_face, look_for_faces
 from vlfau_jax.inference.model_folder import PROGRAM, WEIGHTS, ModelFolder, open_model_folder
 from vlfau_jax.inference.outputs import outputs_of
 from vlfau_jax.inference.picture_input import PictureInput, as_array
+from vlfau_jax.inference.picture_result import PictureResult
+from vlfau_jax.inference.predict_options import MOST_FACES, Faces
 from vlfau_jax.inference.prediction import (
     DECODED_ARRAYS,
     LOSSES,
@@ -47,44 +49,7 @@ from vlfau_jax.inference.stored_options import read_options
 from vlfau_jax.inference.weights import load_weights, read_tensors
 from vlfau_jax.model.options import ModelOptions
 
-MOST_FACES = 4096  # in a run of the program
 _ROUNDING = 1e-3
-
-
-@dataclass(frozen=True)
-class PictureResult:
-    """The result for one picture: a prediction, or the reason why there is none.
-
-    Attributes:
-        prediction: of the largest face; None where the picture was dropped.
-        drop_reason: a key of `prediction.DROP_REASONS`; None where there is a prediction.
-        doubt: such a key where a doubtful face was described all the same; else None.
-        detail: the reason or the doubt in numbers or words; may be empty.
-        confidence: the face finder's own, 0-1; None where it states none, or there is no face.
-        faces: how many faces were found in the picture.
-    """
-
-    prediction: Prediction | None
-    drop_reason: DropReason | None = None
-    doubt: DropReason | None = None
-    detail: str = ""
-    confidence: float | None = None
-    faces: int = 0
-
-    def about_the_face(self) -> dict[str, Any]:
-        """The keys of its line of predictions.jsonl that say how well the face was found.
-
-        "confidence", 0 where there is no face; "faces"; and "reason" and "detail" where it was
-        dropped or is doubtful.
-        """
-        confidence = self.confidence if self.faces else 0.0
-        facts: dict[str, Any] = {
-            "confidence": None if confidence is None else round(confidence, 4),
-            "faces": self.faces,
-        }
-        if reason := self.drop_reason or self.doubt:
-            facts |= {"reason": reason, "detail": self.detail}
-        return facts
 
 
 class ExportedModel:
@@ -167,15 +132,28 @@ class ExportedModel:
         given = jax.tree.unflatten(program.out_tree, program.out_avals)
         # The first programs gave no scores of sentences; their probabilities are then None.
         self.outputs: tuple[str, ...] = tuple(n for n in outputs_of(options) if n in given)
-        self._program = jax.jit(
-            jax.shard_map(
-                program.call,
-                mesh=mesh,
-                in_specs=(whole, split),
-                out_specs=split,
-                check_vma=False,  # nothing is known of an exported program's inside
+        self._mesh, self._exported, self._split = mesh, program, (whole, split)
+        self._programs: dict[tuple[str, ...], Any] = {}
+
+    def _compiled(self, names: tuple[str, ...] = ()) -> Any:
+        """The program, or one that gives the arrays of these names alone and computes no others."""
+        if names not in self._programs:
+
+            def call(weights: Any, faces: jax.Array) -> dict[str, jax.Array]:
+                arrays = self._exported.call(weights, faces)
+                return {name: arrays[name] for name in names} if names else arrays
+
+            whole, split = self._split
+            self._programs[names] = jax.jit(
+                jax.shard_map(
+                    call,
+                    mesh=self._mesh,
+                    in_specs=(whole, split),
+                    out_specs=split,
+                    check_vma=False,  # nothing is known of an exported program's inside
+                )
             )
-        )
+        return self._programs[names]
 
     def describe(self, faces: np.ndarray) -> list[Prediction]:
         """Predictions for faces that are cropped by `crop_rule` already, in their order.
@@ -209,6 +187,33 @@ class ExportedModel:
             explained += explanations(arrays, predictions, self._vocabulary, self.reader)
         return explained
 
+    def describe_units(
+        self, faces: np.ndarray, sentences: bool = False, maps: bool = False
+    ) -> tuple[list[Prediction], np.ndarray | None]:
+        """As `describe`, without the sentences unless they are asked for, and with the maps.
+
+        What is not asked for is not computed: writing sentences is most of the work.
+
+        Args:
+            faces: see `describe`.
+            sentences: whether the predictions have sentences.
+            maps: whether to give the maps.
+
+        Returns:
+            The predictions; float32 [b, n, h, w], where each unit's branch looks, or None where the
+            model has no spatial maps or they are not asked for.
+        """
+        names = ["au_probabilities"]
+        names += DECODED_ARRAYS[1:] if sentences else []
+        names += ["spatial_maps"] if maps else []
+        predictions: list[Prediction] = []
+        looked: list[np.ndarray] = []
+        for arrays in self._batches(faces, names):
+            if "spatial_maps" in arrays:
+                looked.append(arrays.pop("spatial_maps"))
+            predictions += self._decoder.decode(arrays)
+        return predictions, np.concatenate(looked) if looked else None
+
     def _decoded(self, faces: np.ndarray) -> Iterator[Prediction]:
         for arrays in self._batches(faces, DECODED_ARRAYS):
             yield from self._decoder.decode(arrays)
@@ -221,13 +226,16 @@ class ExportedModel:
                 f"faces are {_array(faces)}; expected cropped RGB uint8 "
                 f"[b, {self.image_size}, {self.image_size}, 3]"
             )
+        names = tuple(name for name in names if name in self.outputs)
+        # Sentences need the whole program; without them, what is not asked for is not computed.
+        some = () if any(name.endswith("tokens") for name in names) else names
         for start in range(0, len(faces), self.batch_size):
-            some = faces[start : start + self.batch_size]
+            shown = faces[start : start + self.batch_size]
             batch = np.zeros((self.batch_size, *faces.shape[1:]), np.uint8)
-            batch[: len(some)] = some
-            arrays = self._program(self._weights, jax.device_put(batch, self._faces))
-            wanted = {name: arrays[name] for name in names if name in self.outputs}
-            found = {name: v[: len(some)] for name, v in jax.device_get(wanted).items()}
+            batch[: len(shown)] = shown
+            arrays = self._compiled(some)(self._weights, jax.device_put(batch, self._faces))
+            wanted = jax.device_get({name: arrays[name] for name in names})
+            found = {name: values[: len(shown)] for name, values in wanted.items()}
             self._check_ranges(found)
             yield found
 
@@ -287,22 +295,41 @@ class ExportedModel:
             ValueError: see `find_face`.
             UserError: see `find_face`.
         """
-        picture = np.asarray(picture)
-        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
-            raise ValueError(f"a picture is {_array(picture)}; expected RGB uint8 [h, w, 3]")
-        if not picture.size:
-            raise ValueError(f"a picture is {_array(picture)}; expected at least one pixel")
-        if self.crop_rule.READS_TABLE and not str(path):
-            raise ValueError(
-                f"the crop rule {self.crop_rule.name} looks pictures up in a table; "
-                "give the paths of their files"
-            )
+        picture = _checked(picture, self.crop_rule, path)
         found = look_for_face(picture, self.crop_rule, path, root, limits)
-        return (
-            found
-            if found.crop is None
-            else replace(found, crop=resize(found.crop, self.image_size))
+        return self._resized(found)
+
+    def look_all(
+        self,
+        picture: np.ndarray,
+        path: str | Path = "",
+        root: str | Path = "",
+        limits: Limits | None = None,
+        *,
+        finder: CropRule | None = None,
+        faces: Faces = "all",
+        turn: bool = True,
+    ) -> list[FoundFace]:
+        """As `look`, but every face, the largest first; see `faces.look_for_faces`."""
+        looked = look_for_faces(
+            _checked(picture, finder or self.crop_rule, path),
+            self.crop_rule,
+            path,
+            root,
+            limits,
+            finder=finder,
+            faces=faces,
+            turn=turn,
         )
+        return [self._resized(found) for found in looked]
+
+    def _resized(self, found: FoundFace) -> FoundFace:
+        """A face as `describe` takes it, with the alignment to that size."""
+        if found.crop is None:
+            return found
+        scale = np.float32(self.image_size / len(found.crop))
+        crop = resize(found.crop, self.image_size)
+        return replace(found, crop=crop, alignment=found.alignment * scale)
 
     def predict(
         self,
@@ -382,14 +409,7 @@ class ExportedModel:
             crops = [face.crop for face, is_good in zip(group, good, strict=True) if is_good]
             predictions = iter(self.describe(np.stack(crops)) if crops else [])
             for face, is_good in zip(group, good, strict=True):
-                yield PictureResult(
-                    prediction=next(predictions) if is_good else None,
-                    drop_reason=None if is_good else face.reason,
-                    doubt=face.reason if is_good else None,
-                    detail=face.detail,
-                    confidence=face.confidence,
-                    faces=face.faces,
-                )
+                yield PictureResult.of(face, next(predictions) if is_good else None)
 
 
 def _check_spoken(
@@ -410,6 +430,19 @@ def _sharing(batch_size: int, devices: Sequence[jax.Device] | None) -> list[jax.
         raise ValueError("devices is empty; give some of jax.local_devices(), or None for all")
     devices = list(devices or jax.local_devices())
     return devices if batch_size % len(devices) == 0 else devices[:1]
+
+
+def _checked(picture: np.ndarray, rule: CropRule, path: str | Path) -> np.ndarray:
+    picture = np.asarray(picture)
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+        raise ValueError(f"a picture is {_array(picture)}; expected RGB uint8 [h, w, 3]")
+    if not picture.size:
+        raise ValueError(f"a picture is {_array(picture)}; expected at least one pixel")
+    if rule.READS_TABLE and not str(path):
+        raise ValueError(
+            f"the crop rule {rule.name} looks pictures up in a table; give the paths of their files"
+        )
+    return picture
 
 
 def _as_found(face: FoundFace | np.ndarray | DropReason) -> FoundFace:

@@ -1,4 +1,4 @@
-"""Finds and crops the face that a picture shows, and says what makes it doubtful.
+"""Finds and crops the faces that a picture shows, and says what makes one doubtful.
 
 The limits were chosen by what blurring, shrinking and darkening do to the demo's network on
 rendered faces (mean F1 of its 12 units, 0.968 on the faces as they are):
@@ -19,19 +19,21 @@ are noticed and 87 of the other, whose rest is mostly not found.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from vlfau_jax.data.crop.alignment import Pose, alignment_of, pose_of, warp
-from vlfau_jax.data.crop.cropping import crop_face
-from vlfau_jax.data.crop.face import Face
+from vlfau_jax.data.crop.alignment import Pose, alignment_of, pose_of, square_of, warp
+from vlfau_jax.data.crop.face import Face, overlap
 from vlfau_jax.data.crop.rule import CropRule
 from vlfau_jax.data.crop.tables import NotInTable
 from vlfau_jax.data.raw.frames import Place
 from vlfau_jax.errors import UserError
+from vlfau_jax.inference.predict_options import Faces
 from vlfau_jax.inference.prediction import DropReason
 
 _SIDE = 112  # pixels at which sharpness and contrast are measured
@@ -72,14 +74,17 @@ class Limits:
 
 @dataclass(frozen=True)
 class FoundFace:
-    """What there is to describe of a picture.
+    """What there is to describe of a picture: one of its faces, or why there is none.
 
     Attributes:
         crop: RGB uint8 [h, w, 3]; None where there is no face.
         reason: why there is none, or why it is doubtful; None for a good one.
         detail: the reason in numbers or words; may be empty.
         confidence: the finder's own, 0-1; None if it states none.
-        faces: how many faces were found in the picture; this is the largest.
+        faces: how many faces were found in the picture.
+        box: left, top, width, height in the picture's pixels; None where there is no face.
+        alignment: float32 [2, 3], from positions in the picture to those in `crop`; None likewise.
+        finder: the name of the crop rule that found it; "" where none looked.
     """
 
     crop: np.ndarray | None
@@ -87,6 +92,9 @@ class FoundFace:
     detail: str = ""
     confidence: float | None = None
     faces: int = 0
+    box: tuple[float, float, float, float] | None = None
+    alignment: np.ndarray | None = None
+    finder: str = ""
 
 
 def look_for_face(
@@ -96,56 +104,137 @@ def look_for_face(
     root: str | Path = "",
     limits: Limits | None = None,
 ) -> FoundFace:
-    """The largest face of a picture, cropped by `rule`, and judged by `limits`.
+    """The largest face of a picture, found and cropped by `rule`, and judged by `limits`.
+
+    The arguments and errors are those of `look_for_faces`.
+    """
+    (found,) = look_for_faces(picture, rule, path, root, limits, faces="largest")
+    return found
+
+
+def look_for_faces(
+    picture: np.ndarray,
+    rule: CropRule,
+    path: str | Path = "",
+    root: str | Path = "",
+    limits: Limits | None = None,
+    *,
+    finder: CropRule | None = None,
+    faces: Faces = "all",
+    turn: bool = True,
+) -> list[FoundFace]:
+    """The faces of a picture, the largest first, cropped as `rule` does and judged by `limits`.
 
     Args:
         picture: RGB uint8 [h, w, 3].
-        rule: how to crop.
+        rule: how to align and crop.
         path: the picture's file, for rules that read tables.
         root: the folder to which the sources in a table of boxes are relative.
         limits: `Limits()` if None.
-
-    Raises:
-        UserError: the file or the table that the rule reads is missing or malformed.
-    """
-    limits = limits or Limits()
-    place = Place(str(path))
-    try:
-        face = rule.find(picture, place, str(root))
-    except NotInTable:
-        return FoundFace(None, "not in the table")
-    confidence = face and rule.confidence(face, place, str(root))
-    turned = _turned(picture, rule, confidence or 0.0)
-    if face is None:
-        if turned:
-            return FoundFace(None, "not upright", turned)
-        smallest = math.ceil(rule.smallest(picture))
-        return FoundFace(None, "no face", f"none of {smallest} pixels or more" if smallest else "")
-    crop, pose = crop_face(picture, face, rule), pose_of(face, rule.parameters)
-    reason, detail = (
-        ("not upright", turned) if turned else _doubt(picture, pose, confidence, limits)
-    )
-    return FoundFace(crop, reason, detail, confidence, rule.count(picture, face))
-
-
-def _turned(picture: np.ndarray, rule: CropRule, confidence: float) -> str:
-    """By how much the picture must be turned to show a face that is none of the doubtful ones.
-
-    Finders take the chin of a face that is upside down for a forehead. Only pictures without a face
-    that the finder is sure of are looked at again, turned.
+        finder: finds the faces; `rule` if None. See `registry.finder_for`.
+        faces: "all", or the "largest" alone.
+        turn: whether a picture without a face that the finder is sure of is looked at again,
+            turned. A video's frames are not: its metadata say how it was held.
 
     Returns:
-        A text; "" where turning shows no better face.
+        At least one: without a face, the reason why there is none.
+
+    Raises:
+        UserError: the file or the table that the finder reads is missing or malformed.
     """
-    if not rule.SURE or confidence >= rule.SURE:
-        return ""
-    for quarters in (2, 1, 3):
-        face: Face | None = rule.find(
-            np.ascontiguousarray(np.rot90(picture, quarters)), Place(""), ""
+    limits, finder = limits or Limits(), finder or rule
+    place = Place(str(path))
+    try:
+        if faces == "all":
+            found = finder.find_all(picture, place, str(root))
+        else:
+            face = finder.find(picture, place, str(root))
+            found = [] if face is None else [face]
+    except NotInTable:
+        return [FoundFace(None, "not in the table", finder=finder.name)]
+    confidences = [finder.confidence(face, place, str(root)) for face in found]
+    turned = _turned(picture, finder, found, confidences) if turn and finder.SURE else []
+    if not found:
+        if turned:
+            return [FoundFace(None, "not upright", turned[0].text, finder=finder.name)]
+        smallest = math.ceil(finder.smallest(picture))
+        detail = f"none of {smallest} pixels or more" if smallest else ""
+        return [FoundFace(None, "no face", detail, finder=finder.name)]
+    number = len(found) if faces == "all" else finder.count(picture, found[0])
+    parameters = {**finder.parameters, **rule.parameters}  # a face without eyes has a box only
+    looked = []
+    for face, confidence in zip(found, confidences, strict=True):
+        pose = pose_of(face, parameters)
+        alignment = alignment_of(pose, rule.size)
+        better = _shown_turned(face, confidence, turned, finder.SURE)
+        reason, detail = (
+            ("not upright", better) if better else _doubt(picture, pose, confidence, limits)
         )
-        if face is not None and (face.confidence or 0.0) >= max(rule.SURE, confidence):
-            return f"turned by {90 * quarters} degrees it shows a face ({face.confidence:.2f})"
-    return ""
+        looked.append(
+            FoundFace(
+                warp(picture, alignment, rule.size),
+                reason,
+                detail,
+                confidence,
+                number,
+                face.box or square_of(pose),
+                alignment,
+                finder.name,
+            )
+        )
+    return looked
+
+
+class _Turned(NamedTuple):
+    """A face that the picture shows, turned: its place in the picture as it is."""
+
+    box: tuple[float, float, float, float]
+    confidence: float
+    text: str
+
+
+def _turned(
+    picture: np.ndarray,
+    finder: CropRule,
+    found: Sequence[Face],
+    confidences: Sequence[float | None],
+) -> list[_Turned]:
+    """The faces that the finder is sure of in the picture turned by one to three quarters.
+
+    Finders take the chin of a face that is upside down for a forehead. Only pictures in which there
+    is no face, or one that the finder is not sure of, are looked at again, turned.
+    """
+    if found and all((confidence or 0.0) >= finder.SURE for confidence in confidences):
+        return []
+    height, width = picture.shape[:2]
+    turned = []
+    for quarters in (2, 1, 3):
+        again = np.ascontiguousarray(np.rot90(picture, quarters))
+        for face in finder.find_all(again, Place(""), ""):
+            if (face.confidence or 0.0) < finder.SURE or face.box is None:
+                continue
+            left, top, w, h = face.box
+            box = {
+                1: (width - top - h, left, h, w),
+                2: (width - left - w, height - top - h, w, h),
+                3: (top, height - left - w, h, w),
+            }[quarters]
+            text = f"turned by {90 * quarters} degrees it shows a face ({face.confidence:.2f})"
+            turned.append(_Turned(box, face.confidence, text))
+    return turned
+
+
+def _shown_turned(
+    face: Face, confidence: float | None, turned: Sequence[_Turned], sure: float
+) -> str:
+    """What says that the finder is surer of a face's place in the picture turned; else ""."""
+    confidence = confidence or 0.0
+    if not sure or confidence >= sure or face.box is None:
+        return ""
+    better = (
+        one.text for one in turned if one.confidence > confidence and overlap(one.box, face.box)
+    )
+    return next(better, "")
 
 
 def _doubt(

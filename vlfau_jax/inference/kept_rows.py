@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from vlfau_jax import __version__
 from vlfau_jax.data.crop.rule import CropRule
-from vlfau_jax.data.raw.frames import Place
+from vlfau_jax.data.raw import frames
 from vlfau_jax.errors import FileError
 from vlfau_jax.files import clear, open_regular
 from vlfau_jax.inference.pictures import Picture
@@ -32,9 +32,10 @@ from vlfau_jax.inference.prediction_files import (
     json_line,
     written_path,
 )
+from vlfau_jax.inference.shots import Place
 from vlfau_jax.records import Probability, Record, Sha256, Text, parse_record, read_record
 
-REQUEST = "request.json"
+REQUEST, PROGRESS = "request.json", "progress.json"
 _LONGEST_LINE = 1 << 20  # bytes of a line that is read back
 _LARGEST = 1 << 40  # bytes of all lines, of which memory holds one
 
@@ -97,7 +98,7 @@ def request(
 ) -> Request:
     """The record of a `predict` of pictures by the model of a digest, a crop rule and devices."""
     digest = hashlib.sha256()
-    tables = rule.tables(Place(str(picture.path)) for picture in pictures)
+    tables = rule.tables(frames.Place(str(picture.path)) for picture in pictures)
     paths = [(one.path, f"{one.frame} {written_path(one.root)}") for one in pictures]
     for path, place in paths + [(Path(table), "") for table in tables]:
         try:
@@ -136,65 +137,101 @@ def _lines(path: Path) -> Iterator[bytes]:
             yield line
 
 
+class Progress(Record):
+    """How far an interrupted `predict` came: the rows before a batch, and what those after need.
+
+    Attributes:
+        rows: how many there are.
+        sha256: over their lines.
+        place: behind the last face that has a row.
+        said: see `describing.Describer`.
+    """
+
+    rows: int = 0
+    sha256: Sha256 = hashlib.sha256().hexdigest()
+    place: Place = Place()
+    said: dict[int, tuple[int, ...]] = Field(default_factory=dict)
+
+
 class Rows(AbstractContextManager):
     """The files of rows in a folder, open to be added to; `count` is how many rows they have.
 
-    Without a row at the end they are removed again.
+    Rows are kept by batches: faces that one run of the program describes are described together
+    again, or their last digits could differ. Without a row at the end all is removed again.
+
+    Attributes:
+        count: of rows.
+        progress: of the rows that were kept.
     """
 
-    def __init__(self, folder: Path, asked: Request, aus: Sequence[int]) -> None:
+    def __init__(
+        self, folder: Path, asked: Request, aus: Sequence[int], others: Sequence[str] = ()
+    ) -> None:
         """Opens them; rows in the folder must be of the same request, see `interrupted`.
 
         Args:
             folder: where they are.
             asked: the request.
             aus: the units' numbers, in order.
+            others: names of files that are kept, too.
         """
-        clear(folder, but=(JSONL, REQUEST))
+        clear(folder, but=(JSONL, REQUEST, PROGRESS, *others))
         if not (folder / REQUEST).exists():
             (folder / REQUEST).write_text(asked.model_dump_json(), encoding="utf-8")
         self.count = 0
-        self._folder, self._aus = folder, tuple(aus)
+        self._folder, self._aus, self._digest = folder, tuple(aus), hashlib.sha256()
+        self.progress, size = self._usable()
         # Buffered by lines: whatever ends the process, a row that is written is kept.
         text: dict[str, Any] = {"encoding": "utf-8", "buffering": 1}
         self._records = (folder / JSONL).open("a", **text)
+        self._records.truncate(size)
         self._table = (folder / CSV).open("x", newline="", **text)
         self._cells = csv.writer(self._table)
         self._cells.writerow(csv_header(aus))
 
-    def kept(self, pictures: Sequence[Picture], batch_size: int) -> Iterator[dict[str, Any]]:
-        """The rows of an interrupted `predict`, to be read before any is added.
-
-        Pictures that one run of the program describes are described together again, or their last
-        digits could differ: rows are kept by multiples of `batch_size`. What follows the usable
-        rows is cut off.
-        """
-        sizes = [len(line) for _, line in self._usable(pictures)]
-        if len(sizes) < len(pictures):
-            del sizes[len(sizes) - len(sizes) % batch_size :]
-        self._records.truncate(sum(sizes))
-        for row, _ in islice(self._usable(pictures), len(sizes)):
-            record = row.model_dump()
+    def kept(self) -> Iterator[dict[str, Any]]:
+        """The rows of an interrupted `predict`, to be read before any is added."""
+        for line in islice(_lines(self._folder / JSONL), self.progress.rows):
+            record = parse_record(line, Row, self._folder / JSONL).model_dump()
+            self._digest.update(line)
             self._cells.writerow(csv_row(record, self._aus))
             self.count += 1
             yield record
 
-    def _usable(self, pictures: Sequence[Picture]) -> Iterator[tuple[Row, bytes]]:
-        path = self._folder / JSONL
-        for picture, line in zip(pictures, _lines(path), strict=False):
-            try:
-                row = parse_record(line, Row, path)
-            except FileError:
-                return
-            if (row.source, row.frame) != (written_path(picture.path), picture.frame):
-                return
-            yield row, line
+    def _usable(self) -> tuple[Progress, int]:
+        """How far the rows reach that are whole, and their bytes; nothing if any is damaged."""
+        try:
+            progress = read_record(self._folder / PROGRESS, Progress)
+            digest, size = hashlib.sha256(), 0
+            for line in islice(_lines(self._folder / JSONL), progress.rows):
+                parse_record(line, Row, self._folder / JSONL)
+                digest.update(line)
+                size += len(line)
+        except FileError:
+            return Progress(), 0
+        return (progress, size) if digest.hexdigest() == progress.sha256 else (Progress(), 0)
+
+    def mark(self, place: Place, said: Mapping[int, tuple[int, ...]]) -> None:
+        """Notes that the rows so far are all before `place`: an interrupted run goes on there."""
+        progress = Progress(
+            rows=self.count, sha256=self._digest.hexdigest(), place=place, said=dict(said)
+        )
+        written = self._folder / f"{PROGRESS}.new"
+        written.write_text(progress.model_dump_json(), encoding="utf-8")
+        os.replace(written, self._folder / PROGRESS)
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Adds a row, see `prediction_record`."""
-        self._records.write(json_line(record))
+        line = json_line(record)
+        self._records.write(line)
+        self._digest.update(line.encode())
         self.count += 1
         self._cells.writerow(csv_row(record, self._aus))
+
+    def close(self) -> None:
+        """Closes the files; a full disk may be noticed now."""
+        self._records.close()
+        self._table.close()
 
     def __exit__(self, *_: object) -> None:
         for file in (self._records, self._table):

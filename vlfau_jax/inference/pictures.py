@@ -1,4 +1,4 @@
-"""Find the picture files that a user names, and say what was passed over."""
+"""Find the pictures and videos that a user names, and say what was passed over."""
 
 from __future__ import annotations
 
@@ -7,32 +7,40 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
+
+from PIL import Image
 
 from vlfau_jax.data.raw.decoding import FORMATS, HEAD, Kind, kind_of
 from vlfau_jax.errors import FileError, UserError
-from vlfau_jax.files import open_regular
+from vlfau_jax.files import PICTURE_LIMIT, open_regular
+from vlfau_jax.inference.video import KINDS
 
 # A file that ends so gets a row even if it is damaged; of any other one the first bytes decide.
 SUFFIXES = (
     *(".avif", ".bmp", ".gif", ".heic", ".heif", ".hif", ".jfif", ".jpe", ".jpeg", ".jpg"),
     *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
 )
+VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
+STDIN = "-"
 _LARGEST = 1 << 62  # bytes of a file of which the first are read
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture file.
+    """A picture or video file.
 
     Attributes:
         path: the file, as it was given or found.
         frame: its position, from 1, within the input that it came from.
         root: the folder that was searched; for a file, its own folder.
+        video: whether it has many frames.
     """
 
     path: Path
     frame: int
     root: Path
+    video: bool = False
 
 
 @dataclass
@@ -53,30 +61,34 @@ class Found:
 
 
 def find_pictures(inputs: Sequence[str | Path]) -> Found:
-    """The pictures that inputs name: files as they are, folders with all below them, sorted.
+    """The pictures and videos that inputs name: files, and folders with all below them, sorted.
 
-    What is a picture is known by how a file's name ends or by its first bytes. Links to folders are
+    What a file is is known by how its name ends or by its first bytes; a GIF of several pictures is
+    a video. Links to folders are
     followed, each folder is read once.
 
     Raises:
         UserError: an input that does not exist or is not a picture, or no picture at all.
     """
     if not inputs:
-        raise UserError("predict needs an INPUT: a picture, or a folder of pictures")
+        raise UserError("predict needs an INPUT: a picture, a video, or a folder of them")
     found = Found()
     for path in map(Path, inputs):
         if path.is_dir():
             below = sorted(_pictures_below(path, found), key=_natural_key)
-            found.pictures += [Picture(one, k, path) for k, one in enumerate(below, 1)]
+            found.pictures += [
+                Picture(one, k, path, _is_video(one)) for k, one in enumerate(below, 1)
+            ]
         elif not os.path.lexists(path):
             raise UserError(f"{path}: no such file or folder")
         else:
             _refuse_other_file(path)
-            found.pictures.append(Picture(path, 1, path.parent))
+            found.pictures.append(Picture(path, 1, path.parent, _is_video(path)))
     if not found.pictures:
         counts = (f"{reason}: {len(paths)}" for reason, paths in found.passed_over.items())
         raise UserError(
-            f"no picture below {', '.join(map(str, inputs))}; expected {FORMATS} files "
+            f"no picture and no video below {', '.join(map(str, inputs))}; expected {FORMATS}, "
+            f"or {KINDS} "
             f"({'; '.join(counts) or 'there is no file'})"
         )
     return found
@@ -122,9 +134,7 @@ def _no_picture(path: Path) -> str:
         kind = _kind(path)
     except FileError:
         return "files that are no regular ones or cannot be read"
-    if kind == "video":
-        return "videos, which predict does not read yet"
-    return "" if kind else "files that are no pictures"
+    return "" if kind else "files that are neither pictures nor videos"
 
 
 def _kind(path: Path) -> Kind | None:
@@ -138,11 +148,10 @@ def _kind(path: Path) -> Kind | None:
 def _refuse_other_file(path: Path) -> None:
     if _has_suffix(path):
         return
-    kind = _kind(path)
-    if kind == "video":
-        raise UserError(f"{path}: a video, not a picture; predict does not read videos yet")
-    if kind is None:
-        raise UserError(f"{path}: not a picture; expected {FORMATS}, or a folder")
+    if _kind(path) is None:
+        raise UserError(
+            f"{path}: neither a picture nor a video; expected {FORMATS}, {KINDS}, or a folder"
+        )
 
 
 def _natural_key(path: Path) -> list[tuple[int, str]]:
@@ -152,4 +161,42 @@ def _natural_key(path: Path) -> list[tuple[int, str]]:
 
 
 def _has_suffix(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES
+    return path.suffix.lower() in SUFFIXES + VIDEO_SUFFIXES
+
+
+def _is_video(path: Path) -> bool:
+    """Whether a file has many frames; a damaged one is what its name says."""
+    suffix = path.suffix.lower()
+    try:
+        kind = _kind(path)
+    except FileError:
+        kind = None
+    if kind == "GIF":
+        return _is_animated(path)
+    return kind == "video" or (kind is None and suffix in VIDEO_SUFFIXES)
+
+
+def _is_animated(path: Path) -> bool:
+    try:
+        with open_regular(path, PICTURE_LIMIT) as file, Image.open(file, formats=("GIF",)) as gif:
+            return gif.is_animated
+    except Exception:  # a damaged one, which has a row that says so
+        return False
+
+
+def named_inputs(inputs: Sequence[str | Path], stream: BinaryIO) -> list[str | Path]:
+    """Inputs with `-` replaced by the files and folders that `stream` names.
+
+    Names end with a line feed, or with NUL if there is one, as `find -print0` writes them.
+    """
+    named: list[str | Path] = []
+    for one in inputs:
+        if str(one) != STDIN:
+            named.append(one)
+            continue
+        content = stream.read()
+        names = content.split(b"\0" if b"\0" in content else b"\n")
+        named += [os.fsdecode(name.removesuffix(b"\r")) for name in names if name.strip()]
+        if not named:
+            raise UserError("-: standard input names no file; expected one a line")
+    return named

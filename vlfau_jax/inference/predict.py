@@ -1,31 +1,34 @@
-"""The verb `predict`: pictures in, files of predictions out, by an exported model."""
+"""The verb `predict`: pictures and videos in, files of predictions out, by an exported model."""
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 from tqdm import tqdm
 
-from vlfau_jax.data.raw.frames import read_picture
-from vlfau_jax.data.raw.unreadable import Unreadable
-from vlfau_jax.data.workers import in_threads
+from vlfau_jax.data.crop.registry import finder_for
+from vlfau_jax.data.crop.rule import CropRule
 from vlfau_jax.errors import RunError, UserError, printable, saying
 from vlfau_jax.facs import ACTION_UNITS
 from vlfau_jax.files import absolute_folder, clear, created, written_together
-from vlfau_jax.inference.exported_model import MOST_FACES, ExportedModel
+from vlfau_jax.inference.describing import Describer
+from vlfau_jax.inference.exported_model import ExportedModel
 from vlfau_jax.inference.faces import FoundFace, Limits
-from vlfau_jax.inference.kept_rows import Request, Rows, interrupted, request
+from vlfau_jax.inference.finishing import finish
+from vlfau_jax.inference.kept_rows import PROGRESS, Request, Rows, interrupted, request
+from vlfau_jax.inference.overlay import MAPS, MapFile
+from vlfau_jax.inference.picture_result import PictureResult
 from vlfau_jax.inference.pictures import Picture, find_pictures
-from vlfau_jax.inference.prediction import LOSSES
+from vlfau_jax.inference.predict_options import PredictOptions
 from vlfau_jax.inference.prediction_files import (
     COLUMNS,
     CSV,
@@ -34,25 +37,39 @@ from vlfau_jax.inference.prediction_files import (
     describe_columns,
     prediction_record,
 )
+from vlfau_jax.inference.shots import Place, Portrait, portraits, shots
+from vlfau_jax.inference.table_formats import check_formats
+from vlfau_jax.inference.video import camera_frames, promised_frames, pyav
 
 ON_SCREEN = 5
+_MOST_AHEAD = 16  # frames of which the decoded pictures may wait
 NAMED = 3  # of the files that were passed over for one reason
 
 
 @dataclass
 class Summary:
-    """Counts of described and of dropped pictures, and the lines of the first predictions."""
+    """Counts of described and of dropped faces, and the lines of the first predictions.
 
+    Attributes:
+        only_largest: whether the other faces of a picture are left out.
+    """
+
+    only_largest: bool = False
     described: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     doubtful: Counter[str] = field(default_factory=Counter)
     with_others: int = 0
     passed_over: Mapping[str, Sequence[Path]] = field(default_factory=dict)
     first: list[Mapping[str, Any]] = field(default_factory=list)
+    damaged: list[tuple[Path, str]] = field(default_factory=list)
+
+    def remark(self, source: Picture, text: str) -> None:
+        """Notes what is damaged in a video."""
+        self.damaged.append((source.path, text))
 
     def add(self, record: Mapping[str, Any]) -> None:
-        """Counts one picture; the first few predictions are kept for the screen."""
-        self.with_others += record["faces"] > 1
+        """Counts one row; the first few predictions are kept for the screen."""
+        self.with_others += self.only_largest and record["faces"] > 1
         if not record["success"]:
             self.dropped[record["reason"]] += 1
             return
@@ -64,7 +81,7 @@ class Summary:
 
     @property
     def count(self) -> int:
-        """How many pictures were counted."""
+        """How many rows were counted."""
         return self.described + self.dropped.total()
 
     def counts(self) -> str:
@@ -74,7 +91,7 @@ class Summary:
 
     def remarks(self) -> list[str]:
         """Lines about what is doubtful among the described, and what was not described."""
-        lines = []
+        lines = [f"{printable(str(path))}: {text}" for path, text in self.damaged]
         if self.doubtful:
             doubts = (f"{count} {reason}" for reason, count in sorted(self.doubtful.items()))
             lines.append(f"described though doubtful: {', '.join(doubts)}")
@@ -110,64 +127,76 @@ def predict(
     model: str | Path,
     inputs: Sequence[str | Path],
     out: str | Path,
+    options: PredictOptions | None = None,
     *,
     overwrite: bool = False,
     resume: bool = False,
-    batch_size: int = 32,
     crop_file: str = "",
     verify: str = "",
     limits: Limits | None = None,
-    keep_doubtful: bool = False,
 ) -> Summary:
-    """Describes the largest face of every picture; writes CSV, JSONL and what their columns mean.
+    """Describes the faces of pictures and videos; writes CSV, JSONL and what their columns mean.
 
     A picture that cannot be read, shows no face or a doubtful one gets a row with success 0 and is
-    counted, as is what a folder holds that is no picture. Threads, one for each core, read pictures
-    and find faces while the model describes those before. Memory holds two batches of faces,
-    however many pictures there are.
+    counted, as is what a folder holds that is neither picture nor video; so does each frame of a
+    video. A thread decodes videos, others, one for each core, read pictures and find faces, while
+    the model describes those before. Memory holds some frames and two batches of faces, however
+    many there are.
 
     The files get their names together, once all rows are there. Rows that were finished when a run
     was interrupted stay in a hidden folder in `out`, and the next run that asks the same goes on
-    after them: with the same model, pictures, tables, options and version. The files are then
+    after them: with the same model, inputs, tables, options and version. The files are then
     those of an uninterrupted run.
 
     Args:
         model: a folder that `export` wrote.
-        inputs: pictures and folders of pictures (read with all below them, sorted).
+        inputs: pictures, videos and folders of them (read with all below them, sorted).
         out: folder for predictions.csv, predictions.jsonl and predictions.columns.json.
+        options: `PredictOptions()` if None.
         overwrite: replace these files where they exist, and rows of an interrupted run.
         resume: go on after such rows, also where they are to replace older files.
-        batch_size: the most faces in each run of the program.
         crop_file: the file that the model's crop rule reads, if it reads one.
         verify: the SHA-256 that the model folder must have; "" for any.
         limits: beyond which a face is doubtful; `Limits()` if None.
-        keep_doubtful: describe doubtful faces, too; their rows have the reason.
 
     Raises:
-        UserError: a batch size out of range, a model folder that is incomplete, a crop file that is
-            not the model's, inputs without a picture, outputs that exist, rows of another request,
-            landmarks or boxes that cannot be read; another process is writing there.
-        RunError: not one picture could be described; the outputs then hold the reason for each.
+        UserError: a model folder that is incomplete, a crop file that is not the model's, a finder
+            that it cannot use, inputs without a picture or video, outputs that exist, rows of
+            another request, landmarks or boxes that cannot be read; another process is writing
+            there.
+        RunError: not one face could be described; the outputs then hold the reason for each.
             Or the model gave no usable numbers, or the machine has no more of something.
         KeyboardInterrupt: Ctrl-C; the message says what is kept.
     """
     if resume and overwrite:
         raise UserError("--resume and --overwrite exclude each other; give one")
-    if not 1 <= batch_size <= MOST_FACES:
-        raise UserError(f"--batch_size={batch_size}: out of range; expected 1 to {MOST_FACES}")
+    options, limits = options or PredictOptions(), limits or Limits()
+    check_formats(options.formats)
+    if options.camera >= 0 and (inputs or options.overlay):
+        raise UserError("--camera excludes other inputs and --overlay, which reads them again")
     out = absolute_folder("--out", out)
-    limits = limits or Limits()
     cv2.setNumThreads(0)  # each thread has a picture of its own; OpenCV's own would compete
-    summary = Summary()
+    summary = Summary(only_largest=options.faces == "largest")
     with created("--out", out), written_together(out, NAMES, keep=True) as folder:
         kept = interrupted(folder)
         _refuse_existing(out, kept, overwrite, resume)
-        found = find_pictures(inputs)
-        pictures, summary.passed_over = found.pictures, found.passed_over
-        exported = ExportedModel(model, crop_file, min(batch_size, len(pictures)), verify)
-        options = asdict(limits) | {"keep_doubtful": keep_doubtful}
-        options["batch_size"] = exported.batch_size
-        asked = request(exported.digest, pictures, exported.crop_rule, options, exported.devices)
+        camera = None
+        if options.camera >= 0:
+            sources = [Picture(Path(f"camera:{options.camera}"), 1, Path(), video=True)]
+            camera = camera_frames(options.camera, options.every, options.seconds)
+            kept = None  # what a camera showed does not come again
+        else:
+            found = find_pictures(inputs)
+            sources, summary.passed_over = found.pictures, found.passed_over
+        videos = any(source.video for source in sources)
+        if videos and camera is None:
+            pyav()
+        size = options.batch_size if videos else min(options.batch_size, len(sources))
+        exported = ExportedModel(model, crop_file, size, verify)
+        finder = finder_for(exported.crop_rule, options.finder)
+        said = asdict(limits) | asdict(options) | {"batch_size": exported.batch_size}
+        said["finder"] = finder.digest
+        asked = request(exported.digest, sources, finder, said, exported.devices)
         if kept is None or overwrite:
             clear(folder)
         elif difference := kept.difference(asked):
@@ -175,36 +204,100 @@ def predict(
                 f"{out} holds rows of an interrupted predict that was asked otherwise "
                 f"({difference}); give --overwrite to remove them, or another --out"
             )
+        others = (MAPS,) if options.overlay else ()
         with (
-            saying(lambda: _what_is_kept(out, summary, len(pictures)), out),
-            Rows(folder, asked, exported.aus) as rows,
-            tqdm(total=len(pictures), desc="predict", unit="picture") as bar,
+            saying(lambda: _what_is_kept(out, summary), out),
+            Rows(folder, asked, exported.aus, others) as rows,
+            _Progress(sources, options.every) as bar,
             ExitStack() as stack,
         ):
-            for record in rows.kept(pictures, exported.batch_size):
+            for record in rows.kept():
                 summary.add(record)
-                bar.update()
             if summary.count:
-                bar.write(f"going on after {summary.count} finished rows of {out}", file=sys.stderr)
-            left = pictures[summary.count :]
-            look = partial(_read_face, exported, limits=limits)
-            faces = stack.enter_context(closing(in_threads(look, left, ahead=exported.batch_size)))
-            for picture, result in zip(left, exported.results(faces, keep_doubtful), strict=True):
-                if result.drop_reason in LOSSES.values():
-                    print(f"{picture.path}: {result.detail}", file=sys.stderr)
-                record = prediction_record(picture, result)
-                rows.add(record)
-                summary.add(record)
-                bar.update()
+                bar.say(f"going on after {summary.count} finished rows of {out}")
+            begin = rows.progress.place
+            bar.go_on(begin)
+            look = partial(_faces, exported, finder=finder, options=options, limits=limits)
+            all_shots = shots(sources, options.every, begin, summary.remark, camera)
+            describer = Describer(
+                exported,
+                options.captions,
+                options.keep_doubtful,
+                options.overlay,
+                rows.progress.said,
+            )
+            maps = None
+            if options.overlay:
+                maps = stack.enter_context(closing(MapFile(folder / MAPS, rows.progress.rows)))
+            ahead = min(exported.batch_size, _MOST_AHEAD)
+            with closing(portraits(all_shots, look, begin, ahead)) as people:
+                for group in describer.batches(people):
+                    for portrait, result, looked in describer.describe(group):
+                        record = prediction_record(portrait, result)
+                        if maps is not None:
+                            maps.add(*_heat(portrait, result, looked, exported.image_size))
+                        rows.add(record)
+                        summary.add(record)
+                        bar.show(portrait)
+                    if maps is not None:
+                        maps.flush()
+                    rows.mark(group[-1].place.after(), describer.said)
+            rows.close()
+            if maps is not None:
+                maps.close()
             columns = describe_columns(
                 exported.aus, exported.thresholds, exported.outputs, exported.untaught
             )
-            (folder / COLUMNS).write_text(json.dumps(columns, indent=2) + "\n", encoding="utf-8")
+            thresholds = dict(zip(exported.aus, exported.thresholds, strict=True))
+            finish(folder, sources, thresholds, columns, options, folder / PROGRESS)
     if not summary.described:
         counts = "; ".join([summary.counts(), *summary.remarks()])
-        raise RunError(f"no picture could be described: {counts}; see {out / JSONL}")
+        raise RunError(f"no face could be described: {counts}; see {out / JSONL}")
     print(summary.text(out, exported.synthetic))
     return summary
+
+
+def _heat(
+    portrait: Portrait, result: PictureResult, maps: np.ndarray | None, side: int
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """What `MapFile` holds of a face: its alignment, and the mean map of its active units."""
+    if maps is None or result.prediction is None or portrait.face.alignment is None:
+        return None, None
+    active = result.prediction.active
+    return portrait.face.alignment / side, maps[active if active.any() else slice(None)].mean(0)
+
+
+class _Progress(AbstractContextManager):
+    """The bar on the screen: pictures and frames, of which a video's header says about how many."""
+
+    def __init__(self, sources: Sequence[Picture], every: int) -> None:
+        self._sizes = [
+            -(-promised_frames(one.path) // every) if one.video else 1 for one in sources
+        ]
+        self._every, self._sources, self._last = every, sources, (-1, 0)
+        unit = "frame" if any(one.video for one in sources) else "picture"
+        total = None if 0 in self._sizes else sum(self._sizes)
+        self._bar = tqdm(total=total, desc="predict", unit=unit)
+
+    def say(self, text: str) -> None:
+        self._bar.write(text, file=sys.stderr)
+
+    def go_on(self, place: Place) -> None:
+        """Counts what is before a place."""
+        before = sum(self._sizes[: place.source])
+        if place.source < len(self._sources) and self._sources[place.source].video:
+            before += (place.number - 1) // self._every
+        self._bar.update(before)
+
+    def show(self, portrait: Portrait) -> None:
+        """Counts a picture or frame at its first face."""
+        shot = portrait.shot.index, portrait.shot.number
+        if shot != self._last:
+            self._bar.update()
+        self._last = shot
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
 
 
 def _refuse_existing(out: Path, kept: Request | None, overwrite: bool, resume: bool) -> None:
@@ -215,19 +308,29 @@ def _refuse_existing(out: Path, kept: Request | None, overwrite: bool, resume: b
     raise UserError(f"{' and '.join(existing)} exist; give --overwrite to replace them{other}")
 
 
-def _what_is_kept(out: Path, summary: Summary, pictures: int) -> str:
+def _what_is_kept(out: Path, summary: Summary) -> str:
     if not summary.count:
         return "nothing is kept"
-    return (
-        f"{summary.count} of {pictures} rows are kept in {out}; give the same command with "
-        "--resume to go on"
+    rows = f"{summary.count} rows are" if summary.count > 1 else "1 row is"
+    return f"{rows} kept in {out}; give the same command with --resume to go on"
+
+
+def _faces(
+    model: ExportedModel,
+    image: np.ndarray,
+    source: Picture,
+    *,
+    finder: CropRule,
+    options: PredictOptions,
+    limits: Limits,
+) -> list[FoundFace]:
+    """What there is to describe of a picture or frame."""
+    return model.look_all(
+        image,
+        source.path,
+        source.root,
+        limits,
+        finder=finder,
+        faces=options.faces,
+        turn=not source.video,
     )
-
-
-def _read_face(model: ExportedModel, picture: Picture, limits: Limits) -> FoundFace:
-    """What there is to describe of a picture file."""
-    try:
-        image = read_picture(picture.path)
-    except Unreadable as error:
-        return FoundFace(None, LOSSES[error.loss], error.detail)
-    return model.look(image, picture.path, picture.root, limits)

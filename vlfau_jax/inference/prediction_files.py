@@ -10,13 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from vlfau_jax.facs import ACTION_UNITS
-from vlfau_jax.inference.exported_model import PictureResult
-from vlfau_jax.inference.pictures import Picture
+from vlfau_jax.inference.picture_result import PictureResult
 from vlfau_jax.inference.prediction import DROP_REASONS
+from vlfau_jax.inference.shots import Portrait
 
 CSV, JSONL = "predictions.csv", "predictions.jsonl"
 COLUMNS = "predictions.columns.json"
-NAMES = (CSV, JSONL, COLUMNS)
+PARQUET, PYFEAT = "predictions.parquet", "predictions.pyfeat.csv"
+OVERLAY = "overlay"  # a folder
+NAMES = (CSV, JSONL, COLUMNS, PARQUET, PYFEAT, OVERLAY)
+
+# py-feat's names; OpenFace has no column for it.
+BOX_COLUMNS = ("FaceRectX", "FaceRectY", "FaceRectWidth", "FaceRectHeight")
 
 _DROPPED = {"sentence": None, "sentence_probability": None, "per_au": None}
 # What a spreadsheet takes for the beginning of a formula, or strips before it.
@@ -47,15 +52,15 @@ def _byte(match: re.Match[bytes]) -> bytes:
     return bytes.fromhex(match[1].decode())
 
 
-def prediction_record(picture: Picture, result: PictureResult) -> dict[str, Any]:
-    """What the line of predictions.jsonl about a picture holds."""
+def prediction_record(portrait: Portrait, result: PictureResult) -> dict[str, Any]:
+    """What the line of predictions.jsonl about a face, or a picture without one, holds."""
     prediction, success = result.prediction, int(result.prediction is not None)
     identity = {
-        "frame": picture.frame,
-        "face_id": 0,
-        "timestamp": 0.0,
+        "frame": portrait.shot.number,
+        "face_id": portrait.person,
+        "timestamp": portrait.shot.timestamp,
         "success": success,
-        "source": written_path(picture.path),
+        "source": written_path(portrait.shot.source.path),
     }
     said = _DROPPED if prediction is None else prediction.to_json()
     return identity | said | result.about_the_face()
@@ -77,6 +82,7 @@ def csv_header(aus: Sequence[int]) -> list[str]:
         *(f"AU{au:02d}_c" for au in aus),
         *(f"AU{au:02d}_p" for au in aus),
         "source",
+        *BOX_COLUMNS,
     ]
 
 
@@ -89,7 +95,8 @@ def csv_row(record: Mapping[str, Any], aus: Sequence[int]) -> list[Any]:
     probabilities = [
         "" if unit["probability"] is None else f"{unit['probability']:.6f}" for unit in found
     ]
-    return [*first, *active, *probabilities, record["source"]]
+    box = record.get("box") or [""] * len(BOX_COLUMNS)
+    return [*first, *active, *probabilities, record["source"], *box]
 
 
 def describe_columns(
@@ -104,12 +111,15 @@ def describe_columns(
     prediction, each with the reason.
     """
     columns = {
-        "frame": "place of the picture within the INPUT it came from, from 1; no unit",
-        "face_id": "number of the face in the picture; 0, because one face a picture is described",
-        "timestamp": "seconds since the input began; 0 for pictures, which have no time",
+        "frame": "of a picture its place within the INPUT it came from, of a video the frame's "
+        "number, both from 1; no unit",
+        "face_id": "number of the face from 0, in pictures the largest first, in a video the "
+        "person's, kept through it; 0 where a picture shows no face, -1 where a video's frame does",
+        "timestamp": "seconds since the video began, by its own time stamps; 0 for pictures, which "
+        "have no time",
         "confidence": "the face finder's own, 0-1: cascade, n / (n + 10) of the n detections that "
-        "were joined; yunet, mediapipe: the network's score; landmarks, box: the table's column "
-        "confidence; empty where there is none, 0 where there is no face",
+        "were joined; yunet, yunetwheel, mtcnn, mediapipe: the network's score; landmarks, box: "
+        "the table's column confidence; empty where there is none, 0 where there is no face",
         "success": "1 where a face was found and described, 0 where that failed (predictions.jsonl "
         "has the reason); then every AU cell is empty, which means unknown and not absent",
     }
@@ -128,13 +138,23 @@ def describe_columns(
         "backslash \\\\, and a path that begins with = + - @, a tab or a line break has ./ in "
         "front, so that no spreadsheet takes it for a formula"
     )
+    sides = ("left edge", "top edge", "width", "height")
+    for column, side in zip(BOX_COLUMNS, sides, strict=True):
+        columns[column] = (
+            f"{side} of the face's box in the picture as it is displayed, pixels from its top left "
+            "corner; empty without a face; where the finder gives the eyes alone, of the crop"
+        )
     keys = {
         "frame, face_id, timestamp, confidence, success, source": "as in the CSV",
-        "faces": "how many faces the finder found in the picture; the largest is described",
+        "faces": "how many faces the finder found in the picture",
+        "finder": "the crop rule that found the face, or found none; null where none looked",
+        "box": "FaceRectX, FaceRectY, FaceRectWidth and FaceRectHeight of the CSV, null without",
         "detail": "the reason in numbers or words; may be empty",
         "reason": "where success is 0, and for a doubtful face that --keep_doubtful described: "
         + "; ".join(f'"{reason}", {meaning}' for reason, meaning in DROP_REASONS.items()),
         "per_au.N.probability": "as AUNN_p, 0-1; null where that is empty",
+        "per_au.N.raw_probability": "with --smooth or --baseline: the model's own, 0-1, which "
+        "AUNN_p and probability then are not",
         "per_au.N.active": "as AUNN_c, true or false; null where that is empty",
         **_describe_sentences(outputs),
     }

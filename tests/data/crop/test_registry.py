@@ -25,6 +25,8 @@ CASCADE = crop_rule("cascade", 64)
 DIGESTS = {
     "cascade": "34c91da3cb87727c",
     "yunet": "463deb71d11dc6ac",
+    "yunetwheel": "ba0e2187753e85d8",
+    "mtcnn": "36fa4cb8455df3bb",
     "mediapipe": "c501d4f3501fd446",
     "landmarks": "db425e2c5f13eb64",
     "box": "ea59ae89bab637d6",
@@ -57,7 +59,7 @@ def test_rules_are_plain_values_with_a_name_for_configs(rule):
 
 def test_records_are_rebuilt(rule, tmp_path):
     assert rule_from_record(rule.describe(), rule.file, "config.json") == rule
-    for change in {"version": 99}, {"size": 65}, {"digest": "0" * 16}, {"name": "mtcnn"}:
+    for change in {"version": 99}, {"size": 65}, {"digest": "0" * 16}, {"name": "another"}:
         with pytest.raises(UserError, match=r"config\.json: .* does not know crop rule") as error:
             rule_from_record(rule.describe() | change, rule.file, "config.json")
         assert "\n" not in str(error.value)
@@ -116,7 +118,12 @@ def test_a_models_bytes_are_part_of_its_rule_and_its_path_is_not(tmp_path):
 @pytest.mark.parametrize(
     ("name", "size", "file", "message"),
     [
-        ("mtcnn", 64, "", "expected one of cascade, yunet, mediapipe, landmarks, box, none"),
+        (
+            "other",
+            64,
+            "",
+            "expected one of cascade, yunet, yunetwheel, mtcnn, mediapipe",
+        ),
         ("cascade", 8, "", "expected 16 to 1024"),
         ("none", 5000, "", "expected 16 to 1024"),
         ("cascade", 64, "a.onnx", "reads no file"),

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from vlfau_jax.data.crop.alignment import EYE_POSITIONS
-from vlfau_jax.data.crop.face import Face
+from vlfau_jax.data.crop.face import Face, distinct
 from vlfau_jax.data.crop.rule import CropRule, kept_by_each_thread
 from vlfau_jax.data.crop.smoothing import SMOOTHING
 from vlfau_jax.data.raw.frames import Place
@@ -73,7 +73,6 @@ class Cascade(CropRule):
 
     def find(self, image: np.ndarray, place: Place, root: str) -> Face | None:
         p = self.parameters
-        height = image.shape[0]
         gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         small = _reduced(gray, p)
         for min_face in p["min_face"]:
@@ -84,9 +83,18 @@ class Cascade(CropRule):
         else:
             return None
         largest = int(np.argmax(found[:, 2]))
-        box = tuple((found[largest] * (height / small.shape[0])).tolist())
-        confidence = joined[largest] / (joined[largest] + HALF)
-        return Face(box, _find_eyes(gray, box, p), float(confidence), len(found))
+        return _face(gray, small, found[largest], joined[largest], len(found), p)
+
+    def find_all(self, image: np.ndarray, place: Place, root: str) -> list[Face]:
+        first = self.find(image, place, root)
+        if first is None:
+            return []
+        p = self.parameters
+        gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        small = _reduced(gray, p)
+        boxes, joined = _search(small, round(min(p["min_face"]) * min(small.shape)), p)
+        others = (_face(gray, small, box, n, 1, p) for box, n in zip(boxes, joined, strict=True))
+        return distinct([first, *others])
 
     def count(self, image: np.ndarray, face: Face) -> int:
         p = self.parameters
@@ -96,6 +104,20 @@ class Cascade(CropRule):
 
     def smallest(self, image: np.ndarray) -> float:
         return max(_WINDOW, min(self.parameters["min_face"]) * min(image.shape[:2]))
+
+
+def _face(
+    gray: np.ndarray,
+    small: np.ndarray,
+    found: np.ndarray,
+    joined: int,
+    number: int,
+    p: Mapping[str, Any],
+) -> Face:
+    """The face of one box that was found in the reduced picture, of `joined` detections."""
+    box = tuple((found * (gray.shape[0] / small.shape[0])).tolist())
+    confidence = joined / (joined + HALF)
+    return Face(box, _find_eyes(gray, box, p), float(confidence), number)
 
 
 def _reduced(gray: np.ndarray, p: Mapping[str, Any]) -> np.ndarray:

@@ -138,9 +138,4 @@ def find_and_crop(
     face = rule.find(image, Place(path), str(root))
     if face is None:
         return None
-    return crop_face(image, face, rule)
-
-
-def crop_face(image: np.ndarray, face: Face, rule: CropRule) -> np.ndarray:
-    """The face that `rule` found in a single picture, as RGB uint8 [size, size, 3]."""
     return warp(image, alignment_of(pose_of(face, rule.parameters), rule.size), rule.size)

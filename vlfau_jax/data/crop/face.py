@@ -6,7 +6,7 @@ Positions count from the picture's top left corner: the first pixel's centre is 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +26,37 @@ class Face(NamedTuple):
     eyes: np.ndarray | None
     confidence: float | None = None
     found: int = 1
+
+
+def overlap(a: Sequence[float], b: Sequence[float]) -> float:
+    """Intersection over union of two boxes: left, top, width, height."""
+    shared = _shared(a, b)
+    return shared / max(a[2] * a[3] + b[2] * b[3] - shared, 1e-9)
+
+
+def _shared(a: Sequence[float], b: Sequence[float]) -> float:
+    width, height = (
+        max(0.0, min(a[k] + a[k + 2], b[k] + b[k + 2]) - max(a[k], b[k])) for k in (0, 1)
+    )
+    return width * height
+
+
+def distinct(faces: Iterable[Face], most: float = 0.5) -> list[Face]:
+    """Those of the faces with boxes that lie apart, the first ones first, then by size.
+
+    A face that shares more than `most` of the smaller one's area with one before it is the same, or
+    a part of it; of them, the first is kept. `found` of each is then their number.
+    """
+    kept: list[Face] = []
+    for face in faces:
+        if all(
+            _shared(face.box, other.box)
+            <= most * min(face.box[2] * face.box[3], other.box[2] * other.box[3])
+            for other in kept
+        ):
+            kept.append(face)
+    kept.sort(key=lambda face: face.box[2] * face.box[3], reverse=True)
+    return [face._replace(found=len(kept)) for face in kept]
 
 
 def face_from_keypoints(

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from vlfau_jax.data.crop.alignment import EYE_POSITIONS
-from vlfau_jax.data.crop.face import Face, face_from_keypoints
+from vlfau_jax.data.crop.face import Face, distinct, face_from_keypoints
 from vlfau_jax.data.crop.rule import CropRule, kept_by_each_thread
 from vlfau_jax.data.crop.smoothing import SMOOTHING
 from vlfau_jax.data.raw.frames import Place
@@ -36,14 +36,24 @@ class MediaPipe(CropRule):
     FILE = "a MediaPipe FaceDetector's .tflite or FaceLandmarker's .task"
 
     def find(self, image: np.ndarray, place: Place, root: str) -> Face | None:
+        faces = self._faces(image)
+        return faces[0] if faces else None
+
+    def find_all(self, image: np.ndarray, place: Place, root: str) -> list[Face]:
+        return distinct([face for face in self._faces(image) if face is not None])
+
+    def _faces(self, image: np.ndarray) -> list[Face | None]:
+        """The faces, the largest first; None for one whose eyes coincide."""
         size = image.shape[1::-1]
         detect = _detector(self.file, self.parameters["min_score"])
         faces = [(points * size, score) for points, score in detect(image)]
-        if not faces:
-            return None
-        points, score = max(faces, key=lambda face: np.prod(face[0][1] - face[0][0]))
-        box = (*points[0], *(points[1] - points[0]))
-        return face_from_keypoints(box, points[2:], score, len(faces))
+        faces.sort(key=lambda face: np.prod(face[0][1] - face[0][0]), reverse=True)
+        return [
+            face_from_keypoints(
+                (*points[0], *(points[1] - points[0])), points[2:], score, len(faces)
+            )
+            for points, score in faces
+        ]
 
 
 @kept_by_each_thread

@@ -11,14 +11,17 @@ from vlfau_jax.data.crop.box import BoxTable
 from vlfau_jax.data.crop.cascade import Cascade
 from vlfau_jax.data.crop.landmarks import LandmarkTables
 from vlfau_jax.data.crop.mediapipe import MediaPipe
+from vlfau_jax.data.crop.mtcnn import MTCNN
 from vlfau_jax.data.crop.none import CentreSquare
 from vlfau_jax.data.crop.rule import CropRule, unknown_rule
-from vlfau_jax.data.crop.yunet import YuNet
+from vlfau_jax.data.crop.yunet import PackagedYuNet, YuNet
 from vlfau_jax.errors import UserError
 
 _CLASSES = (
     Cascade,
     YuNet,
+    PackagedYuNet,
+    MTCNN,
     MediaPipe,
     LandmarkTables,
     BoxTable,
@@ -65,6 +68,60 @@ def rule_from_record(record: Mapping[str, Any], file: str, source: str | Path) -
     if record["name"] not in RULES:
         raise unknown_rule(record, source)
     return RULES[record["name"]].from_record(record, file, source)
+
+
+# Finds the most faces of all rules that need no file; see the README.
+STRONGEST = PackagedYuNet.name
+
+
+def finders() -> list[str]:
+    """The names of the rules that find faces and their eyes by themselves, without a file."""
+    return [
+        name
+        for name, rule in RULES.items()
+        if not rule.FILE and not rule.READS_TABLE and "eye_distance" in rule.PARAMETERS
+    ]
+
+
+def finder_for(rule: CropRule, name: str = "auto") -> CropRule:
+    """The rule by which faces are found that are then aligned as `rule` does.
+
+    Args:
+        rule: by which the training faces were cropped.
+        name: one of `finders()`; "training" for `rule` itself; "auto" for the strongest finder
+            where `rule` finds eyes by itself, and for `rule` where it reads a table or finds none.
+
+    Raises:
+        UserError: no such finder, one that `rule` cannot align the faces of, or one that is not
+            installed.
+    """
+    if name == "auto":
+        own = rule.READS_TABLE or rule.puts_eyes is None
+        name = "training" if own or rule.name == STRONGEST else STRONGEST
+    if name == "training":
+        finder = rule
+    elif name not in finders():
+        raise UserError(
+            f"--finder={name!r}: expected auto, training or one of {', '.join(finders())}"
+        )
+    else:
+        finder = RULES[name].create(rule.size)
+        if finder.puts_eyes != rule.puts_eyes:
+            raise UserError(
+                f"--finder={name}: the model's crop rule {rule.name} does not put the eyes where "
+                f"{name} does, and faces cropped another way would be scored wrongly; expected "
+                "training"
+            )
+    finder.check_installed()
+    return finder
+
+
+def finder_help() -> str:
+    """The help of --finder."""
+    return (
+        "how faces are found: auto (the strongest that the model's crop rule can align), training "
+        f"(as its training faces were), {', '.join(finders())}"
+    )
 
 
 def reads_file(name: str) -> bool:

@@ -169,6 +169,14 @@ class CropRule(ABC):
             UserError: the rule's file or the picture's table is missing or malformed.
         """
 
+    def find_all(self, image: np.ndarray, place: Place, root: str) -> list[Face]:
+        """Finds every face of a picture, the largest first; see `find` for the arguments.
+
+        A rule that can see one face only, as those that read tables do, gives that one.
+        """
+        face = self.find(image, place, root)
+        return [] if face is None else [face]
+
     def confidence(self, face: Face, place: Place, root: str) -> float | None:
         """The confidence of what `find` found, 0-1; None if none is stated. See `find`."""
         return face.confidence
@@ -176,6 +184,18 @@ class CropRule(ABC):
     def count(self, image: np.ndarray, face: Face) -> int:
         """How many faces there are in a picture in which `find` found `face`."""
         return face.found
+
+    def check_installed(self) -> None:  # noqa: B027 rules need none
+        """Raises UserError where a package that the rule needs is not installed."""
+
+    @property
+    def puts_eyes(self) -> tuple[float, float] | None:
+        """Where the eyes come to lie in the crop, `alignment.EYE_POSITIONS`; None if it finds none.
+
+        Rules that put them in the same places can find each other's faces.
+        """
+        p = self.parameters
+        return (p["eye_distance"], p["eye_height"]) if "eye_distance" in p else None
 
     def smallest(self, image: np.ndarray) -> float:
         """The side in pixels below which `find` looks for no face; 0 if it does not say."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from vlfau_jax.data.crop.alignment import Pose, pose_of, square_of
-from vlfau_jax.data.crop.face import Face
+from vlfau_jax.data.crop.face import Face, overlap
 from vlfau_jax.data.crop.rule import CropRule
 
 # Parameters of rules that find faces. Poses are smoothed over `smooth_frames` frames. Frames whose
@@ -70,22 +70,13 @@ def _one_face(window: Mapping[int, Face], frame: int, rule: CropRule) -> dict[in
     boxes = {k: face.box or square_of(pose_of(face, rule.parameters)) for k, face in window.items()}
 
     def same(k: int, other: int) -> bool:
-        return k == other or _overlap(boxes[k], boxes[other]) >= least
+        return k == other or overlap(boxes[k], boxes[other]) >= least
 
     before = max((k for k in boxes if frame - reach <= k < frame), default=frame)
     after = min((k for k in boxes if frame < k <= frame + reach), default=frame)
     wrong = same(before, after) and not same(before, frame) and not same(after, frame)
     reference = before if wrong else frame
     return {k: face for k, face in window.items() if same(k, reference)}
-
-
-def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
-    """Intersection over union of two boxes."""
-    width, height = (
-        max(0.0, min(a[k] + a[k + 2], b[k] + b[k + 2]) - max(a[k], b[k])) for k in (0, 1)
-    )
-    shared = width * height
-    return shared / max(a[2] * a[3] + b[2] * b[3] - shared, 1e-9)
 
 
 def _eyes_in_box(face: Face) -> np.ndarray:
