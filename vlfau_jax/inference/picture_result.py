@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from vlfau_jax.data.crop.rules import DropReason
 from vlfau_jax.inference.faces import FoundFace
-from vlfau_jax.inference.prediction import Prediction
+from vlfau_jax.inference.prediction import DropReason, Prediction
 
 
 @dataclass(frozen=True)
