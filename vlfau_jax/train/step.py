@@ -261,7 +261,9 @@ class _Gradient:
         batch_totals: BatchTotals | None = None,
     ) -> tuple[Array, LossTerms]:
         sentences = rows["local_tokens"], rows["global_tokens"]
-        told = self._told(rows, step) if self.model.options.told_scores else None
+        told = None
+        if self.model.options.told_scores:
+            told = heard_in_training(stream(self._seed, "told", step), rows)
         outputs = self._apply(
             trainable_params | frozen_params, rows, step, *sentences, branches=branches, told=told
         )
@@ -276,14 +278,6 @@ class _Gradient:
                 batch_totals=batch_totals,
             )
             return total(terms, self.objective, step), terms
-
-    def _told(self, rows: Batch, step: Array) -> Array:
-        """What local sentences hear in training: half of them the label, the others nothing."""
-        with jax.named_scope("input"):
-            labels = jnp.where(rows["au"] > 0, 1.0, -1.0)
-            key = stream(self._seed, "told", step)
-            hears = kept_rows(key, rows["row"], 0.5, labels.shape[1:])
-            return jnp.where(hears & rows["au_known"], labels, 0.0)
 
     def _apply(self, params: Any, rows: Batch, step: Array, *inputs: Array, **options: Any) -> Any:
         """The network in training mode on some rows of a batch; `options` are of `Module.apply`."""
@@ -301,6 +295,22 @@ class _Gradient:
             rngs=rngs,
             **options,
         )
+
+
+def heard_in_training(key: Array, rows: Batch) -> Array:
+    """What local sentences hear with `model.told_scores`: half of them the label, others nothing.
+
+    Args:
+        key: of the step.
+        rows: of the batch, with their places "row".
+
+    Returns:
+        float32 [b, n]: 1 active, -1 inactive, 0 nothing.
+    """
+    with jax.named_scope("input"):
+        labels = jnp.where(rows["au"] > 0, 1.0, -1.0)
+        hears = kept_rows(key, rows["row"], 0.5, labels.shape[1:])
+        return jnp.where(hears & rows["au_known"], labels, 0.0)
 
 
 def advanced(state: TrainState, new: TrainState, finite: Array, skip_steps: int) -> TrainState:
