@@ -33,6 +33,7 @@ MODES = {
     "per_au": {"local_captioner": "per_au", "global_captions": False},
     "no_captions": {"local_captions": False, "global_captions": False},
     "embedding_context": {"au_embedding": True, "global_context": True},
+    "told": {"told_scores": True, "global_captions": False},
 }
 
 
@@ -249,3 +250,17 @@ def test_wider_beams_are_asked_for_by_their_number(seeing, inputs):
     assert np.all(wide.global_scores >= greedy.global_scores - 1e-5)
     assert np.any(wide.global_scores > greedy.global_scores + 1e-3)
     np.testing.assert_allclose(wide.au_logits, greedy.au_logits, atol=1e-5)
+
+
+def test_a_sentence_hears_what_is_scored(inputs):
+    model = build("told")
+    params = model.init(jax.random.key(0), *inputs)["params"]
+    own = model.apply({"params": params}, *inputs)
+    decided = np.where(own.au_logits >= 0, 1.0, -1.0)
+    assert np.array_equal(
+        model.apply({"params": params}, *inputs, told=decided).local_logits, own.local_logits
+    )
+    for told in (-decided, 0 * decided):
+        other = model.apply({"params": params}, *inputs, told=told)
+        assert not np.isclose(other.local_logits, own.local_logits).all((1, 2, 3)).any()
+        assert np.array_equal(other.au_logits, own.au_logits)

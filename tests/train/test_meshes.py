@@ -42,7 +42,8 @@ def experiment(tiny, mesh, device_batch=0, **model):
     """
     s = tiny(MeshOptions(*mesh), batch_size=16, device_batch=device_batch)
     changes = {"depths": (0, 2, 0, 0), "taps": (2,), "grid": 2, "stem": "patch", "hidden": 8}
-    changes |= {"drop_path": 0.5, "dropout": 0.5, "local_captioner": "per_au"} | model
+    changes |= {"drop_path": 0.5, "dropout": 0.5, "local_captioner": "per_au"}
+    changes |= {"told_scores": True} | model
     return build_experiment(
         replace(
             s,

@@ -11,7 +11,7 @@ from vlfau_jax.sharding.mesh import MeshOptions
 from vlfau_jax.train import step as train_step
 from vlfau_jax.train.experiment import build_experiment
 from vlfau_jax.train.state import stream
-from vlfau_jax.train.step import abstract_batch
+from vlfau_jax.train.step import abstract_batch, heard_in_training
 
 pytestmark = pytest.mark.slow
 
@@ -134,7 +134,7 @@ def test_nothing_is_computed_backwards_through_a_frozen_backbone(tiny):
 
 MODES = {
     "own decoders and context": {"local_captioner": "per_au", "global_context": True},
-    "shared decoder with units": {"au_embedding": True},
+    "shared decoder with units": {"au_embedding": True, "told_scores": True},
     "no captions": {"local_captions": False, "global_captions": False},
 }
 
@@ -211,3 +211,14 @@ def test_the_compiler_is_told_how_hard_to_try_for_tpus_alone(tiny, monkeypatch):
     e.train_step()
     assert asked == [-0.5]
     assert passed[-1]["compiler_options"] == "these"
+
+
+def test_half_of_the_sentences_hear_their_label():
+    rng = np.random.default_rng(0)
+    rows = {"au": rng.random((64, 50)) < 0.3, "au_known": rng.random((64, 50)) < 0.8}
+    rows |= {"row": np.arange(64)}
+    heard = np.asarray(heard_in_training(jax.random.key(1), rows))
+    known, told = rows["au_known"], heard != 0
+    assert not told[~known].any()
+    assert abs(told[known].mean() - 0.5) < 0.05
+    assert np.array_equal(heard[told] > 0, rows["au"][told])

@@ -71,7 +71,8 @@ class ModelOptions(Options):
             sentence describes, added to every word's embedding.
         told_scores: whether a local sentence is told whether its unit is scored active, so that it
             says what the score says: a learned vector is added to every word's embedding, or
-            subtracted where p < 0.5.
+            subtracted where p < 0.5. In training, half of the sentences are told their label
+            instead, the others nothing: those must be seen in the picture.
         global_context: whether AU logits also use the global decoder's mean context over its own
             generated sentence (never the true one: that would leak the labels).
         word_embedding: width of a word's embedding.

@@ -197,6 +197,7 @@ class VLFAU(nn.Module):
         train: bool = False,
         branches: Array | None = None,
         rows: Array | None = None,
+        told: Array | None = None,
     ) -> Outputs:
         """The training pass: AU logits from the image, captions under teacher forcing.
 
@@ -208,12 +209,14 @@ class VLFAU(nn.Module):
             branches: int32 [k], the AU branches whose sentences get logits; None for all.
             rows: int32 [b], the examples' places in the whole batch, to which their random draws
                 belong; None counts them from 0.
+            told: float32 [b, n], what each local sentence hears of its unit where
+                `options.told_scores`: 1 active, -1 inactive, 0 nothing; None for what is scored.
         """
         stem, refined, maps, au_logits = self._encode(image, train, rows)
         outputs = Outputs(au_logits=au_logits, spatial_maps=maps, stem=stem)
         h, w = stem.shape[1:3]
         if self.options.local_captions:
-            told = self._told(au_logits)
+            told = self._told(au_logits) if told is None else told
             if branches is not None:
                 refined, local_tokens, told = (
                     jnp.take(x, branches, axis=1) for x in (refined, local_tokens, told)

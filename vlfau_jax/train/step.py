@@ -23,6 +23,7 @@ from vlfau_jax.losses.joint import (
     joint_weights,
     total,
 )
+from vlfau_jax.model.draws import kept_rows
 from vlfau_jax.model.vlfau import VLFAU, normalise
 from vlfau_jax.sharding.arrays import batch_sharding, known_mesh, replicated
 from vlfau_jax.sharding.rules import gathered
@@ -115,7 +116,8 @@ def make_train_step(
     """Builds the step of a run.
 
     Step k draws the action units whose sentences it trains (`objective.local_branches`) from
-    (seed, k) alone, and for row r of the batch its dropout and drop path from (seed, k, r). Metrics
+    (seed, k) alone, and for row r of the batch its dropout, drop path and what its sentences are
+    told from (seed, k, r). Metrics
     are float32 scalars on the devices: the mean of every loss term, the weight of each that follows
     a ramp ('local_weight'), 'total', 'grad_norm' (before clipping), 'learning_rate', and 'skipped',
     that of the new state.
@@ -259,8 +261,11 @@ class _Gradient:
         batch_totals: BatchTotals | None = None,
     ) -> tuple[Array, LossTerms]:
         sentences = rows["local_tokens"], rows["global_tokens"]
+        told = None
+        if self.model.options.told_scores:
+            told = heard_in_training(stream(self._seed, "told", step), rows)
         outputs = self._apply(
-            trainable_params | frozen_params, rows, step, *sentences, branches=branches
+            trainable_params | frozen_params, rows, step, *sentences, branches=branches, told=told
         )
         with jax.named_scope("losses"):
             terms = joint_loss(
@@ -290,6 +295,22 @@ class _Gradient:
             rngs=rngs,
             **options,
         )
+
+
+def heard_in_training(key: Array, rows: Batch) -> Array:
+    """What local sentences hear with `model.told_scores`: half of them the label, others nothing.
+
+    Args:
+        key: of the step.
+        rows: of the batch, with their places "row".
+
+    Returns:
+        float32 [b, n]: 1 active, -1 inactive, 0 nothing.
+    """
+    with jax.named_scope("input"):
+        labels = jnp.where(rows["au"] > 0, 1.0, -1.0)
+        hears = kept_rows(key, rows["row"], 0.5, labels.shape[1:])
+        return jnp.where(hears & rows["au_known"], labels, 0.0)
 
 
 def advanced(state: TrainState, new: TrainState, finite: Array, skip_steps: int) -> TrainState:
