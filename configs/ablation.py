@@ -33,7 +33,6 @@ ROWS = {
     "single tap": {"model.taps": (1,)},  # the finest
     "per-AU captioners": {"model.local_captioner": "per_au"},
     "AU embedding": {"model.au_embedding": True},
-    "told scores": {"model.told_scores": True},
     "global context": {"model.global_context": True},
     "paraphrased": {"data.descriptions": "paraphrased"},
     "no class weights": {"objective.class_weighting": False},
