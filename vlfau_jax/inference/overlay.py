@@ -314,7 +314,8 @@ def _encode(file: BinaryIO, pictures: Iterator[tuple[float, np.ndarray]]) -> Non
     codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
     base = Fraction(1, 90_000)
     with av.open(file, "w", format="mp4") as container:
-        stream = container.add_stream(codec, rate=30)
+        # With B-frames x264's bytes differ from run to run.
+        stream = container.add_stream(codec, rate=30, options={"bf": "0"})
         stream.height, stream.width = first[1].shape[:2]
         stream.pix_fmt = "yuv420p"
         stream.time_base = stream.codec_context.time_base = base
