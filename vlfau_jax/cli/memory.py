@@ -1,8 +1,9 @@
 """Keeps the memory that a process has freed, so that the next step needs no new pages.
 
 XLA takes its buffers from malloc. By default glibc maps those of more than 32 MiB at the most anew
-each time and gives them back when they are freed, and Linux clears every page again: a third of
-the CPU time of a small training step (train/README.md).
+each time and gives them back when they are freed, and Linux clears every page again. Measured on
+one CPU core beside other work: a step of configs/study.py took 0.079 s of CPU time instead of
+0.117, one of configs/demo.py no less than before.
 """
 
 from __future__ import annotations

@@ -117,10 +117,9 @@ def make_train_step(
 
     Step k draws the action units whose sentences it trains (`objective.local_branches`) from
     (seed, k) alone, and for row r of the batch its dropout, drop path and what its sentences are
-    told from (seed, k, r). Metrics
-    are float32 scalars on the devices: the mean of every loss term, the weight of each that follows
-    a ramp ('local_weight'), 'total', 'grad_norm' (before clipping), 'learning_rate', and 'skipped',
-    that of the new state.
+    told from (seed, k, r). Metrics are float32 scalars on the devices: the mean of every loss term,
+    the weight of each that follows a ramp ('local_weight'), 'total', 'grad_norm' (before clipping),
+    'learning_rate', and 'skipped', that of the new state.
 
     `regions` are those of `joint_loss`. The modules named in `frozen` are not differentiated, so
     there is no backward pass through them. `ema_decay` is that of the state's average, if it has

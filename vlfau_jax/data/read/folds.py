@@ -235,8 +235,7 @@ def draw_validation(groups: Sequence[Sequence[str]], count: int, seed: int) -> t
         UserError: a data set would be left without a training subject.
     """
     rng = np.random.default_rng([seed, 0x5EED])
-    drawn = [[sorted(group)[i] for i in rng.permutation(len(group))] for group in groups]
-    turns = [subject for subject in chain(*zip_longest(*drawn)) if subject is not None][:count]
+    turns = in_turn(groups, rng)[:count]
     if count and any(set(group) <= set(turns) for group in groups):
         sizes = [len(group) for group in groups]
         most = len(groups) * (min(sizes) - 1) + sizes.index(min(sizes))
@@ -245,3 +244,9 @@ def draw_validation(groups: Sequence[Sequence[str]], count: int, seed: int) -> t
             f"{', '.join(sorted(chain(*groups)))}; give at most {most}"
         )
     return tuple(sorted(turns))
+
+
+def in_turn(groups: Sequence[Sequence[str]], rng: np.random.Generator) -> list[str]:
+    """All subjects in a random order, one from each of the `groups` in turn while they last."""
+    drawn = [[sorted(group)[i] for i in rng.permutation(len(group))] for group in groups]
+    return [subject for subject in chain(*zip_longest(*drawn)) if subject is not None]

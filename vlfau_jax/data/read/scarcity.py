@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import chain, zip_longest
 
 import numpy as np
 
 from vlfau_jax.data.read.dataset import Dataset, open_dataset
-from vlfau_jax.data.read.folds import Split
+from vlfau_jax.data.read.folds import Split, in_turn
 from vlfau_jax.data.read.options import DataOptions
 from vlfau_jax.errors import UserError
 
@@ -60,13 +59,11 @@ def open_for_training(options: DataOptions, seed: int) -> tuple[Dataset, Split]:
 
 def _drawn(dataset: Dataset, people: Sequence[str], count: int, seed: int) -> tuple[str, ...]:
     """`count` of `people`, from the sets of a mixture in turn; sorted."""
-    groups = [sorted(set(people) & set(one.subjects)) for one in dataset.sets]
+    groups = [[*set(people).intersection(one.subjects)] for one in dataset.sets]
     if not len(groups) <= count <= len(people):
         raise UserError(
             f"data.training_subjects={count}: give a number from {len(groups)} to {len(people)}, "
             "the training subjects that there are; 0 is all of them"
         )
     rng = np.random.default_rng([seed, 0x5CA2CE])
-    drawn = [[group[i] for i in rng.permutation(len(group))] for group in groups]
-    turns = [subject for subject in chain(*zip_longest(*drawn)) if subject is not None]
-    return tuple(sorted(turns[:count]))
+    return tuple(sorted(in_turn(groups, rng)[:count]))
