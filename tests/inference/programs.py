@@ -26,6 +26,7 @@ SWITCHES = {
     "spatial": {"refinement": "spatial", "spatial_sigmoid": False},
     "none": {"refinement": "none"},
     "local": {"global_captions": False, "au_embedding": True},
+    "told": {"told_scores": True},
     "per_au": {"local_captioner": "per_au"},
     "global": {"local_captions": False, "global_context": True},
     "silent": {"local_captions": False, "global_captions": False, "refinement": "none"},

@@ -32,6 +32,8 @@ CASES = {
     "spatial": ({"refinement": "spatial", "spatial_sigmoid": False}, 16, "float32"),
     "a decoder each": ({"local_captioner": "per_au", "global_context": True}, 16, "int8"),
     "an embedding each": ({"au_embedding": True, "refinement": "none"}, 16, "float32"),
+    "told its score": ({"told_scores": True, "au_embedding": True}, 16, "int8"),
+    "each told its own": ({"told_scores": True, "local_captioner": "per_au"}, 16, "float32"),
     "silent": ({"local_captions": False, "global_captions": False}, 16, "float32"),
 }
 
@@ -126,7 +128,7 @@ def test_onnx(case):
 def test_pytorch_trains_and_its_weights_come_back(tmp_path):
     """Logits of given sentences are the live network's; `save` writes the tensors it was given."""
     rng = np.random.default_rng(1)
-    model = VLFAU(replace(TINY_MODEL, global_context=True), UNITS, WORDS)
+    model = VLFAU(replace(TINY_MODEL, global_context=True, told_scores=True), UNITS, WORDS)
     params = random_params(model, rng, 36, 36)
     flat = {name: np.asarray(x) for name, x in flatten_dict(params, sep="/").items()}
     network = in_pytorch(model, flat, 36)

@@ -63,7 +63,11 @@ class OnnxModel:
                 continue
             t = lengths[name]
             steps = g.Mul(asked, t)
-            found = self._greedy(f"{name}_captioner", features, steps, t, n if rows else 1, h * w)
+            # Only the decoder of local sentences has a vector for it, with `told_scores`.
+            told = g.Where(g.GreaterOrEqual(logits, 0.0), 1.0, -1.0)
+            found = self._greedy(
+                f"{name}_captioner", features, steps, t, n if rows else 1, h * w, told
+            )
             for key, value, dtype, shape in zip(
                 ("tokens", "attention", "scores"),
                 found,
@@ -290,9 +294,19 @@ class OnnxModel:
         return g.Squeeze(g.MatMul(mean, g.Squeeze(features, [1])), [1])
 
     def _greedy(
-        self, room: str, features: Value, asked: Value, steps: int, n: int, positions: int
+        self,
+        room: str,
+        features: Value,
+        asked: Value,
+        steps: int,
+        n: int,
+        positions: int,
+        told: Value = "",
     ) -> tuple[Value, Value, Value]:
-        """The greedy sentences of maps [b, n, p, d]: tokens, attention, scores (`Generated`)."""
+        """The greedy sentences of maps [b, n, p, d]: tokens, attention, scores (`Generated`).
+
+        A decoder that is told a unit's score hears `told` [b, n].
+        """
         g = self.graph
         # Of all decoders or of one for each unit.
         p = {name.rpartition("/")[2]: name for name in self.weights if name.startswith(f"{room}/")}
@@ -315,7 +329,11 @@ class OnnxModel:
         gates = g.Add(g.MatMul(p["words"], p["words_to_gates"]), rows["gates_bias"])
         gates = g.reshape(gates, -1, 4 * self.options.hidden)  # of every decoder's words
         first = np.arange(n)[None] * (self.weights[f"{room}/words"].shape[1] if stacked else 0)
-        au_gates = g.MatMul(p["aus"], p["words_to_gates"]) if "aus" in p else None
+        added = [g.MatMul(p["aus"], p["words_to_gates"])] if "aus" in p else []
+        if "score" in p:
+            vector = g.MatMul(g.Unsqueeze(p["score"], [-2]), p["words_to_gates"])
+            vector = g.reshape(vector, -1, 4 * self.options.hidden)
+            added.append(g.Mul(g.Unsqueeze(told, [-1]), vector))
         to_score = g.Unsqueeze(p["attention_to_score"], [-1])
         shape = g.Concat(g.Shape(features, start=0, end=1), [n], axis=0)
         word = g.Expand(START, shape)
@@ -330,8 +348,8 @@ class OnnxModel:
             context = g.Squeeze(g.MatMul(g.Unsqueeze(weights, [2]), features), [2])
             x = g.Add(g.Gather(gates, g.Add(word, first)), linear(g, context, "context_to_gates"))
             x = g.Add(x, linear(g, hidden, "hidden_to_gates"))
-            if au_gates is not None:
-                x = g.Add(x, au_gates)
+            for gates_of_unit in added:
+                x = g.Add(x, gates_of_unit)
             i, f, c, o = g.split(x, 4)
             cell = g.Add(g.Mul(g.Sigmoid(f), cell), g.Mul(g.Sigmoid(i), g.Tanh(c)))
             hidden = g.Mul(g.Sigmoid(o), g.Tanh(cell))

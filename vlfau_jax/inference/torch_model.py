@@ -301,19 +301,21 @@ class Classifier(nn.Module):
 
 
 State = tuple[Tensor, Tensor]  # hidden and cell, both [b, n, hidden]
-Memory = tuple[Tensor, Tensor, Tensor]  # features, their keys, the gates of all words
+Memory = tuple[Tensor, ...]  # features, their keys, the gates of all words, and those added to all
 
 
 class Captioner(nn.Module):
-    """A word-level LSTM with soft attention (after arXiv 1502.03044), or `stacked` ones.
+    """A word-level LSTM with soft attention (after arXiv 1502.03044), of some `units` or the face.
 
     Rows are [b, n]: n maps of each face, each with its own decoder where they are stacked.
     """
 
-    def __init__(self, o: dict[str, Any], words: int, stacked: int = 0, aus: int = 0) -> None:
+    def __init__(self, o: dict[str, Any], words: int, units: int = 0) -> None:
         super().__init__()
         d, e, h, a = o["width"], o["word_embedding"], o["hidden"], o["attention"]
-        lead = (stacked,) if stacked else ()
+        self.stacked = bool(units) and o["local_captioner"] == "per_au"
+        self.told = bool(units) and o["told_scores"]
+        lead = (units,) if self.stacked else ()
         size = {"words": e, "context": d, "features": d, "mean": d, "hidden": h, "cell": h}
         size |= {"attention": a, "gates": 4 * h, "logits": words}
         ends = {"gates": ("words", "context", "hidden"), "attention": ("features", "hidden")}
@@ -322,10 +324,10 @@ class Captioner(nn.Module):
         biases = ("gates", "attention", "hidden", "cell", "logits")
         shapes |= {f"{name}_bias": [size[name]] for name in biases}
         shapes |= {"words": [words, e], "attention_to_score": [a]}
+        shapes |= {"score": [e]} if self.told else {}
         for name, shape in shapes.items():
             self.register_parameter(name, nn.Parameter(torch.zeros(*lead, *shape)))
-        self.aus = nn.Parameter(torch.zeros(aus, e)) if aus else None
-        self.stacked = bool(stacked)
+        self.aus = nn.Parameter(torch.zeros(units, e)) if units and o["au_embedding"] else None
 
     def _linear(self, x: Tensor, name: str, bias: str = "") -> Tensor:
         """X [b, n, ..., i] times a matrix [i, o] or matrices [n, i, o]."""
@@ -337,20 +339,21 @@ class Captioner(nn.Module):
         bias = getattr(self, name)
         return bias.reshape(-1, *(1,) * (y.ndim - 3), bias.shape[-1]) if self.stacked else bias
 
-    def start(self, features: Tensor) -> tuple[Memory, State]:
-        """What the words of maps [b, n, p, d] attend to, and the first state."""
+    def start(self, features: Tensor, told: Tensor | None) -> tuple[Memory, State]:
+        """What words of maps [b, n, p, d] attend to, of which they are told [b, n], and a state."""
         keys = self._linear(features, "features_to_attention", "attention_bias")
         mean = features.mean(2)
-        state = (
-            self._linear(mean, "mean_to_hidden", "hidden_bias"),
-            self._linear(mean, "mean_to_cell", "cell_bias"),
-        )
+        state = [self._linear(mean, f"mean_to_{x}", f"{x}_bias") for x in ("hidden", "cell")]
         gates = self.words @ self.words_to_gates + self.gates_bias[..., None, :]
-        return (features, keys, gates), state
+        added = torch.zeros(()) if self.aus is None else self.aus @ self.words_to_gates
+        if self.told:
+            vector = self.score.unsqueeze(-2) @ self.words_to_gates  # [1, 4h], or [n, 1, 4h]
+            added = added + told[..., None] * vector.flatten(0, -2)
+        return (features, keys, gates, added), tuple(state)
 
-    def step(self, memory: Memory, state: State, word: Tensor) -> tuple[State, Tensor]:
-        """One step after words [b, n]: the new state and the attention [b, n, p]."""
-        features, keys, gates = memory
+    def step(self, memory: Memory, state: State, word: Tensor) -> tuple[State, Tensor, Tensor]:
+        """One step after words [b, n]: state, logits of the next [b, n, v], attention [b, n, p]."""
+        features, keys, gates, added = memory
         hidden, cell = state
         query = self._linear(hidden, "hidden_to_attention")
         scores = torch.relu(query[:, :, None] + keys) * self._bias(keys, "attention_to_score")
@@ -358,35 +361,29 @@ class Captioner(nn.Module):
         context = (weights[..., None] * features).sum(2)
         own = (torch.arange(len(gates), device=word.device), word) if self.stacked else word
         x = self._linear(context, "context_to_gates") + self._linear(hidden, "hidden_to_gates")
-        x = x + gates[own]
-        if self.aus is not None:
-            x = x + self.aus @ self.words_to_gates
+        x = x + gates[own] + added
         i, f, g, o = x.chunk(4, -1)
         cell = torch.sigmoid(f) * cell + torch.sigmoid(i) * torch.tanh(g)
-        return (torch.sigmoid(o) * torch.tanh(cell), cell), weights
+        hidden = torch.sigmoid(o) * torch.tanh(cell)
+        return (hidden, cell), self._linear(hidden, "hidden_to_logits", "logits_bias"), weights
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Of the next word, [b, n, v]."""
-        return self._linear(hidden, "hidden_to_logits", "logits_bias")
-
-    def forward(self, features: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, features: Tensor, tokens: Tensor, told: Tensor | None) -> tuple[Tensor, ...]:
         """Teacher forcing along tokens [b, n, t]: logits [b, n, t-1, v], attention [..., p]."""
-        memory, state = self.start(features)
+        memory, state = self.start(features, told)
         steps = []
         for word in tokens[..., :-1].unbind(-1):
-            state, weights = self.step(memory, state, word)
-            steps.append((self.logits(state[0]), weights))
-        logits, attention = zip(*steps, strict=True)
-        return torch.stack(logits, 2), torch.stack(attention, 2)
+            state, *step = self.step(memory, state, word)
+            steps.append(step)
+        return tuple(torch.stack(values, 2) for values in zip(*steps, strict=True))
 
     @torch.no_grad()
-    def greedy(self, features: Tensor, steps: int) -> tuple[Tensor, Tensor, Tensor]:
+    def greedy(self, features: Tensor, steps: int, told: Tensor | None) -> tuple[Tensor, ...]:
         """The likeliest word each time, at most `steps` with <end>.
 
         Tokens [b, n, steps], padded after <end>; their attention [b, n, steps, p]; the mean
         log-probability of the words [b, n].
         """
-        memory, state = self.start(features)
+        memory, state = self.start(features, told)
         b, n, p, _ = features.shape
         word = torch.full((b, n), START, device=features.device)
         tokens = torch.full((b, n, steps), PAD, device=features.device)
@@ -395,8 +392,7 @@ class Captioner(nn.Module):
         for t in range(steps):
             if ended.all():
                 break
-            state, weights = self.step(memory, state, word)
-            logits = self.logits(state[0])
+            state, logits, weights = self.step(memory, state, word)
             allowed = logits.clone()
             allowed[..., [PAD, START, UNK]] = -torch.inf
             best, word = allowed.max(-1)
@@ -424,6 +420,11 @@ class Outputs:
     global_logits: Tensor | None = None
 
 
+def scored(au_logits: Tensor) -> Tensor:
+    """What a sentence hears of its unit: 1 where it is scored active (p >= 0.5), else -1."""
+    return torch.where(au_logits >= 0, 1.0, -1.0)
+
+
 class VLFAU(nn.Module):
     """The network that a config.json describes."""
 
@@ -435,12 +436,8 @@ class VLFAU(nn.Module):
         self.backbone = Swin(o, config["image_size"])
         self.fusion, self.refinement = Fusion(o), Refinement(o, n)
         self.classifier = Classifier(o["width"], n, o["global_context"])
-        self.local_captioner = self.global_captioner = None
-        if o["local_captions"]:
-            stacked = n if o["local_captioner"] == "per_au" else 0
-            self.local_captioner = Captioner(o, words, stacked, n if o["au_embedding"] else 0)
-        if o["global_captions"]:
-            self.global_captioner = Captioner(o, words)
+        self.local_captioner = Captioner(o, words, n) if o["local_captions"] else None
+        self.global_captioner = Captioner(o, words) if o["global_captions"] else None
         for name in ("mean", "std"):
             self.register_buffer(name, torch.tensor(config["normalisation"][name]), False)
 
@@ -453,29 +450,32 @@ class VLFAU(nn.Module):
         pixel_values: Tensor,
         local_tokens: Tensor | None = None,
         global_tokens: Tensor | None = None,
+        told: Tensor | None = None,
     ) -> Outputs:
         """Logits of units, of normalised [b, 3, h, w], and of the words of given sentences.
 
-        Those are [b, n, t] and [b, t'], with <start> and <end>.
+        Those are [b, n, t] and [b, t'], with <start> and <end>. With `told_scores`, `told` [b, n]
+        is what a unit's sentence hears: 1 active, -1 inactive, 0 nothing; None is what is scored.
         """
         stem = self.fusion(self.backbone(pixel_values))
         refined, maps = self.refinement(stem)
         context = self._own_context(stem) if self.options["global_context"] else None
         outputs = Outputs(self.classifier(refined, context), maps, stem, refined)
         if local_tokens is not None:
-            outputs.local_logits = self.local_captioner(refined.flatten(2, 3), local_tokens)[0]
+            told = scored(outputs.au_logits) if told is None else told
+            features = refined.flatten(2, 3)
+            outputs.local_logits, _ = self.local_captioner(features, local_tokens, told)
         if global_tokens is not None:
-            features = stem.flatten(1, 2)[:, None]
-            logits, _ = self.global_captioner(features, global_tokens[:, None])
-            outputs.global_logits = logits[:, 0]
+            rows = stem.flatten(1, 2)[:, None], global_tokens[:, None]
+            outputs.global_logits = self.global_captioner(*rows, None)[0][:, 0]
         return outputs
 
     def _own_context(self, stem: Tensor) -> Tensor:
         """The global decoder's mean context over the words of its own greedy sentence."""
         features = stem.flatten(1, 2)[:, None]
-        tokens, _, _ = self.global_captioner.greedy(features, OWN_LENGTH)
+        tokens, _, _ = self.global_captioner.greedy(features, OWN_LENGTH, None)
         words = torch.cat([torch.full_like(tokens[..., :1], START), tokens], -1)
-        _, attention = self.global_captioner(features, words)  # which has a gradient
+        _, attention = self.global_captioner(features, words, None)  # which has a gradient
         said = (tokens != PAD)[..., None]
         return (((attention * said).sum(2) / said.sum(2))[..., None] * features).sum((1, 2))
 
@@ -483,7 +483,6 @@ class VLFAU(nn.Module):
     def describe(self, faces: Tensor) -> dict[str, Tensor]:
         """The arrays that config.json lists under program.outputs, of uint8 [b, h, w, 3]."""
         outputs = self(self.normalise(faces))
-        h, w = outputs.stem.shape[1:3]
         maps = {"spatial_maps": outputs.spatial_maps} if self.refinement.has_spatial else {}
         answers = {"au_probabilities": torch.sigmoid(outputs.au_logits), **maps}
         for name, captioner, features in (
@@ -492,8 +491,9 @@ class VLFAU(nn.Module):
         ):
             if captioner is None:
                 continue
-            tokens, attention, scores = captioner.greedy(features, self.lengths[name])
-            attention = attention.unflatten(-1, (h, w))
+            told = scored(outputs.au_logits) if name == "local" else None
+            tokens, attention, scores = captioner.greedy(features, self.lengths[name], told)
+            attention = attention.unflatten(-1, outputs.stem.shape[1:3])
             found = {"tokens": tokens.int(), "attention": attention, "scores": scores}
             rows = slice(None) if name == "local" else 0
             answers |= {f"{name}_{key}": value[:, rows] for key, value in found.items()}
