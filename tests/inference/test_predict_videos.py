@@ -188,6 +188,28 @@ def test_damaged_videos_have_a_row_or_what_is_whole(model_folder, film, tmp_path
     assert "no face could be described" in line
 
 
+def test_what_was_damaged_is_said_after_an_interruption_too(
+    model_folder, film, pictures, tmp_path, monkeypatch
+):
+    cut = write_video(tmp_path / "cut.avi", frames(FILM[:3] * 8), "mjpeg")
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 3])
+    inputs, out = [cut, film], tmp_path / "out"
+    options = PredictOptions(batch_size=4, captions="never", every=3)
+    look = shots._look
+
+    def stops(shot, *arguments):
+        if shot.index == 1 and shot.number > 12:
+            raise KeyboardInterrupt
+        return look(shot, *arguments)
+
+    monkeypatch.setattr(shots, "_look", stops)
+    with pytest.raises(KeyboardInterrupt):
+        predict(model_folder, inputs, out, options)
+    monkeypatch.setattr(shots, "_look", look)
+    (remark,) = predict(model_folder, inputs, out, options).remarks()
+    assert remark.startswith(f"{cut}: ") and remark.count("ends after") == 1
+
+
 def test_what_a_video_needs_is_said_before_any_work(film, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "av", None)
     with pytest.raises(UserError, match=r"`pip install \"av"):
@@ -258,6 +280,31 @@ def test_a_webcam_by_its_number(model_folder, tmp_path, monkeypatch):
     assert {r["source"] for r in found} == {"camera:2"}
     with pytest.raises(UserError, match="--camera excludes other inputs"):
         predict(model_folder, ["a.jpg"], tmp_path / "other", options)
+
+
+def test_of_a_webcam_that_is_interrupted_nothing_is_kept(model_folder, tmp_path, monkeypatch):
+    """Its frames do not come again, so that no later run can go on."""
+
+    def camera(*_):
+        yield from (
+            video.VideoFrame(k, k / 10, picture) for k, picture in enumerate(frames(FILM[:5]), 1)
+        )
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vlfau_jax.inference.predict.camera_frames", camera)
+    options = PredictOptions(batch_size=2, camera=0, captions="never")
+    with pytest.raises(KeyboardInterrupt, match="nothing is kept"):
+        predict(model_folder, [], tmp_path, options)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr("vlfau_jax.inference.predict.camera_frames", lambda *_: iter_none())
+    with pytest.raises(RunError, match="no face could be described: 0 described"):
+        predict(model_folder, [], tmp_path, options)
+
+
+def iter_none():
+    """A camera that gives no frame."""
+    return []
+    yield
 
 
 def test_an_older_overlay_is_replaced_only_when_asked(model_folder, pictures, tmp_path):

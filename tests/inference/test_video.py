@@ -1,5 +1,9 @@
 """Videos are read upright, by their own time stamps, and a fault in one is one line."""
 
+import errno
+import io
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 
@@ -77,6 +81,39 @@ def test_a_video_that_is_cut_short_gives_what_is_there_and_says_so(tmp_path):
     found, remarks = read(tmp_path / "cut.avi")
     assert 10 <= len(found) < len(film)
     assert any("ends after" in remark for remark in remarks), remarks
+
+
+@pytest.mark.parametrize("most", [0, 60_000])
+def test_what_a_disk_no_longer_gives_is_said_after_what_it_gave(most, tmp_path, monkeypatch):
+    class Failing(io.FileIO):
+        given = 0
+
+        def read(self, size=-1):
+            if self.given > most:
+                raise OSError(errno.EIO, "Input/output error")
+            data = super().read(size)
+            self.given += len(data)
+            return data
+
+    path = write_video(tmp_path / "a.avi", frames(FILM), "mjpeg")
+    assert path.stat().st_size > 2 * 60_000
+    monkeypatch.setattr(video, "open_regular", lambda path, limit: nullcontext(Failing(path)))
+    if not most:
+        with pytest.raises(Unreadable, match="Input/output error"):
+            read(path)
+        return
+    found, remarks = read(path)
+    assert 0 < len(found) < len(FILM)
+    assert remarks[0] == "what follows cannot be read (Input/output error)"
+
+
+def test_a_frame_that_grows_beyond_what_is_read_ends_the_video(clip, monkeypatch):
+    reader = read_video(clip)
+    next(reader)
+    monkeypatch.setattr(video, "MOST_PIXELS", 100)
+    with pytest.raises(StopIteration) as end:
+        next(reader)
+    assert end.value.value[0] == "what follows has 320 by 192 pixels"
 
 
 @pytest.mark.parametrize(

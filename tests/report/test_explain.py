@@ -1,24 +1,28 @@
 """The page of `explain`: what is gathered of a clip, what hidden regions tell, what is shown."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from tests.report.html_tree import parse
+from tests.inference.films import FILM, frames, write_video
 from tests.serve.known import KnownModel
-from tests.serve.pictures import FACE, NO_FACE
+from tests.serve.pictures import CROWD, FACE, NO_FACE
 from vlfau_jax.cli.main import main
 from vlfau_jax.data.crop.registry import crop_rule
 from vlfau_jax.errors import RunError, UserError
 from vlfau_jax.evaluation.covered_regions import cover_regions
 from vlfau_jax.facs import DISFA_AUS
 from vlfau_jax.inference.faces import FoundFace
+from vlfau_jax.inference.pictures import Picture, find_pictures
 from vlfau_jax.inference.prediction import Prediction
+from vlfau_jax.inference.shots import Shot, look_with
 from vlfau_jax.regions import template
 from vlfau_jax.report import clip as clips
-from vlfau_jax.report.clip import Clip, gather
-from vlfau_jax.report.explain import explain, explain_clip
+from vlfau_jax.report.clip import Clip, PeopleOfClip, gather
+from vlfau_jax.report.explain import explain, explain_clip, explain_pictures, frames_of
 from vlfau_jax.report.timeline import clip_data, clock, timeline
 
 THRESHOLDS = (0.5,) * 8
@@ -35,9 +39,20 @@ def prediction(*on, high=0.9, untaught=()):
 def clip_of(*frames):
     clip = Clip(DISFA_AUS)
     for number, one in enumerate(frames):
-        found = FoundFace(None, "no face") if one is None else FoundFace(CROP, faces=1)
-        clip.add(number / 10, found, one)
+        seen = None if one is None else (FoundFace(CROP, faces=1), one)
+        clip.add(number / 10, seen, "no face" if one is None else "")
     return clip
+
+
+def shots_of(frames):
+    """Times and pictures as the frames of a video."""
+    clip = Picture(Path("clip.mp4"), 1, Path(), video=True)
+    for number, (time, picture) in enumerate(frames, 1):
+        yield Shot(clip, 0, number, time, picture)
+
+
+def look_of(model, faces="all"):
+    return look_with(model, crop_rule("yunetwheel", 64), faces)
 
 
 def test_stills_are_evenly_spaced_and_bounded_whatever_the_length():
@@ -90,15 +105,19 @@ def test_times():
     ]
 
 
-def test_frames_are_read_as_they_are_needed():
+def test_frames_are_read_as_they_are_needed(tmp_path):
     model, read = KnownModel(), 0
+    (tmp_path / "broken.jpg").write_text("no picture")
 
     def frames():
         nonlocal read
         for k in range(40):
-            assert read <= seen + 3 * model.batch_size, "not all at once"
+            assert read <= seen + 3 * model.batch_size + 4, "not all at once"
             read += 1
-            yield k / 5, None if k == 3 else np.full((40, 40, 3), 180 * (k % 2), np.uint8)
+            picture = np.full((40, 40, 3), 180 * (k % 2), np.uint8)
+            name = tmp_path / ("broken.jpg" if k == 3 else "clip")
+            source = Picture(name, 1, tmp_path, video=True)
+            yield Shot(source, 0, k + 1, k / 5, None if k == 3 else picture)
 
     seen = 0
 
@@ -108,10 +127,81 @@ def test_frames_are_read_as_they_are_needed():
         return [model.explanation.prediction] * len(crops)
 
     model.describe = describe
-    clip = gather(model, frames())
-    assert clip.times == [k / 5 for k in range(40)]
+    people = gather(model, frames(), look_of(model))
+    (clip,) = people.clips.values()
+    assert clip.times == people.nobody.times == [k / 5 for k in range(40)]
+    assert (people.seen, clip.described) == (19, 19)
     reasons = [still.reason for still in clip.stills[:5]]
     assert reasons == ["no face", "", "no face", "unreadable", "no face"]
+
+
+def test_everybody_has_a_clip_of_their_own_from_the_first_frame_on():
+    people, face = PeopleOfClip(Clip(DISFA_AUS)), FoundFace(CROP, faces=1)
+    scenes = [{}, {0: 1}, {0: 1, 1: 2}, {1: 2}, {1: 2}, {}]
+    for number, scene in enumerate(scenes):
+        there = {person: (face, prediction(au)) for person, au in scene.items()}
+        people.add(number / 10, there, "" if there else "no face")
+    assert (people.seen, len(people.nobody.times)) == (4, 6)
+    first, second = (people.clips[k] for k in (0, 1))
+    assert (first.described, second.described) == (2, 3)
+    assert [still.reason for still in first.stills] == [
+        *("no face", "", "", "not seen", "not seen", "no face")
+    ]
+    assert [still.reason for still in second.stills[:3]] == ["no face", "not seen", ""]
+    assert (list(first.peaks), list(second.peaks)) == ([1], [2])
+
+
+def test_a_page_shows_those_who_are_seen_longest_and_no_more_stills_for_several():
+    people, face = PeopleOfClip(Clip(DISFA_AUS)), FoundFace(CROP, faces=1)
+    for number in range(500):
+        there = {k: (face, prediction(1)) for k in range(9) if k >= 2 or not number % 5}
+        people.add(number / 10, there, "")
+    shown = people.shown()
+    assert len(shown) == clips.MOST_PEOPLE and min(shown) >= 2 and list(shown) == sorted(shown)
+    stills = [clip.stills for clip in shown.values()]
+    assert max(map(len, stills)) <= clips.MOST_STILLS / len(shown)
+    for one in stills:
+        frames = [still.frame for still in one]
+        assert frames == list(range(0, 500, frames[1]))
+
+
+def test_every_face_of_a_picture_has_a_card_or_the_largest_alone(tmp_path, monkeypatch):
+    model = KnownModel()
+    (tmp_path / "crowd.jpg").write_bytes(CROWD)
+    (tmp_path / "one.jpg").write_bytes(FACE)
+    pictures = find_pictures([tmp_path]).pictures
+    page = parse(explain_pictures(model, pictures, look_of(model)))
+    names = [f"crowd.jpg, face {k}" for k in range(1, 6)]
+    assert [h.text for h in page.all("h3")] == [*names, "one.jpg"]
+    page = parse(explain_pictures(model, pictures, look_of(model, "largest")))
+    assert [h.text for h in page.all("h3")] == ["crowd.jpg", "one.jpg"]
+    assert "the largest of 5 faces" in page.text
+    monkeypatch.setattr("vlfau_jax.report.explain.MOST_FACES", 5)
+    with pytest.raises(UserError, match=r"6 faces; a page shows at most 5: .*--faces=largest"):
+        explain_pictures(model, pictures, look_of(model))
+
+
+def test_a_clip_of_two_people_has_a_timeline_for_each():
+    model, look = KnownModel(), look_of(KnownModel())
+    left, right = (90, 110, 130), (140, 110, 90)  # two looks
+
+    def picture(both):
+        parts = [np.full((40, 60, 3), left, np.uint8), np.full((40, 60, 3), right, np.uint8)]
+        return np.hstack(parts if both else parts[:1])
+
+    def looks(image, source):
+        return [
+            one
+            for x in range(0, image.shape[1], 60)
+            for one in look(np.ascontiguousarray(image[:, x : x + 60]), source)
+        ]
+
+    frames = [(k / 5, picture(k >= 3)) for k in range(8)]
+    page = explain_clip(model, shots_of(frames), "two.mp4", looks)
+    assert page.count("<svg") == 16
+    heads = [h.text for h in parse(page).all("h3")]
+    assert [h.split(" in ")[0] for h in heads[:2]] == ["Person 0", "Person 1"]
+    assert any(h.startswith("person 1, 0:00.6, AU01") for h in heads[2:])
 
 
 class LooksAt:
@@ -181,9 +271,12 @@ def pages(model_folder, faces, tmp_path_factory):
         (folder / "frames" / f"{k}.jpg").write_bytes(face.read_bytes())
     (folder / "frames" / "9.jpg").write_bytes(NO_FACE)
     explain(model_folder, [*faces[:2], folder / "frames" / "9.jpg"], folder / "pictures.html")
+    film = write_video(folder / "film.mp4", frames(FILM[:6]))
+    argv = ["explain", f"--model={model_folder}", f"--out={folder / 'film.html'}", "--every=2"]
+    assert main([*argv, str(film)]) == 0
     argv = ["explain", f"--model={model_folder}", f"--out={folder / 'clip.html'}", "--fps=4"]
     assert main([*argv, str(folder / "frames")]) == 0
-    return {name: folder / f"{name}.html" for name in ("pictures", "clip")}
+    return {name: folder / f"{name}.html" for name in ("pictures", "clip", "film")}
 
 
 def test_a_page_about_pictures(pages, faces):
@@ -200,14 +293,30 @@ def test_a_page_about_a_clip(pages):
     assert "6 frames from 0:00.0 to 0:01.2" in parse(text).text
 
 
+def test_a_page_about_a_video(pages):
+    """Of two people, by the file's own times."""
+    text = pages["film"].read_text()
+    assert text.count("<svg") == 24
+    assert "3 frames from 0:00.0 to 0:00.4" in parse(text).text
+    assert "Person 1" in parse(text).text
+
+
 def test_what_cannot_be_explained_is_one_line(model_folder, tmp_path, capsys, pictures, faces):
     (tmp_path / "there.html").write_text("mine")
+    film = write_video(tmp_path / "film.mp4", frames(FILM[:2]))
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(film.read_bytes()[:500])
     cases = (
         ((f"--out={tmp_path / 'there.html'}", str(faces[0])), 2, "exists; name a new file"),
         ((f"--out={tmp_path / 'a.html'}", str(pictures / "2.jpg")), 1, "no picture shows a face"),
         ((f"--out={tmp_path / 'a.html'}", str(tmp_path / "none")), 2, "no such file or folder"),
         ((f"--out={tmp_path / 'a.html'}", "--fps=-1", str(faces[0])), 2, "--fps=-1.0: give 0"),
         ((f"--out={tmp_path / 'no' / 'a.html'}", str(faces[0])), 2, "No such file"),
+        ((f"--out={tmp_path / 'a.html'}", "--every=2", str(faces[0])), 2, "--every: give a video"),
+        ((f"--out={tmp_path / 'a.html'}", "--fps=5", str(film)), 2, "has its own times"),
+        ((f"--out={tmp_path / 'a.html'}", str(film), str(faces[0])), 2, "give it alone"),
+        ((f"--out={tmp_path / 'a.html'}", str(cut)), 1, "none of 1 frames shows a face"),
+        ((f"--out={tmp_path / 'a.html'}", "--finder=eyes", str(faces[0])), 2, "--finder='eyes'"),
     )
     for argv, code, message in cases:
         assert main(["explain", f"--model={model_folder}", *argv]) == code
@@ -222,11 +331,19 @@ def test_too_many_pictures_are_no_page(tmp_path):
     folder.mkdir()
     for k in range(101):
         (folder / f"{k}.jpg").write_bytes(FACE)
-    with pytest.raises(UserError, match="101 pictures; give at most 100, or --fps=25"):
+    with pytest.raises(UserError, match=r"101 pictures; a page shows at most 100: .*--fps=25"):
         explain(tmp_path, [folder], tmp_path / "a.html")
 
 
 def test_a_clip_without_a_face_is_no_page():
     frames = [(0.0, np.zeros((40, 40, 3), np.uint8))] * 3
+    model = KnownModel()
     with pytest.raises(RunError, match=r"dark: none of 3 frames shows a face"):
-        explain_clip(KnownModel(), frames, "dark")
+        explain_clip(model, shots_of(frames), "dark", look_of(model))
+
+
+def test_pictures_as_frames_have_the_times_of_their_rate(pictures):
+    found = find_pictures([pictures]).pictures
+    shots = list(frames_of(found, 4.0, every=2))
+    assert [(one.number, one.timestamp) for one in shots] == [(1, 0.0), (3, 0.5), (5, 1.0)]
+    assert all(one.source.video for one in shots)

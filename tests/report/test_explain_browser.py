@@ -8,6 +8,7 @@ pytest.importorskip("selenium", reason="no selenium: pip install -r requirements
 from selenium.webdriver.common.keys import Keys
 
 from tests.report.browser import CHROMIUM, DRIVER, NEEDED, PHONE, WIDE, started
+from tests.report.test_explain import look_of, shots_of
 from tests.serve.known import KnownModel
 from vlfau_jax.report.explain import explain_clip
 
@@ -27,7 +28,8 @@ def page(tmp_path_factory):
     bright, dark = (np.full((40, 40, 3), level, np.uint8) for level in (180, 0))
     frames = [(k / 5, dark if 5 <= k < 10 else bright) for k in range(20)]
     path = tmp_path_factory.mktemp("clip") / "clip.html"
-    path.write_text(explain_clip(model, frames, "a <b>clip</b>.mp4"))
+    title = "a <b>clip</b>.mp4"
+    path.write_text(explain_clip(model, shots_of(frames), title, look_of(model)))
     return path
 
 
@@ -35,7 +37,7 @@ def now(browser):
     """The time, the sentence, the first unit's score, and where the cursor is."""
     cursor = browser.run("return document.querySelector('.cursor').style.left")
     values = browser.texts(".clip .value")
-    return browser.texts("#when")[0], browser.texts("#said")[0], values[0], cursor
+    return browser.texts(".when")[0], browser.texts(".said")[0], values[0], cursor
 
 
 def test_it_asks_for_nothing_and_fits_every_window(browser, page):
@@ -54,13 +56,13 @@ def test_the_slider_moves_along_the_clip(browser, page):
     sentence = KnownModel().explanation.prediction.sentence
     browser.open(page)
     assert now(browser) == ("0:00.0", sentence, "0.90", "2.5%")
-    browser.one("#scrub").send_keys(Keys.ARROW_RIGHT * 3)
+    browser.one(".scrub input").send_keys(Keys.ARROW_RIGHT * 3)
     assert now(browser) == ("0:00.6", sentence, "0.90", "17.5%")
-    assert browser.run("return document.getElementById('still').naturalWidth") == 224
-    browser.one("#scrub").send_keys(Keys.ARROW_RIGHT * 4)
+    assert browser.run("return document.querySelector('.still').naturalWidth") == 224
+    browser.one(".scrub input").send_keys(Keys.ARROW_RIGHT * 4)
     assert now(browser) == ("0:01.4", "no face", "-", "37.5%")
-    assert not browser.one("#still").is_displayed()
-    assert browser.one("#scrub").get_attribute("aria-valuetext") == "0:01.4"
+    assert not browser.one(".still").is_displayed()
+    assert browser.one(".scrub input").get_attribute("aria-valuetext") == "0:01.4"
 
 
 def test_a_click_on_a_strip_goes_there(browser, page):
@@ -71,9 +73,9 @@ def test_a_click_on_a_strip_goes_there(browser, page):
 
 def test_the_clip_plays_to_its_end(browser, page):
     browser.open(page)
-    browser.one("#scrub").send_keys(Keys.END, Keys.ARROW_LEFT)
-    browser.click(browser.one("#play"))
-    browser.wait(lambda: browser.texts("#play") == ["Play"])
+    browser.one(".scrub input").send_keys(Keys.END, Keys.ARROW_LEFT)
+    browser.click(browser.one(".play"))
+    browser.wait(lambda: browser.texts(".play") == ["Play"])
     assert now(browser)[0] == "0:03.8"
 
 
@@ -90,6 +92,6 @@ def test_without_scripts_the_strips_and_faces_are_there(browser, page):
     try:
         browser.open(page)
         assert len([svg for svg in browser.all(".strip svg") if svg.is_displayed()]) == 8
-        assert not browser.one("#scrub").is_displayed()
+        assert not browser.one(".scrub input").is_displayed()
     finally:
         browser.scripts(True)

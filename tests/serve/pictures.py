@@ -8,6 +8,7 @@ import numpy as np
 from vlfau_jax.data.raw.frames import encode_jpeg
 
 FACE = encode_jpeg(np.full((48, 40, 3), 180, np.uint8))
+CROWD = encode_jpeg(np.full((40, 200, 3), 180, np.uint8))  # of five
 NO_FACE = encode_jpeg(np.zeros((48, 40, 3), np.uint8))
 
 

@@ -12,7 +12,7 @@ from selenium.webdriver.common.keys import Keys
 from tests.report.browser import CHROMIUM, DRIVER, NEEDED, PHONE, WIDE, started
 from tests.serve.conftest import served
 from tests.serve.known import KnownModel
-from tests.serve.pictures import FACE, NO_FACE
+from tests.serve.pictures import CROWD, FACE, NO_FACE
 
 pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason=NEEDED)
 
@@ -24,6 +24,7 @@ def folder(tmp_path_factory):
     """Pictures, by names of every kind, and what a camera shows."""
     folder = tmp_path_factory.mktemp("pictures")
     (folder / "face.jpg").write_bytes(FACE)
+    (folder / "crowd.jpg").write_bytes(CROWD)
     (folder / "dark.jpg").write_bytes(NO_FACE)
     (folder / "text.jpg").write_text("no picture")
     (folder / HOSTILE).write_bytes(FACE)
@@ -70,6 +71,21 @@ def test_a_picture_becomes_a_card(browser, client, folder):
     assert browser.texts("dialog output") == ["1 of 1"]
     browser.keys(Keys.ESCAPE)
     assert set(browser.requests()) == {f"{client.origin}/", f"{client.origin}/card"}
+    assert browser.messages() == []
+
+
+def test_every_face_has_a_card_that_can_be_enlarged(browser, client, folder):
+    browser.open(f"{client.origin}/")
+    choose(browser, folder / "face.jpg", folder / "crowd.jpg")
+    names = [f"crowd.jpg, face {k}" for k in range(1, 6)]
+    assert browser.texts(".face h3") == [*names, "face.jpg"]
+    ids = browser.run("return [...document.querySelectorAll('.face')].map((one) => one.id)")
+    assert len(set(ids)) == 6
+    browser.click(browser.all(".open")[1])
+    assert browser.texts("dialog h3") == [names[1]]
+    browser.keys(Keys.ARROW_RIGHT)
+    browser.wait(lambda: browser.texts("dialog h3") == [names[2]])
+    browser.keys(Keys.ESCAPE)
     assert browser.messages() == []
 
 

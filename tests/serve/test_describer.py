@@ -3,11 +3,14 @@
 import json
 import threading
 
+import numpy as np
 import pytest
 
 from tests.processes import wait_until
 from tests.serve.conftest import served
-from tests.serve.pictures import FACE, NO_FACE
+from tests.serve.pictures import CROWD, FACE, NO_FACE
+from vlfau_jax.data.raw.frames import encode_jpeg
+from vlfau_jax.serve.answers import MOST_DESCRIBED
 
 
 def in_threads(count, ask):
@@ -91,6 +94,7 @@ def test_the_answer_holds_what_the_model_says(model, maps):
     said = model.explanation.prediction.to_json()
     assert {key: face[key] for key in said} == said
     assert (face["confidence"], face["doubt"], answer["found"]) == (0.75, None, 1)
+    assert (face["face_id"], face["box"]) == (0, [0.0, 0.0, 40.0, 48.0])
     assert answer["synthetic"] is True
     if not maps:
         assert face["maps"] is None
@@ -111,3 +115,32 @@ def test_a_picture_without_a_face_is_an_answer(model):
         status, answer = client.describe(NO_FACE)
     assert (status, answer["faces"], answer["found"]) == (200, [], 0)
     assert (answer["reason"], answer["detail"]) == ("no face", "none of 40 pixels or more")
+
+
+def test_every_face_of_a_picture_is_described_and_they_share_runs(model):
+    with served(model) as client:
+        status, answer = client.describe(CROWD)
+        assert (status, answer["found"], answer["reason"]) == (200, 5, None)
+        assert [face["face_id"] for face in answer["faces"]] == [0, 1, 2, 3, 4]
+        assert answer["finder"] == "yunetwheel"
+        assert sum(client.describer.runs) == 5 and max(client.describer.runs) > 1
+        status, _, content = client.ask("POST", "/card", CROWD, Content_Type="image/jpeg")
+        assert content.count(b"<article") == content.count(b"application/json") == 5
+        assert b"number 5 by size of 5 faces" in content
+
+
+def test_only_the_largest_face_and_another_finder_where_that_is_asked(model):
+    with served(model, faces="largest", finder="training") as client:
+        _, answer = client.describe(CROWD)
+        assert (answer["found"], len(answer["faces"]), answer["finder"]) == (5, 1, "cascade")
+        _, _, content = client.ask("GET", "/")
+        assert b"of the largest face" in content and b"found by cascade" in content
+        facts = json.loads(client.ask("GET", "/api/model")[2])
+        assert (facts["finder"], facts["crop_rule"]) == ("cascade", "cascade")
+
+
+def test_of_a_picture_of_many_faces_the_largest_are_described(model):
+    many = encode_jpeg(np.full((8, 8 * 100, 3), 180, np.uint8))
+    with served(model) as client:
+        status, answer = client.describe(many)
+    assert (status, answer["found"], len(answer["faces"])) == (200, 100, MOST_DESCRIBED)

@@ -15,6 +15,7 @@ from tests.serve.conftest import Client
 from tests.serve.pictures import malformed, png
 from tests.serve.test_requests import ended
 from vlfau_jax.cli.main import main
+from vlfau_jax.data.crop.registry import finder_for
 from vlfau_jax.data.raw.frames import read_image, read_picture
 from vlfau_jax.inference.exported_model import ExportedModel
 
@@ -49,16 +50,18 @@ def peak_memory(process):
 
 def test_answers_are_those_of_predict(process, client, faces, model_folder):
     model = ExportedModel(model_folder)
-    expected = model.predict([read_picture(path) for path in faces], keep_doubtful=True)
+    finder = finder_for(model.crop_rule)
+    found = [model.look_all(read_picture(path), finder=finder)[0] for path in faces]
     described = 0
-    for path, result in zip(faces, expected, strict=True):
+    for path, result in zip(faces, model.results(found, keep_doubtful=True), strict=True):
         status, answer = client.describe(path.read_bytes(), "?maps=true")
-        assert (status, answer["found"]) == (200, result.faces)
+        assert (status, answer["found"], answer["finder"]) == (200, result.faces, result.finder)
         if result.prediction is None:
             assert (answer["faces"], answer["reason"]) == ([], result.drop_reason)
             continue
         described += 1
         (face,) = answer["faces"]
+        assert face["box"] == pytest.approx(result.box, abs=0.01)
         said = result.prediction.to_json()
         assert face["sentence"] == said["sentence"]
         for au, unit in said["per_au"].items():
@@ -120,6 +123,7 @@ def test_it_ends_by_ctrl_c_with_requests_under_way(process, client, faces):
         (("--port=99999",), "port=99999: give 0 to 65535"),
         (("--allow_host=a b",), "--allow_host='a b': give a name without port"),
         (("--verify=abc", "--port=0"), "SHA-256"),
+        (("--finder=eyes", "--port=0"), "--finder='eyes': expected auto, training or one of"),
     ],
 )
 def test_mistakes_are_one_line(flags, message, model_folder, capsys):

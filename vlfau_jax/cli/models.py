@@ -12,7 +12,6 @@ from vlfau_jax.cli.verb import BEAMS, CHECKPOINT, WORKDIR, Flag, Later, verb
 from vlfau_jax.options import Name, option_kinds
 
 _PREDICT = "vlfau_jax.inference.predict_options"
-Batch = Annotated[int, Field(ge=1, le=4096)]
 Smooth = Annotated[float, Field(ge=0, le=60)]
 Camera = Annotated[int, Field(ge=-1, le=99)]
 Seconds = Annotated[float, Field(gt=0, le=86400)]
@@ -21,6 +20,10 @@ Every = Annotated[int, Field(ge=1, le=10**6)]
 _FramesPerSecond = Annotated[float, Field(ge=0, le=1000)]
 _BatchSize = Annotated[int, Field(ge=1, le=4096)]
 
+FACES = Flag(
+    "faces", str, "of a picture: all, or the largest", "all", choices=Later(_PREDICT, "FACES")
+)
+FINDER = Flag("finder", Name, Later("vlfau_jax.data.crop.registry", "finder_help"), "auto")
 WEIGHTS = Flag("out", str, "safetensors file to create", required=True)
 
 
@@ -96,10 +99,8 @@ def import_backbone(fv: flags.FlagValues, _: list[str]) -> None:
     Flag("min_face_pixels", float, "along the crop's side; fewer are doubtful", 40.0),
     Flag("min_sharpness", float, "of the crop; 0.1 is usual, 0.01 blurred", 0.015),
     Flag("min_contrast", float, "standard deviation of grey levels, 0-255", 10.0),
-    Flag(
-        "faces", str, "of a picture: all, or the largest", "all", choices=Later(_PREDICT, "FACES")
-    ),
-    Flag("finder", Name, Later("vlfau_jax.data.crop.registry", "finder_help"), "auto"),
+    FACES,
+    FINDER,
     Flag("every", Every, "of a video, the first frame and each n-th after it", 1),
     Flag(
         "captions",
@@ -121,12 +122,7 @@ def import_backbone(fv: flags.FlagValues, _: list[str]) -> None:
     Flag("format", Name, "more files: parquet, pyfeat (py-feat's columns), or both with ,", ""),
     Flag("overlay", bool, "draw boxes, units, maps and sentences into OUT/overlay", False),
     Flag("keep_doubtful", bool, "describe doubtful faces, too; their rows say why", False),
-    Flag(
-        "batch_size",
-        Annotated[int, Field(ge=1, le=4096)],
-        "faces in each run of the program, at most",
-        32,
-    ),
+    Flag("batch_size", _BatchSize, "faces in each run of the program, at most", 32),
     imports=("vlfau_jax.inference.predict",),
     inputs=" INPUT...",
     keeps_programs=True,
@@ -157,15 +153,18 @@ def predict(fv: flags.FlagValues, inputs: list[str]) -> None:
     Flag("model", str, "a model folder that export wrote", required=True),
     Flag("out", str, "page to create, an .html file", required=True),
     Flag("fps", _FramesPerSecond, "frames a second of a clip whose frames the pictures are", 0.0),
+    Flag("every", Every, "of a clip, the first frame and each n-th after it", 1),
+    FACES,
+    FINDER,
     Flag("crop_file", str, "the model or table that the model's crop rule reads", ""),
     Flag("verify", str, "the SHA-256 of the model folder, as export printed it", ""),
     Flag("batch_size", _BatchSize, "faces in each run of the program, at most", 8),
     imports=("vlfau_jax.report.explain",),
-    inputs=" PICTURE...",
+    inputs=" INPUT...",
     keeps_programs=True,
 )
 def explain(fv: flags.FlagValues, inputs: list[str]) -> None:
-    """Write a page that shows why a model says what it says of pictures or of a clip."""
+    """Write a page that shows why a model says what it says of pictures or of a video."""
     from vlfau_jax.report.explain import explain
 
     explain(
@@ -173,6 +172,9 @@ def explain(fv: flags.FlagValues, inputs: list[str]) -> None:
         inputs,
         fv.out,
         frames_per_second=fv.fps,
+        every=fv.every,
+        faces=fv.faces,
+        finder=fv.finder,
         batch_size=fv.batch_size,
         crop_file=fv.crop_file,
         verify=fv.verify,
@@ -186,6 +188,8 @@ def explain(fv: flags.FlagValues, inputs: list[str]) -> None:
     Flag("allow_host", str, "a name by which browsers may call it; repeatable", repeated=True),
     Flag("crop_file", str, "the model or table that the model's crop rule reads", ""),
     Flag("verify", str, "the SHA-256 of the model folder, as export printed it", ""),
+    FACES,
+    FINDER,
     Flag("batch_size", int, "faces in each run of the program, at most", 8),
     Flag("queue", int, "requests that are under way at a time; others are refused", 64),
     Flag("most_megabytes", int, "of a picture's file", 16),
@@ -208,5 +212,7 @@ def serve(fv: flags.FlagValues, _: list[str]) -> None:
         timeout=fv.timeout,
         header_timeout=fv.header_timeout,
         batch_size=fv.batch_size,
+        faces=fv.faces,
+        finder=fv.finder,
     )
     serve(fv.model, options, crop_file=fv.crop_file, verify=fv.verify)

@@ -309,6 +309,7 @@ class ExportedModel:
         finder: CropRule | None = None,
         faces: Faces = "all",
         turn: bool = True,
+        most: int | None = None,
     ) -> list[FoundFace]:
         """As `look`, but every face, the largest first; see `faces.look_for_faces`."""
         looked = look_for_faces(
@@ -320,6 +321,7 @@ class ExportedModel:
             finder=finder,
             faces=faces,
             turn=turn,
+            most=most,
         )
         return [self._resized(found) for found in looked]
 

@@ -122,6 +122,7 @@ def look_for_faces(
     finder: CropRule | None = None,
     faces: Faces = "all",
     turn: bool = True,
+    most: int | None = None,
 ) -> list[FoundFace]:
     """The faces of a picture, the largest first, cropped as `rule` does and judged by `limits`.
 
@@ -135,6 +136,7 @@ def look_for_faces(
         faces: "all", or the "largest" alone.
         turn: whether a picture without a face that the finder is sure of is looked at again,
             turned. A video's frames are not: its metadata say how it was held.
+        most: how many faces are cropped at most, the largest; None for all.
 
     Returns:
         At least one: without a face, the reason why there is none.
@@ -152,6 +154,8 @@ def look_for_faces(
             found = [] if face is None else [face]
     except NotInTable:
         return [FoundFace(None, "not in the table", finder=finder.name)]
+    number = len(found)
+    found = found[:most]
     confidences = [finder.confidence(face, place, str(root)) for face in found]
     turned = _turned(picture, finder, found, confidences) if turn and finder.SURE else []
     if not found:
@@ -160,7 +164,8 @@ def look_for_faces(
         smallest = math.ceil(finder.smallest(picture))
         detail = f"none of {smallest} pixels or more" if smallest else ""
         return [FoundFace(None, "no face", detail, finder=finder.name)]
-    number = len(found) if faces == "all" else finder.count(picture, found[0])
+    if faces == "largest":
+        number = finder.count(picture, found[0])
     parameters = {**finder.parameters, **rule.parameters}  # a face without eyes has a box only
     looked = []
     for face, confidence in zip(found, confidences, strict=True):

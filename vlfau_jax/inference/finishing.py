@@ -62,8 +62,9 @@ def finish(
             _records(rows),
             folder / overlay.MAPS,
             options.every,
+            len(aus),
         )
-    progress.unlink()
+    progress.unlink(missing_ok=True)  # of a camera that gives no frame
     os.replace(rows, folder / JSONL)
 
 

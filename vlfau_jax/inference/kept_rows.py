@@ -145,19 +145,22 @@ class Progress(Record):
         sha256: over their lines.
         place: behind the last face that has a row.
         said: see `describing.Describer`.
+        damaged: see `predict.Summary`, of the videos that were read.
     """
 
     rows: int = 0
     sha256: Sha256 = hashlib.sha256().hexdigest()
     place: Place = Place()
     said: dict[int, tuple[int, ...]] = Field(default_factory=dict)
+    damaged: dict[str, list[str]] = Field(default_factory=dict)
 
 
 class Rows(AbstractContextManager):
     """The files of rows in a folder, open to be added to; `count` is how many rows they have.
 
     Rows are kept by batches: faces that one run of the program describes are described together
-    again, or their last digits could differ. Without a row at the end all is removed again.
+    again, or their last digits could differ. Without a row at the end all is removed again, and so
+    are rows that could not be made again where the run ends early.
 
     Attributes:
         count: of rows.
@@ -165,7 +168,12 @@ class Rows(AbstractContextManager):
     """
 
     def __init__(
-        self, folder: Path, asked: Request, aus: Sequence[int], others: Sequence[str] = ()
+        self,
+        folder: Path,
+        asked: Request,
+        aus: Sequence[int],
+        others: Sequence[str] = (),
+        lasting: bool = True,
     ) -> None:
         """Opens them; rows in the folder must be of the same request, see `interrupted`.
 
@@ -174,7 +182,9 @@ class Rows(AbstractContextManager):
             asked: the request.
             aus: the units' numbers, in order.
             others: names of files that are kept, too.
+            lasting: whether a later run can go on after them.
         """
+        self._lasting = lasting
         clear(folder, but=(JSONL, REQUEST, PROGRESS, *others))
         if not (folder / REQUEST).exists():
             (folder / REQUEST).write_text(asked.model_dump_json(), encoding="utf-8")
@@ -211,10 +221,19 @@ class Rows(AbstractContextManager):
             return Progress(), 0
         return (progress, size) if digest.hexdigest() == progress.sha256 else (Progress(), 0)
 
-    def mark(self, place: Place, said: Mapping[int, tuple[int, ...]]) -> None:
+    def mark(
+        self,
+        place: Place,
+        said: Mapping[int, tuple[int, ...]],
+        damaged: Mapping[str, list[str]],
+    ) -> None:
         """Notes that the rows so far are all before `place`: an interrupted run goes on there."""
         progress = Progress(
-            rows=self.count, sha256=self._digest.hexdigest(), place=place, said=dict(said)
+            rows=self.count,
+            sha256=self._digest.hexdigest(),
+            place=place,
+            said=dict(said),
+            damaged=dict(damaged),
         )
         written = self._folder / f"{PROGRESS}.new"
         written.write_text(progress.model_dump_json(), encoding="utf-8")
@@ -233,9 +252,9 @@ class Rows(AbstractContextManager):
         self._records.close()
         self._table.close()
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for file in (self._records, self._table):
             with suppress(OSError):  # of a full disk, which has been raised before
                 file.close()
-        if not self.count:
+        if not self.count or (kind is not None and not self._lasting):
             clear(self._folder)

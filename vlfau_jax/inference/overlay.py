@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from fractions import Fraction
 from functools import lru_cache
 from itertools import chain, groupby
@@ -25,7 +25,7 @@ from vlfau_jax.data.raw.unreadable import Unreadable
 from vlfau_jax.errors import printable
 from vlfau_jax.facs import ACTION_UNITS
 from vlfau_jax.inference.pictures import Picture
-from vlfau_jax.inference.video import pyav, read_video
+from vlfau_jax.inference.video import VideoFrame, pyav, read_video
 
 MAPS = "maps.bin"
 _SMALLEST, _LARGEST = 480, 1440  # pixels of a drawn picture's shorter and longer side
@@ -34,7 +34,9 @@ _PANEL = 24  # width of the column of text, in font sizes
 _MAP = 0.45  # opacity of a map where it is strongest
 # One colour for each person: Okabe and Ito's, which colour-blind people tell apart.
 _COLOURS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (204, 121, 167))
-_DIM, _BRIGHT, _BACK = (120, 120, 120), (235, 235, 235), (24, 24, 24)
+_DIM, _BRIGHT, _BACK = (150, 150, 150), (235, 235, 235), (24, 24, 24)
+_SENTENCE = 4  # lines of a sentence at most
+_LONGEST_NAME = 200  # bytes of an input's name in an overlay's; file systems take 255 in all
 
 
 class MapFile:
@@ -102,6 +104,7 @@ def draw(
     picture: np.ndarray,
     rows: Sequence[Mapping[str, Any]],
     maps: Sequence[tuple[np.ndarray, np.ndarray] | None],
+    units: int,
 ) -> np.ndarray:
     """A picture with its faces' boxes and maps, and beside it their units and sentences.
 
@@ -111,9 +114,10 @@ def draw(
         picture: RGB uint8 [h, w, 3].
         rows: of predictions.jsonl, those of this picture.
         maps: of each row, see `read_maps`.
+        units: how many the model has; there is room for all of one face.
 
     Returns:
-        RGB uint8; its size depends on the picture's alone, and is even.
+        RGB uint8; its size depends on the picture's and on `units` alone, and is even.
     """
     height, width = picture.shape[:2]
     scale = max(1.0, _SMALLEST / min(height, width))
@@ -126,13 +130,14 @@ def draw(
             shown = _heated(shown, *one, scale)
     font = max(11, min(22, size[1] // 36))
     panel = 2 * round(_PANEL * font / 2)
-    high = max(size[1], 2 * round(16 * _LINE * font / 2))  # a face with all of twelve units
+    lines = 1 + units + _SENTENCE
+    high = max(size[1], 2 * math.ceil((lines * _LINE + 1) * font / 2))
     canvas = Image.new("RGB", (size[0] + panel, high), _BACK)
     canvas.paste(Image.fromarray(shown), (0, 0))
     pen = ImageDraw.Draw(canvas)
     faces = [row for row in rows if row.get("box")]
     for row in faces:
-        _box(pen, row, scale, font)
+        _box(pen, row, scale, font, size[0])
     _panel(pen, faces, (size[0] + font // 2, font // 2, size[0] + panel, high), font)
     return np.asarray(canvas)
 
@@ -164,16 +169,19 @@ def _colour(row: Mapping[str, Any]) -> tuple[int, int, int]:
     return _COLOURS[row["face_id"] % len(_COLOURS)] if row["success"] else _DIM
 
 
-def _box(pen: ImageDraw.ImageDraw, row: Mapping[str, Any], scale: float, font: int) -> None:
+def _box(
+    pen: ImageDraw.ImageDraw, row: Mapping[str, Any], scale: float, font: int, right: int
+) -> None:
+    """The face's box and above it its name, left of `right`, where the picture ends."""
     left, top, width, height = (side * scale for side in row["box"])
     pen.rectangle(
         (left, top, left + width, top + height), outline=_colour(row), width=max(2, font // 6)
     )
     label = _name(row)
-    w = pen.textlength(label, font=_font(font))
-    at = max(0.0, top - _LINE * font)
-    pen.rectangle((left, at, left + w + font // 2, at + _LINE * font), fill=_colour(row))
-    pen.text((left + font // 4, at), label, fill=(0, 0, 0), font=_font(font))
+    w = pen.textlength(label, font=_font(font)) + font // 2
+    x, y = max(0.0, min(left, right - 1 - w)), max(0.0, top - _LINE * font)
+    pen.rectangle((x, y, x + w, y + _LINE * font), fill=_colour(row))
+    pen.text((x + font // 4, y), label, fill=(0, 0, 0), font=_font(font))
 
 
 def _name(row: Mapping[str, Any]) -> str:
@@ -200,7 +208,7 @@ def _panel(
         ]
         columns = int((right - x) / (0.55 * font))
         text = row["sentence"] or ("" if row["success"] else f"not described: {row['reason']}")
-        told = textwrap.wrap(printable(text), columns)[:4]
+        told = textwrap.wrap(printable(text), columns, max_lines=_SENTENCE, placeholder=" ...")
         if y + (1 + len(lines) + len(told)) * step > bottom and k:
             more = len(faces) - k
             pen.text((x, bottom - step), f"and {more} more", fill=_BRIGHT, font=_font(font))
@@ -237,9 +245,6 @@ def _bar(
     pen.text((end + font // 4, y), f"{probability:.2f}", fill=ink, font=_font(font))
 
 
-Rows = Iterator[Mapping[str, Any]]
-
-
 def write_overlays(
     folder: Path,
     sources: Sequence[Picture],
@@ -247,6 +252,7 @@ def write_overlays(
     rows: Iterable[Mapping[str, Any]],
     maps: Path,
     every: int,
+    units: int,
 ) -> None:
     """Draws every picture and video into `folder`.
 
@@ -257,51 +263,59 @@ def write_overlays(
         rows: of predictions.jsonl, in the order of the inputs.
         maps: see `read_maps`.
         every: of a video's frames, see `read_video`.
+        units: see `draw`.
     """
     folder.mkdir(exist_ok=True)
     grouped = groupby(zip(rows, read_maps(maps), strict=False), key=lambda pair: pair[0]["source"])
     of_source = next(grouped, None)
     for number, source in enumerate(sources, 1):
-        name = f"{number:06d}_{printable(source.path.stem)[:100]}"
+        stem = printable(source.path.stem).encode()[:_LONGEST_NAME].decode(errors="ignore")
+        name = f"{number:06d}_{stem}"
         if of_source is None or of_source[0] != written(source):
             continue
         pairs = of_source[1]
         if source.video:
-            _draw_video(folder / f"{name}.mp4", source, pairs, every)
+            _draw_video(folder / f"{name}.mp4", source, pairs, every, units)
         else:
-            _draw_picture(folder / f"{name}.jpg", source, list(pairs))
+            _draw_picture(folder / f"{name}.jpg", source, list(pairs), units)
         of_source = next(grouped, None)
 
 
 _Pairs = Iterable[tuple[Mapping[str, Any], tuple[np.ndarray, np.ndarray] | None]]
 
 
-def _draw_picture(path: Path, source: Picture, pairs: list) -> None:
+def _draw_picture(path: Path, source: Picture, pairs: list, units: int) -> None:
     try:
         picture = read_picture(source.path)
     except Unreadable:
         return  # its row says so
-    drawn = draw(picture, [row for row, _ in pairs], [one for _, one in pairs])
+    drawn = draw(picture, [row for row, _ in pairs], [one for _, one in pairs], units)
     with path.open("wb") as file:
         Image.fromarray(drawn).save(file, "JPEG", quality=92)
 
 
-def _draw_video(path: Path, source: Picture, pairs: _Pairs, every: int) -> None:
+def _draw_video(path: Path, source: Picture, pairs: _Pairs, every: int, units: int) -> None:
     of_frame = groupby(pairs, key=lambda pair: pair[0]["frame"])
-    frames = read_video(source.path, every)
-    with path.open("wb") as file, suppress(Unreadable):  # its row says so
-        _encode(file, _drawn(frames, of_frame))
+    with (
+        closing(read_video(source.path, every)) as frames,
+        path.open("wb") as file,
+        suppress(Unreadable),  # its row says so
+    ):
+        _encode(file, _drawn(frames, of_frame, units))
     if not path.stat().st_size:
         path.unlink()
 
 
-def _drawn(frames: Iterable, of_frame: Iterator) -> Iterator[tuple[float, np.ndarray]]:
+def _drawn(
+    frames: Iterable[VideoFrame], of_frame: Iterator, units: int
+) -> Iterator[tuple[float, np.ndarray]]:
     """Time and picture of each frame that has rows."""
     number, pairs = next(of_frame, (math.inf, ()))
     for frame in frames:
         if frame.number == number:
             here = list(pairs)
-            yield frame.timestamp, draw(frame.image, [r for r, _ in here], [m for _, m in here])
+            rows, maps = [row for row, _ in here], [one for _, one in here]
+            yield frame.timestamp, draw(frame.image, rows, maps, units)
             number, pairs = next(of_frame, (math.inf, ()))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -12,7 +12,7 @@ from typing import BinaryIO
 from PIL import Image
 
 from vlfau_jax.data.raw.decoding import FORMATS, HEAD, Kind, kind_of
-from vlfau_jax.errors import FileError, UserError
+from vlfau_jax.errors import FileError, UserError, printable
 from vlfau_jax.files import PICTURE_LIMIT, open_regular
 from vlfau_jax.inference.video import KINDS
 
@@ -24,6 +24,7 @@ SUFFIXES = (
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 STDIN = "-"
 _LARGEST = 1 << 62  # bytes of a file of which the first are read
+_NAMED = 3  # of the files that were passed over for one reason
 
 
 @dataclass(frozen=True)
@@ -60,18 +61,27 @@ class Found:
         self.passed_over.setdefault(reason, []).append(path)
 
 
+def passed_over_lines(passed_over: Mapping[str, Sequence[Path]]) -> list[str]:
+    """For each reason of `Found.passed_over` a line, which names the first files."""
+    lines = []
+    for reason, paths in sorted(passed_over.items()):
+        names = ", ".join(printable(path.name) for path in paths[:_NAMED])
+        more = ", ..." if len(paths) > _NAMED else ""
+        lines.append(f"passed over: {reason}: {len(paths)} ({names}{more})")
+    return lines
+
+
 def find_pictures(inputs: Sequence[str | Path]) -> Found:
     """The pictures and videos that inputs name: files, and folders with all below them, sorted.
 
     What a file is is known by how its name ends or by its first bytes; a GIF of several pictures is
-    a video. Links to folders are
-    followed, each folder is read once.
+    a video. Links to folders are followed, each folder is read once.
 
     Raises:
         UserError: an input that does not exist or is not a picture, or no picture at all.
     """
     if not inputs:
-        raise UserError("predict needs an INPUT: a picture, a video, or a folder of them")
+        raise UserError("an INPUT is missing: give a picture, a video, or a folder of them")
     found = Found()
     for path in map(Path, inputs):
         if path.is_dir():

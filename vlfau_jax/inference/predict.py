@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +15,17 @@ import numpy as np
 from tqdm import tqdm
 
 from vlfau_jax.data.crop.registry import finder_for
-from vlfau_jax.data.crop.rule import CropRule
 from vlfau_jax.errors import RunError, UserError, printable, saying
 from vlfau_jax.facs import ACTION_UNITS
 from vlfau_jax.files import absolute_folder, clear, created, written_together
 from vlfau_jax.inference.describing import Describer
 from vlfau_jax.inference.exported_model import ExportedModel
-from vlfau_jax.inference.faces import FoundFace, Limits
+from vlfau_jax.inference.faces import Limits
 from vlfau_jax.inference.finishing import finish
 from vlfau_jax.inference.kept_rows import PROGRESS, Request, Rows, interrupted, request
 from vlfau_jax.inference.overlay import MAPS, MapFile
 from vlfau_jax.inference.picture_result import PictureResult
-from vlfau_jax.inference.pictures import Picture, find_pictures
+from vlfau_jax.inference.pictures import Picture, find_pictures, passed_over_lines
 from vlfau_jax.inference.predict_options import PredictOptions
 from vlfau_jax.inference.prediction_files import (
     COLUMNS,
@@ -36,14 +34,14 @@ from vlfau_jax.inference.prediction_files import (
     NAMES,
     describe_columns,
     prediction_record,
+    written_path,
 )
-from vlfau_jax.inference.shots import Place, Portrait, portraits, shots
+from vlfau_jax.inference.shots import Place, Portrait, look_with, portraits, shots
 from vlfau_jax.inference.table_formats import check_formats
 from vlfau_jax.inference.video import camera_frames, promised_frames, pyav
 
 ON_SCREEN = 5
 _MOST_AHEAD = 16  # frames of which the decoded pictures may wait
-NAMED = 3  # of the files that were passed over for one reason
 
 
 @dataclass
@@ -52,6 +50,7 @@ class Summary:
 
     Attributes:
         only_largest: whether the other faces of a picture are left out.
+        damaged: video, as `written_path` writes it -> what is damaged in it.
     """
 
     only_largest: bool = False
@@ -61,11 +60,11 @@ class Summary:
     with_others: int = 0
     passed_over: Mapping[str, Sequence[Path]] = field(default_factory=dict)
     first: list[Mapping[str, Any]] = field(default_factory=list)
-    damaged: list[tuple[Path, str]] = field(default_factory=list)
+    damaged: dict[str, list[str]] = field(default_factory=dict)
 
-    def remark(self, source: Picture, text: str) -> None:
+    def remark(self, source: Picture, texts: list[str]) -> None:
         """Notes what is damaged in a video."""
-        self.damaged.append((source.path, text))
+        self.damaged[written_path(source.path)] = texts
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Counts one row; the first few predictions are kept for the screen."""
@@ -91,17 +90,13 @@ class Summary:
 
     def remarks(self) -> list[str]:
         """Lines about what is doubtful among the described, and what was not described."""
-        lines = [f"{printable(str(path))}: {text}" for path, text in self.damaged]
+        lines = [f"{path}: {'; '.join(texts)}" for path, texts in self.damaged.items()]
         if self.doubtful:
             doubts = (f"{count} {reason}" for reason, count in sorted(self.doubtful.items()))
             lines.append(f"described though doubtful: {', '.join(doubts)}")
         if self.with_others:
             lines.append(f"{self.with_others} pictures show other faces, which are not described")
-        for reason, paths in sorted(self.passed_over.items()):
-            names = ", ".join(printable(path.name) for path in paths[:NAMED])
-            more = ", ..." if len(paths) > NAMED else ""
-            lines.append(f"passed over: {reason}: {len(paths)} ({names}{more})")
-        return lines
+        return lines + passed_over_lines(self.passed_over)
 
     def text(self, out: Path, synthetic: bool) -> str:
         """The lines for the screen."""
@@ -184,7 +179,6 @@ def predict(
         if options.camera >= 0:
             sources = [Picture(Path(f"camera:{options.camera}"), 1, Path(), video=True)]
             camera = camera_frames(options.camera, options.every, options.seconds)
-            kept = None  # what a camera showed does not come again
         else:
             found = find_pictures(inputs)
             sources, summary.passed_over = found.pictures, found.passed_over
@@ -197,17 +191,18 @@ def predict(
         said = asdict(limits) | asdict(options) | {"batch_size": exported.batch_size}
         said["finder"] = finder.digest
         asked = request(exported.digest, sources, finder, said, exported.devices)
-        if kept is None or overwrite:
-            clear(folder)
-        elif difference := kept.difference(asked):
+        if kept and not overwrite and (difference := kept.difference(asked)):
             raise UserError(
                 f"{out} holds rows of an interrupted predict that was asked otherwise "
                 f"({difference}); give --overwrite to remove them, or another --out"
             )
+        lasting = camera is None  # what a camera showed does not come again
+        if not kept or overwrite or not lasting:
+            clear(folder)
         others = (MAPS,) if options.overlay else ()
         with (
-            saying(lambda: _what_is_kept(out, summary), out),
-            Rows(folder, asked, exported.aus, others) as rows,
+            saying(lambda: _what_is_kept(out, summary if lasting else None), out),
+            Rows(folder, asked, exported.aus, others, lasting) as rows,
             _Progress(sources, options.every) as bar,
             ExitStack() as stack,
         ):
@@ -216,8 +211,9 @@ def predict(
             if summary.count:
                 bar.say(f"going on after {summary.count} finished rows of {out}")
             begin = rows.progress.place
+            summary.damaged |= rows.progress.damaged
             bar.go_on(begin)
-            look = partial(_faces, exported, finder=finder, options=options, limits=limits)
+            look = look_with(exported, finder, options.faces, limits)
             all_shots = shots(sources, options.every, begin, summary.remark, camera)
             describer = Describer(
                 exported,
@@ -241,7 +237,7 @@ def predict(
                         bar.show(portrait)
                     if maps is not None:
                         maps.flush()
-                    rows.mark(group[-1].place.after(), describer.said)
+                    rows.mark(group[-1].place.after(), describer.said, summary.damaged)
             rows.close()
             if maps is not None:
                 maps.close()
@@ -308,29 +304,8 @@ def _refuse_existing(out: Path, kept: Request | None, overwrite: bool, resume: b
     raise UserError(f"{' and '.join(existing)} exist; give --overwrite to replace them{other}")
 
 
-def _what_is_kept(out: Path, summary: Summary) -> str:
-    if not summary.count:
+def _what_is_kept(out: Path, summary: Summary | None) -> str:
+    if summary is None or not summary.count:
         return "nothing is kept"
     rows = f"{summary.count} rows are" if summary.count > 1 else "1 row is"
     return f"{rows} kept in {out}; give the same command with --resume to go on"
-
-
-def _faces(
-    model: ExportedModel,
-    image: np.ndarray,
-    source: Picture,
-    *,
-    finder: CropRule,
-    options: PredictOptions,
-    limits: Limits,
-) -> list[FoundFace]:
-    """What there is to describe of a picture or frame."""
-    return model.look_all(
-        image,
-        source.path,
-        source.root,
-        limits,
-        finder=finder,
-        faces=options.faces,
-        turn=not source.video,
-    )

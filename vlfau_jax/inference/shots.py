@@ -10,11 +10,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vlfau_jax.data.crop.rule import CropRule
 from vlfau_jax.data.raw.frames import read_picture
 from vlfau_jax.data.raw.unreadable import Unreadable
 from vlfau_jax.data.workers import in_threads, prefetched
-from vlfau_jax.inference.faces import FoundFace
+from vlfau_jax.inference.exported_model import ExportedModel
+from vlfau_jax.inference.faces import FoundFace, Limits
 from vlfau_jax.inference.pictures import Picture
+from vlfau_jax.inference.predict_options import Faces
 from vlfau_jax.inference.prediction import LOSSES
 from vlfau_jax.inference.tracking import People, Seen, colours_of, recognise
 from vlfau_jax.inference.video import VideoFrame, read_video
@@ -83,12 +86,38 @@ class Portrait(NamedTuple):
 Look = Callable[[np.ndarray, Picture], list[FoundFace]]
 
 
+def look_with(
+    model: ExportedModel, finder: CropRule, faces: Faces, limits: Limits | None = None
+) -> Look:
+    """A function that gives the faces of a picture or frame, cropped as a model takes them.
+
+    Args:
+        model: that will describe them.
+        finder: finds them, see `registry.finder_for`.
+        faces: "all", or the "largest" alone.
+        limits: see `faces.look_for_faces`.
+    """
+
+    def look(image: np.ndarray, source: Picture) -> list[FoundFace]:
+        return model.look_all(
+            image,
+            source.path,
+            source.root,
+            limits,
+            finder=finder,
+            faces=faces,
+            turn=not source.video,
+        )
+
+    return look
+
+
 def shots(
     sources: Sequence[Picture],
     every: int,
     begin: Place,
-    on_remark: Callable[[Picture, str], None],
-    camera: Iterable[VideoFrame] | None = None,
+    on_remarks: Callable[[Picture, list[str]], None],
+    camera: Generator[VideoFrame, None, list[str]] | None = None,
 ) -> Iterator[Shot]:
     """All pictures and frames from a place on, in order.
 
@@ -96,7 +125,7 @@ def shots(
         sources: the inputs.
         every: of a video, the first frame and each n-th after it.
         begin: where to begin.
-        on_remark: given a video and what is damaged in it.
+        on_remarks: given a video and what is damaged in it, once it is read.
         camera: the frames of the one source, where that is no file.
     """
     for index in range(begin.source, len(sources)):
@@ -111,20 +140,20 @@ def shots(
         except Unreadable as error:
             yield Shot(source, index, 1, fault=error)
             continue
-        for remark in remarks:
-            on_remark(source, remark)
+        if remarks:
+            on_remarks(source, remarks)
 
 
 def _of_video(
-    frames: Iterable[VideoFrame], source: Picture, index: int
+    frames: Generator[VideoFrame, None, list[str]], source: Picture, index: int
 ) -> Generator[Shot, None, list[str]]:
-    iterator = iter(frames)
-    while True:
-        try:
-            frame = next(iterator)
-        except StopIteration as end:
-            return end.value or []
-        yield Shot(source, index, frame.number, frame.timestamp, frame.image)
+    with closing(frames):
+        while True:
+            try:
+                frame = next(frames)
+            except StopIteration as end:
+                return end.value
+            yield Shot(source, index, frame.number, frame.timestamp, frame.image)
 
 
 class _Looked(NamedTuple):

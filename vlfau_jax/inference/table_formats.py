@@ -22,7 +22,7 @@ from vlfau_jax.inference.prediction_files import (
 _GROUP = 4096  # rows of a Parquet file that are written together
 _TEXTS = ("sentence", "reason", "detail", "finder")
 
-# py-feat 2.1, feat/utils/__init__.py and Detectorv1: what is not known here stays empty.
+# Those of py-feat's Detectorv1, by which its read_feat (2.1.5) knows a file.
 _POSE = ("Pitch", "Roll", "Yaw", "X", "Y", "Z")
 _EMOTIONS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")
 _POINTS = tuple(f"{axis}_{k}" for axis in "xy" for k in range(68))
@@ -83,10 +83,12 @@ def write_parquet(path: Path, records: Records, aus: Sequence[int], columns: Des
 
 
 def _cells(record: Mapping[str, Any], aus: Sequence[int]) -> list[Any]:
-    cells = [None if cell == "" else cell for cell in csv_row(record, aus)]
-    floats = len(csv_header(aus)) - 1 - len(BOX_COLUMNS) - len(aus)
-    for k in range(floats, floats + len(aus)):  # probabilities, which the CSV has as text
-        cells[k] = None if cells[k] is None else float(cells[k])
+    row = dict(zip(csv_header(aus), csv_row(record, aus), strict=True))
+    probabilities = {f"AU{au:02d}_p" for au in aus}  # which the CSV has as text
+    cells = [
+        None if cell == "" else float(cell) if name in probabilities else cell
+        for name, cell in row.items()
+    ]
     return [*cells, *(record.get(name) for name in _TEXTS)]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from time import monotonic
 from types import ModuleType
@@ -70,7 +70,7 @@ def read_video(
         Remarks: what is damaged or missing at the end.
 
     Raises:
-        Unreadable: no video, or one without a frame that decodes.
+        Unreadable: no video, one without a frame that decodes, or too large.
         UserError: PyAV is not installed.
     """
     av = pyav()
@@ -97,34 +97,56 @@ def _frames(
         raise Unreadable("image_unreadable", "no video: it has sound or data only")
     stream = container.streams.video[0]
     stream.thread_type = "AUTO"
-    if stream.width * stream.height > MOST_PIXELS:
+    if _is_too_large(stream):
         raise Unreadable("image_too_large", f"{stream.width} by {stream.height} pixels")
     # Read now: at the end of a file FFmpeg may state what it has found instead.
     promised = _seconds(stream)
-    number, begin, timestamp, damaged = 0, None, 0.0, 0
-    for packet in container.demux(stream):
-        try:
-            decoded = packet.decode()
-        except av.FFmpegError:
-            damaged += 1
-            continue
-        for frame in decoded:
-            number += 1
-            time = frame.time
-            if time is None:  # the file states none
-                time = (number - 1) / float(stream.average_rate or 25)
-            begin = time if begin is None else begin
-            timestamp = max(0.0, time - begin)
-            if number >= first and (number - 1) % every == 0:
-                yield VideoFrame(number, round(timestamp, 6), _upright(frame))
+    number, begin, timestamp, remarks = 0, None, 0.0, []
+    for frame in _decoded(av, container.demux(stream), remarks):
+        number += 1
+        time = frame.time
+        if time is None:  # the file states none
+            time = (number - 1) / float(stream.average_rate or 25)
+        begin = time if begin is None else begin
+        timestamp = max(0.0, time - begin)
+        if number >= first and (number - 1) % every == 0:
+            yield VideoFrame(number, round(timestamp, 6), _upright(frame))
     if not number:
-        raise Unreadable("image_unreadable", "no frame of it can be decoded")
-    remarks = [f"{damaged} damaged parts are left out"] if damaged else []
+        raise Unreadable("image_unreadable", "; ".join(["no frame that can be decoded", *remarks]))
     if promised - timestamp > _CUT:
         remarks.append(
             f"ends after {timestamp:.1f} of the {promised:.1f} seconds that its header promises"
         )
     return remarks
+
+
+def _decoded(av: ModuleType, packets: Iterator, remarks: list[str]) -> Iterator:
+    """The frames of packets, as far as they can be read; what cannot is added to `remarks`."""
+    damaged = 0
+    while True:
+        try:
+            packet = next(packets, None)
+        except (av.FFmpegError, OSError) as error:
+            remarks.append(f"what follows cannot be read ({error.strerror})")
+            break
+        if packet is None:
+            break
+        try:
+            frames = packet.decode()
+        except av.FFmpegError:
+            damaged += 1
+            continue
+        for frame in frames:
+            if _is_too_large(frame):  # the size may change on the way
+                remarks.append(f"what follows has {frame.width} by {frame.height} pixels")
+                return
+            yield frame
+    if damaged:
+        remarks.append(f"{damaged} damaged parts are left out")
+
+
+def _is_too_large(shown: object) -> bool:
+    return shown.width * shown.height > MOST_PIXELS
 
 
 def _seconds(stream: object) -> float:

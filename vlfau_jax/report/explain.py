@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from vlfau_jax.data.crop.registry import finder_for
 from vlfau_jax.data.raw.frames import read_picture
 from vlfau_jax.data.raw.unreadable import Unreadable
 from vlfau_jax.errors import RunError, UserError, printable
@@ -18,10 +20,12 @@ from vlfau_jax.evaluation.covered_regions import CoveredRegion, cover_regions, h
 from vlfau_jax.files import new_file, written_whole
 from vlfau_jax.inference.explained import Explanation
 from vlfau_jax.inference.exported_model import ExportedModel
-from vlfau_jax.inference.faces import FoundFace, Limits
-from vlfau_jax.inference.pictures import Picture, find_pictures
+from vlfau_jax.inference.faces import FoundFace
+from vlfau_jax.inference.pictures import Picture, find_pictures, passed_over_lines
+from vlfau_jax.inference.predict_options import Faces
 from vlfau_jax.inference.prediction import DROP_REASONS, LOSSES
-from vlfau_jax.report.clip import Clip, Frame, gather
+from vlfau_jax.inference.shots import Look, Place, Shot, look_with, shots
+from vlfau_jax.report.clip import MOST_PEAKS, Clip, PeopleOfClip, gather
 from vlfau_jax.report.faces import MAPS, face_view, found_note, unlabelled
 from vlfau_jax.report.formats import au_name, unit_name
 from vlfau_jax.report.pictures import face_uri
@@ -39,44 +43,64 @@ def explain(
     out: str | Path,
     *,
     frames_per_second: float = 0.0,
+    every: int = 1,
+    faces: Faces = "all",
+    finder: str = "auto",
     batch_size: int = 8,
     crop_file: str = "",
     verify: str = "",
 ) -> Path:
-    """Writes the page about pictures, or about a clip whose frames they are.
+    """Writes the page about pictures, or about a clip: a video, or pictures that are its frames.
 
     Args:
         model: a folder that `export` wrote.
-        inputs: pictures and folders of pictures.
+        inputs: pictures and folders of pictures, or a video.
         out: the page, a new file.
         frames_per_second: of a clip whose frames the pictures are, in their order; 0: of pictures
             each for itself.
+        every: of a clip, the first frame and each n-th after it.
+        faces: "all" of a picture, or the "largest" alone.
+        finder: finds the faces, see `registry.finder_for`.
         batch_size: the most faces in a run of the program.
         crop_file: the file that the model's crop rule reads, if it reads one.
         verify: the SHA-256 that the model folder must have; "" for any.
 
     Raises:
         UserError: a folder that is no model, inputs without a picture, too many of them, a page
-            that exists.
+            that exists, a finder that the model cannot use, an option that would do nothing.
         RunError: no picture shows a face.
     """
     out = new_file("--out", out)
     found = find_pictures(inputs)
     pictures = found.pictures
-    if not frames_per_second and len(pictures) > MOST_FACES:
-        raise UserError(
-            f"explain: {len(pictures)} pictures; give at most {MOST_FACES}, or --fps=25 for the "
-            "frames of a clip"
-        )
-    opened = ExportedModel(model, crop_file, min(batch_size, 2 * len(pictures)), verify)
-    if frames_per_second and opened.crop_rule.READS_TABLE:
-        raise UserError(f"--fps: crop rule {opened.crop_rule.name} looks pictures up in a table")
+    video = next((one for one in pictures if one.video), None)
+    is_clip = video is not None or frames_per_second > 0
+    if video is not None and len(pictures) > 1:
+        raise UserError(f"explain: {video.path} is a video; give it alone, a page is of one clip")
+    if video is not None and frames_per_second:
+        raise UserError(f"--fps: {video.path} is a video, which has its own times; leave --fps out")
+    if every > 1 and not is_clip:
+        raise UserError("--every: give a video, or --fps=25 for the frames of a clip")
+    if not is_clip:
+        _check_count(len(pictures), "pictures")
+    opened = ExportedModel(model, crop_file, batch_size, verify)
+    rule = finder_for(opened.crop_rule, finder)
+    if is_clip and rule.READS_TABLE:
+        raise UserError(f"explain: crop rule {rule.name} looks pictures up in a table, not frames")
+    for line in passed_over_lines(found.passed_over):
+        print(line, file=sys.stderr)
     cv2.setNumThreads(0)  # each thread has a picture of its own
+    look = look_with(opened, rule, faces)
     with written_whole(out) as partial:
-        if frames_per_second:
-            page = explain_clip(opened, _frames(pictures, frames_per_second), Path(inputs[0]).name)
+        if is_clip:
+            frames = (
+                frames_of(pictures, frames_per_second, every)
+                if video is None
+                else shots([video], every, Place(), _tell)
+            )
+            page = explain_clip(opened, frames, Path(inputs[0]).name, look)
         else:
-            page = explain_pictures(opened, pictures)
+            page = explain_pictures(opened, pictures, look)
         partial.write_text(page, encoding="utf-8")
     print(printable(f"{out}: {out.stat().st_size / 1e6:.1f} MB"))
     if opened.synthetic:
@@ -84,74 +108,95 @@ def explain(
     return out
 
 
-def explain_pictures(model: ExportedModel, pictures: Sequence[Picture]) -> str:
+def explain_pictures(model: ExportedModel, pictures: Sequence[Picture], look: Look) -> str:
     """The page about pictures, as HTML.
 
+    Args:
+        model: that describes.
+        pictures: the files.
+        look: gives the faces of a picture, see `shots.look_with`.
+
     Raises:
+        UserError: more faces than a page shows.
         RunError: no picture shows a face.
     """
     named, without = [], []
     for picture in tqdm(pictures, desc="explain", unit="picture"):
-        looked = _look(model, picture)
-        if looked.crop is None:
-            reason = looked.reason or "no face"
-            print(printable(f"{picture.path}: {reason} {looked.detail}".strip()), file=sys.stderr)
+        faces = _look(look, picture)
+        if faces[0].crop is None:
+            reason = faces[0].reason or "no face"
+            text = f"{picture.path}: {reason} {faces[0].detail}".strip()
+            print(printable(text), file=sys.stderr)
             without.append((picture.path.name, reason, DROP_REASONS[reason]))
-        else:
-            named.append((picture.path.name, looked))
+            continue
+        for place, face in enumerate(faces):
+            number = f", face {place + 1}" if len(faces) > 1 else ""
+            named.append((f"{picture.path.name}{number}", face, found_note(face, place)))
     if not named:
         raise RunError(f"no picture shows a face: {without[0][0]}: {without[0][1]}")
-    crops = np.stack([looked.crop for _, looked in named])
+    _check_count(len(named), "faces")
+    explained = model.explain(np.stack([face.crop for _, face, _ in named]))
     cards = [
-        _card(model, title, looked.crop, explained, found_note(looked))
-        for (title, looked), explained in zip(named, model.explain(crops), strict=True)
+        _card(model, title, face.crop, one, note)
+        for (title, face, note), one in zip(named, explained, strict=True)
     ]
     return _render(model, cards, without=without)
 
 
-def explain_clip(
-    model: ExportedModel, frames: Iterable[Frame], title: str, limits: Limits | None = None
-) -> str:
+def explain_clip(model: ExportedModel, frames: Iterable[Shot], title: str, look: Look) -> str:
     """The page about a clip, as HTML.
 
     Args:
         model: that describes.
         frames: see `clip.gather`; a generator is read as it is needed.
         title: of the clip.
-        limits: beyond which a face is doubtful; it is described all the same.
+        look: gives the faces of a frame, see `shots.look_with`.
 
     Raises:
         RunError: no frame shows a face.
     """
-    clip = gather(model, tqdm(frames, desc="explain", unit="frame"), limits)
-    if not clip.described:
-        raise RunError(f"{title}: none of {len(clip.times)} frames shows a face")
-    peaks = clip.told()
-    explained = model.explain(np.stack([peak.crop for peak in peaks])) if peaks else []
+    people = gather(model, tqdm(frames, desc="explain", unit="frame"), look)
+    if not people.seen:
+        raise RunError(f"{title}: none of {len(people.nobody.times)} frames shows a face")
+    shown = people.shown()
+    most = max(1, MOST_PEAKS // len(shown))
+    peaks = [(number, peak) for number, clip in shown.items() for peak in clip.told(most)]
+    explained = model.explain(np.stack([peak.face.crop for _, peak in peaks])) if peaks else []
     cards = []
-    for peak, one in zip(peaks, explained, strict=True):
-        when = clock(clip.times[peak.frame])
-        named = f"{when}, {au_name(peak.au)} at its highest"
-        cards.append(_card(model, named, peak.crop, one, f"frame {peak.frame + 1}"))
-    return _render(model, cards, clip=clip, title=title)
+    for (number, peak), one in zip(peaks, explained, strict=True):
+        whose = f"person {number}, " if len(shown) > 1 else ""
+        when = clock(people.nobody.times[peak.frame])
+        named = f"{whose}{when}, {au_name(peak.au)} at its highest"
+        cards.append(_card(model, named, peak.face.crop, one, found_note(peak.face)))
+    return _render(model, cards, people=people, shown=shown, title=title)
 
 
-def _frames(pictures: Sequence[Picture], frames_per_second: float) -> Iterator[Frame]:
-    for number, picture in enumerate(pictures):
-        try:
-            image = read_picture(picture.path)
-        except Unreadable as error:
-            print(printable(f"{picture.path}: {error.detail}"), file=sys.stderr)
-            image = None
-        yield number / frames_per_second, image
+def frames_of(
+    pictures: Sequence[Picture], frames_per_second: float, every: int = 1
+) -> Iterator[Shot]:
+    """Pictures as the frames of a video: the first, and each n-th after it."""
+    for number in range(0, len(pictures), every):
+        picture = replace(pictures[number], video=True)
+        yield Shot(picture, 0, number + 1, number / frames_per_second)
 
 
-def _look(model: ExportedModel, picture: Picture) -> FoundFace:
+def _check_count(count: int, what: str) -> None:
+    if count > MOST_FACES:
+        raise UserError(
+            f"explain: {count} {what}; a page shows at most {MOST_FACES}: give fewer, "
+            "--faces=largest, or --fps=25 for the frames of a clip"
+        )
+
+
+def _tell(video: Picture, remarks: Sequence[str]) -> None:
+    print(printable(f"{video.path}: {'; '.join(remarks)}"), file=sys.stderr)
+
+
+def _look(look: Look, picture: Picture) -> list[FoundFace]:
     try:
-        image = read_picture(picture.path)
+        return look(read_picture(picture.path), picture)
     except Unreadable as error:
-        return FoundFace(None, LOSSES[error.loss], error.detail)
-    return model.look(image, picture.path, picture.root)
+        return [FoundFace(None, LOSSES[error.loss], error.detail)]
 
 
 def _card(
@@ -208,19 +253,24 @@ def _rows(
 def _render(
     model: ExportedModel,
     cards: Sequence[dict[str, Any]],
-    clip: Clip | None = None,
+    people: PeopleOfClip | None = None,
+    shown: Mapping[int, Clip] | None = None,
     title: str = "",
     without: Sequence[tuple[str, str, str]] = (),
 ) -> str:
     untaught = sorted(model.untaught)
+    clips = [
+        {"number": number, "clip": clip, "timeline": timeline(clip, model.thresholds, untaught)}
+        for number, clip in (shown or {}).items()
+    ]
     return render_page(
         "explain.html.j2",
         part="explain.js.j2",
         model=model,
         cards=cards,
-        clip=clip,
+        people=people,
+        clips=clips,
         title=title,
-        timeline=None if clip is None else timeline(clip, model.thresholds, untaught),
         height=HEIGHT,
         clock=clock,
         without=without,
@@ -228,7 +278,7 @@ def _render(
         data={
             "charts": [],
             "faces": [card["view"].data for card in cards],
-            "clip": None if clip is None else clip_data(clip, untaught),
+            "clips": [clip_data(one["clip"], untaught) for one in clips],
             **colours(),
         },
     )

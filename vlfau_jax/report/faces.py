@@ -158,13 +158,14 @@ def unlabelled(title: str, image: np.ndarray, explained: Explanation) -> Describ
     )
 
 
-def found_note(found: FoundFace) -> str:
-    """What is said of how a face was found, beside its title."""
+def found_note(found: FoundFace, place: int = 0) -> str:
+    """What is said of how a face was found, beside its title; `place` is its own by size."""
     notes = []
     if found.confidence is not None:
         notes.append(f"face finder's confidence {found.confidence:.2f}")
     if found.faces > 1:
-        notes.append(f"the largest of {found.faces} faces")
+        size = f"number {place + 1} by size" if place else "the largest"
+        notes.append(f"{size} of {found.faces} faces")
     if found.reason:
         notes.append(f"doubtful: {found.reason} ({found.detail})")
     return ", ".join(notes)

@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from vlfau_jax import __version__
+from vlfau_jax.data.crop.rule import CropRule
 from vlfau_jax.data.raw.decoding import MOST_PIXELS
 from vlfau_jax.facs import ACTION_UNITS
 from vlfau_jax.inference.explained import Explanation, WordMaps
@@ -20,6 +21,7 @@ from vlfau_jax.serve.options import ServeOptions
 
 Probability = float | None
 Map = list[list[float]]
+MOST_DESCRIBED = 32  # of a picture that are described: memory and time are bounded
 _DIGITS = 5  # of a map's values
 
 
@@ -58,7 +60,12 @@ class Maps(Strict):
 class Described(Strict):
     """One face."""
 
-    face_id: int = Field(ge=0)
+    face_id: int = Field(ge=0, description="the largest is 0")
+    box: list[float] | None = Field(
+        min_length=4,
+        max_length=4,
+        description="left, top, width and height in pixels of the upright picture",
+    )
     confidence: Probability = Field(ge=0, le=1, description="the face finder's own; null: none")
     doubt: DropReason | None = Field(description="what makes the face doubtful; null: nothing")
     detail: str = Field(description="the doubt in numbers or words")
@@ -71,10 +78,13 @@ class Described(Strict):
 class Answer(Strict):
     """What was found in a picture."""
 
-    found: int = Field(ge=0, description="faces in the picture; the largest is described")
+    found: int = Field(ge=0, description="faces in the picture")
+    finder: str = Field(description="the crop rule that found them, or found none")
     reason: DropReason | None = Field(description="why no face is described; null: one is")
     detail: str = Field(description="the reason in numbers or words")
-    faces: list[Described]
+    faces: list[Described] = Field(
+        description=f"the largest first, {MOST_DESCRIBED} at most; with --faces=largest that one"
+    )
     synthetic: bool = Field(
         description="whether the model was trained on rendered faces: it knows no real ones"
     )
@@ -97,6 +107,7 @@ class ModelFacts(Strict):
     aus: list[UnitOfModel]
     captions: list[Literal["local", "global"]]
     crop_rule: str
+    finder: str = Field(description="the crop rule that finds the faces that are sent")
     image_size: int
     synthetic: bool
     most_bytes: int = Field(description="of a picture's file")
@@ -114,23 +125,23 @@ class Result:
     """What there is to answer about a picture.
 
     Attributes:
-        found: the largest face, or why there is none.
-        explained: of that face, None where there is none.
+        found: its faces, the largest first; where there is none, one entry that says why.
+        explained: of each face; empty where there is none.
     """
 
-    found: FoundFace
-    explained: Explanation | None
+    found: Sequence[FoundFace]
+    explained: Sequence[Explanation]
 
 
 def answer(result: Result, model: ExportedModel, maps: bool) -> Answer:
     """The JSON about a picture, with the maps or without."""
-    found, explained = result.found, result.explained
-    faces = []
-    if explained is not None:
+    first, faces = result.found[0], []
+    for number, (found, explained) in enumerate(zip(result.found, result.explained, strict=False)):
         said = explained.prediction.to_json()
         faces.append(
             Described(
-                face_id=0,
+                face_id=number,
+                box=None if found.box is None else [round(float(side), 2) for side in found.box],
                 confidence=found.confidence,
                 doubt=found.reason,
                 detail=found.detail if found.reason else "",
@@ -141,16 +152,17 @@ def answer(result: Result, model: ExportedModel, maps: bool) -> Answer:
             )
         )
     return Answer(
-        found=found.faces,
-        reason=None if faces else found.reason,
-        detail="" if faces else found.detail,
+        found=first.faces,
+        finder=first.finder,
+        reason=None if faces else first.reason,
+        detail="" if faces else first.detail,
         faces=faces,
         synthetic=model.synthetic,
     )
 
 
-def model_facts(model: ExportedModel, options: ServeOptions) -> ModelFacts:
-    """The JSON about the model."""
+def model_facts(model: ExportedModel, finder: CropRule, options: ServeOptions) -> ModelFacts:
+    """The JSON about the model, and about what finds the faces that it describes."""
     return ModelFacts(
         version=__version__,
         digest=model.digest,
@@ -165,6 +177,7 @@ def model_facts(model: ExportedModel, options: ServeOptions) -> ModelFacts:
         ],
         captions=list(model.captions),
         crop_rule=model.crop_rule.name,
+        finder=finder.name,
         image_size=model.image_size,
         synthetic=model.synthetic,
         most_bytes=options.most_bytes,

@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from vlfau_jax.data.crop.registry import finder_for
 from vlfau_jax.data.raw.unreadable import Unreadable
 from vlfau_jax.errors import RunError, line
 from vlfau_jax.inference.exported_model import ExportedModel
@@ -34,9 +35,15 @@ _BOOLEANS = {"true": True, "false": False}
 def application(
     model: ExportedModel, options: ServeOptions, limits: Limits | None = None
 ) -> Starlette:
-    """The ASGI application of one model."""
-    describer = Describer(model, options.queue, limits)
-    front, facts, described = page(model, options), model_facts(model, options), document(options)
+    """The ASGI application of one model.
+
+    Raises:
+        UserError: a finder that the model cannot use.
+    """
+    finder = finder_for(model.crop_rule, options.finder)
+    describer = Describer(model, finder, options.faces, options.queue, limits)
+    front, described = page(model, finder, options), document(options)
+    facts = model_facts(model, finder, options)
 
     @asynccontextmanager
     async def running(app: Starlette) -> AsyncIterator[None]:

@@ -15,11 +15,13 @@ from typing import TypeVar
 
 import numpy as np
 
+from vlfau_jax.data.crop.rule import CropRule
 from vlfau_jax.data.raw.decoding import decode_picture
 from vlfau_jax.inference.explained import Explanation
 from vlfau_jax.inference.exported_model import ExportedModel
-from vlfau_jax.inference.faces import Limits
-from vlfau_jax.serve.answers import Result
+from vlfau_jax.inference.faces import FoundFace, Limits
+from vlfau_jax.inference.predict_options import Faces
+from vlfau_jax.serve.answers import MOST_DESCRIBED, Result
 
 T = TypeVar("T")
 MOST_READERS = 4  # each may hold a decoded picture of `MOST_PIXELS`
@@ -38,17 +40,27 @@ class Describer:
         runs: how many faces each run of the program so far had.
     """
 
-    def __init__(self, model: ExportedModel, queue: int, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        model: ExportedModel,
+        finder: CropRule,
+        faces: Faces,
+        queue: int,
+        limits: Limits | None = None,
+    ) -> None:
         """Stores the arguments; `start` starts it.
 
         Args:
             model: that describes.
+            finder: finds the faces, see `registry.finder_for`.
+            faces: "all" of a picture, at most `MOST_DESCRIBED`, or the "largest" alone.
             queue: how many requests may be under way.
             limits: beyond which a face is doubtful; it is described all the same.
         """
         self.model = model
         self.under_way = 0
         self.runs: deque[int] = deque(maxlen=1000)
+        self._finder, self._faces = finder, faces
         self._queue = queue
         self._limits = limits
         self._waiting: deque[tuple[np.ndarray, asyncio.Future[Explanation]]] = deque()
@@ -96,14 +108,19 @@ class Describer:
 
     async def _describe(self, data: bytes, made: Callable[[Result], T]) -> T:
         loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(
-            self._readers,
-            lambda: self.model.look(decode_picture(data), limits=self._limits),
-        )
-        explained = None
-        if found.crop is not None:
-            explained = await self._explained(found.crop)
+        found = await loop.run_in_executor(self._readers, self._look, data)
+        crops = [face.crop for face in found if face.crop is not None]
+        explained = await asyncio.gather(*map(self._explained, crops))
         return await loop.run_in_executor(self._readers, made, Result(found, explained))
+
+    def _look(self, data: bytes) -> list[FoundFace]:
+        return self.model.look_all(
+            decode_picture(data),
+            limits=self._limits,
+            finder=self._finder,
+            faces=self._faces,
+            most=MOST_DESCRIBED,
+        )
 
     async def _explained(self, crop: np.ndarray) -> Explanation:
         future = asyncio.get_running_loop().create_future()

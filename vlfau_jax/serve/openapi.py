@@ -57,7 +57,7 @@ def document(options: ServeOptions) -> dict[str, Any]:
             "/api/describe": {
                 "post": {
                     "operationId": "describe",
-                    "summary": "Describe the largest face of a picture",
+                    "summary": "Describe the faces of a picture",
                     "parameters": [maps],
                     "requestBody": body,
                     "responses": {"200": _json("What was found", Answer), **_problems(refused)},
@@ -76,7 +76,7 @@ def document(options: ServeOptions) -> dict[str, Any]:
                     "summary": "The same as HTML, for the server's own page",
                     "requestBody": body,
                     "responses": {
-                        "200": _html("A card, or why there is none"),
+                        "200": _html("A card for each face, or why there is none"),
                         **_problems(refused),
                     },
                 }

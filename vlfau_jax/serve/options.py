@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import Field
 
 from vlfau_jax.errors import UserError
-from vlfau_jax.inference.exported_model import MOST_FACES
+from vlfau_jax.inference.predict_options import MOST_FACES, Faces
 from vlfau_jax.options import Name, Options
 
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -32,6 +32,8 @@ class ServeOptions(Options):
         timeout: seconds for a request, from its headers to the last byte of its answer.
         header_timeout: seconds for the headers of a request, and for what is left of an answer.
         batch_size: the most faces in a run of the program.
+        faces: "all" of a picture, at most `answers.MOST_DESCRIBED`, or the "largest" alone.
+        finder: finds the faces, see `registry.finder_for`.
     """
 
     host: Name = "127.0.0.1"
@@ -42,6 +44,8 @@ class ServeOptions(Options):
     timeout: Seconds = 60.0
     header_timeout: Seconds = 10.0
     batch_size: BatchSize = 8
+    faces: Faces = "all"
+    finder: Name = "auto"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vlfau_jax.data.crop.rule import CropRule
 from vlfau_jax.inference.exported_model import ExportedModel
 from vlfau_jax.inference.prediction import DROP_REASONS
 from vlfau_jax.report.faces import MAPS, face_view, found_note, unlabelled
@@ -13,13 +14,14 @@ from vlfau_jax.serve.options import ServeOptions
 _PART, _CONNECT = "serve.js.j2", "'self'"
 
 
-def page(model: ExportedModel, options: ServeOptions) -> str:
+def page(model: ExportedModel, finder: CropRule, options: ServeOptions) -> str:
     """The page as HTML."""
     return render_page(
         "serve.html.j2",
         part=_PART,
         connect=_CONNECT,
         model=model,
+        finder=finder,
         options=options,
         data={"faces": [], "charts": [], "most_bytes": options.most_bytes, **colours()},
     )
@@ -31,12 +33,12 @@ def page_policy() -> str:
 
 
 def card(result: Result, model: ExportedModel) -> str:
-    """The card of a picture's face as a piece of HTML, or why there is none."""
-    found, view, maps = result.found, None, {}
-    if result.explained is not None:
-        face = unlabelled("face", found.crop, result.explained)
+    """The cards of a picture's faces as a piece of HTML, or why there is none."""
+    cards, first = [], result.found[0]
+    for place, (found, explained) in enumerate(zip(result.found, result.explained, strict=False)):
+        face = unlabelled("face", found.crop, explained)
         maps = {name: MAPS[name] for name in face.maps}
-        view = face_view(face, model.thresholds, found_note(found))
-    reason = "" if found.reason is None else DROP_REASONS[found.reason]
+        cards.append((face_view(face, model.thresholds, found_note(found, place)), maps))
+    reason = "" if first.reason is None else DROP_REASONS[first.reason]
     template = environment().get_template("answer.html.j2")
-    return template.render(face=view, maps=maps, found=found, meaning=reason)
+    return template.render(cards=cards, found=first, meaning=reason)
