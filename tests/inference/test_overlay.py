@@ -92,7 +92,7 @@ def test_a_name_at_the_edge_stays_in_the_picture_and_all_units_have_room():
 
 
 def test_names_of_any_length_are_names_of_overlays(tmp_path):
-    names = ["\u65e5" * 84 + ".jpg", "a" * 240 + ".jpg"]
+    names = ["\u65e5" * 83 + ".jpg", "a" * 240 + ".jpg"]
     for name in names:
         (tmp_path / name).write_bytes(encode_jpeg(np.full((60, 60, 3), 90, np.uint8)))
     sources = find_pictures([tmp_path / name for name in names]).pictures

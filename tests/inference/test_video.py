@@ -95,15 +95,15 @@ def test_what_a_disk_no_longer_gives_is_said_after_what_it_gave(most, tmp_path, 
             self.given += len(data)
             return data
 
-    path = write_video(tmp_path / "a.avi", frames(FILM), "mjpeg")
-    assert path.stat().st_size > 2 * 60_000
+    path = write_video(tmp_path / "a.avi", frames(FILM * 4), "mjpeg")
+    assert path.stat().st_size > 4 * 60_000
     monkeypatch.setattr(video, "open_regular", lambda path, limit: nullcontext(Failing(path)))
     if not most:
         with pytest.raises(Unreadable, match="Input/output error"):
             read(path)
         return
     found, remarks = read(path)
-    assert 0 < len(found) < len(FILM)
+    assert 0 < len(found) < 4 * len(FILM)
     assert remarks[0] == "what follows cannot be read (Input/output error)"
 
 

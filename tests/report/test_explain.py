@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tests.report.html_tree import parse
 from tests.inference.films import FILM, frames, write_video
+from tests.report.html_tree import parse
 from tests.serve.known import KnownModel
 from tests.serve.pictures import CROWD, FACE, NO_FACE
 from vlfau_jax.cli.main import main

@@ -182,6 +182,15 @@ def test_grey_of_more_bits_keeps_the_upper_eight_that_it_uses(kind, depth):
     assert np.array_equal(decode_picture(data), expected)
 
 
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".ppm"])
+def test_colours_of_sixteen_bits_are_those_of_eight(suffix, picture):
+    """OpenCV's own RGB of such a TIFF is what was in the memory before."""
+    deep = picture.astype(np.uint16) * 257
+    data = cv2.imencode(suffix, deep[..., ::-1])[1].tobytes()
+    assert picture.max() >= 128, "of which sixteen bits are used"
+    assert np.array_equal(decode_picture(data), picture)
+
+
 def test_of_several_pictures_the_first_is_read(picture):
     others = [Image.fromarray(picture // 4)] * 3
     for kind in ("GIF", "WEBP", "TIFF", "PNG"):

@@ -226,14 +226,17 @@ def _upright_rgb(picture: Image.Image) -> np.ndarray:
 
 def _decode_by_opencv(data: bytes) -> np.ndarray:
     try:
+        # Not into RGB: of a TIFF of sixteen bits OpenCV 4.14 then gives what was in the memory.
         picture = cv2.imdecode(
-            np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH
+            np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
         )
     except cv2.error:  # such as a pixel format that OpenCV does not know
         picture = None
     if picture is None or picture.ndim != 3 or picture.dtype not in (np.uint8, np.uint16):
         raise Unreadable("image_unreadable", "a kind of picture that is not read (floating point)")
-    return picture if picture.dtype == np.uint8 else _eight_bits(picture)
+    if picture.dtype != np.uint8:
+        picture = _eight_bits(picture)
+    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
 
 def _eight_bits(picture: np.ndarray) -> np.ndarray:
