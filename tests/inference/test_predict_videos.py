@@ -11,7 +11,7 @@ import pytest
 
 import vlfau_jax.inference.shots as shots
 import vlfau_jax.inference.video as video
-from tests.inference.films import FILM, frames, who, write_video
+from tests.inference.films import CROWD, FILM, frames, who, write_video
 from vlfau_jax.cli.main import main
 from vlfau_jax.errors import RunError, UserError
 from vlfau_jax.inference.exported_model import ExportedModel
@@ -157,6 +157,24 @@ def test_every_nth_frame_without_sentences_is_quick_and_says_the_same(
                 assert unit["sentence"] is None
                 expected = other["per_au"][au]["raw_probability"]
                 assert unit["probability"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_crowd_of_five_has_five_rows_a_frame_and_five_numbers(model_folder, tmp_path):
+    """As a picture, and as a video in which everybody moves."""
+    pictures = list(frames(CROWD, 580))
+    crowd = write_video(tmp_path / "crowd.mp4", pictures)
+    cv2.imwrite(str(tmp_path / "crowd.png"), pictures[0][..., ::-1])
+    options = PredictOptions(batch_size=4, captions="never")
+    predict(model_folder, [crowd, tmp_path / "crowd.png"], tmp_path / "out", options)
+    filmed, still = of_film(tmp_path / "out", crowd), records(tmp_path / "out")[-5:]
+    assert len(filmed) == 5 * len(CROWD)
+    given = {}
+    for record in filmed:
+        given.setdefault(who(record, CROWD), set()).add(record["face_id"])
+    assert sorted(map(sorted, given.values())) == [[0], [1], [2], [3], [4]]
+    assert [record["face_id"] for record in still] == [0, 1, 2, 3, 4]
+    assert {who(record, CROWD) for record in still} == given.keys()
+    assert {record["faces"] for record in (*filmed, *still)} == {5}
 
 
 def test_only_the_largest_face_where_that_is_asked(model_folder, film, tmp_path, capsys):
