@@ -67,7 +67,7 @@ def check(found, expected):
 
 
 def in_pytorch(model, weights, size):
-    assert torch_model.OWN_LENGTH == model.max_own_words + 1
+    assert model.max_own_words + 1 == torch_model.OWN_LENGTH
     config = {
         "model": asdict(model.options),
         "aus": range(UNITS),

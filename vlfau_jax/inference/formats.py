@@ -33,8 +33,8 @@ TOLERANCE = 1e-5  # of probabilities, attention and maps; of a score below -1, o
 # (XLA), 0.8e-5 (onnxruntime) and 1.1e-5 (PyTorch) from what it gives in float64: nobody's is right.
 # A map is the sigmoid, of slope 1/4, of a convolution with weights of a sum of 4.4 of features F up
 # to 140, which no norm bounds; float32 keeps those to 4e-7 of the largest. Each part has its share:
-# in float32 alone, the others in float64, the backbone moves maps by 0.8e-5 (its convolutions 0.3e-5,
-# attention and LayerNorm below 0.1e-5), fusion by 0.4e-5 and refinement by 0.6e-5.
+# alone in float32, the others in float64, the backbone moves maps by 0.8e-5 (its convolutions by
+# 0.3e-5, attention and LayerNorm by less than 0.1e-5), fusion by 0.4e-5, refinement by 0.6e-5.
 MAP_TOLERANCE = 1e-4
 _TIE = 1e-4  # between the logits of two words: rounding decides
 _SECONDS = 3600
