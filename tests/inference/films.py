@@ -58,9 +58,12 @@ def write_video(
     codec: str = "mpeg4",
     times: Sequence[int] | None = None,
     rate: int = 10,
+    title: str = "",
 ) -> Path:
     """Writes a video; `times` are the frames' time stamps in milliseconds."""
     with av.open(str(path), "w") as container:
+        if title:
+            container.metadata["title"] = title
         stream = container.add_stream(codec, rate=rate)
         stream.pix_fmt = {"gif": "rgb8", "mjpeg": "yuvj420p"}.get(codec, "yuv420p")
         if times is not None:

@@ -58,6 +58,14 @@ def test_times_are_the_frames_own(tmp_path):
     assert [frame.timestamp for frame in found] == [0.0, 0.04, 0.36, 0.96]
 
 
+def test_a_title_that_is_no_utf8_is_no_fault(tmp_path):
+    path = write_video(tmp_path / "a.avi", frames(FILM[:4]), "mjpeg", title="caf___")
+    data = path.read_bytes()
+    assert data.count(b"caf___") == 1
+    path.write_bytes(data.replace(b"caf___", b"caf\xe9\xff\xe9"))
+    assert promised_frames(path) == len(read(path)[0]) == 4
+
+
 def test_rotation_is_obeyed(clip, tmp_path):
     (plain, *_), _ = read(clip)
     (upright, *_), _ = read(turned(clip, tmp_path / "t.mp4"))

@@ -24,6 +24,7 @@ from vlfau_jax.files import open_regular
 
 KINDS = "MP4, MOV, AVI, WebM, Matroska or GIF"
 _CUT = 1.0  # seconds that a video may end before its header says
+_NAMES = "replace"  # what is no UTF-8 in titles and such, as older programs write them
 
 
 class VideoFrame(NamedTuple):
@@ -80,7 +81,7 @@ def read_video(
             if kind_of(head) not in ("video", "GIF"):
                 raise Unreadable("image_unreadable", f"no {KINDS}" if head else "an empty file")
             file.seek(0)
-            with av.open(file, metadata_errors="replace") as container:
+            with av.open(file, metadata_errors=_NAMES) as container:
                 return (yield from _frames(av, container, every, first))
     except FileError as error:
         raise Unreadable("image_unreadable", error.reason) from error
@@ -166,7 +167,10 @@ def promised_frames(path: str | Path) -> int:
     """About how many frames a video has, by its header; 0 if that does not say."""
     av = pyav()
     try:
-        with open_regular(path, sys.maxsize) as file, av.open(file) as container:
+        with (
+            open_regular(path, sys.maxsize) as file,
+            av.open(file, metadata_errors=_NAMES) as container,
+        ):
             stream = container.streams.video[0]
             return stream.frames or round(_seconds(stream) * float(stream.average_rate or 0))
     except (FileError, IndexError, av.FFmpegError):
