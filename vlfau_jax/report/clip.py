@@ -148,8 +148,7 @@ class PeopleOfClip:
         for number in there:
             if number not in self.clips:
                 self.clips[number] = self.nobody.copy()
-        self.nobody.add(time, None, reason)
-        for number, clip in self.clips.items():
+        for number, clip in (*self.clips.items(), (None, self.nobody)):
             clip.add(time, there.get(number), reason or "not seen")
         self.seen += bool(there)
 

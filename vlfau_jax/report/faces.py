@@ -162,7 +162,8 @@ def found_note(found: FoundFace, place: int = 0) -> str:
     """What is said of how a face was found, beside its title; `place` is its own by size."""
     notes = []
     if found.confidence is not None:
-        notes.append(f"face finder's confidence {found.confidence:.2f}")
+        finder = found.finder or "the face finder"
+        notes.append(f"{finder}'s confidence {found.confidence:.2f}")
     if found.faces > 1:
         size = f"number {place + 1} by size" if place else "the largest"
         notes.append(f"{size} of {found.faces} faces")
