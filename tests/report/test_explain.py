@@ -275,7 +275,7 @@ def pages(model_folder, faces, tmp_path_factory):
     argv = ["explain", f"--model={model_folder}", f"--out={folder / 'film.html'}", "--every=2"]
     assert main([*argv, str(film)]) == 0
     argv = ["explain", f"--model={model_folder}", f"--out={folder / 'clip.html'}", "--fps=4"]
-    assert main([*argv, str(folder / "frames")]) == 0
+    assert main([*argv, "--finder=training", str(folder / "frames")]) == 0
     return {name: folder / f"{name}.html" for name in ("pictures", "clip", "film")}
 
 
@@ -291,6 +291,23 @@ def test_a_page_about_a_clip(pages):
     text = pages["clip"].read_text()
     assert text.count("<svg") == 12
     assert "6 frames from 0:00.0 to 0:01.2" in parse(text).text
+    assert "cascade's confidence" in text or "No unit is on" in text
+
+
+def test_the_flags_are_the_arguments(monkeypatch):
+    asked = {}
+    monkeypatch.setattr("vlfau_jax.report.explain.explain", lambda *_, **how: asked.update(how))
+    flags = ("--fps=5", "--every=2", "--faces=largest", "--finder=training", "--batch_size=3")
+    assert main(["explain", "--model=m", "--out=o.html", *flags, "--verify=abc", "a.jpg"]) == 0
+    assert asked == {
+        "frames_per_second": 5.0,
+        "every": 2,
+        "faces": "largest",
+        "finder": "training",
+        "batch_size": 3,
+        "crop_file": "",
+        "verify": "abc",
+    }
 
 
 def test_a_page_about_a_video(pages):

@@ -18,6 +18,8 @@ from vlfau_jax.cli.main import main
 from vlfau_jax.data.crop.registry import finder_for
 from vlfau_jax.data.raw.frames import read_image, read_picture
 from vlfau_jax.inference.exported_model import ExportedModel
+from vlfau_jax.options import option_kinds
+from vlfau_jax.serve.options import ServeOptions
 
 CLIENTS, ROUNDS = 50, 2
 LISTENS = re.compile(r"http://127\.0\.0\.1:(\d+)/")
@@ -130,6 +132,18 @@ def test_mistakes_are_one_line(flags, message, model_folder, capsys):
     code = main(["serve", f"--model={model_folder}", *flags])
     err = capsys.readouterr().err
     assert code == 2 and err.count("\n") == 1 and message in err, err
+
+
+def test_the_flags_are_the_options(monkeypatch):
+    asked = []
+    monkeypatch.setattr("vlfau_jax.serve.server.serve", lambda *given, **_: asked.append(given[1]))
+    given = {"host": "::1", "port": 9, "allow_host": ("box.lan",), "queue": 3, "batch_size": 5}
+    given |= {"most_megabytes": 2, "timeout": 7.0, "header_timeout": 4.0}
+    given |= {"faces": "largest", "finder": "training"}
+    assert given.keys() == option_kinds(ServeOptions).keys()
+    flags = [f"--{name}={v[0] if name == 'allow_host' else v}" for name, v in given.items()]
+    assert main(["serve", "--model=m", *flags]) == 0
+    assert asked == [ServeOptions(**given)]
 
 
 def test_a_port_that_is_taken_is_named(process, client, model_folder, capsys):
