@@ -4,7 +4,8 @@
 
 The video is made of rendered people, 25 frames a second: two who cross, cuts, empty stretches. One
 run is left alone while its resident memory is watched; another is killed with SIGKILL and goes on
-again and again; a third reads the same frames as JPEG files. Exit code 0 where the killed run ends
+again and again; a third reads the same frames as JPEG files, which have no frame before them and so
+a sentence each. Exit code 0 where the killed run ends
 with the files of the first one byte by byte, everybody keeps one number, memory stays below
 `--most_memory` and does not grow, and frames of the video take less time than pictures by
 `--faster`. Times are of the process's own CPU and of the clock, from the first row on; they say
@@ -196,7 +197,8 @@ def test(folder: Path, given: argparse.Namespace) -> list[str]:
     frames.mkdir()
     for frame in read_video(video):
         (frames / f"{frame.number:06d}.jpg").write_bytes(encode_jpeg(frame.image))
-    single = Predict(flags, folder / "single", folder / "logs", frames).finish()
+    plain = [f"--model={given.model}", *shlex.split(given.picture_flags)]
+    single = Predict(plain, folder / "single", folder / "logs", frames).finish()
     print(f"the frames as pictures: {single.clock:.0f} s, {single.processor:.0f} s of CPU")
     if single.clock < given.faster * whole.clock:
         ratio = single.clock / whole.clock
@@ -211,7 +213,8 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=600.0, help="of video")
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--flags", default="--captions=changes", help="more flags of predict")
+    parser.add_argument("--flags", default="--captions=changes", help="of predict, for the video")
+    parser.add_argument("--picture_flags", default="", help="the same for its frames as pictures")
     parser.add_argument("--most_memory", type=int, default=1500, help="MB, resident")
     parser.add_argument("--faster", type=float, default=1.5, help="than pictures; 0 asks nothing")
     given = parser.parse_args()
