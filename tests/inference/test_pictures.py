@@ -129,6 +129,15 @@ def test_a_gif_of_several_pictures_is_a_video(tmp_path):
     assert [picture.video for picture in find_pictures([tmp_path]).pictures] == [False, True]
 
 
+def test_a_video_that_is_named_twice_is_looked_at_once(tmp_path):
+    write(tmp_path, "a.mp4", content=QUICKTIME)
+    write(tmp_path, "b.jpg")
+    both = [tmp_path / "a.mp4", tmp_path / "b.jpg"]
+    found = find_pictures([*both, tmp_path, *both])
+    assert names(found) == ["a.mp4", "b.jpg", "b.jpg", "b.jpg"]
+    assert passed_over(found) == {"videos that were named before": ["a.mp4", "a.mp4"]}
+
+
 @pytest.mark.parametrize("content", [b"a.jpg\nb c.jpg\r\n\n", b"a.jpg\0b c.jpg\0"])
 def test_a_dash_is_the_names_on_standard_input(content):
     assert named_inputs(["x", "-", "y"], io.BytesIO(content)) == ["x", "a.jpg", "b c.jpg", "y"]

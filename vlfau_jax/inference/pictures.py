@@ -94,6 +94,15 @@ def find_pictures(inputs: Sequence[str | Path]) -> Found:
         else:
             _refuse_other_file(path)
             found.pictures.append(Picture(path, 1, path.parent, _is_video(path)))
+    named, found.pictures = found.pictures, []
+    videos = set()
+    for one in named:
+        if one.path in videos:  # its rows are told from another's by its name
+            found.pass_over("videos that were named before", one.path)
+            continue
+        found.pictures.append(one)
+        if one.video:
+            videos.add(one.path)
     if not found.pictures:
         counts = (f"{reason}: {len(paths)}" for reason, paths in found.passed_over.items())
         raise UserError(
