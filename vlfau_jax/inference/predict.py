@@ -18,13 +18,12 @@ from vlfau_jax.data.crop.registry import finder_for
 from vlfau_jax.errors import RunError, UserError, printable, saying
 from vlfau_jax.facs import ACTION_UNITS
 from vlfau_jax.files import absolute_folder, clear, created, written_together
-from vlfau_jax.inference.describing import Describer
+from vlfau_jax.inference.describing import Described, Describer
 from vlfau_jax.inference.exported_model import ExportedModel
 from vlfau_jax.inference.faces import Limits
 from vlfau_jax.inference.finishing import finish
 from vlfau_jax.inference.kept_rows import PROGRESS, Request, Rows, interrupted, request
 from vlfau_jax.inference.overlay import MAPS, MapFile
-from vlfau_jax.inference.picture_result import PictureResult
 from vlfau_jax.inference.pictures import Picture, find_pictures, passed_over_lines
 from vlfau_jax.inference.predict_options import PredictOptions
 from vlfau_jax.inference.prediction_files import (
@@ -175,15 +174,15 @@ def predict(
     with created("--out", out), written_together(out, NAMES, keep=True) as folder:
         kept = interrupted(folder)
         _refuse_existing(out, kept, overwrite, resume)
-        camera = None
-        if options.camera >= 0:
+        lasting = options.camera < 0  # what a camera showed does not come again
+        if lasting:
+            found, camera = find_pictures(inputs), None
+            sources, summary.passed_over = found.pictures, found.passed_over
+        else:
             sources = [Picture(Path(f"camera:{options.camera}"), 1, Path(), video=True)]
             camera = camera_frames(options.camera, options.every, options.seconds)
-        else:
-            found = find_pictures(inputs)
-            sources, summary.passed_over = found.pictures, found.passed_over
         videos = any(source.video for source in sources)
-        if videos and camera is None:
+        if videos and lasting:
             pyav()
         size = options.batch_size if videos else min(options.batch_size, len(sources))
         exported = ExportedModel(model, crop_file, size, verify)
@@ -196,7 +195,6 @@ def predict(
                 f"{out} holds rows of an interrupted predict that was asked otherwise "
                 f"({difference}); give --overwrite to remove them, or another --out"
             )
-        lasting = camera is None  # what a camera showed does not come again
         if not kept or overwrite or not lasting:
             clear(folder)
         others = (MAPS,) if options.overlay else ()
@@ -228,13 +226,13 @@ def predict(
             ahead = min(exported.batch_size, _MOST_AHEAD)
             with closing(portraits(all_shots, look, begin, ahead)) as people:
                 for group in describer.batches(people):
-                    for portrait, result, looked in describer.describe(group):
-                        record = prediction_record(portrait, result)
+                    for one in describer.describe(group):
+                        record = prediction_record(one.portrait, one.result)
                         if maps is not None:
-                            maps.add(*_heat(portrait, result, looked, exported.image_size))
+                            maps.add(*_heat(one, exported.image_size))
                         rows.add(record)
                         summary.add(record)
-                        bar.show(portrait)
+                        bar.show(one.portrait)
                     if maps is not None:
                         maps.flush()
                     rows.mark(group[-1].place.after(), describer.said, summary.damaged)
@@ -253,14 +251,13 @@ def predict(
     return summary
 
 
-def _heat(
-    portrait: Portrait, result: PictureResult, maps: np.ndarray | None, side: int
-) -> tuple[np.ndarray | None, np.ndarray | None]:
+def _heat(one: Described, side: int) -> tuple[np.ndarray | None, np.ndarray | None]:
     """What `MapFile` holds of a face: its alignment, and the mean map of its active units."""
-    if maps is None or result.prediction is None or portrait.face.alignment is None:
+    alignment, prediction = one.portrait.face.alignment, one.result.prediction
+    if one.maps is None or prediction is None or alignment is None:
         return None, None
-    active = result.prediction.active
-    return portrait.face.alignment / side, maps[active if active.any() else slice(None)].mean(0)
+    active = prediction.active
+    return alignment / side, one.maps[active if active.any() else slice(None)].mean(0)
 
 
 class _Progress(AbstractContextManager):
