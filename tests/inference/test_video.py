@@ -90,7 +90,7 @@ def test_a_video_that_is_cut_short_gives_what_is_there_and_says_so(tmp_path):
     assert any("ends after" in remark for remark in remarks), remarks
 
 
-@pytest.mark.parametrize("most", [0, 60_000])
+@pytest.mark.parametrize("most", [0, 150_000])
 def test_what_a_disk_no_longer_gives_is_said_after_what_it_gave(most, tmp_path, monkeypatch):
     class Failing(io.FileIO):
         given = 0
@@ -103,7 +103,7 @@ def test_what_a_disk_no_longer_gives_is_said_after_what_it_gave(most, tmp_path, 
             return data
 
     path = write_video(tmp_path / "a.avi", frames(FILM * 4), "mjpeg")
-    assert path.stat().st_size > 4 * 60_000
+    assert path.stat().st_size > 200_000, "more than its header's analysis reads"
     monkeypatch.setattr(video, "open_regular", lambda path, limit: Failing(path))
     if not most:
         with pytest.raises(Unreadable, match="Input/output error"):
