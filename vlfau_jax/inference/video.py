@@ -19,7 +19,7 @@ import numpy as np
 
 from vlfau_jax.data.raw.decoding import HEAD, MOST_PIXELS, kind_of
 from vlfau_jax.data.raw.unreadable import Unreadable
-from vlfau_jax.errors import FileError, UserError, is_exhausted
+from vlfau_jax.errors import FileError, UserError
 from vlfau_jax.files import open_regular
 
 KINDS = "MP4, MOV, AVI, WebM, Matroska or GIF"
@@ -73,7 +73,8 @@ def read_video(
     Raises:
         Unreadable: no video, one without a frame that decodes, or too large.
         UserError: PyAV is not installed.
-        OSError: the process has no more file descriptors or memory.
+        OSError: the disk fails, or the process has no more file descriptors or memory: another try
+            may find what follows.
     """
     av = pyav()
     try:
@@ -86,9 +87,7 @@ def read_video(
                 return (yield from _frames(av, container, every, first))
     except FileError as error:
         raise Unreadable("image_unreadable", error.reason) from error
-    except (av.FFmpegError, OSError) as error:
-        if isinstance(error, OSError) and is_exhausted(error):
-            raise
+    except av.FFmpegError as error:
         raise Unreadable(
             "image_unreadable", f"no video that can be decoded ({error.strerror})"
         ) from error
@@ -130,7 +129,7 @@ def _decoded(av: ModuleType, packets: Iterator, remarks: list[str]) -> Iterator:
     while True:
         try:
             packet = next(packets, None)
-        except (av.FFmpegError, OSError) as error:
+        except av.FFmpegError as error:
             remarks.append(f"what follows cannot be read ({error.strerror})")
             break
         if packet is None:
@@ -176,7 +175,7 @@ def promised_frames(path: str | Path) -> int:
         ):
             stream = container.streams.video[0]
             return stream.frames or round(_seconds(stream) * float(stream.average_rate or 0))
-    except (FileError, IndexError, av.FFmpegError, OSError):  # said when it is read
+    except (FileError, IndexError, av.FFmpegError):
         return 0
 
 
