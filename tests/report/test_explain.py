@@ -153,7 +153,7 @@ def test_everybody_has_a_clip_of_their_own_from_the_first_frame_on():
 
 def test_a_page_shows_those_who_are_seen_longest_and_no_more_stills_for_several():
     people, face = PeopleOfClip(Clip(DISFA_AUS)), FoundFace(CROP, faces=1)
-    for number in range(500):
+    for number in range(250):
         there = {k: (face, prediction(1)) for k in range(9) if k >= 2 or not number % 5}
         people.add(number / 10, there, "")
     shown = people.shown()
@@ -162,7 +162,7 @@ def test_a_page_shows_those_who_are_seen_longest_and_no_more_stills_for_several(
     assert max(map(len, stills)) <= clips.MOST_STILLS / len(shown)
     for one in stills:
         frames = [still.frame for still in one]
-        assert frames == list(range(0, 500, frames[1]))
+        assert frames == list(range(0, 250, frames[1]))
 
 
 def test_every_face_of_a_picture_has_a_card_or_the_largest_alone(tmp_path, monkeypatch):
@@ -289,7 +289,8 @@ def test_a_page_about_pictures(pages, faces):
 
 def test_a_page_about_a_clip(pages):
     text = pages["clip"].read_text()
-    assert text.count("<svg") == 12
+    people = max(1, text.count('class="person"'))  # of two recordings, in two lights
+    assert text.count("<svg") == 12 * people
     assert "6 frames from 0:00.0 to 0:01.2" in parse(text).text
     assert "cascade's confidence" in text or "No unit is on" in text
 
