@@ -1,5 +1,6 @@
 """The page of `explain`: what is gathered of a clip, what hidden regions tell, what is shown."""
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -179,6 +180,13 @@ def test_every_face_of_a_picture_has_a_card_or_the_largest_alone(tmp_path, monke
     monkeypatch.setattr("vlfau_jax.report.explain.MOST_FACES", 5)
     with pytest.raises(UserError, match=r"6 faces; a page shows at most 5: .*--faces=largest"):
         explain_pictures(model, pictures, look_of(model))
+
+
+def test_a_name_that_is_no_utf8_is_in_the_page(tmp_path):
+    model = KnownModel()
+    (tmp_path / os.fsdecode(b"caf\xe9.jpg")).write_bytes(FACE)
+    page = explain_pictures(model, find_pictures([tmp_path]).pictures, look_of(model))
+    assert r"caf\xe9.jpg" in page.encode().decode()
 
 
 def test_a_clip_of_two_people_has_a_timeline_for_each():

@@ -98,7 +98,7 @@ def explain(
                 if video is None
                 else shots([video], every, Place(), _tell)
             )
-            page = explain_clip(opened, frames, Path(inputs[0]).name, look)
+            page = explain_clip(opened, frames, printable(Path(inputs[0]).name), look)
         else:
             page = explain_pictures(opened, pictures, look)
         partial.write_text(page, encoding="utf-8")
@@ -122,16 +122,16 @@ def explain_pictures(model: ExportedModel, pictures: Sequence[Picture], look: Lo
     """
     named, without = [], []
     for picture in tqdm(pictures, desc="explain", unit="picture"):
-        faces = _look(look, picture)
+        faces, name = _look(look, picture), printable(picture.path.name)
         if faces[0].crop is None:
             reason = faces[0].reason or "no face"
             text = f"{picture.path}: {reason} {faces[0].detail}".strip()
             print(printable(text), file=sys.stderr)
-            without.append((picture.path.name, reason, DROP_REASONS[reason]))
+            without.append((name, reason, DROP_REASONS[reason]))
             continue
         for place, face in enumerate(faces):
             number = f", face {place + 1}" if len(faces) > 1 else ""
-            named.append((f"{picture.path.name}{number}", face, found_note(face, place)))
+            named.append((f"{name}{number}", face, found_note(face, place)))
     if not named:
         raise RunError(f"no picture shows a face: {without[0][0]}: {without[0][1]}")
     _check_count(len(named), "faces")
