@@ -289,6 +289,7 @@ def test_a_webcam_by_its_number(model_folder, tmp_path, monkeypatch):
             pass
 
     monkeypatch.setattr(video.cv2, "VideoCapture", Camera)
+    monkeypatch.setitem(__import__("sys").modules, "av", None)  # which it does not need
     options = PredictOptions(batch_size=4, camera=2, captions="never")
     predict(model_folder, [], tmp_path, options)
     found = records(tmp_path)

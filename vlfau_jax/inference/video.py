@@ -142,7 +142,8 @@ def _decoded(av: ModuleType, packets: Iterator, remarks: list[str]) -> Iterator:
         for frame in frames:
             if _is_too_large(frame):  # the size may change on the way
                 remarks.append(f"what follows has {frame.width} by {frame.height} pixels")
-                return
+                packets = iter(())
+                break
             yield frame
     if damaged:
         remarks.append(f"{damaged} damaged parts are left out")
@@ -167,16 +168,18 @@ def _upright(frame: object) -> np.ndarray:
 
 def promised_frames(path: str | Path) -> int:
     """About how many frames a video has, by its header; 0 if that does not say."""
-    av = pyav()
     try:
-        with (
-            open_regular(path, sys.maxsize) as file,
-            av.open(file, metadata_errors=_NAMES) as container,
-        ):
-            stream = container.streams.video[0]
-            return stream.frames or round(_seconds(stream) * float(stream.average_rate or 0))
-    except (FileError, IndexError, av.FFmpegError):
+        file = open_regular(path, sys.maxsize)
+    except FileError:  # a webcam's name among them
         return 0
+    av = pyav()
+    with file:
+        try:
+            with av.open(file, metadata_errors=_NAMES) as container:
+                stream = container.streams.video[0]
+                return stream.frames or round(_seconds(stream) * float(stream.average_rate or 0))
+        except (IndexError, av.FFmpegError):
+            return 0
 
 
 def camera_frames(
