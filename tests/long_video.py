@@ -88,7 +88,7 @@ class Watched:
 
     def peak(self, begin: float, end: float) -> int:
         """The most memory between two shares of the run, 0-1."""
-        within = [m for t, m in self.memory if begin <= t / self.clock <= end]
+        within = [m for t, m in self.memory if begin * self.clock <= t <= end * self.clock]
         return max(within, default=0)
 
 
@@ -104,10 +104,10 @@ class Predict:
         """A process that goes on where the last one ended, to be used as a context."""
         return Process(self._argv, 1, self._logs, ("-m", "vlfau_jax"), XLA_FLAGS="")
 
-    def count(self) -> int:
-        """The rows that are kept so far."""
+    def size(self) -> int:
+        """Bytes of the rows so far."""
         with suppress(FileNotFoundError):
-            return self._rows.read_bytes().count(b"\n")
+            return self._rows.stat().st_size
         return 0
 
     def finish(self) -> Watched:
@@ -117,7 +117,7 @@ class Predict:
             while process.alive:
                 with suppress(OSError, ValueError, IndexError):
                     now, used, resident = time.monotonic(), *_uses(process.pid)
-                    if begin is None and self.count():
+                    if begin is None and self.size():
                         begin = now, used
                     if begin is not None:
                         seen.clock, seen.processor = now - begin[0], used - begin[1]
@@ -127,15 +127,15 @@ class Predict:
                 raise SystemExit(f"exit code {code}:\n{process.log[-3000:]}")
         return seen
 
-    def kill_at(self, rows: int) -> int:
-        """Starts, kills once there are so many rows, and returns how many there are then."""
+    def kill_at(self, size: int) -> int:
+        """Starts, kills once the rows have so many bytes, and returns how many there are then."""
         with self.start() as process:
-            while process.alive and self.count() < rows:
+            while process.alive and self.size() < size:
                 time.sleep(0.02)
             process.send(signal.SIGKILL)
             if process.wait() != -signal.SIGKILL:
                 raise SystemExit(f"it ended before it was killed:\n{process.log[-3000:]}")
-            return self.count()
+            return self._rows.read_bytes().count(b"\n")
 
     def files(self) -> dict[str, bytes]:
         """All that was written."""
@@ -187,7 +187,7 @@ def test(folder: Path, given: argparse.Namespace) -> list[str]:
 
     rng, parts = random.Random(given.seed), Predict(flags, folder / "parts", folder / "logs", video)
     for number in range(given.kills):
-        wanted = int(rows * (number + rng.random()) / given.kills)
+        wanted = int((alone.out / JSONL).stat().st_size * (number + rng.random()) / given.kills)
         print(f"kill {number + 1}: after {parts.kill_at(max(1, wanted))} rows", flush=True)
     parts.finish()
     expected, found = alone.files(), parts.files()
