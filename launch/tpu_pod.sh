@@ -53,7 +53,7 @@ fi
 
 case $1 in
     crossval | ablate)
-        place=
+        place=.attempts
         for flag in "$@"; do case $flag in --workdir=*) place=${flag#*=} ;; esac done
         task=("$@" --resume)
         ;;
@@ -62,8 +62,6 @@ case $1 in
         task=(train "--config=$1" "--workdir=$2" --resume --hardware=hardware "${@:3}")
         ;;
 esac
-# attempt.sh counts checkpoints in a folder.
-case $place in gs://* | '') counted=.attempts ;; *) counted=$place ;; esac
 
 # run COMMAND ...: says what runs, and with --dry_run no more.
 run() {
@@ -136,7 +134,7 @@ trap 'rm -f "$log" "$archive"' EXIT
 # run.pid and run.code say whether the run of this host goes on, and how it ended.
 start="cd ~/vlfau_jax && { [ -e run.pid ] && kill -0 \$(cat run.pid) 2>/dev/null || { rm -f run.code;"
 start+=" ATTEMPTS=${ATTEMPTS:-5} setsid nohup bash -c 'bash launch/attempt.sh"
-start+=" tpu-$$-$(date +%s)-\$(hostname) $(printf ' %q' "$counted" .venv/bin/python -m vlfau_jax "${task[@]}" | sed "s/'/'\\\\''/g")"
+start+=" tpu-$$-$(date +%s)-\$(hostname) $(printf ' %q' "$place" .venv/bin/python -m vlfau_jax "${task[@]}" | sed "s/'/'\\\\''/g")"
 start+="; echo \$? >run.code' >>run.log 2>&1 </dev/null & echo \$! >run.pid; }; }"
 follow="cd ~/vlfau_jax && tail -n 20 -f run.log --pid=\$(cat run.pid); exit \$(cat run.code)"
 

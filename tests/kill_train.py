@@ -95,7 +95,8 @@ class Run:
     def fetched(self) -> Run:
         """The run as another machine would read it from the bucket."""
         with local_workdir(self.bucket, writes=False) as copy:
-            return Run(copy, self._config, self._devices, self._logs)
+            kept = shutil.copytree(copy, self._logs.parent / "fetched")
+        return Run(kept, self._config, self._devices, self._logs)
 
     def steps(self) -> list[int]:
         """The steps told so far; the last line may be under way."""

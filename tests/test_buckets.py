@@ -144,6 +144,9 @@ def error_named(name, text=""):
         (PermissionError("denied"), UserError, "roles/storage.objectUser"),
         (OSError("Forbidden: 403"), UserError, "permission is missing"),
         (FileNotFoundError("x"), UserError, "gcloud storage buckets create gs://faces"),
+        (OSError("AuthorizationHeaderMalformed: expecting"), UserError, "in another region"),
+        (OSError(28, "No space left on device", "/copy/x"), RunError, "/copy/x: No space left"),
+        (FileNotFoundError(2, "No such file", "/copy/x"), RunError, "/copy/x: No such file"),
         (OSError("QuotaExceeded: no room"), RunError, "the bucket is full"),
         (OSError("Connection reset"), RunError, "does not answer"),
     ],
@@ -154,6 +157,39 @@ def test_what_the_store_refuses_is_one_line_with_a_command(error, kind, said):
         raise error
     assert said in str(caught.value) and "\n" not in str(caught.value)
     assert str(caught.value).startswith("--workdir=gs://faces/run")
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("ExpiredToken", "no valid credentials; give them: aws configure"),
+        ("AccessDenied", "permission is missing: s3:ListBucket of faces"),
+    ],
+)
+def test_what_s3_refuses_is_no_missing_bucket(monkeypatch, code, said):
+    s3fs = pytest.importorskip("s3fs")
+    errors = pytest.importorskip("botocore.exceptions")
+
+    async def refuse(*_, **__):
+        error = errors.ClientError({"Error": {"Code": code, "Message": "no"}}, "ListObjectsV2")
+        raise s3fs.errors.translate_boto_error(error)
+
+    async def connect(*_, **__):
+        return None
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "_call_s3", refuse)
+    monkeypatch.setattr(s3fs.S3FileSystem, "_iterdir", refuse)
+    monkeypatch.setattr(s3fs.S3FileSystem, "set_session", connect)
+    with pytest.raises(UserError, match=said):
+        open_bucket("--workdir", "s3://faces/run")
+
+
+def test_a_lease_that_was_given_back_is_not_taken_again_by_its_own_thread(bucket):
+    lease = Lease(bucket, 0.2)
+    lease.claim()
+    lease.release()
+    lease.renew()
+    assert lease.holder() == ""
 
 
 def test_a_missing_package_is_named_with_the_extra(monkeypatch):

@@ -33,7 +33,11 @@ OTHER_CODE = Flag(
 @verb(
     CONFIG,
     HARDWARE,
-    replace(WORKDIR, help="the study's folder: a run's folder for each fold, and the table"),
+    replace(
+        WORKDIR,
+        help="the study's folder: a run's folder for each fold, and the table",
+        bucket=False,
+    ),
     Flag("folds", str, "which folds, such as 1,2,3; all that the data have when absent"),
     Flag("leave_one_subject_out", bool, "every subject is a fold of its own", False),
     Flag("fold", _Fold, "train this fold alone, as one job of several, and refresh the table"),
@@ -80,7 +84,11 @@ def crossval(fv: flags.FlagValues, _: list[str]) -> None:
 @verb(
     CONFIG,
     HARDWARE,
-    replace(WORKDIR, help="the study's folder: a run's folder for each cell, and the table"),
+    replace(
+        WORKDIR,
+        help="the study's folder: a run's folder for each cell, and the table",
+        bucket=False,
+    ),
     Flag("rows", str, "what each row changes, X.py[:args] or one that ships", "ablation"),
     Flag("only", str, "the study has these rows alone, separated by commas"),
     Flag("seeds", Annotated[int, Field(ge=1, le=1000)], "seeds of a row, from --config.seed on", 3),
@@ -190,7 +198,11 @@ def ablate(fv: flags.FlagValues, _: list[str]) -> None:
 
 
 @verb(
-    replace(WORKDIR, help="an evaluated run: its predictions.jsonl has our answers and the labels"),
+    replace(
+        WORKDIR,
+        help="an evaluated run: its predictions.jsonl has our answers and the labels",
+        bucket=False,
+    ),
     Flag("out", str, "folder for comparison.json, .md, .tex and .csv", required=True),
     Flag("overwrite", bool, "replace a comparison that is there", False),
     Flag(

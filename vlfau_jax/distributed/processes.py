@@ -226,6 +226,20 @@ def set_status(status: Callable[[], str]) -> None:
         _heartbeat.status = status
 
 
+@contextmanager
+def before_exit(action: Callable[[], None]) -> Iterator[None]:
+    """Calls `action` if the end of another process ends this one meanwhile, from another thread."""
+    if _heartbeat is None:
+        yield
+        return
+    _heartbeat.before_exit = action
+    try:
+        yield
+    finally:
+        if _heartbeat is not None:
+            _heartbeat.before_exit = lambda: None
+
+
 def stop_requested(step: int) -> bool:
     """Whether all processes must save after `step` and end, because one received SIGTERM.
 
