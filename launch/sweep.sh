@@ -57,6 +57,9 @@ for flag in "${flags[@]}"; do
     esac
 done
 [ -n "$workdir" ] || fail "give --workdir, the study's folder"
+case $workdir in
+    *://*) fail "--workdir=$workdir: give a folder that all jobs share; mount the bucket there" ;;
+esac
 case $verb in
     crossval)
         part='fold'

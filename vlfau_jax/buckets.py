@@ -172,7 +172,7 @@ def open_bucket(flag: str, url: str) -> Bucket:
         raise Bucket(flag, url, None, name).translated(error) from error
     bucket = Bucket(flag, url, fs, root)
     with bucket.told():
-        fs.find(root, maxdepth=1)  # `exists` takes whatever is refused for a bucket that is missing
+        bucket.listed()  # s3fs' `exists` takes whatever is refused for a bucket that is missing
     return bucket
 
 

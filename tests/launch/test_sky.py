@@ -47,6 +47,7 @@ def test_skypilot_reads_the_task(tmp_path):
     assert task["nodes"] == 1 and all(task["spot"]) and len(task["spot"]) == 4
     assert task["accelerators"] == ["A100", "A10G", "H100", "L4"]
     assert task["recovery"]["strategy"] == "EAGER_NEXT_REGION"
+    assert task["recovery"]["recover_on_exit_codes"] == [75, 137]
     for script in (task["run"], task["setup"]):
         assert subprocess.run(["bash", "-n", "-c", script]).returncode == 0
 

@@ -114,6 +114,7 @@ def test_kubernetes_gets_a_valid_indexed_job(sweep):
         (("slurm", "crossval", "--workdir=w"), "give --folds"),
         (("slurm", "ablate", "--config=c"), "give --workdir"),
         (("moon", *CV), "moon: no such launcher"),
+        (("slurm", "ablate", "--workdir=s3://b/x"), "--workdir=s3://b/x: give a folder"),
         (("tpu", *CV), "give -- ZONE"),
         (("kubernetes", *CV), "IMAGE CLAIM"),
         (("local", *CV, "--resume"), "leave it out"),
