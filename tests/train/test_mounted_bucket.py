@@ -31,7 +31,8 @@ pytestmark = [
 def mounted(folder: Path, cache: Path):
     """The bucket of the emulator, by the command of launch/README.md; all is sent at the end."""
     folder.mkdir()
-    env = os.environ | {
+    env = {name: value for name, value in os.environ.items() if name != "AWS_CA_BUNDLE"}
+    env |= {
         "RCLONE_CONFIG_STORE_TYPE": "s3",
         "RCLONE_CONFIG_STORE_PROVIDER": "Other",
         "RCLONE_CONFIG_STORE_ENV_AUTH": "true",
