@@ -4,7 +4,7 @@ JAX's runtime connects the processes and moves the arrays; nothing here schedule
 JAX leaves open is settled through its key-value store, which the first process keeps: what that
 process decides alone, that all see the same files, and the end, where one for all is needed
 (`heartbeat`). All processes need the same workdir, data set and warm starts on a file system that
-they share.
+they share; workdir and data set may also be in a bucket.
 """
 
 from __future__ import annotations
