@@ -2,10 +2,11 @@
 
 import json
 import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from tests.object_stores import emulated, need
+from tests.object_stores import emulated, forget_clients, need
 from vlfau_jax.buckets import LEASES, Bucket, Lease, Lost, is_bucket, open_bucket
 from vlfau_jax.errors import InUse, RunError, UserError
 
@@ -167,21 +168,35 @@ def test_what_the_store_refuses_is_one_line_with_a_command(error, kind, said):
     ],
 )
 def test_what_s3_refuses_is_no_missing_bucket(monkeypatch, code, said):
-    s3fs = pytest.importorskip("s3fs")
-    errors = pytest.importorskip("botocore.exceptions")
+    pytest.importorskip("s3fs")
 
-    async def refuse(*_, **__):
-        error = errors.ClientError({"Error": {"Code": code, "Message": "no"}}, "ListObjectsV2")
-        raise s3fs.errors.translate_boto_error(error)
+    class Refusing(BaseHTTPRequestHandler):
+        def do_GET(self):
+            body = f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode()
+            self.send_response(403)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(body)
 
-    async def connect(*_, **__):
-        return None
+        do_HEAD = do_GET
 
-    monkeypatch.setattr(s3fs.S3FileSystem, "_call_s3", refuse)
-    monkeypatch.setattr(s3fs.S3FileSystem, "_iterdir", refuse)
-    monkeypatch.setattr(s3fs.S3FileSystem, "set_session", connect)
-    with pytest.raises(UserError, match=said):
-        open_bucket("--workdir", "s3://faces/run")
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Refusing) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
+            monkeypatch.setenv(name, "us-east-1")
+        try:
+            with pytest.raises(UserError, match=said):
+                open_bucket("--workdir", "s3://faces/run")
+        finally:
+            server.shutdown()
+            thread.join()
+            forget_clients()
 
 
 def test_a_lease_that_was_given_back_is_not_taken_again_by_its_own_thread(bucket):
