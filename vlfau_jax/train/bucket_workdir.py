@@ -65,7 +65,7 @@ def local_workdir(url: str, *, writes: bool, lease: float = 120.0) -> Iterator[P
     bucket = open_bucket("--workdir", url)
     with ExitStack() as stack:
         if writes:
-            run_on_first("bucket", lambda: stack.enter_context(_sent(bucket, lease)))
+            run_on_first("bucket", lambda: stack.enter_context(_working_copy(bucket, lease)))
         if writes and is_first_process():
             yield bucket.local
         else:
@@ -118,7 +118,7 @@ def _copied(
 
 
 @contextmanager
-def _sent(bucket: Bucket, seconds: float) -> Iterator[None]:
+def _working_copy(bucket: Bucket, seconds: float) -> Iterator[None]:
     """Holds the lease, fills the local copy, and sends what changes in it, all of it at the end."""
     lease = Lease(bucket, seconds)
     with bucket.told():
