@@ -162,10 +162,9 @@ def ablate(fv: flags.FlagValues, _: list[str]) -> None:
     }
     if fv.at is not None and fv.at not in studies:
         raise UserError(f"--at={fv.at}: --over has {', '.join(studies)}")
-    mine = [study for text, study in studies.items() if fv.at in (None, text)]
     job = Job(fv.row, fv.seed, fv.fold, fv.cell, fv.shared)
     if fv.list:
-        for study in mine:
+        for study in (study for text, study in studies.items() if fv.at in (None, text)):
             chosen = {cell.folder for cell in study.of(job)}
             for number, cell in enumerate(study.cells.values(), 1):
                 if cell.folder in chosen:
@@ -173,25 +172,25 @@ def ablate(fv: flags.FlagValues, _: list[str]) -> None:
         return
 
     def run(study: Ablation) -> None:
-        if study in mine:
-            ablate(
-                study,
-                job=job,
-                collect=fv.collect,
-                resume=fv.resume,
-                other_code=fv.accept_other_code,
-                evaluator=score_during_training,
-                render=render_ablation,
-            )
+        ablate(
+            study,
+            job=job,
+            collect=fv.collect,
+            resume=fv.resume,
+            other_code=fv.accept_other_code,
+            evaluator=score_during_training,
+            render=render_ablation,
+        )
 
     if not key:
-        run(*mine)
+        run(*studies.values())
         return
     from vlfau_jax.report.sweep_picture import sweep_svg  # imports matplotlib
 
     sweep(
         Sweep(key, studies, workdir),
         None if fv.collect else run,
+        at=fv.at,
         other_code=fv.accept_other_code,
         draw=sweep_svg,
     )
