@@ -13,7 +13,11 @@ the whole study and are refused here.
 from vlfau_jax.errors import UserError
 
 # What a row removes has no term of the loss either, where --config gives it one.
-NO_LOCAL = {"model.local_captions": False, "objective.word_region_weight": 0.0}
+NO_LOCAL = {
+    "model.local_captions": False,
+    "model.told_scores": False,
+    "objective.word_region_weight": 0.0,
+}
 NO_MAPS = {
     "objective.map_region_weight": 0.0,
     "objective.map_entropy_weight": 0.0,

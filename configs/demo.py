@@ -46,6 +46,7 @@ def network():
     config.model.hidden = 64
     config.model.attention = 32
     config.model.dropout = 0.1
+    config.model.told_scores = True
 
     # Each step trains the sentences of three action units drawn at random: a quarter of the cost.
     config.objective.local_branches = 3

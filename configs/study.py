@@ -3,7 +3,8 @@
     bash launch/study.sh quick|night|when
 
 Small enough that a cell takes about three minutes of one CPU core, long enough that its sentences
-say what its scores say. As in the paper, maps have no terms of their own in the objective.
+say what its scores say. As in the paper, maps have no terms of their own in the objective, and
+sentences are not told the scores.
 """
 
 from vlfau_jax.shipped import experiment
@@ -15,6 +16,7 @@ def get_config():
     config.data.image_size = 64
     config.model.width = 48
     config.model.hidden = 48
+    config.model.told_scores = False
     config.objective.map_region_weight = 0.0
     config.objective.word_region_weight = 0.0
     config.optimizer.learning_rate = 3e-3

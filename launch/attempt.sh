@@ -2,10 +2,11 @@
 # Runs a command that trains, unless it was started too often without progress:
 #   bash launch/attempt.sh RUN WORKDIR COMMAND [ARGUMENT...]
 # RUN names what starts it again and again, such as a job with its number: another one counts anew.
-# Progress is a newer finished checkpoint in WORKDIR/checkpoints. Where ATTEMPTS starts (5) in a row
-# began with the same one, it ends with exit code 1 and starts nothing: what killed them, such as
-# too little memory, would kill the next, too. It counts before it starts, so that nothing escapes
-# it, and becomes the command, which then gets all signals.
+# Progress is a newer finished checkpoint in WORKDIR/checkpoints; of a WORKDIR in a bucket, in the
+# copies that this machine has of it. Where ATTEMPTS starts (5) in a row began with the same one, it
+# ends with exit code 1 and starts nothing: what killed them, such as too little memory, would kill
+# the next, too. It counts before it starts, so that nothing escapes it, and becomes the command,
+# which then gets all signals.
 #
 # Launchers call this; several processes of one run each count for themselves (RUN differs).
 set -euo pipefail
@@ -22,8 +23,16 @@ case $most in
         ;;
 esac
 
+folders=("$workdir"/checkpoints/*/)
+if [[ $workdir == *://* ]]; then # as vlfau_jax/buckets.py names the copies
+    url=$workdir
+    while [[ $url == */ ]]; do url=${url%/}; done
+    workdir=${XDG_CACHE_HOME:-$HOME/.cache}/vlfau_jax/buckets/$(printf %s "$url" | sha256sum | cut -c1-16)
+    folders=("$workdir/${url##*/}"/checkpoints/*/ "$workdir/${url##*/}".copy.*/checkpoints/*/)
+fi
+
 newest=none
-for folder in "$workdir"/checkpoints/*/; do
+for folder in "${folders[@]}"; do
     step=$(basename "$folder")
     if [[ $step =~ ^(0|[1-9][0-9]{0,9})$ ]] && { [ "$newest" = none ] || [ "$step" -gt "$newest" ]; }
     then

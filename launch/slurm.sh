@@ -28,14 +28,9 @@ if [ $# -lt 2 ]; then
 fi
 # Slurm runs a copy of this script from its spool folder.
 cd "${SLURM_SUBMIT_DIR:?give this script to sbatch, from the checkout}"
-container=()
-if [ -n "${CONTAINER:-}" ]; then
-    container=("--container-image=$CONTAINER" "--container-mounts=${MOUNTS:-$PWD:$PWD}"
-        "--container-workdir=$PWD")
-else
-    # shellcheck disable=SC1091
-    source .venv/bin/activate
-fi
+container=() # options of srun, set by
+# shellcheck disable=SC1091
+source launch/slurm_environment.sh
 
 config=$1 workdir=$2
 shift 2

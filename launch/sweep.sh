@@ -57,6 +57,9 @@ for flag in "${flags[@]}"; do
     esac
 done
 [ -n "$workdir" ] || fail "give --workdir, the study's folder"
+case $workdir in
+    *://*) fail "--workdir=$workdir: give a folder that all jobs share; mount the bucket there" ;;
+esac
 case $verb in
     crossval)
         part='fold'
@@ -108,11 +111,13 @@ apply() { # NAME NUMBERS FLAG ...: an Indexed Job, a pod for each number
         args+="$("$python" -c 'import json, sys; print(json.dumps(sys.argv[1]))' "$one"), "
     done
     text=$(<launch/kubernetes_study.yaml)
-    text=${text//STUDY_NAME/$name} text=${text//STUDY_COUNT/$count} text=${text//STUDY_PART/$part}
-    text=${text//STUDY_NUMBERS/$list} text=${text//STUDY_IMAGE/${options[0]}}
-    text=${text//STUDY_FOLDER/$workdir}
-    text=${text//STUDY_CLAIM/${options[1]}} text=${text//STUDY_QUEUE/${options[2]:-none}}
-    text=${text//\"STUDY_ARGS\"/${args%, }}
+    # Quoted: bash 5.2 would put what was found in the place of an & there.
+    text=${text//STUDY_NAME/"$name"} text=${text//STUDY_COUNT/"$count"}
+    text=${text//STUDY_PART/"$part"} text=${text//STUDY_NUMBERS/"$list"}
+    text=${text//STUDY_IMAGE/"${options[0]}"} text=${text//STUDY_CLAIM/"${options[1]}"}
+    text=${text//STUDY_QUEUE/"${options[2]:-none}"}
+    text=${text//STUDY_FOLDER/"$(printf %q "$workdir")"}
+    text=${text//\"STUDY_ARGS\"/"${args%, }"}
     echo "# kubectl apply -f - with:"
     printf '%s\n' "$text"
     submitted=$((submitted + 1))
@@ -150,7 +155,7 @@ expand() { # NAME FLAG ...
     done
 }
 
-name=vlfau-$(basename "$workdir" | tr -c 'a-z0-9\n' -)
+name=vlfau-$(basename "${workdir,,}" | tr -c 'a-z0-9\n' - | cut -c1-40 | sed 's/-*$//')
 if [ -n "$over" ] && [ -z "$at" ]; then
     k=0
     for value in $(tr , ' ' <<<"${over#*=}"); do

@@ -11,8 +11,8 @@
 #   --mount=BUCKET     on every host, by gcsfuse at /mnt/BUCKET, where WORKDIR and the data can lie
 #   --delete           delete the slice at the end, however the run ended
 # The slice gets this checkout's committed files in ~/vlfau_jax and requirements.txt with JAX for
-# TPUs in its .venv. WORKDIR and the data set lie on what all hosts share: --mount or Filestore; on a
-# slice of one host also gs://BUCKET/FOLDER. The processes find each other by the slice's metadata.
+# TPUs in its .venv. WORKDIR and the data set lie in a bucket, gs://BUCKET/FOLDER, or, of a study too, on
+# what all hosts share: --mount or Filestore. The processes find each other by the slice's metadata.
 #
 # The run is detached from this terminal: the same command again follows its log, and Ctrl-C only
 # stops following. Stopped from outside (exit code 75: a maintenance event's SIGTERM, or a lost host)
@@ -53,7 +53,7 @@ fi
 
 case $1 in
     crossval | ablate)
-        place=
+        place=.attempts
         for flag in "$@"; do case $flag in --workdir=*) place=${flag#*=} ;; esac done
         task=("$@" --resume)
         ;;
@@ -62,8 +62,6 @@ case $1 in
         task=(train "--config=$1" "--workdir=$2" --resume --hardware=hardware "${@:3}")
         ;;
 esac
-# attempt.sh counts checkpoints in a folder.
-case $place in gs://* | '') counted=.attempts ;; *) counted=$place ;; esac
 
 # run COMMAND ...: says what runs, and with --dry_run no more.
 run() {
@@ -100,6 +98,13 @@ make() {
         until [ -n "$dry" ] || [ "$now" = READY ]; do
             sleep "${POLL:-60}"
             now=$(state)
+            case $(tpu queued-resources describe '--format=value(state.state)' 2>/dev/null) in
+                FAILED | SUSPENDING | SUSPENDED)
+                    echo "error: $name in $zone is not to be had; see: gcloud compute tpus" \
+                        "queued-resources describe $name --zone=$zone" >&2
+                    return 2
+                    ;;
+            esac
         done
     else
         tpu tpu-vm create "--accelerator-type=$type" "--version=$version" ${spot:+"$spot"}
@@ -136,12 +141,13 @@ trap 'rm -f "$log" "$archive"' EXIT
 # run.pid and run.code say whether the run of this host goes on, and how it ended.
 start="cd ~/vlfau_jax && { [ -e run.pid ] && kill -0 \$(cat run.pid) 2>/dev/null || { rm -f run.code;"
 start+=" ATTEMPTS=${ATTEMPTS:-5} setsid nohup bash -c 'bash launch/attempt.sh"
-start+=" tpu-$$-$(date +%s)-\$(hostname) $(printf ' %q' "$counted" .venv/bin/python -m vlfau_jax "${task[@]}" | sed "s/'/'\\\\''/g")"
+start+=" tpu-$$-$(date +%s)-\$(hostname) $(printf ' %q' "$place" .venv/bin/python -m vlfau_jax "${task[@]}" | sed "s/'/'\\\\''/g")"
 start+="; echo \$? >run.code' >>run.log 2>&1 </dev/null & echo \$! >run.pid; }; }"
-follow="cd ~/vlfau_jax && tail -n 20 -f run.log --pid=\$(cat run.pid); exit \$(cat run.code)"
+follow="cd ~/vlfau_jax && tail -n 20 -f run.log --pid=\$(cat run.pid)"
+ended="cat ~/vlfau_jax/run.code" # of the first host: gcloud says of several hosts only that all answered
 
 found=$(state)
-code=75 ready=''
+code=75 ready='' unheard=0
 while [ "$code" -eq 75 ] || [ "$code" -eq 137 ]; do
     case $found in
         READY) ;;
@@ -165,18 +171,28 @@ while [ "$code" -eq 75 ] || [ "$code" -eq 137 ]; do
         prepare
         ready=yes
     fi
-    code=0
-    on_all "$start" || code=$?
-    if [ "$code" -eq 0 ]; then
-        on_all "$follow" || code=$?
-    fi
+    on_all "$start" || true # what is missing shows below
+    on_all "$follow" || true
+    code=$(tpu tpu-vm ssh --worker=0 "--command=$ended") || code=''
     [ -z "$dry" ] || break
-    if [ "$code" -ne 0 ]; then # a slice that was taken away answers with any code
+    if [ "$code" != 0 ]; then
         found=$(state)
         case $found in '' | PREEMPTED | TERMINATED | STOPPED) code=75 ;; esac
+    fi
+    if ! [[ $code =~ ^[0-9]+$ ]]; then # the connection broke
+        unheard=$((unheard + 1))
+        if [ "$unheard" -ge 5 ]; then
+            echo "error: $name in $zone does not tell how its run goes; see: gcloud compute tpus" \
+                "tpu-vm ssh $name --zone=$zone --command='tail vlfau_jax/run.log'" >&2
+            exit 1
+        fi
+        sleep "${POLL:-60}"
+        code=75
+    else
+        unheard=0
     fi
 done
 if [ -n "$delete" ]; then
     remove
 fi
-exit "$code"
+exit "${code:-0}"

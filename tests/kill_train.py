@@ -1,11 +1,12 @@
 """Kills a training run with SIGKILL at random moments, resumes it, and compares it bit for bit.
 
-    python -m tests.kill_train --kills=20 --seed=0 [--mesh=2,2,2] [--workers=0]
+    python -m tests.kill_train --kills=20 --seed=0 [--mesh=2,2,2] [--workers=0] [--bucket=s3|gs]
 
 Every life of the run is a process of the real command line; the moments are drawn from its
 start-up, its steps and its saves. Exit code 0 where the killed run ended as an uninterrupted one:
 the same parameters, optimizer state and metrics, each step once; where no kill lost more steps than
-were taken since the last save; and where no process was left behind.
+were taken since the last save; and where no process was left behind. With --bucket, the workdir is
+in a bucket of an emulator, and every second kill takes the machine's copy of it, too.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.object_stores import emulated
 from tests.processes import ROOT, TIMEOUT, Process
 from vlfau_jax.buckets import open_bucket
 from vlfau_jax.train.bucket_workdir import local_workdir
@@ -95,7 +97,8 @@ class Run:
     def fetched(self) -> Run:
         """The run as another machine would read it from the bucket."""
         with local_workdir(self.bucket, writes=False) as copy:
-            return Run(copy, self._config, self._devices, self._logs)
+            kept = shutil.copytree(copy, self._logs.parent / "fetched")
+        return Run(kept, self._config, self._devices, self._logs)
 
     def steps(self) -> list[int]:
         """The steps told so far; the last line may be under way."""
@@ -301,11 +304,16 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--mesh", default="1,1,1", help="data,fsdp,tensor on virtual devices")
     parser.add_argument("--workers", type=int, default=1, help="processes that load the data")
+    parser.add_argument("--bucket", choices=("s3", "gs"), help="an emulator of this store")
     given = parser.parse_args()
     mesh = tuple(map(int, given.mesh.split(",")))
-    with tempfile.TemporaryDirectory(prefix="kill_train_") as folder:
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kill_train_")))
+        bucket = ""
+        if given.bucket:
+            bucket = f"{stack.enter_context(emulated(given.bucket, folder / 'store'))}/killed"
         start = time.monotonic()
-        kills, faults = test(Path(folder), given.kills, given.seed, mesh, given.workers)
+        kills, faults = test(folder, given.kills, given.seed, mesh, given.workers, bucket)
         print(f"{summary(kills)}; {time.monotonic() - start:.0f} s")
     print("\n".join(faults) or "the killed run equals the uninterrupted one bit for bit")
     return bool(faults)

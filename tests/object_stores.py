@@ -64,10 +64,10 @@ def emulated(kind: str, folder: Path) -> Iterator[str]:
         try:
             _wait(server, port)
             _make_bucket(kind, url)
-            _forget_clients()
+            forget_clients()
             yield f"{kind}://{BUCKET}/runs"
         finally:
-            _forget_clients()
+            forget_clients()
             server.kill()
             server.wait()
 
@@ -95,7 +95,7 @@ def _make_bucket(kind: str, url: str) -> None:
         assert answer.status == 200
 
 
-def _forget_clients() -> None:
+def forget_clients() -> None:
     """fsspec keeps clients, which remember an endpoint."""
     for package, name in (("s3fs", "S3FileSystem"), ("gcsfs", "GCSFileSystem")):
         if package in sys.modules:

@@ -2,10 +2,11 @@
 
 import json
 import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from tests.object_stores import emulated, need
+from tests.object_stores import emulated, forget_clients, need
 from vlfau_jax.buckets import LEASES, Bucket, Lease, Lost, is_bucket, open_bucket
 from vlfau_jax.errors import InUse, RunError, UserError
 
@@ -144,6 +145,9 @@ def error_named(name, text=""):
         (PermissionError("denied"), UserError, "roles/storage.objectUser"),
         (OSError("Forbidden: 403"), UserError, "permission is missing"),
         (FileNotFoundError("x"), UserError, "gcloud storage buckets create gs://faces"),
+        (OSError("AuthorizationHeaderMalformed: expecting"), UserError, "in another region"),
+        (OSError(28, "No space left on device", "/copy/x"), RunError, "/copy/x: No space left"),
+        (FileNotFoundError(2, "No such file", "/copy/x"), RunError, "/copy/x: No such file"),
         (OSError("QuotaExceeded: no room"), RunError, "the bucket is full"),
         (OSError("Connection reset"), RunError, "does not answer"),
     ],
@@ -154,6 +158,53 @@ def test_what_the_store_refuses_is_one_line_with_a_command(error, kind, said):
         raise error
     assert said in str(caught.value) and "\n" not in str(caught.value)
     assert str(caught.value).startswith("--workdir=gs://faces/run")
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("ExpiredToken", "no valid credentials; give them: aws configure"),
+        ("AccessDenied", "permission is missing: s3:ListBucket of faces"),
+    ],
+)
+def test_what_s3_refuses_is_no_missing_bucket(monkeypatch, code, said):
+    pytest.importorskip("s3fs")
+
+    class Refusing(BaseHTTPRequestHandler):
+        def do_GET(self):
+            body = f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode()
+            self.send_response(403)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(body)
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Refusing) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
+            monkeypatch.setenv(name, "us-east-1")
+        try:
+            with pytest.raises(UserError, match=said):
+                open_bucket("--workdir", "s3://faces/run")
+        finally:
+            server.shutdown()
+            thread.join()
+            forget_clients()
+
+
+def test_a_lease_that_was_given_back_is_not_taken_again_by_its_own_thread(bucket):
+    lease = Lease(bucket, 0.2)
+    lease.claim()
+    lease.release()
+    lease.renew()
+    assert lease.holder() == ""
 
 
 def test_a_missing_package_is_named_with_the_extra(monkeypatch):

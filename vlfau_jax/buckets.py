@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,8 @@ _NO_CREDENTIALS = (
     *("PartialCredentialsError", "ExpiredToken", "InvalidAccessKeyId", "SignatureDoesNotMatch"),
     *("UnauthorizedSSOTokenError", "SSOTokenLoadError", "Invalid Credentials", "Anonymous caller"),
 )
-_FULL = ("QuotaExceeded", "StorageQuota", "EntityTooLarge", "Insufficient Storage", "ENOSPC")
+_FULL = ("QuotaExceeded", "StorageQuota", "StorageFull", "Insufficient Storage")
+_ELSEWHERE = ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraint")
 
 
 def is_bucket(path: str | Path) -> bool:
@@ -107,7 +108,7 @@ class Bucket:
     def remove(self, names: list[str]) -> None:
         """Removes objects, one after the other."""
         for name in names:
-            if self.fs.exists(f"{self.root}/{name}"):
+            with suppress(FileNotFoundError):
                 self.fs.rm_file(f"{self.root}/{name}")
 
     @contextmanager
@@ -127,10 +128,17 @@ class Bucket:
         scheme, bucket = self.url[:5], self.root.split("/")[0]
         text = " ".join(f"{type(one).__name__}: {one}" for one in _chain(error))
         place = f"{self.flag}={self.url}"
+        if isinstance(error, OSError) and error.filename is not None:  # of the local copy
+            return RunError(f"{place}: {error.filename}: {error.strerror}")
         if any(word in text for word in _FULL):
             return RunError(f"{place}: the bucket is full ({_short(error)}); make room in it")
         if any(word in text for word in _NO_CREDENTIALS):
             return UserError(f"{place}: no valid credentials; give them: {_LOG_IN[scheme]}")
+        if any(word in text for word in _ELSEWHERE):
+            return UserError(
+                f"{place}: the bucket is in another region; give it: AWS_DEFAULT_REGION=REGION, as "
+                f"aws s3api get-bucket-location --bucket={bucket} says"
+            )
         if isinstance(error, PermissionError) or "AccessDenied" in text or "Forbidden" in text:
             return UserError(f"{place}: permission is missing: {_ALLOW[scheme].format(bucket)}")
         if isinstance(error, FileNotFoundError):
@@ -164,8 +172,7 @@ def open_bucket(flag: str, url: str) -> Bucket:
         raise Bucket(flag, url, None, name).translated(error) from error
     bucket = Bucket(flag, url, fs, root)
     with bucket.told():
-        if not fs.exists(root.split("/")[0]):
-            raise FileNotFoundError(root)
+        bucket.listed()  # s3fs' `exists` takes whatever is refused for a bucket that is missing
     return bucket
 
 
@@ -193,7 +200,7 @@ class Lease:
         self._bucket, self._seconds = bucket, seconds
         self._who = f"process {os.getpid()} on {socket.gethostname()}"
         self._token, self._count = secrets.token_hex(8), 0
-        self._writing = threading.Lock()
+        self._writing, self._released = threading.Lock(), False
 
     def claim(self) -> None:
         """Takes the lease. Raises InUse where another process holds it, and goes on."""
@@ -206,8 +213,9 @@ class Lease:
                 self._write(newest + 1, mode="create")
             except FileExistsError:
                 continue
-            self.number = newest + 1
-            break
+            if self._newest() == newest + 1:  # else others came and went since it was looked up
+                self.number = newest + 1
+                break
         for number in self._numbers():
             if number < self.number:
                 self._bucket.remove([f"{LEASES}/{number}"])
@@ -215,8 +223,9 @@ class Lease:
     def renew(self) -> None:
         """Says that the holder lives; raises Lost where it is no longer the holder."""
         with self._writing:
-            self.check()
-            self._write(self.number)
+            if not self._released:
+                self.check()
+                self._write(self.number)
 
     def check(self) -> None:
         """Raises Lost where another process is the holder by now."""
@@ -231,6 +240,7 @@ class Lease:
         with self._writing:
             self.check()
             self._write(self.number, free=True)
+            self._released = True
 
     def holder(self) -> str:
         """Who holds the newest lease, and when it was heard of; empty where it was given back."""

@@ -14,8 +14,9 @@ import os
 import shutil
 import stat
 import sys
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -136,6 +137,19 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+@contextmanager
+def locked_in_turn(folder: Path) -> Iterator[None]:
+    """As `locked`, but waits while another process works there."""
+    with ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(locked(folder))
+                break
+            except InUse:
+                time.sleep(0.5)
+        yield
 
 
 def lock(handle: int, folder: Path, taken: str) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 from tests.processes import ROOT
+from vlfau_jax.buckets import Bucket
 
 ATTEMPT = ["bash", str(ROOT / "launch" / "attempt.sh")]
 
@@ -44,6 +45,21 @@ def test_a_start_counts_even_where_it_is_killed_outright(tmp_path):
 def test_another_job_counts_anew_and_processes_count_for_themselves(tmp_path):
     assert [attempt(tmp_path, ATTEMPTS="1")[0] for _ in range(2)] == [75, 1]
     assert attempt(tmp_path, run="job-2", ATTEMPTS="1")[0] == 75
+
+
+def test_of_a_folder_in_a_bucket_the_local_copies_count(tmp_path):
+    url = "s3://faces/runs/a b"
+    copy = Bucket("--workdir", url, None, "faces/runs/a b")
+    env = {"XDG_CACHE_HOME": str(tmp_path), "ATTEMPTS": "1"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        local = copy.local
+    codes = []
+    for folder in (local, local.with_name(f"{local.name}.copy.x")):
+        codes += [attempt(f"{url}/", **env)[0] for _ in range(2)]
+        (folder / "checkpoints" / str(7 + len(codes))).mkdir(parents=True)
+    assert codes == [75, 1, 75, 1] and attempt(url, **env)[0] == 75
+    assert not (ROOT / "s3:").exists()
 
 
 @pytest.mark.parametrize("name", ["7.orbax-checkpoint-tmp", "notes", "007", "9" * 40, "-1", "a b"])

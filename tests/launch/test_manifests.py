@@ -57,7 +57,11 @@ def test_the_jobset_has_the_fields_of_its_api():
         *("replicatedJobs", "network", "successPolicy", "failurePolicy", "startupPolicy"),
         *("suspend", "coordinator", "managedBy", "ttlSecondsAfterFinished"),
     }
-    assert jobset["spec"]["failurePolicy"].keys() <= {"maxRestarts", "rules", "restartStrategy"}
+    policy = jobset["spec"]["failurePolicy"]
+    assert policy.keys() <= {"maxRestarts", "rules", "restartStrategy"}
+    (rule,) = policy["rules"]
+    assert rule.keys() <= {"name", "action", "onJobFailureReasons", "targetReplicatedJobs"}
+    assert (rule["action"], rule["onJobFailureReasons"]) == ("FailJobSet", ["PodFailurePolicy"])
     for one in jobset["spec"]["replicatedJobs"]:
         assert one.keys() <= {"name", "groupName", "template", "replicas", "dependsOn"}
         assert one["template"]["spec"]["parallelism"] == one["template"]["spec"]["completions"]

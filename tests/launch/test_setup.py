@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PIN = r"^([\w.-]+)(?:\[.*\])?==(\S+)$"  # those with a marker differ by it
 PREFIX = "Programming Language :: Python :: "
 PYTHONS = [text.removeprefix(PREFIX) for text in PROJECT["classifiers"] if PREFIX in text]
 MINORS = [int(python.removeprefix("3.")) for python in PYTHONS]
@@ -39,3 +40,13 @@ def test_setup_takes_them_and_refuses_others(minor):
 def test_setup_tries_each_by_its_name():
     (candidates,) = re.findall(r"for candidate in (.*);", (ROOT / "launch/setup.sh").read_text())
     assert {f"python{python}" for python in PYTHONS} <= set(candidates.split())
+
+
+def test_files_of_pins_that_are_installed_together_agree():
+    pins = {}
+    for file in sorted(ROOT.glob("requirements*.txt")):
+        found = re.findall(PIN, file.read_text(), re.MULTILINE)
+        for name, version in found:
+            pins.setdefault(re.sub(r"[-_.]+", "-", name).lower(), {})[version] = file.name
+    assert len(pins) > 100
+    assert {name: found for name, found in pins.items() if len(found) > 1} == {}

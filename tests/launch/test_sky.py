@@ -47,6 +47,7 @@ def test_skypilot_reads_the_task(tmp_path):
     assert task["nodes"] == 1 and all(task["spot"]) and len(task["spot"]) == 4
     assert task["accelerators"] == ["A100", "A10G", "H100", "L4"]
     assert task["recovery"]["strategy"] == "EAGER_NEXT_REGION"
+    assert task["recovery"]["recover_on_exit_codes"] == [75, 137]
     for script in (task["run"], task["setup"]):
         assert subprocess.run(["bash", "-n", "-c", script]).returncode == 0
 
@@ -58,7 +59,8 @@ def test_skypilot_refuses_a_misspelt_field(tmp_path):
     assert parse(wrong, tmp_path).returncode != 0
 
 
-def test_the_task_is_run_as_its_words(tmp_path):
+@pytest.mark.parametrize("nodes", [1, 4])
+def test_the_task_is_run_as_its_words(tmp_path, nodes):
     yaml = pytest.importorskip("yaml")
     run = yaml.safe_load((ROOT / "launch/sky.yaml").read_text())["run"]
     (tmp_path / "launch").mkdir()
@@ -68,8 +70,12 @@ def test_the_task_is_run_as_its_words(tmp_path):
     env = {
         "PATH": f"{tmp_path}:{os.environ['PATH']}",
         "TASK": r"train --workdir=a\ b '--config=c d'",
+        "SKYPILOT_NUM_NODES": str(nodes),
+        "SKYPILOT_NODE_IPS": "10.0.0.1\n10.0.0.2",
+        "SKYPILOT_NODE_RANK": "2",
     }
     done = subprocess.run(
         ["bash", "-c", run], env=env, cwd=tmp_path, capture_output=True, text=True
     )
-    assert done.stdout == "[-m][vlfau_jax][train][--workdir=a b][--config=c d]"
+    group = "[--coordinator=10.0.0.1:9876][--processes=4][--process=2]" if nodes > 1 else ""
+    assert done.stdout == f"[-m][vlfau_jax][train][--workdir=a b][--config=c d]{group}"

@@ -13,6 +13,7 @@ def submit(tmp_path):
     """Runs the script as Slurm would, with a srun and a scontrol that write down what they get."""
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     (tmp_path / ".venv" / "bin" / "activate").touch()
+    (tmp_path / "launch").symlink_to(ROOT / "launch")
     (tmp_path / "bin").mkdir()
     for name, code in (("srun", "$CODE"), ("scontrol", "0")):
         command = tmp_path / "bin" / name

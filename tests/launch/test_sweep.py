@@ -92,8 +92,9 @@ def test_tpu_and_sky_get_a_machine_for_each(sweep):
 
 def test_kubernetes_gets_a_valid_indexed_job(sweep):
     validator, yaml = pytest.importorskip("kubernetes_validate"), pytest.importorskip("yaml")
-    odd = '--config.data.data_dir=/a "b"/c'
-    code, out, err = sweep("kubernetes", *ABLATION, odd, "--", "reg/image:cuda", "faces", "queue")
+    odd = '--config.data.data_dir=/a "b"&c/d'
+    given = [*ABLATION[:2], "--workdir=/shared/My Study__", *ABLATION[3:], odd]
+    code, out, err = sweep("kubernetes", *given, "--", "reg/image:cuda", "faces", "queue")
     assert code == 0, err
     text = out.split("with:\n")[1].split("# when they")[0]
     job = yaml.safe_load(text)
@@ -101,9 +102,11 @@ def test_kubernetes_gets_a_valid_indexed_job(sweep):
     assert "STUDY" not in text.split("apiVersion")[1]
     assert job["spec"]["completions"] == 4
     container = job["spec"]["template"]["spec"]["containers"][0]
-    assert container["args"] == [*ABLATION, odd, "--resume"]
+    assert container["args"] == [*given, "--resume"]
+    assert job["metadata"]["name"] == "vlfau-my-study"
     assert container["image"] == "reg/image:cuda"
     script = container["command"][2]
+    assert r"/shared/My\ Study__/.attempts" in script
     assert "numbers=(1 2 3 4)" in script and "--cell=$number" in script
     assert subprocess.run(["bash", "-n", "-c", script]).returncode == 0
 
@@ -114,6 +117,7 @@ def test_kubernetes_gets_a_valid_indexed_job(sweep):
         (("slurm", "crossval", "--workdir=w"), "give --folds"),
         (("slurm", "ablate", "--config=c"), "give --workdir"),
         (("moon", *CV), "moon: no such launcher"),
+        (("slurm", "ablate", "--workdir=s3://b/x"), "--workdir=s3://b/x: give a folder"),
         (("tpu", *CV), "give -- ZONE"),
         (("kubernetes", *CV), "IMAGE CLAIM"),
         (("local", *CV, "--resume"), "leave it out"),

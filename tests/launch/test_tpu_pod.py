@@ -10,7 +10,9 @@ from tests.processes import ROOT
 GCLOUD = """#!/usr/bin/env bash
 # Each call takes the first line of $FOLDER/KIND for its answer: an exit code and what it prints.
 case "$*" in
+    *" queued-resources describe "*) kind=queue ;;
     *" describe "*) kind=describe ;;
+    *" ssh "*"cat ~/vlfau_jax/run.code"*) kind=code ;;
     *" ssh "*tail*) kind=follow ;;
     *" ssh "*attempt.sh*) kind=start ;;
     *" ssh "*gcsfuse*) kind=mount ;;
@@ -26,6 +28,7 @@ if [ -s "$FOLDER/$kind" ]; then
     if [ "$code" -ne 0 ]; then echo "$text" >&2; else echo "$text"; fi
     exit "$code"
 fi
+if [ "$kind" = code ]; then echo 0; fi
 if [ "$kind" = describe ]; then echo "ERROR: (gcloud) NOT_FOUND: no such node" >&2; exit 1; fi
 """
 
@@ -61,7 +64,7 @@ def tpu(tmp_path):
 
 
 TASK = ("pod", "us-west4-a", "configs/demo.py", "/shared/run")
-NEW = ["describe", "create", "copy", "install", "start", "follow"]
+NEW = ["describe", "create", "copy", "install", "start", "follow", "code"]
 
 
 def kinds(calls):
@@ -81,31 +84,44 @@ def test_a_missing_slice_is_made_and_all_of_it_trains(tpu):
 
 def test_a_slice_that_is_ready_is_used_again_and_deleted_only_if_asked(tpu):
     assert kinds(tpu(*TASK, describe=["0 READY"])[2]) == [k for k in NEW if k != "create"]
-    code, _, calls = tpu("--delete", *TASK, describe=["0 READY"] * 2, follow=["1 failed"])
+    code, _, calls = tpu("--delete", *TASK, describe=["0 READY"] * 2, code=["0 1"])
     assert code == 1 and kinds(calls)[-1] == "delete"
 
 
 def test_a_run_that_was_stopped_is_started_again(tpu):
-    code, _, calls = tpu(
-        *TASK, describe=["0 READY", "0 READY", "0 READY"], follow=["75 stopped", "137 killed"]
-    )
+    code, _, calls = tpu(*TASK, describe=["0 READY", "0 READY", "0 READY"], code=["0 75", "0 137"])
     assert code == 0
     assert kinds(calls).count("start") == 3 and kinds(calls).count("copy") == 1
 
 
 def test_a_slice_that_was_taken_away_is_made_anew_and_prepared(tpu):
     code, err, calls = tpu(
-        "--spot", *TASK, describe=["0 READY", "0 PREEMPTED"], follow=["255 gone"]
+        "--spot", *TASK, describe=["0 READY", "0 PREEMPTED"], follow=["255 gone"], code=["255 gone"]
     )
     assert code == 0, err
     assert kinds(calls) == [
-        *("describe", "copy", "install", "start", "follow"),
-        *("describe", "delete", "create", "copy", "install", "start", "follow"),
+        *("describe", "copy", "install", "start", "follow", "code"),
+        *("describe", "delete", "create", "copy", "install", "start", "follow", "code"),
     ]
 
 
+def test_a_connection_that_breaks_is_taken_up_again_but_not_for_ever(tpu):
+    ready = ["0 READY"] * 7
+    code, _, calls = tpu(*TASK, describe=ready, follow=["255 broken"], code=["1 none yet"])
+    assert code == 0
+    assert kinds(calls).count("follow") == 2 and kinds(calls).count("copy") == 1
+    code, err, calls = tpu(*TASK, describe=ready, code=["1 none yet"] * 6)
+    assert code == 1 and "does not tell how its run goes" in err
+
+
+def test_a_queued_resource_that_is_refused_is_waited_for_no_longer(tpu):
+    code, err, calls = tpu("--queued", *TASK, queue=["0 WAITING_FOR_RESOURCES", "0 FAILED"])
+    assert code == 2 and "is not to be had; see: gcloud" in err
+    assert kinds(calls).count("queue") == 2 and "copy" not in kinds(calls)
+
+
 def test_a_failure_of_the_run_ends_it(tpu):
-    code, _, calls = tpu(*TASK, describe=["0 READY", "0 READY"], follow=["2 a mistake"])
+    code, _, calls = tpu(*TASK, describe=["0 READY", "0 READY"], code=["0 2"])
     assert code == 2 and kinds(calls).count("start") == 1
 
 
@@ -113,7 +129,8 @@ def test_a_queued_resource_is_waited_for(tpu):
     missing = "1 ERROR: NOT_FOUND"
     code, err, calls = tpu("--queued", *TASK, describe=[missing, missing, "0 CREATING", "0 READY"])
     assert code == 0, err
-    assert kinds(calls)[:5] == ["describe", "create", "describe", "describe", "describe"]
+    asked = ["describe", "queue"]
+    assert kinds(calls)[:8] == ["describe", "create", *asked, *asked, *asked]
     assert "queued-resources\tcreate" in dict(calls)["create"]
 
 
@@ -172,8 +189,8 @@ def test_the_remote_commands_are_shell_that_runs(tpu, tmp_path):
     python = home / "vlfau_jax/.venv/bin/python"
     python.write_text('#!/bin/bash\nprintf "[%s]" "$@"; echo; exit 75\n')
     python.chmod(0o755)
-    codes = []
-    for kind in ("start", "follow"):
+    codes, printed = [], []
+    for kind in ("start", "follow", "code"):
         (command,) = [part for part in said[kind].split("\t") if part.startswith("--command=")]
         done = subprocess.run(
             ["bash", "-c", command.removeprefix("--command=")],
@@ -182,5 +199,6 @@ def test_the_remote_commands_are_shell_that_runs(tpu, tmp_path):
             text=True,
         )
         codes.append(done.returncode)
-    assert codes == [0, 75], done.stderr
-    assert "[train][--config=c'o d.py]" in done.stdout
+        printed.append(done.stdout)
+    assert codes == [0, 0, 0], done.stderr
+    assert "[train][--config=c'o d.py]" in printed[1] and printed[2] == "75\n"

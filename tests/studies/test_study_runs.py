@@ -234,6 +234,9 @@ def test_every_subject_a_fold_of_its_own(prepared, tmp_path, capsys):
     (folder / "folds.csv").write_text("subject,fold\nF001,1\n")
     argv = command("crossval", prepared, folder, *more, "--resume")
     assert "folds.csv is about other subjects" in fails(capsys, argv)
+    (folder / "folds.csv").unlink()
+    assert "fold3 is a fold of several subjects" in fails(capsys, argv)
+    assert not (folder / "folds.csv").exists()
 
 
 @pytest.mark.slow

@@ -1,20 +1,17 @@
 """A workdir in a bucket: what is sent, in which order, and what a kill or another run changes."""
 
-import os
 import shutil
 import signal
-from types import SimpleNamespace
 
 import pytest
 
 from tests import kill_train
 from tests.object_stores import emulated, need
 from vlfau_jax.buckets import LEASES, Lease, Lost, open_bucket
-from vlfau_jax.cli import training
 from vlfau_jax.cli.main import main
 from vlfau_jax.errors import InUse, RunError, UserError
 from vlfau_jax.train import bucket_workdir
-from vlfau_jax.train.bucket_workdir import _Mirror, local_workdir
+from vlfau_jax.train.bucket_workdir import _Mirror, copied_records, local_workdir
 
 
 @pytest.fixture(scope="module", params=["s3", "gs"])
@@ -193,18 +190,69 @@ def test_a_store_that_fails_at_the_end_is_said_and_the_copy_is_kept(url, monkeyp
         monkeypatch.setattr("vlfau_jax.buckets.Bucket.put", fails)
     assert str(folder) in str(caught.value)
     monkeypatch.undo()
-    os.environ["XDG_CACHE_HOME"]
     with local_workdir(url, writes=True):
         pass
     assert "checkpoints/2/manifest.json" in listed(url)
 
 
-def test_nothing_in_a_bucket_is_overwritten(url):
-    with (
-        pytest.raises(UserError, match=r"take another folder, or (gcloud|aws)"),
-        local_workdir(url, writes=True, overwrite=True),
-    ):
-        pass
+def test_a_run_that_is_replaced_stays_in_the_bucket_until_the_new_one_has_a_checkpoint(url):
+    mirror, _, bucket = mirror_of(url)
+    folder = bucket.local
+    checkpoint(folder, 2)
+    mirror.send()
+    before = listed(url)
+    (folder / ".replaced").mkdir()  # as `train --overwrite` moves it aside
+    shutil.move(folder / "checkpoints", folder / ".replaced")
+    (folder / "config.json").write_text("{}")
+    mirror.send()
+    assert listed(url) == before
+    checkpoint(folder, 1)
+    shutil.rmtree(folder / ".replaced")
+    mirror.send()
+    assert {name.split("/")[1] for name in listed(url) if "/" in name} == {"1"}
+
+
+@pytest.mark.parametrize("name", [".keep", "notes/.x", "checkpoints/README.md"])
+def test_what_is_no_file_of_a_run_is_left_alone(url, name):
+    bucket = open_bucket("--workdir", url)
+    bucket.fs.pipe_file(f"{bucket.root}/{name}", b"mine")
+    with local_workdir(url, writes=True) as folder:
+        assert not (folder / name).exists()
+    assert listed(url)[name] == 4
+
+
+def test_a_checkpoint_that_is_removed_while_it_is_sent_leaves_nothing(url, capsys):
+    mirror, _, bucket = mirror_of(url)
+    folder = bucket.local
+    checkpoint(folder, 2)
+    (folder / "checkpoints/2/params/e").write_text("more")
+    put = type(bucket).put
+
+    class Removing(type(bucket)):
+        def put(self, folder, names):
+            if (folder / "checkpoints/2").exists() and "checkpoints/2/params/e" in names:
+                put(self, folder, ["checkpoints/2/params/d"])
+                shutil.rmtree(folder / "checkpoints/2")
+            put(self, folder, names)
+
+    mirror._bucket = Removing(bucket.flag, bucket.url, bucket.fs, bucket.root)
+    mirror.send()
+    assert listed(url) == {} and capsys.readouterr().err == ""
+
+
+def test_copies_are_of_one_reader_each_and_go_with_it(url):
+    with local_workdir(url, writes=True) as folder:
+        checkpoint(folder, 2)
+        (folder / "config.json").write_text("{}")
+        (folder / "predictions.jsonl").write_text("{}")
+    left = folder.with_name(f"{folder.name}.copy.killed")
+    left.mkdir()
+    with local_workdir(url, writes=False) as one, copied_records(url) as (other, writer):
+        assert one != other and not left.exists() and writer == ""
+        assert (one / "checkpoints/2/params/d").exists()
+        found = {str(path.relative_to(other)) for path in other.rglob("*") if path.is_file()}
+        assert found == {"config.json", "checkpoints/2/manifest.json"}
+    assert not one.exists() and not other.exists()
 
 
 def test_an_empty_folder_is_no_run(url):
@@ -235,11 +283,17 @@ def test_orbax_itself_still_refuses_s3():
         tensorstore_utils.build_kvstore_tspec("s3://faces/run/checkpoints/1", "params")
 
 
-def test_several_processes_are_told_to_mount_the_bucket(monkeypatch):
-    monkeypatch.setattr("jax.process_count", lambda: 4)
-    flags = SimpleNamespace(workdir="s3://faces/run", lost_after=1.0)
-    with pytest.raises(UserError, match=r"4 processes write parts of one checkpoint.* mount"):
-        training._workdir(flags)
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("crossval", "--config=tests/tiny.py", "--workdir=s3://faces/cv"),
+        ("export", "--workdir=runs/x", "--out=gs://faces/model"),
+        ("predict", "--model=m", "--out=o", "s3://faces/picture.png"),
+    ],
+)
+def test_other_places_in_a_bucket_are_refused(argv, capsys):
+    assert main([*argv]) == 2
+    assert "give a local place; in a bucket lie --workdir of train" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -48,8 +48,10 @@ def test_a_run_sends_every_line_that_it_writes(silent, tmp_path):
         train(settings, tmp_path / "a" / "run", watch=[url])
     lines = (tmp_path / "a/run/metrics.jsonl").read_text().splitlines()
     *sent, last = got
-    assert last == {"run": "a-run", "ended": True}
-    assert [one["run"] for one in sent] == ["a-run"] * 2
+    name = json.loads((tmp_path / "a/run/watch.json").read_text())["run"]
+    assert name.startswith("a-run-")
+    assert last == {"run": name, "ended": True, "failed": False}
+    assert [one["run"] for one in sent] == [name] * 2
     assert [{"step": one["step"], **one["metrics"]} for one in sent] == [*map(json.loads, lines)]
 
 
@@ -60,7 +62,7 @@ def test_what_is_undefined_is_left_out(tmp_path):
         MetricWriter(tmp_path, 0, watchers=watchers) as writer,
     ):
         writer.write(1, {"loss": 0.5, "mean_f1": float("nan")})
-        watchers.__exit__()
+        watchers.__exit__(None)
         assert got[0]["metrics"] == {"loss": 0.5}
 
 
@@ -70,7 +72,8 @@ def test_a_service_that_fails_is_told_once_and_the_run_goes_on(tmp_path, capsys)
             watchers.write(step, {"loss": 1.0})
     assert len(got) == 4
     err = capsys.readouterr().err
-    assert err.count("\n") == 1 and f"--watch={url}: metrics are lost there: HTTPError" in err
+    assert err.count("\n") == 1
+    assert "--watch=http://127.0.0.1/...: metrics are lost there: HTTPError" in err
 
 
 def test_a_slow_service_makes_nobody_wait(tmp_path, monkeypatch, capsys):
@@ -80,7 +83,7 @@ def test_a_slow_service_makes_nobody_wait(tmp_path, monkeypatch, capsys):
         def write(self, step, values):
             go_on.wait()
 
-        def close(self):
+        def close(self, failed):
             pass
 
     monkeypatch.setattr(watch, "_WAITING", 2)
@@ -88,7 +91,7 @@ def test_a_slow_service_makes_nobody_wait(tmp_path, monkeypatch, capsys):
     for step in range(10):
         sender.put((step, {}))
     go_on.set()
-    sender.finish()
+    sender.finish(failed=False)
     assert "it takes them too slowly" in capsys.readouterr().err
 
 
@@ -116,10 +119,11 @@ def test_weights_and_biases_takes_it_offline(tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
     monkeypatch.setenv("WANDB_SILENT", "true")
-    with Watchers(["wandb:faces"], tmp_path / "a/run", CONFIG) as watchers:
+    with Watchers(["wandb:faces"], tmp_path, CONFIG) as watchers:
         watchers.write(7, {"some_loss": 0.5, "f1": None})
     assert "warning" not in capfd.readouterr().err
-    (kept,) = (tmp_path / "wandb").glob("offline-run-*-a-run/run-a-run.wandb")
+    name = json.loads((tmp_path / "watch.json").read_text())["run"]
+    (kept,) = (tmp_path / "wandb").glob(f"offline-run-*-{name}/run-{name}.wandb")
     assert b"some_loss" in kept.read_bytes()
 
 
@@ -128,7 +132,7 @@ def test_mlflow_keeps_one_run_of_a_workdir(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "store").as_uri())
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     for step in (1, 2):  # the second resumes the first
-        with Watchers(["mlflow:faces"], tmp_path / "a/run", CONFIG) as watchers:
+        with Watchers(["mlflow:faces"], tmp_path, CONFIG) as watchers:
             watchers.write(step, {"loss": 1.0 / step})
     client = mlflow.MlflowClient()
     number = client.get_experiment_by_name("faces").experiment_id
@@ -137,3 +141,24 @@ def test_mlflow_keeps_one_run_of_a_workdir(tmp_path, monkeypatch):
     assert [(one.step, one.value) for one in history] == [(1, 1.0), (2, 0.5)]
     assert run.data.params == {"seed": "3", "train.steps": "4"}
     assert run.info.status == "FINISHED"
+
+
+def test_the_service_hears_whether_the_run_failed_and_a_new_run_has_another_name(tmp_path):
+    with webhook() as (url, got):
+        with pytest.raises(KeyError), Watchers([url], tmp_path, CONFIG):
+            raise KeyError
+        with Watchers([url], tmp_path, CONFIG):
+            pass
+        (tmp_path / "watch.json").unlink()  # as --overwrite does
+        with Watchers([url], tmp_path, CONFIG):
+            pass
+    assert [one["failed"] for one in got] == [True, False, False]
+    assert got[0]["run"] == got[1]["run"] != got[2]["run"]
+
+
+def test_a_webhook_s_path_is_shown_nowhere(tmp_path):
+    with pytest.raises(UserError) as caught:
+        Watchers(["https:///secret"], tmp_path, CONFIG)
+    assert watch._shown("https://me:word@hooks.example/secret?key=1") == "https://hooks.example/..."
+    assert watch._shown("wandb:faces") == "wandb:faces"
+    assert "--watch=" in str(caught.value)

@@ -158,8 +158,8 @@ def inspect(fv: flags.FlagValues, _: list[str]) -> None:
     from vlfau_jax.train.bucket_workdir import copied_records
 
     if fv.workdir and not (fv.data or fv.config or fv.out):
-        folder, writer = copied_records(fv.workdir)
-        print(inspect_run(folder, fv.workdir, writer))
+        with copied_records(fv.workdir) as (folder, writer):
+            print(inspect_run(folder, fv.workdir, writer))
         return
     if fv.workdir or not (fv.data and fv.config and fv.out):
         raise UserError(

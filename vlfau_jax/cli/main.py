@@ -15,7 +15,7 @@ from vlfau_jax.cli.config_files import expanded
 from vlfau_jax.cli.memory import keep_freed_memory
 from vlfau_jax.cli.program_cache import use_program_cache
 from vlfau_jax.cli.terminal import protected
-from vlfau_jax.cli.verb import Flag, Verb
+from vlfau_jax.cli.verb import Flag, Verb, refuse_bucket
 from vlfau_jax.errors import UserError, outcome
 from vlfau_jax.options import checked
 from vlfau_jax.records import explain
@@ -157,6 +157,7 @@ def _parse(verb: Verb, argv: list[str]) -> tuple[flags.FlagValues, list[str]]:
             flag.check(fv[flag.name].value)
     for argument in rest:
         checked(f"{name}: the argument", argument, str)
+        refuse_bucket(f"{name}: the argument", argument)
     if rest and not verb.inputs:
         raise UserError(f"{name}: {rest[0]!r} is not a flag; see {name} --help")
     if verb.inputs and not rest:

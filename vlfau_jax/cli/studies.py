@@ -33,7 +33,11 @@ OTHER_CODE = Flag(
 @verb(
     CONFIG,
     HARDWARE,
-    replace(WORKDIR, help="the study's folder: a run's folder for each fold, and the table"),
+    replace(
+        WORKDIR,
+        help="the study's folder: a run's folder for each fold, and the table",
+        bucket=False,
+    ),
     Flag("folds", str, "which folds, such as 1,2,3; all that the data have when absent"),
     Flag("leave_one_subject_out", bool, "every subject is a fold of its own", False),
     Flag("fold", _Fold, "train this fold alone, as one job of several, and refresh the table"),
@@ -80,7 +84,11 @@ def crossval(fv: flags.FlagValues, _: list[str]) -> None:
 @verb(
     CONFIG,
     HARDWARE,
-    replace(WORKDIR, help="the study's folder: a run's folder for each cell, and the table"),
+    replace(
+        WORKDIR,
+        help="the study's folder: a run's folder for each cell, and the table",
+        bucket=False,
+    ),
     Flag("rows", str, "what each row changes, X.py[:args] or one that ships", "ablation"),
     Flag("only", str, "the study has these rows alone, separated by commas"),
     Flag("seeds", Annotated[int, Field(ge=1, le=1000)], "seeds of a row, from --config.seed on", 3),
@@ -154,10 +162,9 @@ def ablate(fv: flags.FlagValues, _: list[str]) -> None:
     }
     if fv.at is not None and fv.at not in studies:
         raise UserError(f"--at={fv.at}: --over has {', '.join(studies)}")
-    mine = [study for text, study in studies.items() if fv.at in (None, text)]
     job = Job(fv.row, fv.seed, fv.fold, fv.cell, fv.shared)
     if fv.list:
-        for study in mine:
+        for study in (study for text, study in studies.items() if fv.at in (None, text)):
             chosen = {cell.folder for cell in study.of(job)}
             for number, cell in enumerate(study.cells.values(), 1):
                 if cell.folder in chosen:
@@ -165,32 +172,36 @@ def ablate(fv: flags.FlagValues, _: list[str]) -> None:
         return
 
     def run(study: Ablation) -> None:
-        if study in mine:
-            ablate(
-                study,
-                job=job,
-                collect=fv.collect,
-                resume=fv.resume,
-                other_code=fv.accept_other_code,
-                evaluator=score_during_training,
-                render=render_ablation,
-            )
+        ablate(
+            study,
+            job=job,
+            collect=fv.collect,
+            resume=fv.resume,
+            other_code=fv.accept_other_code,
+            evaluator=score_during_training,
+            render=render_ablation,
+        )
 
     if not key:
-        run(*mine)
+        run(*studies.values())
         return
     from vlfau_jax.report.sweep_picture import sweep_svg  # imports matplotlib
 
     sweep(
         Sweep(key, studies, workdir),
         None if fv.collect else run,
+        at=fv.at,
         other_code=fv.accept_other_code,
         draw=sweep_svg,
     )
 
 
 @verb(
-    replace(WORKDIR, help="an evaluated run: its predictions.jsonl has our answers and the labels"),
+    replace(
+        WORKDIR,
+        help="an evaluated run: its predictions.jsonl has our answers and the labels",
+        bucket=False,
+    ),
     Flag("out", str, "folder for comparison.json, .md, .tex and .csv", required=True),
     Flag("overwrite", bool, "replace a comparison that is there", False),
     Flag(

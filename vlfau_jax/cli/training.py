@@ -13,6 +13,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 from pydantic import Field
 
+from vlfau_jax.buckets import is_bucket
 from vlfau_jax.cli.verb import BEAMS, CHECKPOINT, CONFIG, WORKDIR, ConfigFlag, Flag, verb
 from vlfau_jax.errors import UserError
 
@@ -64,10 +65,11 @@ def train(fv: flags.FlagValues, _: list[str]) -> None:
     from vlfau_jax.evaluation.during_training import score_during_training
     from vlfau_jax.train.loop import train
 
-    with _process_group(fv, preemptible=True), _workdir(fv, overwrite=fv.overwrite) as workdir:
+    with _process_group(fv, preemptible=True), _workdir(fv) as workdir:
         train(
             resolve(for_this_device(fv)),
             workdir,
+            shared=not is_bucket(fv.workdir),
             resume=fv.resume,
             overwrite=fv.overwrite,
             evaluator=score_during_training,
@@ -104,10 +106,17 @@ def train(fv: flags.FlagValues, _: list[str]) -> None:
 )
 def evaluate(fv: flags.FlagValues, _: list[str]) -> None:
     """Score a run's unseen subjects: scores.json, predictions.jsonl, report.html."""
+    import jax
+
     from vlfau_jax.evaluation.evaluate import evaluate
     from vlfau_jax.report import render
 
     with _process_group(fv, preemptible=False), _workdir(fv) as workdir:
+        if fv.resume and is_bucket(fv.workdir) and jax.process_count() > 1:
+            raise UserError(
+                f"--resume: the answers that an evaluation has kept are in no bucket; evaluate "
+                f"--workdir={fv.workdir} by one process, or anew without --resume"
+            )
         evaluate(
             workdir,
             fold=fv.fold,
@@ -175,19 +184,11 @@ def _process_group(fv: flags.FlagValues, *, preemptible: bool) -> AbstractContex
     )
 
 
-def _workdir(fv: flags.FlagValues, *, overwrite: bool = False) -> AbstractContextManager[Path]:
-    """--workdir, or the local copy of one in a bucket, in which one process alone can work."""
-    import jax
+def _workdir(fv: flags.FlagValues) -> AbstractContextManager[Path]:
+    """--workdir, or the local copy of one in a bucket, which follows what changes there."""
+    from vlfau_jax.train.bucket_workdir import local_workdir
 
-    from vlfau_jax.train.bucket_workdir import is_bucket, local_workdir
-
-    if is_bucket(fv.workdir) and jax.process_count() > 1:
-        raise UserError(
-            f"--workdir={fv.workdir}: {jax.process_count()} processes write parts of one "
-            "checkpoint, for which they need a folder; mount the bucket on all machines (gcsfuse, "
-            "mount-s3 or rclone mount) and give that folder"
-        )
-    return local_workdir(fv.workdir, writes=True, lease=fv.lost_after, overwrite=overwrite)
+    return local_workdir(fv.workdir, writes=True, lease=fv.lost_after)
 
 
 def for_this_device(fv: flags.FlagValues) -> ConfigDict:

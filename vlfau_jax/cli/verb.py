@@ -14,10 +14,22 @@ from typing import Annotated, Any, get_args, get_origin
 from absl import flags
 from ml_collections import config_flags
 
+from vlfau_jax.buckets import is_bucket
 from vlfau_jax.cli.config_files import ConfigParser
+from vlfau_jax.errors import UserError
 from vlfau_jax.options import checked
 
 Run = Callable[[flags.FlagValues, list[str]], None]
+
+
+def refuse_bucket(what: str, value: Any) -> None:
+    """UserError where a local file or folder is wanted, and the URL of a bucket was given."""
+    if isinstance(value, str) and is_bucket(value):
+        raise UserError(
+            f"{what}={value}: give a local place; in a bucket lie --workdir of train, evaluate, "
+            "export, warm_start and inspect, and --config.data.data_dir"
+        )
+
 
 _DEFINE = {
     str: flags.DEFINE_string,
@@ -80,6 +92,7 @@ class Flag:
         required: whether the verb refuses to run without it.
         choices: the values that it takes, where they are few.
         repeated: whether it may be given several times; its value is then a list (of str).
+        bucket: whether it may be a folder in a bucket, which is otherwise refused.
     """
 
     name: str
@@ -89,6 +102,7 @@ class Flag:
     required: bool = False
     choices: Later | None = None
     repeated: bool = False
+    bucket: bool = False
 
     def define(self, fv: flags.FlagValues, argv: list[str]) -> None:
         """Adds the flag to `fv`; `argv` is what the verb was given."""
@@ -111,6 +125,8 @@ class Flag:
         for one in value if self.repeated and value else [value]:
             if one is not None:
                 checked(f"--{self.name}", one, self.kind)
+                if not self.bucket:
+                    refuse_bucket(f"--{self.name}", one)
 
 
 @dataclass(frozen=True)
@@ -188,7 +204,7 @@ CONFIG = ConfigFlag(
     "--config.key=value changes a key",
     required=True,
 )
-WORKDIR = Flag("workdir", str, "a training run's folder", required=True)
+WORKDIR = Flag("workdir", str, "a training run's folder", required=True, bucket=True)
 CHECKPOINT = Flag("checkpoint", str, "last, best (by the scores during training) or a step", "last")
 BEAMS = Flag(
     "beams",

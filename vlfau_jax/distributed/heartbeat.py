@@ -46,15 +46,18 @@ class Heartbeat:
     Attributes:
         client: of JAX's key-value store, from `start` on.
         status: how far the run came, for the line about a lost process; called when that is due.
+        before_exit: is called, in any thread, before this process ends with another's outcome.
     """
 
     def __init__(self, lost_after: float) -> None:
         self.client: Any = None
+        self.before_exit: Callable[[], None] = lambda: None
         self.status: Callable[[], str] = lambda: f"nothing was computed yet; {RESTART_ALL}"
         self._timeout = lost_after
         self._interval = min(lost_after / 10, 1.0)
         self._stopped = threading.Event()
         self._exiting = threading.Lock()
+        self._left_nothing = threading.Event()  # `before_exit` has returned
         self._index = -1  # of this process, once all are connected
         self._seen: dict[int, tuple[str, float]] = {}  # process -> newest heartbeat, when it came
         self._outcome: tuple[str, int] | None = None  # the line and exit code that end this process
@@ -160,10 +163,17 @@ class Heartbeat:
     def _exit(self) -> None:
         """Ends this process with its outcome, whatever its main thread waits for."""
         if not self._exiting.acquire(blocking=False):
+            self._left_nothing.wait()
             time.sleep(60)  # the other thread is ending it
         line, code = self._outcome
         with suppress(OSError):  # whoever read it may be gone
             os.write(self._stderr, f"\n{line}\n".encode(errors="backslashreplace"))
+        try:
+            self.before_exit()
+        except Exception as error:
+            with suppress(OSError):
+                os.write(self._stderr, f"warning: {error}\n".encode(errors="backslashreplace"))
+        self._left_nothing.set()
         if self._index == 0:  # the store ends with this process: the others need time to read it
             time.sleep(4 * self._interval)
         for child in multiprocessing.active_children():  # grain's, who would outlive this one

@@ -4,7 +4,7 @@ JAX's runtime connects the processes and moves the arrays; nothing here schedule
 JAX leaves open is settled through its key-value store, which the first process keeps: what that
 process decides alone, that all see the same files, and the end, where one for all is needed
 (`heartbeat`). All processes need the same workdir, data set and warm starts on a file system that
-they share.
+they share; workdir and data set may also be in a bucket.
 """
 
 from __future__ import annotations
@@ -224,6 +224,20 @@ def set_status(status: Callable[[], str]) -> None:
     """Sets how far the run came, for the line about a lost process; called when that is due."""
     if _heartbeat is not None:
         _heartbeat.status = status
+
+
+@contextmanager
+def before_exit(action: Callable[[], None]) -> Iterator[None]:
+    """Calls `action` if the end of another process ends this one meanwhile, from another thread."""
+    if _heartbeat is None:
+        yield
+        return
+    _heartbeat.before_exit = action
+    try:
+        yield
+    finally:
+        if _heartbeat is not None:
+            _heartbeat.before_exit = lambda: None
 
 
 def stop_requested(step: int) -> bool:

@@ -128,7 +128,8 @@ def _each_subject(settings: Settings, folder: Path) -> Settings:
     """The experiment with a fold for each subject, by a table that is written into `folder`.
 
     Raises:
-        UserError: there is another table, or the subjects are too few or too many.
+        UserError: there is another table, or a study without one; the subjects are too few or too
+            many.
     """
     dataset = open_dataset(settings.data)
     people = checks.tested_people(dataset)
@@ -146,6 +147,8 @@ def _each_subject(settings: Settings, folder: Path) -> Settings:
     folder.mkdir(parents=True, exist_ok=True)
     with alone(folder):
         if not path.exists():
+            if begun := next(folder.glob("fold[0-9]*/"), None):
+                raise UserError(f"{begun} is a fold of several subjects; give another --workdir")
             with written_whole(path) as partial:
                 partial.write_text(text, encoding="utf-8")
         elif read_bytes(path, TABLE_LIMIT).decode(errors="replace") != text:

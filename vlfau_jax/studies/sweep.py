@@ -41,6 +41,7 @@ def sweep(
     study: Sweep,
     train: Callable[[Ablation], Any] | None = None,
     *,
+    at: str | None = None,
     other_code: bool = False,
     draw: Callable[[Mapping[str, Any]], str] | None = None,
 ) -> dict[str, Any] | None:
@@ -49,6 +50,7 @@ def sweep(
     Args:
         study: the key and its points.
         train: runs a point's study (`ablate`); None trains nothing.
+        at: the value of the one point to train; None is all.
         other_code: let cells be of different code.
         draw: makes sweep.svg from what sweep.json holds; None writes none.
 
@@ -60,13 +62,14 @@ def sweep(
         RunError: cells failed, after all others were trained and the curves were written.
     """
     failed = []
-    if train:  # every point, before the first is trained
+    mine = {value: point for value, point in study.points.items() if at in (None, value)}
+    if train and len(mine) > 1:  # a bad value is told before the first is trained
         checks.check_data(
             cell
-            for point in study.points.values()
+            for point in mine.values()
             for cell in {key[2]: cell for key, cell in point.cells.items()}.values()
         )
-    for value, point in study.points.items() if train else ():
+    for value, point in mine.items() if train else ():
         try:
             train(point)
         except RunError as error:

@@ -31,6 +31,7 @@ from orbax.checkpoint import v1 as ocp
 from vlfau_jax.distributed.processes import is_first_process
 from vlfau_jax.errors import DataError, FileError, RunError, UserError, is_exhausted
 from vlfau_jax.files import locked
+from vlfau_jax.sharding.arrays import fetch
 from vlfau_jax.train.manifest import (
     MANIFEST,
     DamagedError,
@@ -65,10 +66,12 @@ _DESCRIPTORS = 16  # files and sockets that a save needs beside those of TensorS
 class Checkpoints(AbstractContextManager):
     """The checkpoints of a run; saving returns at once and is written in the background.
 
-    The newest `keep` stay, and the best `keep_best` of those that were scored.
+    The newest `keep` stay, and the best `keep_best` of those that were scored. Where each process
+    has a `workdir` of its own (`shared=False`), all gather the arrays whole, as NumPy, of which
+    orbax writes those of the first process.
     """
 
-    def __init__(self, workdir: Path, keep: int, keep_best: int = 0) -> None:
+    def __init__(self, workdir: Path, keep: int, keep_best: int = 0, shared: bool = True) -> None:
         """Removes what a killed run had not finished: one process (or job) at a time may train.
 
         Raises UserError where the folder cannot be written to, holds what orbax must not read, or
@@ -78,6 +81,7 @@ class Checkpoints(AbstractContextManager):
         _check_writable(self._folder)
         self._draft: tuple[int, Record, dict[str, list[Any]]] = 0, {}, {}  # of the manifest
         self._writing: Any = None  # orbax's handle of the checkpoint being written
+        self._gathers = not shared and jax.process_count() > 1
         context = ocp.Context()
         # Orbax calls it once all processes have written, in the first one alone, before it renames
         # the finished checkpoint into place. A function, not a bound method: orbax deep-copies its
@@ -94,7 +98,7 @@ class Checkpoints(AbstractContextManager):
         logging.getLogger("absl").addFilter(is_no_orbax_traceback)  # its threads may outlive us
         _mute_abandoned_writes()
         with ExitStack() as held:
-            if is_first_process():
+            if is_first_process() or self._gathers:
                 self._folder.mkdir(parents=True, exist_ok=True)
                 held.enter_context(locked(self._folder))
             _check_readable(self._folder)
@@ -125,6 +129,8 @@ class Checkpoints(AbstractContextManager):
         scored = mean_f1 is not None and math.isfinite(mean_f1)
         metrics = {MEAN_F1: mean_f1} if scored else None
         items = _items(state)
+        if self._gathers:
+            items = jax.tree.map(np.array, fetch(items))  # copies: the state may be donated
         self._draft = step, dict(record) | (metrics or {}), describe_arrays(items)
         with self._translate_os_errors(step):
             _check_descriptors()

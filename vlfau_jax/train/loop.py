@@ -71,6 +71,7 @@ def train(
     overwrite: bool = False,
     evaluator: Evaluator | None = None,
     watch: Sequence[str] = (),
+    shared: bool = True,
 ) -> dict[str, Any]:
     """Trains an experiment in `workdir` and returns the content of final.json.
 
@@ -83,6 +84,8 @@ def train(
         overwrite: removes an earlier run first.
         evaluator: scores subjects who are kept back, every `train.eval_every` steps.
         watch: where metrics go besides, see `vlfau_jax.train.watch`.
+        shared: whether all processes see the same `workdir`. Otherwise each has a copy of what was
+            there, and only the first process writes into its own, checkpoints included.
 
     Raises:
         UserError: the experiment cannot run as asked, or the workdir is in use.
@@ -93,7 +96,7 @@ def train(
     if settings.train.eval_every and evaluator is None:
         raise ValueError("train.eval_every asks for scores, but no evaluator was given")
     with StopSignals() as stop:
-        return _train(settings, workdir, resume, overwrite, evaluator, watch, stop)
+        return _train(settings, workdir, resume, overwrite, evaluator, watch, shared, stop)
 
 
 def _train(
@@ -103,6 +106,7 @@ def _train(
     overwrite: bool,
     evaluator: Evaluator | None,
     watch: Sequence[str],
+    shared: bool,
     stop: StopSignals,
 ) -> dict[str, Any]:
     # What cannot run is refused before the workdir is touched.
@@ -116,12 +120,13 @@ def _train(
     with ExitStack() as stack:
         claim = claimed(workdir, config, resume=resume, overwrite=overwrite)
         run_on_first("claim", lambda: stack.enter_context(claim))
-        check_shared("--workdir", workdir)
+        if shared:
+            check_shared("--workdir", workdir)
         watched = watch if is_first_process() else ()
         watchers = stack.enter_context(Watchers(watched, workdir, config))
         open_connections(experiment.mesh)
         stack.enter_context(translate_errors(workdir))
-        checkpoints = stack.enter_context(Checkpoints(workdir, keep, keep_best))
+        checkpoints = stack.enter_context(Checkpoints(workdir, keep, keep_best, shared))
         inference = experiment.inference_record(config)
         run = _Run(experiment, workdir, checkpoints, Clock(), evaluator, watchers, inference, stop)
         run.report_task()
@@ -283,6 +288,7 @@ class _Run:
                     self.save(k, state, progress, mean_f1)
                 if ending and k < o.steps:  # after the last step, nothing is left to stop
                     self.checkpoints.wait()
+                    barrier("saved")  # the first process may save for all
                     self.stop.raise_for(ending, f"after step {k}, saved; go on with --resume")
         self.step_times = progress.times.summary()
         return state

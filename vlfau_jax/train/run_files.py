@@ -19,6 +19,7 @@ from vlfau_jax.train.checkpoint_record import Count, Name, RunConfig, Steps
 from vlfau_jax.train.manifest import DamagedError, is_step, read_manifest
 from vlfau_jax.train.metrics import METRICS_FILE, read_lines
 from vlfau_jax.train.nonfinite import NONFINITE_FILE
+from vlfau_jax.train.watch import WATCH_FILE, WatchRecord
 from vlfau_jax.train.writer import DAMAGED_FILE, EVENTS_FOLDER
 
 CONFIG_FILE = "config.json"
@@ -212,6 +213,7 @@ _RECOGNISED: dict[str, Callable[[Path], None]] = {
     CHECKPOINTS: _checkpoints,
     FINAL_FILE: _record(FinalRecord),
     NONFINITE_FILE: _record(NonFiniteRecord),
+    WATCH_FILE: _record(WatchRecord),
     "scores.json": _record(_Scores),
     "predictions.jsonl": _predictions,
     "report.html": _page,

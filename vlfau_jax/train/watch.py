@@ -1,7 +1,8 @@
 """Metrics of a run sent elsewhere as well: Weights & Biases, MLflow, or a webhook.
 
 They are sent in a thread, so that a service that is slow or away stops no step: what it does not
-take is told once on stderr, and lost there. metrics.jsonl has all of it.
+take is told once on stderr, and lost there. metrics.jsonl has all of it. The name of the run there
+is kept in watch.json: a run that is resumed goes on under it, and one that replaces it has another.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import secrets
 import sys
 import threading
 import time
@@ -20,11 +22,20 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from vlfau_jax.errors import UserError
+from vlfau_jax.files import written_whole
+from vlfau_jax.records import Record, Text, read_record
 
 KINDS = "wandb:PROJECT, mlflow:EXPERIMENT, or the URL of a webhook, https://..."
+WATCH_FILE = "watch.json"
 _WAITING = 1000  # lines that may wait for a service; beyond, the newest are lost there
 _LAST_SECONDS = 30.0  # for what still waits at the end
 _ANSWER_SECONDS = 10.0
+
+
+class WatchRecord(Record):
+    """watch.json: what services call the run."""
+
+    run: Text
 
 
 class Watcher(Protocol):
@@ -33,8 +44,8 @@ class Watcher(Protocol):
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Plain numbers by name for a step, all of them finite."""
 
-    def close(self) -> None:
-        """The run has ended."""
+    def close(self, failed: bool) -> None:
+        """The run has ended; `failed` where it was stopped before its last step."""
 
 
 class _WandB:
@@ -50,8 +61,8 @@ class _WandB:
     def write(self, step: int, values: Mapping[str, float]) -> None:
         self._run.log(dict(values), step=step)
 
-    def close(self) -> None:
-        self._run.finish()
+    def close(self, failed: bool) -> None:
+        self._run.finish(exit_code=int(failed))
 
 
 class _MLflow:
@@ -79,12 +90,12 @@ class _MLflow:
         metrics = [self._metric(key, value, now, step) for key, value in values.items()]
         self._client.log_batch(self._id, metrics=metrics)
 
-    def close(self) -> None:
-        self._client.set_terminated(self._id)
+    def close(self, failed: bool) -> None:
+        self._client.set_terminated(self._id, "FAILED" if failed else "FINISHED")
 
 
 class _Webhook:
-    """POSTs `{"run": NAME, "step": STEP, "metrics": {...}}`, and `"ended": true` at the end."""
+    """POSTs `{"run": NAME, "step": STEP, "metrics": {...}}`, at last `"ended"` and `"failed"`."""
 
     def __init__(self, url: str, name: str, _: Mapping[str, Any]) -> None:
         self._url, self._name = url, name
@@ -92,8 +103,8 @@ class _Webhook:
     def write(self, step: int, values: Mapping[str, float]) -> None:
         self._post({"step": step, "metrics": dict(values)})
 
-    def close(self) -> None:
-        self._post({"ended": True})
+    def close(self, failed: bool) -> None:
+        self._post({"ended": True, "failed": failed})
 
     def _post(self, content: Mapping[str, Any]) -> None:
         request = urllib.request.Request(
@@ -115,7 +126,7 @@ class Watchers(AbstractContextManager):
     """What --watch names; gives each line to a thread for each service."""
 
     def __init__(self, asked: Sequence[str], workdir: Path, config: Mapping[str, Any]) -> None:
-        """Opens all; `workdir` names the run.
+        """Opens all; `workdir`, which exists, gets the name of the run.
 
         Raises:
             UserError: an unknown kind, a package that is missing, or a service that refuses the
@@ -124,9 +135,10 @@ class Watchers(AbstractContextManager):
         self._threads: list[_Sender] = []
         try:
             for one in asked:
-                self._threads.append(_Sender(one, _opened(one, _name(workdir), config)))
+                opened = _opened(one, _name(workdir), config)
+                self._threads.append(_Sender(_shown(one), opened))
         except BaseException:
-            self.__exit__()
+            self.__exit__(*sys.exc_info())
             raise
 
     def write(self, step: int, values: Mapping[str, float | None]) -> None:
@@ -134,14 +146,15 @@ class Watchers(AbstractContextManager):
         for thread in self._threads:
             thread.put((step, {k: v for k, v in values.items() if v is not None}))
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for thread in self._threads:
-            thread.finish()
+            thread.finish(failed=kind is not None)
 
 
 class _Sender:
     def __init__(self, name: str, watcher: Watcher) -> None:
         self._name, self._watcher, self._told = name, watcher, False
+        self._failed = False
         self._lines: queue.Queue[tuple[int, dict[str, float]] | None] = queue.Queue(_WAITING)
         self._thread = threading.Thread(target=self._send, name="watch", daemon=True)
         self._thread.start()
@@ -152,8 +165,9 @@ class _Sender:
         except queue.Full:
             self._tell("it takes them too slowly")
 
-    def finish(self) -> None:
+    def finish(self, failed: bool) -> None:
         """Waits for what is under way, but not for ever."""
+        self._failed = failed
         end = time.monotonic() + _LAST_SECONDS
         try:
             self._lines.put(None, timeout=_LAST_SECONDS)
@@ -164,7 +178,7 @@ class _Sender:
     def _send(self) -> None:
         while (line := self._lines.get()) is not None:
             self._try(lambda line=line: self._watcher.write(*line))
-        self._try(self._watcher.close)
+        self._try(lambda: self._watcher.close(self._failed))
 
     def _try(self, call: Callable[[], None]) -> None:
         try:
@@ -178,10 +192,16 @@ class _Sender:
         self._told = True
 
 
+def _shown(asked: str) -> str:
+    """Without what may be a secret: the path of a webhook often is."""
+    parts = urlsplit(asked)
+    return f"{parts.scheme}://{parts.hostname}/..." if parts.netloc else asked
+
+
 def _opened(asked: str, name: str, config: Mapping[str, Any]) -> Watcher:
     if asked.startswith(("https://", "http://")):
         if not urlsplit(asked).hostname:
-            raise UserError(f"--watch={asked}: give {KINDS}")
+            raise UserError(f"--watch={_shown(asked)}: give {KINDS}")
         return _Webhook(asked, name, config)
     kind, _, place = asked.partition(":")
     if kind not in _SERVICES or not place:
@@ -200,8 +220,14 @@ def _opened(asked: str, name: str, config: Mapping[str, Any]) -> Watcher:
 
 def _name(workdir: Path) -> str:
     """Of the run, the same when it is resumed: letters and digits that every service takes."""
+    if (workdir / WATCH_FILE).exists():
+        return read_record(workdir / WATCH_FILE, WatchRecord).run
     text = "-".join(Path(os.path.abspath(workdir)).parts[-2:])
-    return "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in text)[-100:]
+    text = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in text)[-100:]
+    name = f"{text}-{secrets.token_hex(4)}"
+    with written_whole(workdir / WATCH_FILE) as partial:
+        partial.write_text(WatchRecord(run=name).model_dump_json())
+    return name
 
 
 def _flat(config: Mapping[str, Any], before: str = "") -> list[tuple[str, Any]]:

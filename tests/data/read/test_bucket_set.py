@@ -5,12 +5,12 @@ import pytest
 
 from tests.data.sets import coded, write_set
 from tests.object_stores import emulated, need
+from vlfau_jax import files
 from vlfau_jax.buckets import Bucket, open_bucket
-from vlfau_jax.data.read import bucket_set
 from vlfau_jax.data.read.bucket_set import local_data
 from vlfau_jax.data.read.dataset import open_dataset
 from vlfau_jax.data.read.options import DataOptions
-from vlfau_jax.errors import FileError, UserError
+from vlfau_jax.errors import FileError, InUse, UserError
 
 PEOPLE = ("F001", "F003", "M001")
 
@@ -70,13 +70,13 @@ def test_a_folder_is_left_alone_and_an_empty_bucket_is_named(sets, tmp_path):
 def test_another_process_that_copies_is_waited_for(sets, monkeypatch):
     url, _ = sets
     refused = iter([True, False])
-    locked = bucket_set.locked
+    locked = files.locked
 
     def busy(folder):
         if next(refused):
-            raise bucket_set.InUse("taken")
+            raise InUse("taken")
         return locked(folder)
 
-    monkeypatch.setattr(bucket_set, "locked", busy)
-    monkeypatch.setattr(bucket_set.time, "sleep", lambda _: None)
+    monkeypatch.setattr(files, "locked", busy)
+    monkeypatch.setattr(files.time, "sleep", lambda _: None)
     assert local_data(url, "bp4d").is_dir()

@@ -5,15 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from vlfau_jax.buckets import Bucket, is_bucket, open_bucket
 from vlfau_jax.data.set_record import DIGESTS, Digests
-from vlfau_jax.errors import FileError, InUse, UserError
-from vlfau_jax.files import file_digest, locked, partial_name
+from vlfau_jax.errors import FileError, UserError
+from vlfau_jax.files import file_digest, locked_in_turn, partial_name
 from vlfau_jax.records import read_record
 
 FLAG = "data.data_dir"
@@ -33,7 +30,7 @@ def local_data(data_dir: str, name: str) -> Path:
         return Path(data_dir)
     bucket = open_bucket(FLAG, f"{data_dir.rstrip('/')}/{name}")
     folder = bucket.local
-    with bucket.told(), _one_at_a_time(folder.parent):
+    with bucket.told(), locked_in_turn(folder.parent):
         listed = bucket.listed()
         stated = {path for path in listed if path.endswith(f"/{DIGESTS}")}
         if not stated:
@@ -48,17 +45,6 @@ def local_data(data_dir: str, name: str) -> Path:
             shutil.rmtree(folder, ignore_errors=True)
             os.rename(partial, folder)
     return folder.parent
-
-
-@contextmanager
-def _one_at_a_time(folder: Path) -> Iterator[None]:
-    while True:
-        try:
-            with locked(folder):
-                yield
-            return
-        except InUse:
-            time.sleep(0.5)
 
 
 def _is_same(bucket: Bucket, folder: Path, path: str) -> bool:
