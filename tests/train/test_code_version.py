@@ -8,8 +8,8 @@ from pathlib import Path
 import vlfau_jax
 from vlfau_jax.train import code_version as module
 
-# What these hold decides no number: messages, paths, how records and options are read, where configs
-# lie; what trains and measures on several devices alike; the version.
+# What these hold decides no number: messages, paths, how records and options are read, where
+# configs lie; what trains and measures on several devices alike; the version.
 NEUTRAL = {"errors", "files", "records", "options", "shipped", "distributed", "__version__"}
 
 
