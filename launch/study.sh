@@ -79,7 +79,7 @@ case $what in
         same_as_rows rare/active_share=1.0
         ablate_with rare ablation:captions --over=data.active_share=1.0,0.3,0.1 "$@"
         same_as_rows pixels/image_size=64
-        ablate_with pixels ablation:captions --over=data.image_size=32,64,96 "$@"
+        ablate_with pixels ablation:captions --over=data.image_size=64,96 "$@"
         same_as_rows regions/map_region_weight=0.0
         ablate_with regions ablation:captions --over=objective.map_region_weight=0.0,0.3 "$@"
         python -m vlfau_jax.report.sweep_picture --out="$study/curves.webp" \
