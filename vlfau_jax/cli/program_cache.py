@@ -22,7 +22,8 @@ from pathlib import Path
 from vlfau_jax.cache import cache_folder
 
 MOST_BYTES = 4 << 30  # of one kind of machine; what was used longest ago is removed first
-_LEAST_SECONDS = 0.1  # of compilation; what is quicker is not kept
+_LEAST_SECONDS = 0.1  # of compilation; what is quicker is not kept, unless JAX is told otherwise:
+_LEAST_NAME = "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
 
 
 def use_program_cache() -> Path | None:
@@ -44,7 +45,8 @@ def use_program_cache() -> Path | None:
         return None
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_compilation_cache_max_size", MOST_BYTES)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", _LEAST_SECONDS)
+    if _LEAST_NAME not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", _LEAST_SECONDS)
     return folder
 
 

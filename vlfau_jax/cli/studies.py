@@ -162,9 +162,10 @@ def ablate(fv: flags.FlagValues, _: list[str]) -> None:
     }
     if fv.at is not None and fv.at not in studies:
         raise UserError(f"--at={fv.at}: --over has {', '.join(studies)}")
+    mine = [*studies] if fv.at is None else [fv.at]
     job = Job(fv.row, fv.seed, fv.fold, fv.cell, fv.shared)
     if fv.list:
-        for study in (study for text, study in studies.items() if fv.at in (None, text)):
+        for study in (studies[text] for text in mine):
             chosen = {cell.folder for cell in study.of(job)}
             for number, cell in enumerate(study.cells.values(), 1):
                 if cell.folder in chosen:
@@ -190,7 +191,7 @@ def ablate(fv: flags.FlagValues, _: list[str]) -> None:
     sweep(
         Sweep(key, studies, workdir),
         None if fv.collect else run,
-        at=fv.at,
+        values=mine,
         other_code=fv.accept_other_code,
         draw=sweep_svg,
     )

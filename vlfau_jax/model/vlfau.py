@@ -185,10 +185,6 @@ class VLFAU(nn.Module):
         attention = jnp.where(generated, attention, 0.0).sum(2) / generated.sum(2)
         return jnp.einsum("bp,bpd->bd", attention[:, 0], _maps(stem))
 
-    def _told(self, au_logits: Array) -> Array:
-        """What a sentence hears of its unit: 1 where it is scored active (p >= 0.5), else -1."""
-        return jnp.where(au_logits >= 0, 1.0, -1.0)
-
     def __call__(
         self,
         image: Array,
@@ -216,7 +212,7 @@ class VLFAU(nn.Module):
         outputs = Outputs(au_logits=au_logits, spatial_maps=maps, stem=stem)
         h, w = stem.shape[1:3]
         if self.options.local_captions:
-            told = self._told(au_logits) if told is None else told
+            told = _scored_active(au_logits) if told is None else told
             if branches is not None:
                 refined, local_tokens, told = (
                     jnp.take(x, branches, axis=1) for x in (refined, local_tokens, told)
@@ -253,7 +249,7 @@ class VLFAU(nn.Module):
         b, n, h, w, _ = refined.shape
         decoders, max_words = {}, []
         if self.options.local_captions:
-            told = self._told(au_logits)
+            told = _scored_active(au_logits)
             decoders["local"] = self.local_captioner.bind(_maps(refined), scores=told)
             max_words.append(max_local_words)
         if self.options.global_captions:
@@ -279,6 +275,11 @@ def _generate(
 ) -> list[Generated]:
     """Sentences of at most `max_words` words a decoder, which one more step ends with <end>."""
     return search(decoders, [words + 1 for words in max_words], beams)
+
+
+def _scored_active(au_logits: Array) -> Array:
+    """What a sentence hears of its unit: 1 where it is scored active (p >= 0.5), else -1."""
+    return jnp.where(au_logits >= 0, 1.0, -1.0)
 
 
 def _maps(features: Array) -> Array:

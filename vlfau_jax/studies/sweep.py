@@ -41,7 +41,7 @@ def sweep(
     study: Sweep,
     train: Callable[[Ablation], Any] | None = None,
     *,
-    at: str | None = None,
+    values: Sequence[str] = (),
     other_code: bool = False,
     draw: Callable[[Mapping[str, Any]], str] | None = None,
 ) -> dict[str, Any] | None:
@@ -50,7 +50,7 @@ def sweep(
     Args:
         study: the key and its points.
         train: runs a point's study (`ablate`); None trains nothing.
-        at: the value of the one point to train; None is all.
+        values: those of the points to train; empty for all.
         other_code: let cells be of different code.
         draw: makes sweep.svg from what sweep.json holds; None writes none.
 
@@ -62,7 +62,7 @@ def sweep(
         RunError: cells failed, after all others were trained and the curves were written.
     """
     failed = []
-    mine = {value: point for value, point in study.points.items() if at in (None, value)}
+    mine = {value: study.points[value] for value in values or study.points}
     if train and len(mine) > 1:  # a bad value is told before the first is trained
         checks.check_data(
             cell
