@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ from vlfau_jax.inference.prediction_files import (
 )
 from vlfau_jax.inference.shots import Place, Portrait, look_with, portraits, shots
 from vlfau_jax.inference.table_formats import check_formats
-from vlfau_jax.inference.video import camera_frames, promised_frames, pyav
+from vlfau_jax.inference.video import VideoFrame, camera_frames, promised_frames, pyav
 
 ON_SCREEN = 5
 _MOST_AHEAD = 16  # frames of which the decoded pictures may wait
@@ -175,15 +175,8 @@ def predict(
         kept = interrupted(folder)
         _refuse_existing(out, kept, overwrite, resume)
         lasting = options.camera < 0  # what a camera showed does not come again
-        if lasting:
-            found, camera = find_pictures(inputs), None
-            sources, summary.passed_over = found.pictures, found.passed_over
-        else:
-            sources = [Picture(Path(f"camera:{options.camera}"), 1, Path(), video=True)]
-            camera = camera_frames(options.camera, options.every, options.seconds)
+        sources, summary.passed_over, camera = _sources(inputs, options)
         videos = any(source.video for source in sources)
-        if videos and lasting:
-            pyav()
         size = options.batch_size if videos else min(options.batch_size, len(sources))
         exported = ExportedModel(model, crop_file, size, verify)
         finder = finder_for(exported.crop_rule, options.finder)
@@ -202,7 +195,6 @@ def predict(
             saying(lambda: _what_is_kept(out, summary if lasting else None), out),
             Rows(folder, asked, exported.aus, others, lasting) as rows,
             _Progress(sources, options.every) as bar,
-            ExitStack() as stack,
         ):
             for record in rows.kept():
                 summary.add(record)
@@ -213,32 +205,11 @@ def predict(
             bar.go_on(begin)
             look = look_with(exported, finder, options.faces, limits)
             all_shots = shots(sources, options.every, begin, summary.remark, camera)
-            describer = Describer(
-                exported,
-                options.captions,
-                options.keep_doubtful,
-                options.overlay,
-                rows.progress.said,
-            )
-            maps = None
-            if options.overlay:
-                maps = stack.enter_context(closing(MapFile(folder / MAPS, rows.progress.rows)))
             ahead = min(exported.batch_size, _MOST_AHEAD)
+            maps = MapFile(folder / MAPS, rows.progress.rows) if options.overlay else None
             with closing(portraits(all_shots, look, begin, ahead)) as people:
-                for group in describer.batches(people):
-                    for one in describer.describe(group):
-                        record = prediction_record(one.portrait, one.result)
-                        if maps is not None:
-                            maps.add(*_heat(one, exported.image_size))
-                        rows.add(record)
-                        summary.add(record)
-                        bar.show(one.portrait)
-                    if maps is not None:
-                        maps.flush()
-                    rows.mark(group[-1].place.after(), describer.said, summary.damaged)
+                _add_rows(people, exported, options, rows, maps, summary, bar)
             rows.close()
-            if maps is not None:
-                maps.close()
             columns = describe_columns(
                 exported.aus, exported.thresholds, exported.outputs, exported.untaught
             )
@@ -249,6 +220,48 @@ def predict(
         raise RunError(f"no face could be described: {counts}; see {out / JSONL}")
     print(summary.text(out, exported.synthetic))
     return summary
+
+
+def _sources(
+    inputs: Sequence[str | Path], options: PredictOptions
+) -> tuple[
+    list[Picture], Mapping[str, Sequence[Path]], Generator[VideoFrame, None, list[str]] | None
+]:
+    """What is looked at, what is passed over, and the frames of a webcam."""
+    if options.camera >= 0:
+        camera = camera_frames(options.camera, options.every, options.seconds)
+        return [Picture(Path(f"camera:{options.camera}"), 1, Path(), video=True)], {}, camera
+    found = find_pictures(inputs)
+    if any(source.video for source in found.pictures):
+        pyav()
+    return found.pictures, found.passed_over, None
+
+
+def _add_rows(
+    people: Iterable[Portrait],
+    exported: ExportedModel,
+    options: PredictOptions,
+    rows: Rows,
+    maps: MapFile | None,
+    summary: Summary,
+    bar: _Progress,
+) -> None:
+    """Describes faces, batch by batch: a row of each, and what an overlay draws of it."""
+    describer = Describer(
+        exported, options.captions, options.keep_doubtful, maps is not None, rows.progress.said
+    )
+    with nullcontext() if maps is None else closing(maps):
+        for group in describer.batches(people):
+            for one in describer.describe(group):
+                record = prediction_record(one.portrait, one.result)
+                if maps is not None:
+                    maps.add(*_heat(one, exported.image_size))
+                rows.add(record)
+                summary.add(record)
+                bar.show(one.portrait)
+            if maps is not None:
+                maps.flush()
+            rows.mark(group[-1].place.after(), describer.said, summary.damaged)
 
 
 def _heat(one: Described, side: int) -> tuple[np.ndarray | None, np.ndarray | None]:

@@ -41,7 +41,7 @@ def corrected(
     usual = _medians(records()) if median else {}
     waiting: deque[dict[str, Any]] = deque()
     around: deque[dict[str, Any]] = deque()  # those before, and those that wait
-    for record in (one for one in records()):
+    for record in records():
         if waiting and waiting[0]["source"] != record["source"]:
             yield from _drained(waiting, around, thresholds, smooth)
             around.clear()
