@@ -65,7 +65,7 @@ def test_crop_rules_that_put_the_eyes_in_a_place_are_known():
     found = {
         name for name, rule in RULES.items() if has_eye_positions({"parameters": rule.PARAMETERS})
     }
-    assert found == {"cascade", "yunet", "mediapipe", "landmarks"}
+    assert found == {"cascade", "yunet", "yunetwheel", "mtcnn", "mediapipe", "landmarks"}
     assert templates((1,), {"name": "none"}) is None
 
 

@@ -124,7 +124,7 @@ def test_the_folders_digest_is_that_of_coreutils_and_covers_all_but_the_card(
     model_folder, tmp_path, capsys
 ):
     folder = copied(model_folder, tmp_path)
-    command = "LC_ALL=C; sha256sum config.json model.* tokenizer* | sha256sum"
+    command = "LC_ALL=C; sha256sum config.json model.* preproc* tokenizer* | sha256sum"
     run = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True)
     digest = run.stdout.split()[0]
     assert open_model_folder(folder, digest.upper()).digest == digest

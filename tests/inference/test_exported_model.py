@@ -79,13 +79,13 @@ def test_attributes_describe_the_model(model, model_folder):
 
 
 def test_any_number_of_faces_is_described_by_one_program(model, faces, monkeypatch):
-    shapes, program = set(), model._program
+    shapes, program = set(), model._compiled()
 
     def recorded(weights, faces):
         shapes.add(faces.shape)
         return program(weights, faces)
 
-    monkeypatch.setattr(model, "_program", recorded)
+    monkeypatch.setitem(model._programs, (), recorded)
     together = model.describe(faces)
     assert model.describe(faces[:0]) == []
     for k in (0, 6):
@@ -255,14 +255,14 @@ def test_a_config_that_does_not_fit_is_refused(model_folder, tmp_path, change, m
     ],
 )
 def test_results_out_of_range_are_no_answers(model, faces, monkeypatch, name, value, message):
-    program = model._program
+    program = model._compiled()
 
     def wrong(weights, faces):
         found = {k: np.array(v) for k, v in program(weights, faces).items()}
         found[name].flat[0] = value
         return found
 
-    monkeypatch.setattr(model, "_program", wrong)
+    monkeypatch.setitem(model._programs, (), wrong)
     with pytest.raises(RunError, match=f"the model gives {re.escape(message)}"):
         model.describe(faces[:1])
 
@@ -322,6 +322,6 @@ def test_devices_share_the_faces_of_a_run(model_folder, rng):
         assert np.array_equal(one.probabilities, other.probabilities)
         assert (one.sentence, one.sentences) == (other.sentence, other.sentences)
         assert np.array_equal(one.sentence_probabilities, other.sentence_probabilities)
-    outputs = jax.tree.leaves(together._program(together._weights, faces[:count]))
+    outputs = jax.tree.leaves(together._compiled()(together._weights, faces[:count]))
     assert all(len(array.sharding.device_set) == count for array in outputs)
     assert len(ExportedModel(model_folder, batch_size=count + 1).devices) == 1

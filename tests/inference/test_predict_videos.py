@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 
 import av
@@ -199,7 +200,7 @@ def test_damaged_videos_have_a_row_or_what_is_whole(model_folder, film, tmp_path
     assert faults[0]["detail"] == "an empty file"
     assert any(r["success"] for r in found if r["source"].endswith("4.avi"))
     said = capsys.readouterr()
-    assert "4.avi: ends after" in said.out and "Traceback" not in said.err
+    assert re.search(r"4\.avi: .*ends after", said.out) and "Traceback" not in said.err
     only = [f"--model={model_folder}", f"--out={tmp_path / 'none'}", str(folder / "1.mp4")]
     assert main(["predict", *only]) == 1
     (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("failed: ")]

@@ -86,7 +86,7 @@ def test_the_faces_are_those_of_trains_first_batches(data_dir, monkeypatch):
         raise InterruptedError
 
     experiment = build_experiment(_on_one_device(settings(data_dir, validation_subjects=1)))
-    run = loop._Run(experiment, None, None, None, None, {}, StopSignals())
+    run = loop._Run(experiment, None, None, None, None, None, {}, StopSignals())
     with monkeypatch.context() as patched, pytest.raises(InterruptedError):
         patched.setattr(experiment_module, "train_iterator", record)
         run.take_steps(None, 0, None)

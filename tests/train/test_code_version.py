@@ -8,9 +8,10 @@ from pathlib import Path
 import vlfau_jax
 from vlfau_jax.train import code_version as module
 
-# What these hold decides no number: messages, paths, how records and options are read, where
-# configs lie; what trains and measures on several devices alike; the version.
-NEUTRAL = {"errors", "files", "records", "options", "shipped", "distributed", "__version__"}
+# What these hold decides no number: messages, paths, buckets, how records and options are read,
+# where configs lie; what trains and measures on several devices alike; the version.
+NEUTRAL = {"__version__", "errors", "files", "buckets", "records", "options", "shipped"}
+NEUTRAL |= {"distributed"}
 
 
 def imported(path):

@@ -140,7 +140,7 @@ def test_regions_need_eyes_in_their_places(tiny, monkeypatch, tmp_path, capsys, 
     with_set(monkeypatch, crop={"name": "none", "digest": "0" * 16, "parameters": {"zoom": 1.0}})
     unknown = build_experiment(settings)
     assert unknown.regions is None
-    _Run(unknown, tmp_path, None, None, None, {}, None).report_task()
+    _Run(unknown, tmp_path, None, None, None, None, {}, None).report_task()
     told = f"objective.{name}_weight without effect: crop rule none puts eyes in no fixed place"
     assert told in capsys.readouterr().err
 

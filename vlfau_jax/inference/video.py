@@ -146,7 +146,7 @@ def _decoded(av: ModuleType, packets: Iterator, remarks: list[str]) -> Iterator:
                 break
             yield frame
     if damaged:
-        remarks.append(f"{damaged} damaged parts are left out")
+        remarks.append(f"damaged parts that are left out: {damaged}")
 
 
 def _is_too_large(shown: object) -> bool:

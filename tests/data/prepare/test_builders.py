@@ -190,7 +190,7 @@ def test_the_widest_frame_offsets_are_names_still(offset):
         "",
         "cascade",
         "cascade_8",
-        "mtcnn_256",
+        "retinaface_256",
         "yunet_256",
         "none_64_right_",
         "none_64_left",

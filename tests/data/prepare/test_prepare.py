@@ -387,7 +387,7 @@ def test_the_progress_bar_moves_within_a_video(tmp_path, monkeypatch, capsys):
     ("dataset", "options", "message"),
     [
         ("ck", {}, "--dataset='ck'"),
-        ("bp4d", {"crop": "mtcnn"}, "--crop='mtcnn' is not a crop rule; expected one of cascade"),
+        ("bp4d", {"crop": "dlib"}, "--crop='dlib' is not a crop rule; expected one of cascade"),
         ("bp4d", {"crop_size": 4}, "--crop_size=4"),
         ("bp4d", {"crop_file": "x"}, "--crop_file="),
         ("bp4d", {"workers": -1}, "--workers=-1"),
