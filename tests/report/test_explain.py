@@ -197,7 +197,7 @@ def test_a_clip_of_two_people_has_a_timeline_for_each():
         parts = [np.full((40, 60, 3), left, np.uint8), np.full((40, 60, 3), right, np.uint8)]
         return np.hstack(parts if both else parts[:1])
 
-    def looks(image, source):
+    def looks(image, source, known=None):
         return [
             one
             for x in range(0, image.shape[1], 60)

@@ -91,7 +91,7 @@ class Describer:
         predictions, maps = self._model.describe_units(faces, always, self._maps)
         if self._captions == "changes" and self._model.captions:
             changed = [k for k, one in enumerate(group) if self._is_new(one, predictions[k])]
-            told = self._model.describe(faces[changed]) if changed else []
+            told = self._model.describe(faces[changed], self._model.few) if changed else []
             for k, full in zip(changed, told, strict=True):
                 # The same numbers whether there are sentences or not.
                 mine = predictions[k]

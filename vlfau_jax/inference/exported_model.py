@@ -18,6 +18,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from vlfau_jax.data.crop.face import Face
 from vlfau_jax.data.crop.registry import rule_from_record
 from vlfau_jax.data.crop.rule import CropRule
 from vlfau_jax.data.raw.unreadable import Unreadable
@@ -155,7 +156,13 @@ class ExportedModel:
             )
         return self._programs[names]
 
-    def describe(self, faces: np.ndarray) -> list[Prediction]:
+    @property
+    def few(self) -> int:
+        """A smaller `batch_size` for `describe`: an eighth, rounded up to a face a device."""
+        devices = len(self.devices)
+        return devices * -(-self.batch_size // (8 * devices))
+
+    def describe(self, faces: np.ndarray, batch_size: int | None = None) -> list[Prediction]:
         """Predictions for faces that are cropped by `crop_rule` already, in their order.
 
         The program is compiled once, for `batch_size` faces, at the first call. Any number of
@@ -164,11 +171,12 @@ class ExportedModel:
 
         Args:
             faces: RGB uint8 [b, image_size, image_size, 3], any b.
+            batch_size: `few`, which is compiled once more; None for the model's own.
 
         Raises:
             ValueError: another dtype or shape.
         """
-        return list(self._decoded(faces))
+        return list(self._decoded(faces, batch_size))
 
     def explain(self, faces: np.ndarray) -> list[Explanation]:
         """As `describe`, with the maps of each unit and of each word.
@@ -214,12 +222,15 @@ class ExportedModel:
             predictions += self._decoder.decode(arrays)
         return predictions, np.concatenate(looked) if looked else None
 
-    def _decoded(self, faces: np.ndarray) -> Iterator[Prediction]:
-        for arrays in self._batches(faces, DECODED_ARRAYS):
+    def _decoded(self, faces: np.ndarray, batch_size: int | None = None) -> Iterator[Prediction]:
+        for arrays in self._batches(faces, DECODED_ARRAYS, batch_size):
             yield from self._decoder.decode(arrays)
 
-    def _batches(self, faces: np.ndarray, names: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
+    def _batches(
+        self, faces: np.ndarray, names: Sequence[str], batch_size: int | None = None
+    ) -> Iterator[dict[str, np.ndarray]]:
         """The named arrays that the program gives, batch by batch, checked."""
+        size = batch_size or self.batch_size
         faces = np.asarray(faces)
         if faces.dtype != np.uint8 or faces.shape[1:] != (self.image_size, self.image_size, 3):
             raise ValueError(
@@ -229,9 +240,9 @@ class ExportedModel:
         names = tuple(name for name in names if name in self.outputs)
         # Sentences need the whole program; without them, what is not asked for is not computed.
         some = () if any(name.endswith("tokens") for name in names) else names
-        for start in range(0, len(faces), self.batch_size):
-            shown = faces[start : start + self.batch_size]
-            batch = np.zeros((self.batch_size, *faces.shape[1:]), np.uint8)
+        for start in range(0, len(faces), size):
+            shown = faces[start : start + size]
+            batch = np.zeros((size, *faces.shape[1:]), np.uint8)
             batch[: len(shown)] = shown
             arrays = self._compiled(some)(self._weights, jax.device_put(batch, self._faces))
             wanted = jax.device_get({name: arrays[name] for name in names})
@@ -310,6 +321,7 @@ class ExportedModel:
         faces: Faces = "all",
         turn: bool = True,
         most: int | None = None,
+        known: Sequence[Face] | None = None,
     ) -> list[FoundFace]:
         """As `look`, but every face, the largest first; see `faces.look_for_faces`."""
         looked = look_for_faces(
@@ -322,6 +334,7 @@ class ExportedModel:
             faces=faces,
             turn=turn,
             most=most,
+            known=known,
         )
         return [self._resized(found) for found in looked]
 

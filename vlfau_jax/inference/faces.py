@@ -85,6 +85,7 @@ class FoundFace:
         box: left, top, width, height in the picture's pixels; None where there is no face.
         alignment: float32 [2, 3], from positions in the picture to those in `crop`; None likewise.
         finder: the name of the crop rule that found it; "" where none looked.
+        face: as the finder saw it in the picture; None where there is none, or one of a table.
     """
 
     crop: np.ndarray | None
@@ -95,6 +96,7 @@ class FoundFace:
     box: tuple[float, float, float, float] | None = None
     alignment: np.ndarray | None = None
     finder: str = ""
+    face: Face | None = None
 
 
 def look_for_face(
@@ -123,6 +125,7 @@ def look_for_faces(
     faces: Faces = "all",
     turn: bool = True,
     most: int | None = None,
+    known: Sequence[Face] | None = None,
 ) -> list[FoundFace]:
     """The faces of a picture, the largest first, cropped as `rule` does and judged by `limits`.
 
@@ -137,6 +140,7 @@ def look_for_faces(
         turn: whether a picture without a face that the finder is sure of is looked at again,
             turned. A video's frames are not: its metadata say how it was held.
         most: how many faces are cropped at most, the largest; None for all.
+        known: the faces, the largest first, where they need not be looked for.
 
     Returns:
         At least one: without a face, the reason why there is none.
@@ -147,7 +151,9 @@ def look_for_faces(
     limits, finder = limits or Limits(), finder or rule
     place = Place(str(path))
     try:
-        if faces == "all":
+        if known is not None:
+            found = list(known)
+        elif faces == "all":
             found = finder.find_all(picture, place, str(root))
         else:
             face = finder.find(picture, place, str(root))
@@ -165,7 +171,7 @@ def look_for_faces(
         detail = f"none of {smallest} pixels or more" if smallest else ""
         return [FoundFace(None, "no face", detail, finder=finder.name)]
     if faces == "largest":
-        number = finder.count(picture, found[0])
+        number = found[0].found if known else finder.count(picture, found[0])
     parameters = {**finder.parameters, **rule.parameters}  # a face without eyes has a box only
     looked = []
     for face, confidence in zip(found, confidences, strict=True):
@@ -185,6 +191,7 @@ def look_for_faces(
                 face.box or square_of(pose),
                 alignment,
                 finder.name,
+                None if finder.READS_TABLE or face.eyes is None or face.box is None else face,
             )
         )
     return looked

@@ -6,14 +6,16 @@ import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from vlfau_jax.data.crop.face import Face
 from vlfau_jax.data.crop.rule import CropRule
 from vlfau_jax.data.raw.frames import read_picture
 from vlfau_jax.data.raw.unreadable import Unreadable
 from vlfau_jax.data.workers import in_threads, prefetched
+from vlfau_jax.inference.between import FAST, faces_between
 from vlfau_jax.inference.exported_model import ExportedModel
 from vlfau_jax.inference.faces import FoundFace, Limits
 from vlfau_jax.inference.pictures import Picture
@@ -57,6 +59,7 @@ class Shot:
         timestamp: seconds since the video began; 0 for pictures.
         image: RGB uint8 [h, w, 3]; None for a picture file that is not read yet.
         fault: why a video gives no frame here.
+        between: whether its faces may be told from those before and after.
     """
 
     source: Picture
@@ -65,6 +68,7 @@ class Shot:
     timestamp: float = 0.0
     image: np.ndarray | None = field(default=None, repr=False)
     fault: Unreadable | None = None
+    between: bool = False
 
 
 class Portrait(NamedTuple):
@@ -83,7 +87,12 @@ class Portrait(NamedTuple):
     place: Place
 
 
-Look = Callable[[np.ndarray, Picture], list[FoundFace]]
+class Look(Protocol):
+    """Gives the faces of a picture, at least one entry; see `faces.look_for_faces`."""
+
+    def __call__(
+        self, image: np.ndarray, source: Picture, known: Sequence[Face] | None = None
+    ) -> list[FoundFace]: ...
 
 
 def look_with(
@@ -98,7 +107,9 @@ def look_with(
         limits: see `faces.look_for_faces`.
     """
 
-    def look(image: np.ndarray, source: Picture) -> list[FoundFace]:
+    def look(
+        image: np.ndarray, source: Picture, known: Sequence[Face] | None = None
+    ) -> list[FoundFace]:
         return model.look_all(
             image,
             source.path,
@@ -107,6 +118,7 @@ def look_with(
             finder=finder,
             faces=faces,
             turn=not source.video,
+            known=known,
         )
 
     return look
@@ -124,7 +136,7 @@ def shots(
     Args:
         sources: the inputs.
         every: of a video, the first frame and each n-th after it.
-        begin: where to begin.
+        begin: where to begin. Of a video, the frame before may come, too.
         on_remarks: given a video and what is damaged in it, once it is read.
         camera: the frames of the one source, where that is no file.
     """
@@ -134,9 +146,11 @@ def shots(
             yield Shot(source, index, source.frame)
             continue
         first = begin.number if index == begin.source else 1
+        if _is_between(first, every):
+            first -= every  # what it shows is needed
         try:
             frames = read_video(source.path, every, first) if camera is None else camera
-            remarks = yield from _of_video(frames, source, index)
+            remarks = yield from _of_video(frames, source, index, every)
         except Unreadable as error:
             yield Shot(source, index, 1, fault=error)
             continue
@@ -145,7 +159,7 @@ def shots(
 
 
 def _of_video(
-    frames: Generator[VideoFrame, None, list[str]], source: Picture, index: int
+    frames: Generator[VideoFrame, None, list[str]], source: Picture, index: int, every: int
 ) -> Generator[Shot, None, list[str]]:
     with closing(frames):
         while True:
@@ -153,12 +167,20 @@ def _of_video(
                 frame = next(frames)
             except StopIteration as end:
                 return end.value
-            yield Shot(source, index, frame.number, frame.timestamp, frame.image)
+            between = _is_between(frame.number, every)
+            yield Shot(source, index, frame.number, frame.timestamp, frame.image, None, between)
+
+
+def _is_between(number: int, every: int) -> bool:
+    """Whether a frame is one of those that `faces_between` may spare a search: every other one."""
+    return (number - 1) // every % 2 == 1
 
 
 class _Looked(NamedTuple):
+    """A shot and its faces; `faces` is None where they wait for those of the next shot."""
+
     shot: Shot
-    faces: list[FoundFace]
+    faces: list[FoundFace] | None
     colours: list[np.ndarray | None]
 
 
@@ -168,7 +190,9 @@ def portraits(
     """The faces of all shots, each with its person's number.
 
     A thread decodes videos, one for each core reads pictures and finds faces; the caller's own
-    thread, which describes those before, recognises people.
+    thread, which describes those before, recognises people. Of a video, every other frame is
+    searched, and those between where the two around them do not show the same faces, or are more
+    than `between.FAST` apart.
 
     Args:
         all_shots: from `begin` on.
@@ -178,15 +202,24 @@ def portraits(
     """
     people, index = begin.people, begin.source
 
-    def looked(shot: Shot) -> _Looked:
-        return _look(shot, look)
+    def searched(shot: Shot) -> _Looked:
+        return _Looked(shot, None, []) if shot.between else _look(shot, look)
+
+    def completed(three: tuple[_Looked | None, _Looked, _Looked | None]) -> _Looked:
+        this = three[1]
+        return this if this.faces is not None else _look(this.shot, look, _known(*three))
 
     # A decoded frame has megabytes: of videos, few wait.
     with (
         closing(prefetched(all_shots, ahead=4)) as decoded,
-        closing(in_threads(looked, decoded, ahead=ahead)) as found,
+        closing(in_threads(searched, decoded, ahead=ahead)) as half,
+        closing(in_threads(completed, _with_neighbours(half), ahead=2)) as whole,
+        # Without pictures they are small: the others go on while the caller describes a batch.
+        closing(prefetched(whole, ahead=2 * ahead)) as found,
     ):
         for shot, faces, colours in found:
+            if (shot.index, shot.number) < (begin.source, begin.number) and shot.source.video:
+                continue
             if shot.index != index:
                 people, index = People(), shot.index
             before = people
@@ -205,7 +238,33 @@ def portraits(
                 yield Portrait(shot, person, face, place)
 
 
-def _look(shot: Shot, look: Look) -> _Looked:
+def _with_neighbours(
+    looked: Iterable[_Looked],
+) -> Iterator[tuple[_Looked | None, _Looked, _Looked | None]]:
+    """Each with the one before and the one after; None where there is none."""
+    before = this = None
+    for after in looked:
+        if this is not None:
+            yield before, this, after
+        before, this = this, after
+    if this is not None:
+        yield before, this, None
+
+
+def _known(before: _Looked | None, this: _Looked, after: _Looked | None) -> list[Face] | None:
+    """The faces of a frame, told from those of the frames around it; None to search it."""
+    if before is None or after is None or not before.faces or not after.faces:
+        return None
+    if not before.shot.index == this.shot.index == after.shot.index:
+        return None
+    gap = after.shot.timestamp - before.shot.timestamp
+    around = [[found.face for found in one.faces] for one in (before, after)]
+    if not 0 < gap <= FAST or any(face is None for faces in around for face in faces):
+        return None
+    return faces_between(*around, (this.shot.timestamp - before.shot.timestamp) / gap)
+
+
+def _look(shot: Shot, look: Look, known: Sequence[Face] | None = None) -> _Looked:
     bare = replace(shot, image=None)
     try:
         if shot.fault is not None:
@@ -215,7 +274,7 @@ def _look(shot: Shot, look: Look) -> _Looked:
         reason = LOSSES[error.loss]
         print(f"{shot.source.path}: {error.detail}", file=sys.stderr)
         return _Looked(bare, [FoundFace(None, reason, error.detail)], [None])
-    faces = look(image, shot.source)
+    faces = look(image, shot.source) if known is None else look(image, shot.source, known)
     if not shot.source.video:
         return _Looked(bare, faces, [None] * len(faces))
     return _Looked(bare, faces, [None if f.crop is None else colours_of(f.crop) for f in faces])
