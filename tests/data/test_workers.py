@@ -120,6 +120,17 @@ def test_results_of_threads_come_in_order_and_errors_when_they_are_due():
         next(results)
 
 
+def test_what_items_raise_comes_after_the_results_before():
+    def items():
+        yield from range(3)
+        raise KeyboardInterrupt
+
+    results = in_threads(str, items(), ahead=4)
+    assert [next(results) for _ in range(3)] == ["0", "1", "2"]
+    with pytest.raises(KeyboardInterrupt):
+        next(results)
+
+
 def test_threads_run_ahead_as_far_as_told_and_stop_when_closed():
     taken, done = [], []
 

@@ -1,6 +1,7 @@
 """The page of `explain`: what is gathered of a clip, what hidden regions tell, what is shown."""
 
 import os
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -106,25 +107,21 @@ def test_times():
     ]
 
 
-def test_frames_are_read_as_they_are_needed(tmp_path):
-    model, read = KnownModel(), 0
+def test_few_frames_are_in_memory_at_a_time(tmp_path):
+    model, pictures = KnownModel(), []
     (tmp_path / "broken.jpg").write_text("no picture")
 
     def frames():
-        nonlocal read
         for k in range(40):
-            assert read <= seen + 3 * model.batch_size + 4, "not all at once"
-            read += 1
+            there = sum(picture() is not None for picture in pictures)
+            assert there <= 3 * model.batch_size + 4, "not all at once"
             picture = np.full((40, 40, 3), 180 * (k % 2), np.uint8)
+            pictures.append(weakref.ref(picture))
             name = tmp_path / ("broken.jpg" if k == 3 else "clip")
             source = Picture(name, 1, tmp_path, video=True)
             yield Shot(source, 0, k + 1, k / 5, None if k == 3 else picture)
 
-    seen = 0
-
     def describe(crops):
-        nonlocal seen
-        seen += 2 * len(crops)
         return [model.explanation.prediction] * len(crops)
 
     model.describe = describe

@@ -37,7 +37,17 @@ class KnownModel:
         self.explanation = face([1] * 8, stated=ALL_ON)
 
     def look_all(
-        self, picture, path="", root="", limits=None, *, finder, faces="all", turn=True, most=None
+        self,
+        picture,
+        path="",
+        root="",
+        limits=None,
+        *,
+        finder,
+        faces="all",
+        turn=True,
+        most=None,
+        known=None,
     ):
         if picture.mean() < 10:
             detail = "none of 40 pixels or more"

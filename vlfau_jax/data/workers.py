@@ -121,18 +121,28 @@ def in_threads(
 
     Args:
         function: what it raises is raised when its item is due.
-        items: read by the caller's thread.
+        items: read by the caller's thread. What that raises is raised after the results before.
         ahead: how many results may wait while the caller is busy.
     """
     pool = ThreadPoolExecutor(os.cpu_count())
     waiting: deque[Future[R]] = deque()
     try:
-        for item in items:
+        iterator, failure = iter(items), None
+        while True:
+            try:
+                item = next(iterator)
+            except StopIteration:
+                break
+            except BaseException as error:
+                failure = error
+                break
             waiting.append(pool.submit(function, item))
             if len(waiting) > ahead:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+        if failure is not None:
+            raise failure
     finally:
         pool.shutdown(cancel_futures=True)
 

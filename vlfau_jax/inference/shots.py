@@ -241,14 +241,22 @@ def portraits(
 def _with_neighbours(
     looked: Iterable[_Looked],
 ) -> Iterator[tuple[_Looked | None, _Looked, _Looked | None]]:
-    """Each with the one before and the one after; None where there is none."""
-    before = this = None
-    for after in looked:
-        if this is not None:
-            yield before, this, after
-        before, this = this, after
-    if this is not None:
-        yield before, this, None
+    """Each that waits for its faces with the one before and the one after; None for no such one.
+
+    Those that have their faces are given at once, without others.
+    """
+    before = waiting = None
+    for this in looked:
+        if waiting is not None:
+            yield before, waiting, this
+            waiting = None
+        if this.faces is None:
+            waiting = this
+        else:
+            yield None, this, None
+            before = this
+    if waiting is not None:
+        yield before, waiting, None
 
 
 def _known(before: _Looked | None, this: _Looked, after: _Looked | None) -> list[Face] | None:
