@@ -118,10 +118,7 @@ def test_their_places_are_those_of_a_search(told, model_folder, fast, tmp_path, 
 
 def test_slow_films_are_searched_frame_by_frame(model_folder, tmp_path, monkeypatch):
     film = write_video(tmp_path / "slow.mp4", frames(FILM[:6]), rate=10)
-    look = shots._look
-    monkeypatch.setattr(shots, "_look", lambda shot, how, known=None: look(shot, how, known=known))
-    known = []
-    between = shots.faces_between
+    known, between = [], shots.faces_between
     monkeypatch.setattr(shots, "faces_between", lambda *a: known.append(a) or between(*a))
     predict(model_folder, [film], tmp_path / "out", OPTIONS)
     assert not known

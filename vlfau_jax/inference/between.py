@@ -43,9 +43,10 @@ def faces_between(
 def _mixed(one: Face, other: Face, share: float) -> Face:
     box = (1 - share) * np.array(one.box) + share * np.array(other.box)
     left, top, width, height = box.tolist()
+    stated = one.confidence, other.confidence
     return Face(
         box=(left, top, width, height),
         eyes=(1 - share) * one.eyes + share * other.eyes,
-        confidence=min((one.confidence, other.confidence), key=lambda c: -1.0 if c is None else c),
+        confidence=None if None in stated else min(stated),
         found=one.found,
     )

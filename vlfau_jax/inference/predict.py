@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -37,7 +37,7 @@ from vlfau_jax.inference.prediction_files import (
 )
 from vlfau_jax.inference.shots import Place, Portrait, look_with, portraits, shots
 from vlfau_jax.inference.table_formats import check_formats
-from vlfau_jax.inference.video import VideoFrame, camera_frames, promised_frames, pyav
+from vlfau_jax.inference.video import VideoFrames, camera_frames, promised_frames, pyav
 
 ON_SCREEN = 5
 _MOST_AHEAD = 16  # frames of which the decoded pictures may wait
@@ -174,9 +174,11 @@ def predict(
     with created("--out", out), written_together(out, NAMES, keep=True) as folder:
         kept = interrupted(folder)
         _refuse_existing(out, kept, overwrite, resume)
-        lasting = options.camera < 0  # what a camera showed does not come again
         sources, summary.passed_over, camera = _sources(inputs, options)
+        lasting = camera is None  # what a camera showed does not come again
         videos = any(source.video for source in sources)
+        if videos and lasting:
+            pyav()
         size = options.batch_size if videos else min(options.batch_size, len(sources))
         exported = ExportedModel(model, crop_file, size, verify)
         finder = finder_for(exported.crop_rule, options.finder)
@@ -224,16 +226,12 @@ def predict(
 
 def _sources(
     inputs: Sequence[str | Path], options: PredictOptions
-) -> tuple[
-    list[Picture], Mapping[str, Sequence[Path]], Generator[VideoFrame, None, list[str]] | None
-]:
+) -> tuple[list[Picture], Mapping[str, Sequence[Path]], VideoFrames | None]:
     """What is looked at, what is passed over, and the frames of a webcam."""
     if options.camera >= 0:
         camera = camera_frames(options.camera, options.every, options.seconds)
         return [Picture(Path(f"camera:{options.camera}"), 1, Path(), video=True)], {}, camera
     found = find_pictures(inputs)
-    if any(source.video for source in found.pictures):
-        pyav()
     return found.pictures, found.passed_over, None
 
 

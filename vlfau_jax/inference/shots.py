@@ -22,7 +22,7 @@ from vlfau_jax.inference.pictures import Picture
 from vlfau_jax.inference.predict_options import Faces
 from vlfau_jax.inference.prediction import LOSSES
 from vlfau_jax.inference.tracking import People, Seen, colours_of, recognise
-from vlfau_jax.inference.video import VideoFrame, read_video
+from vlfau_jax.inference.video import VideoFrames, read_video
 from vlfau_jax.records import Record
 
 NOBODY = -1  # the number of a person where a video's frame shows none
@@ -129,7 +129,7 @@ def shots(
     every: int,
     begin: Place,
     on_remarks: Callable[[Picture, list[str]], None],
-    camera: Generator[VideoFrame, None, list[str]] | None = None,
+    camera: VideoFrames | None = None,
 ) -> Iterator[Shot]:
     """All pictures and frames from a place on, in order.
 
@@ -159,7 +159,7 @@ def shots(
 
 
 def _of_video(
-    frames: Generator[VideoFrame, None, list[str]], source: Picture, index: int, every: int
+    frames: VideoFrames, source: Picture, index: int, every: int
 ) -> Generator[Shot, None, list[str]]:
     with closing(frames):
         while True:
@@ -261,9 +261,7 @@ def _with_neighbours(
 
 def _known(before: _Looked | None, this: _Looked, after: _Looked | None) -> list[Face] | None:
     """The faces of a frame, told from those of the frames around it; None to search it."""
-    if before is None or after is None or not before.faces or not after.faces:
-        return None
-    if not before.shot.index == this.shot.index == after.shot.index:
+    if before is None or after is None or before.shot.index != after.shot.index:
         return None
     gap = after.shot.timestamp - before.shot.timestamp
     around = [[found.face for found in one.faces] for one in (before, after)]
@@ -282,7 +280,7 @@ def _look(shot: Shot, look: Look, known: Sequence[Face] | None = None) -> _Looke
         reason = LOSSES[error.loss]
         print(f"{shot.source.path}: {error.detail}", file=sys.stderr)
         return _Looked(bare, [FoundFace(None, reason, error.detail)], [None])
-    faces = look(image, shot.source) if known is None else look(image, shot.source, known)
+    faces = look(image, shot.source, known)
     if not shot.source.video:
         return _Looked(bare, faces, [None] * len(faces))
     return _Looked(bare, faces, [None if f.crop is None else colours_of(f.crop) for f in faces])

@@ -41,6 +41,9 @@ class VideoFrame(NamedTuple):
     image: np.ndarray
 
 
+VideoFrames = Generator[VideoFrame, None, list[str]]  # in order; returns remarks, see `read_video`
+
+
 def pyav() -> ModuleType:
     """PyAV.
 
@@ -57,9 +60,7 @@ def pyav() -> ModuleType:
     return av
 
 
-def read_video(
-    path: str | Path, every: int = 1, first: int = 1
-) -> Generator[VideoFrame, None, list[str]]:
+def read_video(path: str | Path, every: int = 1, first: int = 1) -> VideoFrames:
     """The frames of a video in order; memory holds a few.
 
     Args:
@@ -93,9 +94,7 @@ def read_video(
         ) from error
 
 
-def _frames(
-    av: ModuleType, container: object, every: int, first: int
-) -> Generator[VideoFrame, None, list[str]]:
+def _frames(av: ModuleType, container: object, every: int, first: int) -> VideoFrames:
     if not container.streams.video:
         raise Unreadable("image_unreadable", "no video: it has sound or data only")
     stream = container.streams.video[0]
@@ -182,9 +181,7 @@ def promised_frames(path: str | Path) -> int:
             return 0
 
 
-def camera_frames(
-    number: int, every: int = 1, seconds: float = math.inf
-) -> Generator[VideoFrame, None, list[str]]:
+def camera_frames(number: int, every: int = 1, seconds: float = math.inf) -> VideoFrames:
     """The frames of a webcam, until it ends; their times are those of their arrival.
 
     Args:
