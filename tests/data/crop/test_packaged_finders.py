@@ -1,7 +1,9 @@
 """The finders whose networks a package carries: every face, and one line where it is missing."""
 
+import dataclasses
 import importlib.metadata
 import importlib.util
+import math
 from pathlib import Path
 
 import cv2
@@ -126,6 +128,21 @@ def test_overlapping_faces_are_one():
     faces = distinct([Face(inside, None), Face(big, None), Face(beside, None)])
     assert [face.box for face in faces] == [beside, inside]
     assert {face.found for face in faces} == {2}
+
+
+@pytest.mark.parametrize("narrow", [(100, 29), (32, 32), (32, 250)])
+def test_narrow_pictures_have_the_same_answer_whatever_was_searched_before(narrow):
+    """OpenCV computes on memory of what came before: confidence 1 in a plain ramp of greys."""
+    rule = crop_rule("yunetwheel", 64)
+    rule = dataclasses.replace(rule, parameters={**rule.parameters, "min_score": 0.02})
+    ramp = np.linspace(0, 255, math.prod(narrow) * 3).reshape(*narrow, 3).astype(np.uint8)
+    random = np.random.default_rng(0)
+    answers = set()
+    for _ in range(60):
+        other = random.integers(0, 256, (*random.integers(10, 260, 2), 3), np.uint8)
+        rule.find_all(other, NOWHERE, "")
+        answers.add(tuple((face.box, face.confidence) for face in rule.find_all(ramp, NOWHERE, "")))
+    assert len(answers) == 1
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,9 @@ from vlfau_jax.data.raw.frames import Place
 from vlfau_jax.errors import UserError
 
 _SMALLEST = 10  # pixels: the least of which its authors report that it finds faces
+# Where a side is of 32 pixels or fewer, its last features are of one row or column, and OpenCV
+# 4.14 computes those from memory that it has not set: faces of confidence 1 where there are none.
+_LEAST_SIDE = 33
 
 
 class YuNet(CropRule):
@@ -59,6 +62,9 @@ class YuNet(CropRule):
         small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         if min(small.shape[:2]) < _SMALLEST:  # of which OpenCV's decoder makes numbers beyond float
             return []
+        below, beside = (max(0, _LEAST_SIDE - length) for length in small.shape[:2])
+        # Black, as OpenCV itself fills up to the next multiple of 32.
+        small = cv2.copyMakeBorder(small, 0, below, 0, beside, cv2.BORDER_CONSTANT)
         detector.setInputSize(small.shape[1::-1])
         try:
             _, found = detector.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
