@@ -17,7 +17,8 @@ from vlfau_jax.errors import UserError
 
 _SMALLEST = 10  # pixels: the least of which its authors report that it finds faces
 # Where a side is of 32 pixels or fewer, its last features are of one row or column, and OpenCV
-# 4.14 computes those from memory that it has not set: faces of confidence 1 where there are none.
+# 4.14 computes those from memory that it has not set: faces of confidence 1 where there are none,
+# and below 10 pixels places beyond float.
 _LEAST_SIDE = 33
 
 
@@ -60,7 +61,7 @@ class YuNet(CropRule):
         detector = _detector(self._model(), p["min_score"], p["max_overlap"])
         scale = min(1.0, side / max(image.shape[:2]))
         small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        if min(small.shape[:2]) < _SMALLEST:  # of which OpenCV's decoder makes numbers beyond float
+        if min(small.shape[:2]) < _SMALLEST:  # as `smallest` says
             return []
         below, beside = (max(0, _LEAST_SIDE - length) for length in small.shape[:2])
         # Black, as OpenCV itself fills up to the next multiple of 32.
