@@ -56,6 +56,12 @@ def choose(browser, *paths):
     browser.wait(lambda: browser.texts("#status")[0] == f"{len(paths)} of {len(paths)} done.")
 
 
+def enlarge(browser, k, place):
+    """Opens the viewer at a card, by its link: what follows the address comes later."""
+    browser.click(browser.all(".open")[k])
+    browser.wait(lambda: browser.texts("dialog output") == [place])
+
+
 def test_a_picture_becomes_a_card(browser, client, folder):
     browser.open(f"{client.origin}/")
     choose(browser, folder / "face.jpg")
@@ -67,8 +73,7 @@ def test_a_picture_becomes_a_card(browser, client, folder):
     browser.click(word)
     assert browser.all("[data-layer=words] canvas"), "where the model looked at this word"
     assert word.text in browser.one("[data-layer=words] figcaption").text
-    browser.click(browser.one(".open"))
-    assert browser.texts("dialog output") == ["1 of 1"]
+    enlarge(browser, 0, "1 of 1")
     browser.keys(Keys.ESCAPE)
     assert set(browser.requests()) == {f"{client.origin}/", f"{client.origin}/card"}
     assert browser.messages() == []
@@ -81,7 +86,7 @@ def test_every_face_has_a_card_that_can_be_enlarged(browser, client, folder):
     assert browser.texts(".face h3") == [*names, "face.jpg"]
     ids = browser.run("return [...document.querySelectorAll('.face')].map((one) => one.id)")
     assert len(set(ids)) == 6
-    browser.click(browser.all(".open")[1])
+    enlarge(browser, 1, "2 of 6")
     assert browser.texts("dialog h3") == [names[1]]
     browser.keys(Keys.ARROW_RIGHT)
     browser.wait(lambda: browser.texts("dialog h3") == [names[2]])
@@ -122,7 +127,7 @@ def test_pictures_are_dropped(browser, client):
     )
     browser.wait(lambda: browser.texts("#status") == ["2 of 2 done."])
     assert browser.texts(".face h3") == ["two.jpg", "one.jpg"]
-    browser.click(browser.all(".open")[0])
+    enlarge(browser, 0, "1 of 2")
     browser.keys(Keys.ARROW_RIGHT)
     browser.wait(lambda: browser.texts("dialog output") == ["2 of 2"])
     assert browser.texts("dialog h3") == ["one.jpg"]
@@ -141,7 +146,7 @@ def test_the_camera_is_described_until_it_is_stopped(browser, client):
     assert browser.run(chosen) == picked == str(KnownModel.aus[4])
     assert sum(client.describer.runs) - before >= 4
     browser.click(browser.one("#camera"))
-    assert browser.texts("#status") == ["The camera is off."]
+    browser.wait(lambda: browser.texts("#status") == ["The camera is off."])
     assert browser.messages() == []
 
 
@@ -170,7 +175,9 @@ def test_another_page_cannot_send_pictures(browser, client):
             f"{client.origin}/card",
         )
         assert kind == "TypeError", "the browser keeps the answer from the page, too"
-        assert statuses(browser) == [403]
+        found = []
+        browser.wait(lambda: found.extend(statuses(browser)) or found)  # the log is written later
+        assert found == [403]
 
 
 def statuses(browser):
