@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Checks everything: style, then every test.
-#   bash launch/test.sh [--quick] [--with-slurm] [--with-chromium] [PYTEST ARGUMENT...]
+#   bash launch/test.sh [--quick] [--with-slurm] [--with-chromium] [--with-rclone] [PYTEST ARGUMENT...]
 # --quick leaves out the tests marked `slow` (tests/README.md says which those are). More arguments
 # narrow it further: `bash launch/test.sh tests/model -k windows`. --with-slurm and --with-chromium
 # install Slurm and Chromium with apt-get, as root, for tests/launch and tests/report; without them
-# those tests run where the programs are installed already.
+# those tests run where the programs are installed already. --with-rclone runs the test of a mounted
+# bucket, which rclone can hang.
 set -euo pipefail
 # shellcheck disable=SC1091
 source "$(dirname "$0")/setup.sh"
@@ -13,6 +14,7 @@ quick='' wanted=' '
 while [ $# -gt 0 ]; do
     case $1 in
         --quick) quick=yes ;;
+        --with-rclone) export VLFAU_MOUNT=yes ;;
         --with-slurm | --with-chromium) wanted+="${1#--with-} " ;;
         *) break ;;
     esac

@@ -16,6 +16,7 @@ from tests.serve.pictures import CROWD, FACE, NO_FACE
 
 pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason=NEEDED)
 
+KINDS = ("requestWillBeSent", "responseReceivedExtraInfo")
 HOSTILE = "<img src=x onerror=alert(1)>.jpg"
 
 
@@ -175,13 +176,20 @@ def test_another_page_cannot_send_pictures(browser, client):
             f"{client.origin}/card",
         )
         assert kind == "TypeError", "the browser keeps the answer from the page, too"
-        found = []
-        browser.wait(lambda: found.extend(statuses(browser)) or found)  # the log is written later
-        assert found == [403]
+        events = []
+        browser.wait(lambda: statuses(browser, f"{client.origin}/card", events))
+        assert statuses(browser, f"{client.origin}/card", events) == [403]
 
 
-def statuses(browser):
-    """Of the answers since the log was last read, also of those that no page gets."""
-    entries = (json.loads(e["message"])["message"] for e in browser.driver.get_log("performance"))
-    wanted = "Network.responseReceivedExtraInfo"
-    return [e["params"]["statusCode"] for e in entries if e["method"] == wanted]
+def statuses(browser, address, events):
+    """Of the answers from an address, also of those that no page gets; the log comes late.
+
+    `events` are those that were read before, and get the new ones.
+    """
+    log = browser.driver.get_log("performance")
+    events += [json.loads(entry["message"])["message"] for entry in log]
+    named = {
+        name: [e["params"] for e in events if e["method"] == f"Network.{name}"] for name in KINDS
+    }
+    asked = [e["requestId"] for e in named["requestWillBeSent"] if e["request"]["url"] == address]
+    return [e["statusCode"] for e in named["responseReceivedExtraInfo"] if e["requestId"] in asked]

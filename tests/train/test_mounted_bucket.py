@@ -1,4 +1,8 @@
-"""A workdir in a bucket that is mounted by rclone, which is how studies share one."""
+"""A workdir in a bucket that is mounted by rclone, which is how studies share one.
+
+Only on request: rclone 1.60.1 hangs at times where orbax renames a folder whose files it is
+sending, and a process that waits for a mount can be neither interrupted nor killed.
+"""
 
 import json
 import os
@@ -16,6 +20,10 @@ from tests.processes import run, wait_until
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.skipif(
+        "VLFAU_MOUNT" not in os.environ,
+        reason="rclone can hang, and a test with it: bash launch/test.sh --with-rclone",
+    ),
     pytest.mark.skipif(
         not (shutil.which("rclone") and shutil.which("fusermount3")),
         reason="no rclone: apt-get install rclone fuse3",
