@@ -114,7 +114,7 @@ class Process:
     def kill(self) -> None:
         """Ends it and all that it started."""
         self._popen.kill()
-        self._popen.wait()
+        self._popen.wait(TIMEOUT)  # one that waits for a file system that hangs does not end
         for process in session(self.pid):
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)

@@ -78,13 +78,16 @@ class Browser:
         self.messages()
         self.driver.get((page if isinstance(page, str) else page.as_uri()) + place)
 
+    def events(self) -> list[dict[str, Any]]:
+        """What DevTools logged of the network since the last call; the log comes a little late."""
+        return [json.loads(e["message"])["message"] for e in self.driver.get_log("performance")]
+
     def requests(self) -> list[str]:
         """The addresses that were asked for since the last call, without data: URIs."""
-        entries = (json.loads(e["message"])["message"] for e in self.driver.get_log("performance"))
         urls = [
-            entry["params"]["request"]["url"]
-            for entry in entries
-            if entry["method"] == "Network.requestWillBeSent"
+            event["params"]["request"]["url"]
+            for event in self.events()
+            if event["method"] == "Network.requestWillBeSent"
         ]
         return [url for url in urls if not url.startswith(("data:", "about:"))]
 

@@ -1,7 +1,5 @@
 """The page in a real browser: pictures and the camera in, cards out, nothing asked elsewhere."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -16,7 +14,6 @@ from tests.serve.pictures import CROWD, FACE, NO_FACE
 
 pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason=NEEDED)
 
-KINDS = ("requestWillBeSent", "responseReceivedExtraInfo")
 HOSTILE = "<img src=x onerror=alert(1)>.jpg"
 
 
@@ -166,7 +163,7 @@ def test_another_page_cannot_send_pictures(browser, client):
     """As a page on another port of this machine, which is another origin."""
     with served(KnownModel()) as other:
         browser.open(f"{other.origin}/api/model")
-        browser.driver.get_log("performance")
+        browser.events()
         kind = browser.driver.execute_async_script(
             """
             const [address, done] = arguments;
@@ -176,20 +173,16 @@ def test_another_page_cannot_send_pictures(browser, client):
             f"{client.origin}/card",
         )
         assert kind == "TypeError", "the browser keeps the answer from the page, too"
-        events = []
-        browser.wait(lambda: statuses(browser, f"{client.origin}/card", events))
-        assert statuses(browser, f"{client.origin}/card", events) == [403]
+        address, events = f"{client.origin}/card", []
+        assert browser.wait(lambda: statuses(events, browser.events(), address)) == [403]
 
 
-def statuses(browser, address, events):
-    """Of the answers from an address, also of those that no page gets; the log comes late.
-
-    `events` are those that were read before, and get the new ones.
-    """
-    log = browser.driver.get_log("performance")
-    events += [json.loads(entry["message"])["message"] for entry in log]
-    named = {
-        name: [e["params"] for e in events if e["method"] == f"Network.{name}"] for name in KINDS
-    }
-    asked = [e["requestId"] for e in named["requestWillBeSent"] if e["request"]["url"] == address]
-    return [e["statusCode"] for e in named["responseReceivedExtraInfo"] if e["requestId"] in asked]
+def statuses(events, new, address):
+    """Of the answers from an address, also those that no page gets; `events` get the new ones."""
+    events += new
+    params = {"requestWillBeSent": [], "responseReceivedExtraInfo": []}
+    for event in events:
+        params.get(event["method"].removeprefix("Network."), []).append(event["params"])
+    sent, received = params.values()
+    asked = {one["requestId"] for one in sent if one["request"]["url"] == address}
+    return [one["statusCode"] for one in received if one["requestId"] in asked]
