@@ -55,7 +55,7 @@ class Head:
     scale: float
 
 
-def _noise(rng: np.random.Generator, shape: tuple[int, int], cell_v: float, cell_u: float) -> Array:
+def noise(rng: np.random.Generator, shape: tuple[int, int], cell_v: float, cell_u: float) -> Array:
     """Value noise with cells of the given size in pixels, scaled to unit variance."""
     rows, cols = int(shape[0] / cell_v) + 3, int(shape[1] / cell_u) + 3
     knots = rng.standard_normal((rows, cols)).astype(np.float32)
@@ -121,7 +121,7 @@ def _skin(face: Identity, u: Array, v: Array, fine: Array, coarse: Array) -> Arr
     return skin * (1 - shadow)
 
 
-def _beard(face: Identity, u: Array, v: Array, fine: Array) -> Array:
+def beard_cover(face: Identity, u: Array, v: Array, fine: Array) -> Array:
     """Share of the skin covered by facial hair, [h, w]; the lips stay visible."""
     s = np.abs(u)
     my, mw = face.mouth_height, face.mouth_width
@@ -193,9 +193,9 @@ def still_head(face: Identity, size: int) -> Head:
     ]
     shape = (v.shape[0], u.shape[1])
     rng = np.random.default_rng(face.texture_seed)
-    fine = _noise(rng, shape, 1.5 * size / 160, 1.5 * size / 160)
-    coarse = _noise(rng, shape, 0.22 * scale, 0.22 * scale)
-    strands = _noise(rng, shape, 0.5 * scale, 0.035 * scale)
+    fine = noise(rng, shape, 1.5 * size / 160, 1.5 * size / 160)
+    coarse = noise(rng, shape, 0.22 * scale, 0.22 * scale)
+    strands = noise(rng, shape, 0.5 * scale, 0.035 * scale)
     s = np.abs(u)
     inside = _outline(face, u, v)
     cover = _coverage(inside, 1.0)
@@ -214,7 +214,7 @@ def still_head(face: Identity, size: int) -> Head:
     occlusion += 0.25 * bell(s, 0.15, 0.05) * bell(v, -0.03, 0.07)
     occlusion += np.where(ear_cover > 0, 0.5 * bell(np.sqrt(ear), 0.45, 0.2), 0)
 
-    beard = _beard(face, u, v, fine)
+    beard = beard_cover(face, u, v, fine)
     skin = skin * (1 - beard) + linear(face.brow_colour) * (1 + 0.3 * fine) * beard
     front, back = _hair(face, u, v, inside, strands)
     hair = linear(face.hair_colour) * np.maximum(1 + 0.28 * strands + 0.08 * fine, 0.2)

@@ -155,7 +155,8 @@ def _direction(light: Light, rotation: Array) -> Array:
     return rotation.T @ world
 
 
-def _rotation(pose: Pose) -> Array:
+def rotation(pose: Pose) -> Array:
+    """The rotation of a pose, float64 [3, 3], from the head's axes to the picture's."""
     yaw, pitch, roll = (math.radians(x) for x in (pose.yaw, pose.pitch, pose.roll))
     cy, sy, cp, sp, cr, sr = (
         math.cos(yaw),
@@ -289,8 +290,8 @@ def render(
     face units. Without `rng` there is no sensor noise.
     """
     canvas = draw_face(face, intensities, blink, gaze, size)
-    rotation = _rotation(pose)
-    plane = shade(canvas, light, rotation)
+    turn = rotation(pose)
+    plane = shade(canvas, light, turn)
     projected, x, y = project(canvas.head, plane, pose, size)
     planes = np.ascontiguousarray(projected.transpose(2, 0, 1))
     picture = planes[:3] + _behind(face, light, backdrop, x, y) * (1 - planes[3])

@@ -1,0 +1,1 @@
+"""A head in three dimensions: surface, muscles, folds, skin, light and camera."""

@@ -1,0 +1,289 @@
+"""A person's head, ready to move: surface, skin, folds and parts, built once and kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+from vlfau_jax.data.synthetic.head import Array, ramp
+from vlfau_jax.data.synthetic.identity import Identity
+from vlfau_jax.data.synthetic.mesh.folds import Patch, draw_folds
+from vlfau_jax.data.synthetic.mesh.muscles import (
+    MOVED_AUS,
+    SIDES,
+    displacements,
+    jaw_weight,
+    lip_weights,
+)
+from vlfau_jax.data.synthetic.mesh.parts import EYE_GRID, Part, build_parts, grid_triangles
+from vlfau_jax.data.synthetic.mesh.raster import SKIN
+from vlfau_jax.data.synthetic.mesh.skin import HEIGHT, WIDTH, Skin, draw_skin, hair_cover
+from vlfau_jax.data.synthetic.mesh.surface import (
+    COLUMNS,
+    CREASE,
+    EYEBALL,
+    LID_GROOVE,
+    LID_THICKNESS,
+    LOWER_LID,
+    LOWER_LIP,
+    ROWS,
+    UPPER_LID,
+    UPPER_LIP,
+    Surface,
+    ball_height,
+    build_surface,
+)
+from vlfau_jax.data.synthetic.mesh.traits import Traits, draw_traits
+from vlfau_jax.data.synthetic.renderer import MAX_LEVEL, RENDERED_AUS
+
+JAW_ANGLE = 0.30  # radians at level 5 of AU26
+JAW_AXIS = (0.22, -0.12)  # y and z of the jaw's joint
+VERTICES = ROWS * COLUMNS
+INDEX = {au: k for k, au in enumerate(MOVED_AUS)}
+
+
+@dataclass(frozen=True)
+class Expression:
+    """What a face does in one frame.
+
+    Attributes:
+        levels: of MOVED_AUS, FACS intensities 0-5, float64 [len(MOVED_AUS)].
+        blink: 0, open, to 1, shut.
+        gaze: to the viewer's right and down, radians.
+    """
+
+    levels: Array
+    blink: float = 0.0
+    gaze: tuple[float, float] = (0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """Vertices and triangles of a head, its parts among them, as one list.
+
+    Attributes:
+        points: places at rest, float32 [v, 3]; the skin's come first.
+        triangles: int32 [t, 3].
+        kind: int32 [t], see raster.py.
+        paint: float32 [v, 5], see `raster.shade`.
+        texture_at: float32 [v, 2].
+        jaw: how far each vertex turns with the jaw, [v].
+    """
+
+    points: Array
+    triangles: Array
+    kind: Array
+    paint: Array
+    texture_at: Array
+    jaw: Array
+
+
+@dataclass(frozen=True)
+class Person:
+    """A head that can move.
+
+    Attributes:
+        face: the identity that it was built from.
+        traits: what else was drawn.
+        surface: the skin at rest.
+        skin: its textures.
+        folds: unit -> patches of each side.
+        moves: displacement of every vertex of the skin, [len(MOVED_AUS) * 2, VERTICES * 3].
+        mesh: skin and parts.
+    """
+
+    face: Identity
+    traits: Traits
+    surface: Surface
+    skin: Skin
+    folds: dict[int, list[list[Patch]]]
+    moves: Array
+    mesh: Mesh
+
+
+@lru_cache(maxsize=4)
+def person(face: Identity) -> Person:
+    """Builds the head of an identity."""
+    traits = draw_traits(face)
+    surface = build_surface(face, traits)
+    skin = draw_skin(face, traits, surface)
+    moves = displacements(face, surface).reshape(len(MOVED_AUS) * 2, -1)
+    folds = draw_folds(face, traits, skin.x, skin.y)
+    mesh = _assemble(face, surface, build_parts(face, traits, surface))
+    return Person(face, traits, surface, skin, folds, moves, mesh)
+
+
+def _assemble(face: Identity, surface: Surface, parts: list[Part]) -> Mesh:
+    flat = surface.points.reshape(-1, 3).copy()
+    x, y, z = surface.points[..., 0], surface.points[..., 1], surface.points[..., 2]
+    # Hair stands a little off the scalp.
+    thick = 0.5 * face.hair_volume * hair_cover(face, x, y, z, 0.0)
+    flat *= (1 + thick.reshape(-1, 1) * np.array((1, 1, 1), np.float32)).astype(np.float32)
+    rows, columns = np.mgrid[0:ROWS, 0:COLUMNS]
+    at = np.stack(
+        [columns * ((WIDTH - 1) / (COLUMNS - 1)), rows * ((HEIGHT - 1) / (ROWS - 1))], -1
+    ).reshape(-1, 2)
+    points, triangles, kinds = [flat], [surface.triangles], [np.full(len(surface.triangles), SKIN)]
+    paint, texture_at = [np.zeros((VERTICES, 5))], [at]
+    jaw, start = [jaw_weight(face, surface).reshape(-1)], VERTICES
+    for part in parts:
+        rows, columns = part.points.shape[:2]
+        points.append(part.points.reshape(-1, 3))
+        triangles.append(grid_triangles(rows, columns) + start)
+        kinds.append(np.full(len(triangles[-1]), part.kind))
+        paint.append(part.paint.reshape(-1, 5))
+        texture_at.append(np.zeros((rows * columns, 2)))
+        jaw.append(np.full(rows * columns, part.jaw))
+        start += rows * columns
+    return Mesh(
+        np.concatenate(points).astype(np.float32),
+        np.concatenate(triangles).astype(np.int32),
+        np.concatenate(kinds).astype(np.int32),
+        np.concatenate(paint).astype(np.float32),
+        np.concatenate(texture_at).astype(np.float32),
+        np.concatenate(jaw).astype(np.float32),
+    )
+
+
+def effects(who: Person, levels: Array) -> tuple[Array, Array]:
+    """How far each unit moves and folds the skin, [len(MOVED_AUS), 2] each, about 0-1.
+
+    A face at rest may look like a unit already (`Traits.resting`); contraction goes on from there.
+    """
+    traits, n = who.traits, len(RENDERED_AUS)
+    level = np.array(levels, np.float64)
+    rest = np.array(traits.resting)
+    level[:n] = level[:n] + rest * (1 - level[:n] / MAX_LEVEL)
+    # A little concave, so that level 2 is already well visible, as FACS' C is compared to its E.
+    effect = np.clip(level / MAX_LEVEL, 0, 1) ** 0.8
+    effect[:n] *= np.array(traits.strength)
+    bias = np.concatenate([traits.bias, np.zeros(len(MOVED_AUS) - n)]) + who.face.asymmetry
+    sides = effect[:, None] * (1 + bias[:, None] * np.array(SIDES))
+    # Pressed or tightened lips do not part.
+    closing = np.maximum(effect[INDEX[24]], 0.6 * effect[INDEX[23]])
+    sides[INDEX[25]] *= 1 - 0.9 * min(1.0, closing)
+    folded = sides.copy()
+    folded[:n] *= np.array(traits.folding)[:, None] * (0.55 + 0.9 * traits.age)
+    return np.clip(sides, 0, 1.35), np.clip(folded, 0, 1.6)
+
+
+def deform(who: Person, moved: Array, expression: Expression) -> Array:
+    """Places of all vertices under an expression, float32 [v, 3], in the head's axes."""
+    mesh, flat = who.mesh, moved.reshape(-1)
+    points = mesh.points.copy()
+    active = np.flatnonzero(flat > 1e-3)
+    if len(active):
+        shift = flat[active].astype(np.float32) @ who.moves[active]
+        points[:VERTICES] += shift.reshape(-1, 3)
+    _drop_jaw(who, moved, points)
+    grid = points[:VERTICES].reshape(ROWS, COLUMNS, 3)
+    _close_lids(who, moved, expression, grid)
+    _keep_lips_apart(who, grid)
+    return points
+
+
+def _drop_jaw(who: Person, moved: Array, points: Array) -> None:
+    drop = JAW_ANGLE * float(moved[INDEX[26]].mean())
+    if drop < 1e-3:
+        return
+    weight = who.mesh.jaw.copy()
+    parted = min(1.0, 2.0 * float(moved[INDEX[25]].mean()))
+    # Lips that do not part stay together while the jaw drops: the lower one follows by a third.
+    _, lower = lip_weights()
+    s = np.abs(who.surface.points[..., 0]) / who.face.mouth_width
+    bow = np.clip(1 - s * s, 0, 1) ** 0.6
+    held = 1 - 0.62 * (1 - parted) * lower[:, None] * bow
+    weight[:VERTICES] *= held.reshape(-1).astype(np.float32)
+    y, z = points[:, 1] - JAW_AXIS[0], points[:, 2] - JAW_AXIS[1]
+    angle = drop * weight
+    cos, sin = np.cos(angle), np.sin(angle)
+    points[:, 1] = JAW_AXIS[0] + cos * y + sin * z
+    points[:, 2] = JAW_AXIS[1] - sin * y + cos * z
+
+
+def _close_lids(who: Person, moved: Array, expression: Expression, grid: Array) -> None:
+    """Turns the lids about the eyeballs, by AU 5, 6, 7, 9 and 4, blink and gaze."""
+    surface = who.surface
+    e = {au: moved[INDEX[au]] for au in (1, 2, 4, 5, 6, 7, 9)}
+    x0 = surface.points[UPPER_LID, :, 0]
+    right = ramp(x0, -0.05, 0.05)
+    columns = np.flatnonzero(np.abs(surface.opening) < 1.4)
+
+    def here(values: Array) -> Array:
+        return values[0] + (values[1] - values[0]) * right
+
+    upper, lower = surface.lid_lines.astype(np.float64)
+    squeeze = 1 - 0.30 * here(e[7]) - 0.14 * here(e[6]) - 0.15 * here(e[9]) - 0.10 * here(e[4])
+    squeeze = squeeze + 0.28 * here(e[5]) + 0.10 * here(np.maximum(e[1], e[2]))
+    rise = 0.52 * here(e[7]) + 0.34 * here(e[6]) + 0.22 * here(e[9])
+    bow = np.clip(1 - np.square(surface.opening), 0, 1) ** 0.6
+    look = 0.45 * expression.gaze[1] * EYEBALL * bow  # the upper lid follows the eye
+    new_upper = upper * np.clip(squeeze, 0.2, 1.5) + look
+    new_lower = lower * (1 - np.clip(rise, 0, 1.1)) + 0.3 * look
+    # A lid that is nearly shut takes the other's form; blinking brings the upper one down.
+    new_upper = np.minimum(new_upper, new_lower - 0.012 * bow)
+    shut = expression.blink
+    new_upper = new_upper + shut * (new_lower - new_upper)
+    for rows, edge, base, target in (
+        (np.arange(CREASE, UPPER_LID + 1), UPPER_LID, upper, new_upper),
+        (np.arange(LOWER_LID, LID_GROOVE + 1), LOWER_LID, lower, new_lower),
+    ):
+        far = abs((CREASE if edge == UPPER_LID else LID_GROOVE) - edge)
+        weight = (1 - np.abs(rows - edge) / far)[:, None]
+        band = np.ix_(rows, columns)
+        part = grid[band]
+        # The edge is placed by this rule alone, whatever the skin around it did.
+        place = surface.points[band][..., 1] + weight * (target - base)[columns]
+        near = ramp(weight, 0.0, 0.8) * ramp(np.abs(surface.opening[columns]), 1.35, 1.0)
+        part[..., 1] += near * (place - part[..., 1])
+        part[..., 0] += near * (surface.points[band][..., 0] - part[..., 0])
+        for k, side in enumerate(SIDES):
+            mine = near * (side * part[..., 0] > 0)
+            ball = ball_height(surface.eyes[k], part[..., 0], part[..., 1], EYEBALL + LID_THICKNESS)
+            part[..., 2] += mine * (ball - part[..., 2])
+        grid[band] = part
+
+
+def _keep_lips_apart(who: Person, grid: Array) -> None:
+    """Lips touch, but do not go through each other."""
+    inside = who.surface.mouth > 0.5
+    cross = np.maximum(grid[UPPER_LIP, inside, 1] - grid[LOWER_LIP, inside, 1], 0)
+    if cross.max(initial=0) <= 0:
+        return
+    for edge, step in ((UPPER_LIP, -1), (LOWER_LIP, 1)):
+        for k in range(4):
+            grid[edge + step * k, inside, 1] += 0.5 * step * cross * (1 - k / 4)
+
+
+def lid_shade(who: Person, points: Array, paint: Array) -> None:
+    """Writes into `paint` the shade of the upper lids on the eyeballs."""
+    upper = points[:VERTICES].reshape(ROWS, COLUMNS, 3)[UPPER_LID]
+    eyes = slice(VERTICES, VERTICES + 2 * EYE_GRID * EYE_GRID)
+    ball = points[eyes]
+    order = np.argsort(upper[:, 0], kind="stable")
+    edge = np.interp(ball[:, 0], upper[order, 0], upper[order, 1])
+    paint[eyes, 4] = 1 - 0.6 * np.exp(-np.maximum(ball[:, 1] - edge, 0) / 0.04)
+
+
+def relief(who: Person, folded: Array) -> Array:
+    """The texture of the relief under an expression: gradient, gloss, occlusion, [r, c, 4]."""
+    skin = who.skin
+    height, occlusion = skin.height.copy(), skin.occlusion.copy()
+    for au, sides in who.folds.items():
+        for effect, patches in zip(folded[INDEX[au]], sides, strict=True):
+            if effect < 0.02:
+                continue
+            amount = np.float32(effect)
+            for patch in patches:
+                height[patch.rows, patch.columns] += amount * patch.height
+                occlusion[patch.rows, patch.columns] += amount * patch.occlusion
+    out = np.empty((HEIGHT, WIDTH, 4), np.float32)
+    out[..., 0] = cv2.Sobel(height, cv2.CV_32F, 1, 0, ksize=1, scale=0.5) / skin.step_x
+    out[..., 1] = cv2.Sobel(height, cv2.CV_32F, 0, 1, ksize=1, scale=0.5) / skin.step_y
+    out[..., 2] = skin.gloss
+    out[..., 3] = occlusion
+    return out
+

@@ -1,0 +1,210 @@
+"""Renders a moving head in a scene: rasterised triangles, several lights, a shadow, a camera."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from vlfau_jax.data.synthetic.head import Array
+from vlfau_jax.data.synthetic.identity import Identity
+from vlfau_jax.data.synthetic.mesh.hand import hand
+from vlfau_jax.data.synthetic.mesh.head import (
+    Expression,
+    Person,
+    deform,
+    effects,
+    lid_shade,
+    person,
+    relief,
+)
+from vlfau_jax.data.synthetic.mesh.parts import Part, clothes, grid_triangles
+from vlfau_jax.data.synthetic.mesh.raster import (
+    SHADOW_SIZE,
+    rasterize,
+    shade,
+    vertex_normals,
+)
+from vlfau_jax.data.synthetic.mesh.scene import Scene, background, develop
+from vlfau_jax.data.synthetic.renderer import FACE_UNIT, LUMINANCE, Pose, rotation
+
+OVERSAMPLING = 1.3
+PIVOT = (0.0, 0.35, 0.0)  # about which the head turns
+SHADOW_REACH = 1.45  # face units from the pivot that the shadow map covers
+
+
+@dataclass(frozen=True)
+class View:
+    """A head as a camera sees it.
+
+    Attributes:
+        points: places of the vertices turned by the pose, float32 [v, 3].
+        screen: their pixels and nearness, float32 [v, 3].
+        triangles: int32 [t, 3].
+        kind: int32 [t].
+        paint: float32 [v, 5].
+        texture_at: float32 [v, 2].
+        turn: the pose's rotation, float32 [3, 3].
+        size: pixels of the side.
+    """
+
+    points: Array
+    screen: Array
+    triangles: Array
+    kind: Array
+    paint: Array
+    texture_at: Array
+    turn: Array
+    size: int
+
+
+def view(
+    who: Person, moved: Array, expression: Expression, pose: Pose, distance: float, size: int
+) -> View:
+    """Places a person before the camera.
+
+    Args:
+        who: whose head it is.
+        moved: effects of the units, see `effects`.
+        expression: what it does.
+        pose: how it is held.
+        distance: of the camera, face units.
+        size: pixels of the picture's side.
+    """
+    points = deform(who, moved, expression)
+    paint = who.mesh.paint.copy()
+    lid_shade(who, points, paint)
+    turn = rotation(pose).astype(np.float32)
+    points = (points - np.float32(PIVOT)) @ turn.T
+    return View(
+        points,
+        project(points, pose, distance, size),
+        who.mesh.triangles,
+        who.mesh.kind,
+        paint,
+        who.mesh.texture_at,
+        turn,
+        size,
+    )
+
+
+def project(points: Array, pose: Pose, distance: float, size: int) -> Array:
+    """Pixels and nearness of places about the pivot, float32 [v, 3]."""
+    unit = FACE_UNIT * size * pose.scale
+    nearer = np.float32(distance) / (np.float32(distance) - points[:, 2] + np.float32(0.7))
+    screen = np.empty_like(points)
+    screen[:, 0] = 0.5 * size + unit * (points[:, 0] * nearer + pose.shift_u)
+    screen[:, 1] = 0.5 * size + unit * (points[:, 1] * nearer + PIVOT[1] - 0.06 + pose.shift_v)
+    screen[:, 2] = points[:, 2]
+    return screen
+
+
+def _with_part(seen: View, part: Part, pose: Pose, distance: float, turned: bool) -> View:
+    """Adds a part that does not belong to the person; `turned`: it moves with the head."""
+    points = part.points.reshape(-1, 3) - np.float32(PIVOT)
+    if turned:
+        points = points @ seen.turn.T
+    triangles = grid_triangles(*part.points.shape[:2]) + np.int32(len(seen.points))
+    return View(
+        np.concatenate([seen.points, points]),
+        np.concatenate([seen.screen, project(points, pose, distance, seen.size)]),
+        np.concatenate([seen.triangles, triangles]),
+        np.concatenate([seen.kind, np.full(len(triangles), part.kind, np.int32)]),
+        np.concatenate([seen.paint, part.paint.reshape(-1, 5)]),
+        np.concatenate([seen.texture_at, np.zeros((len(points), 2), np.float32)]),
+        seen.turn,
+        seen.size,
+    )
+
+
+def _lights(scene: Scene) -> Array:
+    rows = []
+    for azimuth, elevation, *colour in scene.lights:
+        a, e = math.radians(azimuth), math.radians(elevation)
+        rows.append(
+            (math.sin(a) * math.cos(e), -math.sin(e), math.cos(a) * math.cos(e), *colour)
+        )
+    return np.array(rows, np.float32)
+
+
+def _shadow(seen: View, direction: Array) -> tuple[Array, Array]:
+    """The shadow map of a light, and the view that leads to it."""
+    up = np.array((0.0, 1.0, 0.0))
+    right = np.cross(up, direction)
+    right /= np.linalg.norm(right) + 1e-9
+    down = np.cross(direction, right)
+    scale = SHADOW_SIZE / (2 * SHADOW_REACH)
+    matrix = np.zeros((3, 4), np.float32)
+    matrix[0, :3], matrix[1, :3], matrix[2, :3] = scale * right, scale * down, direction
+    matrix[:2, 3] = SHADOW_SIZE / 2
+    seen_by_light = (seen.points @ matrix[:, :3].T + matrix[:, 3]).astype(np.float32)
+    _, share = rasterize(seen_by_light, seen.triangles, SHADOW_SIZE, SHADOW_SIZE)
+    return np.ascontiguousarray(share[..., 2]), matrix
+
+
+def _gaze(who: Person, expression: Expression, turn: Array) -> Array:
+    """Centres of the eyeballs and the unit vectors of their gaze, float32 [2, 6]."""
+    right, down = expression.gaze
+    out = np.zeros((2, 6), np.float32)
+    for k, side in enumerate((-1, 1)):
+        inward = right - 0.03 * side
+        direction = np.array(
+            (math.sin(inward) * math.cos(down), math.sin(down), math.cos(inward) * math.cos(down))
+        )
+        out[k, :3] = turn @ (who.surface.eyes[k] - np.float32(PIVOT))
+        out[k, 3:] = turn @ direction.astype(np.float32)
+    return out
+
+
+def render(
+    face: Identity,
+    expression: Expression,
+    scene: Scene,
+    *,
+    pose: Pose = Pose(),
+    size: int = 160,
+    rng: np.random.Generator | None = None,
+) -> Array:
+    """Renders one face, uint8 [size, size, 3], RGB. Without `rng` there is no sensor noise."""
+    who = person(face)
+    moved, folded = effects(who, expression.levels)
+    inner = math.ceil(OVERSAMPLING * size * max(0.5, scene.camera.pixels))
+    distance = scene.camera.distance
+    seen = view(who, moved, expression, pose, distance, inner)
+    dress = clothes(np.array(scene.clothes), scene.collar, face.sex)
+    seen = _with_part(seen, dress, pose, distance, turned=False)
+    if scene.hand >= 0:
+        for part in hand(face, scene.hand):
+            seen = _with_part(seen, part, pose, distance, turned=True)
+    normals = vertex_normals(seen.points, seen.triangles)
+    found, share = rasterize(seen.screen, seen.triangles, inner, inner)
+    lights = _lights(scene)
+    shadow, shadow_view = _shadow(seen, lights[0, :3].astype(np.float64))
+    iris = np.stack([np.square(np.float32(face.iris)), np.float32((0.60, 0.58, 0.56))])
+    lit = shade(
+        found,
+        share,
+        seen.triangles,
+        seen.kind,
+        seen.points,
+        normals,
+        seen.paint,
+        seen.texture_at,
+        who.skin.colour,
+        relief(who, folded),
+        seen.turn,
+        lights,
+        np.float32(scene.ambient),
+        _gaze(who, expression, seen.turn),
+        iris.astype(np.float32),
+        shadow,
+        shadow_view,
+        np.float32((0, 0, distance + 0.7)),
+    )
+    behind = background(scene.background, inner)
+    # Edges are mixed with what is behind them by the resampling in `develop`.
+    picture = lit[..., :3] + behind * (1 - lit[..., 3:])
+    # The exposure compensates a part of the skin's luminance, as automatic exposure does.
+    exposure = (0.45 / float(np.dot(np.square(face.skin), LUMINANCE))) ** 0.43
+    return develop(picture, scene.camera, exposure, size, rng)

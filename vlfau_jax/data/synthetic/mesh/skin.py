@@ -1,0 +1,253 @@
+"""The skin of a head: colour, gloss, relief and occlusion as textures, drawn once for a person.
+
+A texture is laid on the grid of the surface: its rows and columns are those of the vertices, finer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from vlfau_jax.data.synthetic.head import Array, beard_cover, bell, linear, noise, ramp
+from vlfau_jax.data.synthetic.identity import Identity
+from vlfau_jax.data.synthetic.mesh.folds import SIDES, ageing, draw_crease
+from vlfau_jax.data.synthetic.mesh.surface import (
+    COLUMNS,
+    CREASE,
+    LIP_BOTTOM,
+    LIP_TOP,
+    LOWER_LID,
+    LOWER_LIP,
+    ROWS,
+    UPPER_LID,
+    UPPER_LIP,
+    Surface,
+)
+from vlfau_jax.data.synthetic.mesh.traits import Traits
+
+HEIGHT, WIDTH = 352, 384  # of a texture
+
+
+@dataclass(frozen=True)
+class Skin:
+    """The textures of one person, float32 [HEIGHT, WIDTH] each.
+
+    Attributes:
+        colour: linear RGB [HEIGHT, WIDTH, 3].
+        gloss: 0-1.
+        height: relief in face units.
+        occlusion: light that furrows keep out, 0 and more.
+        x, y: places at rest.
+        step_x, step_y: face units between texels along a row and along a column.
+    """
+
+    colour: Array
+    gloss: Array
+    height: Array
+    occlusion: Array
+    x: Array
+    y: Array
+    step_x: Array
+    step_y: Array
+
+
+def on_texture(grid: Array) -> Array:
+    """Values of the vertices [ROWS, COLUMNS] at every texel, float32 [HEIGHT, WIDTH]."""
+    v = np.linspace(0, ROWS - 1, HEIGHT, dtype=np.float32)[:, None]
+    u = np.linspace(0, COLUMNS - 1, WIDTH, dtype=np.float32)[None]
+    u, v = np.broadcast_to(u, (HEIGHT, WIDTH)), np.broadcast_to(v, (HEIGHT, WIDTH))
+    return cv2.remap(
+        grid.astype(np.float32), np.ascontiguousarray(u), np.ascontiguousarray(v), cv2.INTER_LINEAR
+    )
+
+
+def draw_skin(face: Identity, traits: Traits, surface: Surface) -> Skin:
+    """Draws the textures of a person."""
+    rng = np.random.default_rng([face.texture_seed, 4])
+    x, y, z = (on_texture(surface.points[..., k]) for k in range(3))
+    row = np.linspace(0, ROWS - 1, HEIGHT, dtype=np.float32)[:, None]
+    step_x = np.hypot(np.gradient(x, axis=1), np.gradient(z, axis=1)) + 1e-4
+    step_y = np.hypot(np.gradient(y, axis=0), np.gradient(z, axis=0)) + 1e-3
+    shape = (HEIGHT, WIDTH)
+    fine, coarse = noise(rng, shape, 2.0, 2.0), noise(rng, shape, 22.0, 22.0)
+    strands = noise(rng, shape, 14.0, 2.0)
+    s = np.abs(x)
+    colour = _complexion(face, traits, rng, s, y, fine, coarse)
+    height = 0.0011 * traits.pores * fine + 0.0012 * noise(rng, shape, 5.0, 5.0)
+    # Where rows or columns crowd, as beside the mouth, the same noise would be steep.
+    height *= np.clip(step_x / 0.012, 0, 1) * np.clip(step_y / 0.008, 0, 1)
+    occlusion = 0.22 * bell(s, face.eye_spacing - 0.16, 0.05) * bell(y, -0.05, 0.06)
+    occlusion += 0.25 * bell(s, 0, 0.10) * bell(y, face.nose_length + 0.075, 0.025)
+    occlusion += 0.25 * bell(s, 0, 0.14) * bell(y, face.mouth_height + face.lip_lower + 0.05, 0.03)
+    occlusion += 1.5 * bell(s, 0.060, 0.026) * bell(y, face.nose_length + 0.047, 0.014)
+    gloss = (
+        0.35 + 0.45 * bell(s, 0, 0.10) * bell(y, 0.25, 0.3) + 0.3 * bell(y, -0.5, 0.18)
+    ) * traits.shine
+    _age(face, traits, x, y, height, occlusion)
+    beard = beard_cover(face, x, y, fine)
+    colour += (linear(face.brow_colour).transpose(1, 2, 0) - colour) * beard[..., None]
+    lips = _paint_lips(face, traits, x, y, row, colour, gloss, height, fine, rng)
+    gloss *= 1 - 0.8 * beard * (1 - lips)
+    _paint_lids(traits, surface, row, x, colour, fine)
+    _paint_brows(face, traits, s, y, colour, height, strands, fine)
+    _paint_hair(face, x, y, z, colour, gloss, height, strands, fine)
+    return Skin(
+        np.ascontiguousarray(colour, np.float32),
+        np.ascontiguousarray(gloss, np.float32),
+        height.astype(np.float32),
+        occlusion.astype(np.float32),
+        x,
+        y,
+        step_x.astype(np.float32),
+        step_y.astype(np.float32),
+    )
+
+
+def _complexion(
+    face: Identity,
+    traits: Traits,
+    rng: np.random.Generator,
+    s: Array,
+    y: Array,
+    fine: Array,
+    coarse: Array,
+) -> Array:
+    base = linear(face.skin)[:, 0, 0] * np.array(traits.tan, np.float32)
+    colour = base * (1 + 0.035 * traits.pores * fine + 0.05 * coarse)[..., None]
+    flush = 0.20 * face.blush * bell(s, 0.43, 0.15) * bell(y, 0.32, 0.13)
+    flush = flush + traits.nose_red * bell(s, 0, 0.10) * bell(y, 0.36, 0.10)
+    colour[..., 1:] *= (1 - flush)[..., None]
+    spots = face.freckles * ramp(fine, 1.1, 1.9) * bell(y, 0.2, 0.2) * bell(s, 0.2, 0.3)
+    colour *= (1 - 0.45 * spots)[..., None]
+    for _ in range(traits.moles):
+        at = rng.uniform((0.0, -0.5), (0.6, 1.0))
+        colour *= (1 - 0.6 * bell(s, at[0], 0.011) * bell(y, at[1], 0.011))[..., None]
+    shade = (0.10 + 0.25 * traits.eye_bags) * bell(s, face.eye_spacing, 0.13) * bell(y, 0.07, 0.06)
+    return colour * (1 - shade)[..., None]
+
+
+def _age(
+    face: Identity, traits: Traits, x: Array, y: Array, height: Array, occlusion: Array
+) -> None:
+    lines = traits.age * 0.9 + 0.5 * face.age_lines
+    for side in SIDES:
+        for crease in ageing(face):
+            patch = draw_crease(x, y, crease, side)
+            height[patch.rows, patch.columns] += lines * patch.height
+            occlusion[patch.rows, patch.columns] += lines * patch.occlusion
+
+
+def _paint_lips(
+    face: Identity,
+    traits: Traits,
+    x: Array,
+    y: Array,
+    row: Array,
+    colour: Array,
+    gloss: Array,
+    height: Array,
+    fine: Array,
+    rng: np.random.Generator,
+) -> Array:
+    """Paints the red of the lips; returns its cover."""
+    m = np.abs(x) / face.mouth_width
+    upper = ramp(row, LIP_TOP + 0.35, LIP_TOP + 1.25) * (row < UPPER_LIP + 0.5)
+    lower = ramp(row, LIP_BOTTOM - 0.2, LIP_BOTTOM - 1.0) * (row > LOWER_LIP - 0.5)
+    cover = (upper + lower) * ramp(m, 1.0, 0.9) * 0.92
+    lip = linear(face.lip_colour)[:, 0, 0]
+    painted = np.array(traits.lipstick_colour, np.float32)
+    lip = lip + traits.lipstick * (painted - lip)
+    tint = lip * (1 + 0.08 * fine - 0.12 * (row < UPPER_LIP + 0.5))[..., None]
+    colour += cover[..., None] * (tint - colour)
+    wet = 0.5 + 0.5 * traits.lipstick
+    gloss += cover * (wet - gloss)
+    height += 0.0035 * cover * noise(rng, x.shape, 40.0, 2.5)
+    # The seam is dark where the lips meet.
+    seam = np.exp(-0.5 * np.square((row - UPPER_LIP - 0.5) / 0.45)) * ramp(m, 1.06, 0.98)
+    colour *= (1 - 0.55 * seam)[..., None]
+    return cover
+
+
+def _paint_lids(
+    traits: Traits, surface: Surface, row: Array, x: Array, colour: Array, fine: Array
+) -> None:
+    opening = np.abs(on_texture(np.broadcast_to(surface.opening, (ROWS, COLUMNS))))
+    near = ramp(opening, 1.12, 0.95)
+    shadow = ramp(row, CREASE - 1.0, CREASE + 1.0) * (row <= UPPER_LID + 0.5)
+    colour *= (1 - traits.eyeshadow * shadow * ramp(opening, 1.4, 0.8))[..., None] ** np.array(
+        (0.7, 1.0, 0.8), np.float32
+    )
+    lashes = np.exp(-0.5 * np.square((row - UPPER_LID) / (0.35 + 0.35 * traits.lashes))) * (
+        row <= UPPER_LID + 0.5
+    )
+    line = np.exp(-0.5 * np.square((row - LOWER_LID) / 0.4)) * (row >= LOWER_LID - 0.5)
+    dark = (0.45 + 0.5 * traits.lashes) * lashes + (0.12 + 0.75 * traits.eyeliner) * line
+    colour *= (1 - np.clip(dark, 0, 0.95) * near)[..., None]
+
+
+def _paint_brows(
+    face: Identity,
+    traits: Traits,
+    s: Array,
+    y: Array,
+    colour: Array,
+    height: Array,
+    strands: Array,
+    fine: Array,
+) -> None:
+    t = np.clip((s - face.brow_inner) / (face.brow_outer - face.brow_inner), -0.3, 1.3)
+    inside = np.clip(t, 0, 1)
+    middle = (
+        face.brow_height
+        - face.brow_arch * np.sin(2.6 * inside)
+        + face.brow_slope * (2 * inside - 1)
+        + 0.05 * inside**3
+    )
+    thick = face.brow_thickness * (1 - 0.6 * inside * inside)
+    edge = 0.009 + 0.004 * np.abs(fine)
+    cover = ramp(np.abs(y - middle), thick + edge, thick - edge)
+    cover *= ramp(t, -0.08, 0.08) * ramp(t, 1.06, 0.88)
+    cover *= np.clip(traits.brow_density * (1 + 0.25 * fine), 0, 0.97)
+    tint = linear(face.brow_colour)[:, 0, 0] * (1 + 0.3 * strands + 0.2 * fine)[..., None]
+    colour += cover[..., None] * (np.maximum(tint, 0.003) - colour)
+    height += 0.006 * cover
+
+
+def hair_cover(face: Identity, x: Array, y: Array, z: Array, strands: Array | float) -> Array:
+    """Share of the scalp and temples that hair covers, 0-1."""
+    if face.hair_style == "bald":
+        return np.zeros_like(x)
+    s = np.abs(x)
+    edge = face.hairline + 0.10 * s**2 + 2.2 * np.maximum(s - 0.44, 0) ** 1.6 + 0.018 * strands
+    if face.hair_style == "part":
+        edge = edge - 0.10 * bell(x, 0.25, 0.2) + 0.07 * bell(x, -0.25, 0.3)
+    elif face.hair_style == "fringe":
+        edge = np.maximum(edge, -0.44 - 0.08 * s + 0.03 * strands)
+    elif face.hair_style == "receding":
+        edge = edge - 0.16 + 0.10 * bell(s, 0, 0.13) - 0.05 * ramp(s, 0.2, 0.4)
+    front = ramp(y, edge + 0.03, edge - 0.03)
+    reach = {"long": 1.2, "bob": 0.62, "fringe": 0.35}.get(face.hair_style, 0.12)
+    sides = ramp(z, 0.20, 0.05) * ramp(y, reach + 0.06, reach - 0.06)
+    sides = sides * ramp(s, 0.5 * face.head_width, 0.8 * face.head_width)
+    return np.maximum(front, sides)
+
+
+def _paint_hair(
+    face: Identity,
+    x: Array,
+    y: Array,
+    z: Array,
+    colour: Array,
+    gloss: Array,
+    height: Array,
+    strands: Array,
+    fine: Array,
+) -> None:
+    cover = hair_cover(face, x, y, z, strands)
+    tint = linear(face.hair_colour)[:, 0, 0]
+    tint = tint * np.maximum(1 + 0.35 * strands + 0.12 * fine, 0.15)[..., None]
+    colour += cover[..., None] * (tint - colour)
+    gloss += cover * (0.25 - gloss)
+    height += cover * (0.012 * strands)
