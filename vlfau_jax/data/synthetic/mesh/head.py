@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-import cv2
 import numpy as np
 
 from vlfau_jax.data.synthetic.head import Array, ramp
@@ -19,7 +18,7 @@ from vlfau_jax.data.synthetic.mesh.muscles import (
     lip_weights,
 )
 from vlfau_jax.data.synthetic.mesh.parts import EYE_GRID, Part, build_parts, grid_triangles
-from vlfau_jax.data.synthetic.mesh.raster import SKIN
+from vlfau_jax.data.synthetic.mesh.raster import SKIN, add_moves
 from vlfau_jax.data.synthetic.mesh.skin import HEIGHT, WIDTH, Skin, draw_skin, hair_cover
 from vlfau_jax.data.synthetic.mesh.surface import (
     COLUMNS,
@@ -91,7 +90,7 @@ class Person:
         surface: the skin at rest.
         skin: its textures.
         folds: unit -> patches of each side.
-        moves: displacement of every vertex of the skin, [len(MOVED_AUS) * 2, VERTICES * 3].
+        moves: displacement of every vertex of the skin, [len(MOVED_AUS) * 2, VERTICES, 3].
         mesh: skin and parts.
     """
 
@@ -110,7 +109,7 @@ def person(face: Identity) -> Person:
     traits = draw_traits(face)
     surface = build_surface(face, traits)
     skin = draw_skin(face, traits, surface)
-    moves = displacements(face, surface).reshape(len(MOVED_AUS) * 2, -1)
+    moves = displacements(face, surface).reshape(-1, VERTICES, 3)
     folds = draw_folds(face, traits, skin.x, skin.y)
     mesh = _assemble(face, surface, build_parts(face, traits, surface))
     return Person(face, traits, surface, skin, folds, moves, mesh)
@@ -172,12 +171,8 @@ def effects(who: Person, levels: Array) -> tuple[Array, Array]:
 
 def deform(who: Person, moved: Array, expression: Expression) -> Array:
     """Places of all vertices under an expression, float32 [v, 3], in the head's axes."""
-    mesh, flat = who.mesh, moved.reshape(-1)
-    points = mesh.points.copy()
-    active = np.flatnonzero(flat > 1e-3)
-    if len(active):
-        shift = flat[active].astype(np.float32) @ who.moves[active]
-        points[:VERTICES] += shift.reshape(-1, 3)
+    points = who.mesh.points.copy()
+    add_moves(points, who.moves, moved.reshape(-1).astype(np.float32))
     _drop_jaw(who, moved, points)
     grid = points[:VERTICES].reshape(ROWS, COLUMNS, 3)
     _close_lids(who, moved, expression, grid)
@@ -268,10 +263,9 @@ def lid_shade(who: Person, points: Array, paint: Array) -> None:
     paint[eyes, 4] = 1 - 0.6 * np.exp(-np.maximum(ball[:, 1] - edge, 0) / 0.04)
 
 
-def relief(who: Person, folded: Array) -> Array:
-    """The texture of the relief under an expression: gradient, gloss, occlusion, [r, c, 4]."""
-    skin = who.skin
-    height, occlusion = skin.height.copy(), skin.occlusion.copy()
+def relief(who: Person, folded: Array) -> tuple[Array, Array]:
+    """The relief's texture [r, c] and those of gloss and occlusion [2, r, c] under an expression."""
+    height, occlusion = who.skin.height.copy(), who.skin.occlusion.copy()
     for au, sides in who.folds.items():
         for effect, patches in zip(folded[INDEX[au]], sides, strict=True):
             if effect < 0.02:
@@ -280,10 +274,4 @@ def relief(who: Person, folded: Array) -> Array:
             for patch in patches:
                 height[patch.rows, patch.columns] += amount * patch.height
                 occlusion[patch.rows, patch.columns] += amount * patch.occlusion
-    out = np.empty((HEIGHT, WIDTH, 4), np.float32)
-    out[..., 0] = cv2.Sobel(height, cv2.CV_32F, 1, 0, ksize=1, scale=0.5) / skin.step_x
-    out[..., 1] = cv2.Sobel(height, cv2.CV_32F, 0, 1, ksize=1, scale=0.5) / skin.step_y
-    out[..., 2] = skin.gloss
-    out[..., 3] = occlusion
-    return out
-
+    return height, np.stack([who.skin.gloss, occlusion])

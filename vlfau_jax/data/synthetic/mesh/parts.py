@@ -101,8 +101,8 @@ def _mouth(face: Identity, surface: Surface, rng: np.random.Generator) -> list[P
         parts.append(
             Part(points.astype(np.float32), _painted(points, tint, 0.8, 0.85), PAINTED, jaw)
         )
-    x, y = np.meshgrid(np.linspace(-1.15, 1.15, 7), np.linspace(-0.16, 0.17, 5))
-    z = lip_z - 0.20 - 0.05 * x**2
+    x, y = np.meshgrid(np.linspace(-0.95, 0.95, 7), np.linspace(-0.14, 0.15, 5))
+    z = lip_z - 0.20 - 0.10 * x**2
     points = np.stack([half * x, seam_y + y, z], -1)
     dark = np.array((0.035, 0.010, 0.010))
     parts.append(Part(points.astype(np.float32), _painted(points, dark, 0.0, 0.5), PAINTED, 0.4))

@@ -9,14 +9,28 @@ import numba
 import numpy as np
 
 from vlfau_jax.data.synthetic.head import Array
+from vlfau_jax.data.synthetic.renderer import LUMINANCE
 
 SKIN, PAINTED, EYE = 0, 1, 2  # how a triangle is coloured
 NOTHING = -1
 SHADOW_BIAS = 0.022
+EDGE = np.float32(-1e-4)  # neighbours overlap by so much, that no pixel falls between them
 SHADOW_SIZE = 112  # of the shadow map
 # Wrapped Lambert: how far light reaches behind the terminator in red, green and blue skin.
 WRAP = (0.32, 0.20, 0.15)
 IRIS, PUPIL = 0.49, 0.18  # half angles on the eyeball, radians
+
+
+@numba.njit(cache=True, fastmath=True)
+def add_moves(points: Array, moves: Array, effects: Array) -> None:
+    """Adds to flat places [m, 3] the sum of effects [k] times displacements [k, n, 3], n <= m."""
+    for k in range(moves.shape[0]):
+        effect = effects[k]
+        if effect > 1e-3:
+            for v in range(moves.shape[1]):
+                points[v, 0] += effect * moves[k, v, 0]
+                points[v, 1] += effect * moves[k, v, 1]
+                points[v, 2] += effect * moves[k, v, 2]
 
 
 @numba.njit(cache=True, fastmath=True)
@@ -47,12 +61,15 @@ def vertex_normals(points: Array, triangles: Array) -> Array:
 
 
 @numba.njit(cache=True, fastmath=True)
-def rasterize(screen: Array, triangles: Array, height: int, width: int) -> tuple[Array, Array]:
+def rasterize(
+    screen: Array, triangles: Array, closed: int, height: int, width: int
+) -> tuple[Array, Array]:
     """Finds the nearest triangle of every pixel.
 
     Args:
         screen: x and y in pixels and nearness, [v, 3]; a pixel's centre is at its index + 0.5.
         triangles: int32 [t, 3].
+        closed: so many first triangles are of a closed surface: seen from behind they are hidden.
         height: of the picture.
         width: of the picture.
 
@@ -74,26 +91,26 @@ def rasterize(screen: Array, triangles: Array, height: int, width: int) -> tuple
             screen[c, 1],
         )
         area = (bx - ax) * (cy - ay) - (cx - ax) * (by - ay)
-        if area == 0:
+        if area == 0 or (t < closed and area < 0):
             continue
         left = max(int(min(ax, bx, cx) - 0.5), 0)
         right = min(int(max(ax, bx, cx) + 0.5), width - 1)
         top = max(int(min(ay, by, cy) - 0.5), 0)
         bottom = min(int(max(ay, by, cy) + 0.5), height - 1)
-        over = 1 / area
+        over = np.float32(1) / area
+        one_x, one_y = (cy - ay) * over, -(cx - ax) * over
+        two_x, two_y = -(by - ay) * over, (bx - ax) * over
+        near_a = screen[a, 2]
+        near_b, near_c = screen[b, 2] - near_a, screen[c, 2] - near_a
         for i in range(top, bottom + 1):
-            py = np.float32(i + 0.5)
+            py = np.float32(i) + np.float32(0.5) - ay
             for j in range(left, right + 1):
-                px = np.float32(j + 0.5)
-                one = ((px - ax) * (cy - ay) - (cx - ax) * (py - ay)) * over
-                two = ((bx - ax) * (py - ay) - (px - ax) * (by - ay)) * over
-                if one < -1e-4 or two < -1e-4 or one + two > 1.0001:
+                px = np.float32(j) + np.float32(0.5) - ax
+                one = px * one_x + py * one_y
+                two = px * two_x + py * two_y
+                if one < EDGE or two < EDGE or one + two > 1 - EDGE:
                     continue
-                near = (
-                    screen[a, 2]
-                    + one * (screen[b, 2] - screen[a, 2])
-                    + two * (screen[c, 2] - screen[a, 2])
-                )
+                near = near_a + one * near_b + two * near_c
                 if near > share[i, j, 2]:
                     share[i, j, 0], share[i, j, 1], share[i, j, 2] = one, two, near
                     found[i, j] = t
@@ -129,7 +146,9 @@ def shade(
     paint: Array,
     texture_at: Array,
     colour: Array,
-    surface: Array,
+    height_at: Array,
+    step: Array,
+    finish: Array,
     turn: Array,
     lights: Array,
     ambient: Array,
@@ -151,8 +170,9 @@ def shade(
         paint: linear RGB, gloss and openness to the sky of vertices that have no texture, [v, 5].
         texture_at: column and row of the vertices in the texture, [v, 2].
         colour: texture of linear RGB, [r, c, 3].
-        surface: texture of the relief's gradient to the right and down, gloss and occlusion,
-            [r, c, 4].
+        height_at: texture of the relief, [r, c].
+        step: texture of the distance between texels to the right and down, [r, c, 2].
+        finish: textures of gloss and of occlusion, [2, r, c].
         turn: the pose's rotation [3, 3].
         lights: direction to the light, a unit vector, and linear RGB, [n, 6]; the first casts a
             shadow.
@@ -203,22 +223,22 @@ def shade(
                         + w10 * colour[ri + 1, ci, k]
                         + w11 * colour[ri + 1, ci + 1, k]
                     )
-                gx = (
-                    w00 * surface[ri, ci, 0]
-                    + w01 * surface[ri, ci + 1, 0]
-                    + w10 * surface[ri + 1, ci, 0]
-                    + w11 * surface[ri + 1, ci + 1, 0]
+                h00, h01 = height_at[ri, ci], height_at[ri, ci + 1]
+                h10, h11 = height_at[ri + 1, ci], height_at[ri + 1, ci + 1]
+                gx = ((1 - fv) * (h01 - h00) + fv * (h11 - h10)) / step[ri, ci, 0]
+                gy = ((1 - fu) * (h10 - h00) + fu * (h11 - h01)) / step[ri, ci, 1]
+                gloss = (
+                    w00 * finish[0, ri, ci]
+                    + w01 * finish[0, ri, ci + 1]
+                    + w10 * finish[0, ri + 1, ci]
+                    + w11 * finish[0, ri + 1, ci + 1]
                 )
-                gy = (
-                    w00 * surface[ri, ci, 1]
-                    + w01 * surface[ri, ci + 1, 1]
-                    + w10 * surface[ri + 1, ci, 1]
-                    + w11 * surface[ri + 1, ci + 1, 1]
+                occlusion = (
+                    w00 * finish[1, ri, ci]
+                    + w01 * finish[1, ri, ci + 1]
+                    + w10 * finish[1, ri + 1, ci]
+                    + w11 * finish[1, ri + 1, ci + 1]
                 )
-                gloss = w00 * surface[ri, ci, 2] + w11 * surface[ri + 1, ci + 1, 2]
-                gloss += w01 * surface[ri, ci + 1, 2] + w10 * surface[ri + 1, ci, 2]
-                occlusion = w00 * surface[ri, ci, 3] + w11 * surface[ri + 1, ci + 1, 3]
-                occlusion += w01 * surface[ri, ci + 1, 3] + w10 * surface[ri + 1, ci, 3]
                 # The relief tilts the normal against its gradient along the surface.
                 nx, ny, nz = n[0], n[1], n[2]
                 dx = nx * turn[0, 0] + ny * turn[1, 0] + nz * turn[2, 0]
@@ -303,3 +323,20 @@ def shade(
             out[i, j, 2] = base[2] * bl + sb
             out[i, j, 3] = 1
     return out
+
+
+@numba.njit(cache=True, fastmath=True)
+def tone(picture: Array, gain: Array, exponent: float, saturation: float) -> None:
+    """Linear light [h, w, 3] to levels 0-255, in place: gain, a shoulder, the tone curve, colour."""
+    for i in range(picture.shape[0]):
+        for j in range(picture.shape[1]):
+            grey = np.float32(0)
+            for k in range(3):
+                x = max(picture[i, j, k] * gain[k], np.float32(1e-6))
+                # A shoulder keeps highlights from clipping hard.
+                x = x * (1 + np.float32(0.16) * x) / (1 + np.float32(0.55) * x)
+                x = np.exp(exponent * np.log(x))
+                picture[i, j, k] = x
+                grey += LUMINANCE[k] * x
+            for k in range(3):
+                picture[i, j, k] = 255 * (grey + saturation * (picture[i, j, k] - grey))

@@ -42,6 +42,7 @@ class View:
         points: places of the vertices turned by the pose, float32 [v, 3].
         screen: their pixels and nearness, float32 [v, 3].
         triangles: int32 [t, 3].
+        closed: so many first ones are the skin.
         kind: int32 [t].
         paint: float32 [v, 5].
         texture_at: float32 [v, 2].
@@ -52,6 +53,7 @@ class View:
     points: Array
     screen: Array
     triangles: Array
+    closed: int
     kind: Array
     paint: Array
     texture_at: Array
@@ -81,6 +83,7 @@ def view(
         points,
         project(points, pose, distance, size),
         who.mesh.triangles,
+        len(who.surface.triangles),
         who.mesh.kind,
         paint,
         who.mesh.texture_at,
@@ -110,6 +113,7 @@ def _with_part(seen: View, part: Part, pose: Pose, distance: float, turned: bool
         np.concatenate([seen.points, points]),
         np.concatenate([seen.screen, project(points, pose, distance, seen.size)]),
         np.concatenate([seen.triangles, triangles]),
+        seen.closed,
         np.concatenate([seen.kind, np.full(len(triangles), part.kind, np.int32)]),
         np.concatenate([seen.paint, part.paint.reshape(-1, 5)]),
         np.concatenate([seen.texture_at, np.zeros((len(points), 2), np.float32)]),
@@ -139,7 +143,7 @@ def _shadow(seen: View, direction: Array) -> tuple[Array, Array]:
     matrix[0, :3], matrix[1, :3], matrix[2, :3] = scale * right, scale * down, direction
     matrix[:2, 3] = SHADOW_SIZE / 2
     seen_by_light = (seen.points @ matrix[:, :3].T + matrix[:, 3]).astype(np.float32)
-    _, share = rasterize(seen_by_light, seen.triangles, SHADOW_SIZE, SHADOW_SIZE)
+    _, share = rasterize(seen_by_light, seen.triangles, seen.closed, SHADOW_SIZE, SHADOW_SIZE)
     return np.ascontiguousarray(share[..., 2]), matrix
 
 
@@ -178,10 +182,11 @@ def render(
         for part in hand(face, scene.hand):
             seen = _with_part(seen, part, pose, distance, turned=True)
     normals = vertex_normals(seen.points, seen.triangles)
-    found, share = rasterize(seen.screen, seen.triangles, inner, inner)
+    found, share = rasterize(seen.screen, seen.triangles, seen.closed, inner, inner)
     lights = _lights(scene)
     shadow, shadow_view = _shadow(seen, lights[0, :3].astype(np.float64))
     iris = np.stack([np.square(np.float32(face.iris)), np.float32((0.60, 0.58, 0.56))])
+    height, finish = relief(who, folded)
     lit = shade(
         found,
         share,
@@ -192,7 +197,9 @@ def render(
         seen.paint,
         seen.texture_at,
         who.skin.colour,
-        relief(who, folded),
+        height,
+        who.skin.step,
+        finish,
         seen.turn,
         lights,
         np.float32(scene.ambient),

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from vlfau_jax.data.synthetic.head import Array
+from vlfau_jax.data.synthetic.mesh.raster import tone
 
 Colours = tuple[tuple[float, float, float], ...]
 
@@ -150,14 +151,7 @@ def develop(
     sensor = max(32, round(size * camera.pixels))
     picture = cv2.resize(linear, (sensor, sensor), interpolation=cv2.INTER_AREA)
     gain = np.array(camera.cast, np.float32) * np.float32(exposure * camera.exposure)
-    picture = np.maximum(picture * gain, 0)
-    # A shoulder keeps highlights from clipping hard.
-    picture = picture * (1 + picture * 0.16) / (1 + picture * 0.55)
-    picture = picture ** np.float32(0.5 * camera.contrast)
-    if camera.saturation != 1.0:
-        grey = picture @ np.array((0.30, 0.59, 0.11), np.float32)
-        picture = grey[..., None] + np.float32(camera.saturation) * (picture - grey[..., None])
-    picture *= np.float32(255)
+    tone(picture, gain, np.float32(0.5 * camera.contrast), np.float32(camera.saturation))
     if rng is not None and camera.noise > 0:
         grain = rng.standard_normal((sensor, sensor), dtype=np.float32) * np.float32(camera.noise)
         tint = np.float32(0.5) * grain[::-1, ::-1]  # a sensor's channels share most of their noise

@@ -40,7 +40,7 @@ class Skin:
         height: relief in face units.
         occlusion: light that furrows keep out, 0 and more.
         x, y: places at rest.
-        step_x, step_y: face units between texels along a row and along a column.
+        step: face units between texels along a row and along a column, [HEIGHT, WIDTH, 2].
     """
 
     colour: Array
@@ -49,8 +49,7 @@ class Skin:
     occlusion: Array
     x: Array
     y: Array
-    step_x: Array
-    step_y: Array
+    step: Array
 
 
 def on_texture(grid: Array) -> Array:
@@ -100,8 +99,7 @@ def draw_skin(face: Identity, traits: Traits, surface: Surface) -> Skin:
         occlusion.astype(np.float32),
         x,
         y,
-        step_x.astype(np.float32),
-        step_y.astype(np.float32),
+        np.stack([step_x, step_y], -1).astype(np.float32),
     )
 
 
