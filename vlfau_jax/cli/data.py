@@ -32,6 +32,13 @@ _Offset = Annotated[int, Field(ge=-9999, le=9999)]
     Flag("coded_runs", bool, Later(_SETS, "coded_runs_help"), False),
     Flag("seed", int, "of the subjects and their movements", 0),
     Flag("size", int, "frame height and width in pixels", 160),
+    Flag(
+        "renderer",
+        str,
+        "relief: drawn faces, as the demo's; mesh: heads in three dimensions, which transfer",
+        "relief",
+        choices=Later("vlfau_jax.data.set_record", "RENDERERS"),
+    ),
     Flag("workers", int, "processes", os.cpu_count() or 1),
     imports=("vlfau_jax.data.sets", "vlfau_jax.data.synthetic.trees"),
 )
@@ -55,6 +62,7 @@ def synthesize(fv: flags.FlagValues, _: list[str]) -> None:
         seed=fv.seed,
         size=fv.size,
         workers=fv.workers,
+        renderer=fv.renderer,
     )
     print(
         f"{fv.out}: rendered faces in the raw layout of {fv.layout}; SYNTHETIC.json lists the traps"

@@ -23,6 +23,8 @@ from vlfau_jax.records import PlainName, Record, Sha256, Text
 DIGESTS, METADATA, LABELS = "digests.json", "metadata.json", "labels.npz"
 DIGESTED = (METADATA, LABELS, "dataset_info.json", "features.json")
 
+RELIEF, MESH = RENDERERS = ("relief", "mesh")  # a drawn relief, or a head in three dimensions
+
 Count = Annotated[int, Field(ge=1, le=1 << 40)]
 FoldName = Annotated[str, StringConstraints(pattern="^[1-9][0-9]?$")]
 Unit = Annotated[int, Field(ge=1, le=99)]
@@ -96,12 +98,14 @@ class Rendering(Record):
         seed: of all that was drawn.
         size: pixels along a picture's side.
         frames: of each sequence; None for the published coded runs.
+        renderer: of RENDERERS.
     """
 
     version: Annotated[int, Field(ge=1, le=1 << 16)]
     seed: Seed
     size: Annotated[int, Field(ge=1, le=1 << 16)]
     frames: Count | None
+    renderer: Literal["relief", "mesh"] = RELIEF
 
 
 class Metadata(Record):

@@ -25,7 +25,7 @@ from vlfau_jax.data.synthetic.pictures import (
     write_pictures,
 )
 from vlfau_jax.data.synthetic.renderer import RENDERED_AUS
-from vlfau_jax.data.synthetic.scenes import RenderedSequence
+from vlfau_jax.data.synthetic.scenes import DrawnSequence
 from vlfau_jax.data.synthetic.trees import Layout, Traps, in_turn
 from vlfau_jax.facs import BP4D_AUS
 
@@ -50,7 +50,7 @@ def _write_sequence(job: Job) -> Placed:
     return placed + write_pictures(job, sequence, plan, f"{SEQUENCES}/{job.subject}/{job.task}")
 
 
-def _write_labels(job: Job, sequence: RenderedSequence, plan: Plan) -> Placed:
+def _write_labels(job: Job, sequence: DrawnSequence, plan: Plan) -> Placed:
     name = f"{job.subject}_{job.task}"
     codes = np.full((job.frames, COLUMNS), UNKNOWN, np.int64)
     codes[:, 0] = plan.numbers

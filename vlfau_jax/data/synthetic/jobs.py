@@ -17,9 +17,9 @@ from pydantic import Field
 from tqdm import tqdm
 
 from vlfau_jax.data.raw.listing import SYNTHETIC_MARK
-from vlfau_jax.data.set_record import Rendering
+from vlfau_jax.data.set_record import MESH, RELIEF, Rendering
 from vlfau_jax.data.synthetic.dynamics import Behaviour
-from vlfau_jax.data.synthetic.scenes import RenderedSequence, draw_sequence
+from vlfau_jax.data.synthetic.scenes import DrawnSequence, draw_sequence
 from vlfau_jax.data.workers import Workers
 from vlfau_jax.errors import FileError, UserError
 from vlfau_jax.files import (
@@ -46,7 +46,8 @@ Placed = list[dict[str, str]]  # traps as SYNTHETIC.json lists them: trap, file,
 class Job:
     """One sequence to render: everything a worker process needs.
 
-    `first` is the number of its first frame, or 0 if that is drawn at random.
+    `first` is the number of its first frame, or 0 if that is drawn at random; `renderer` is one of
+    RENDERERS.
     """
 
     root: Path
@@ -57,14 +58,19 @@ class Job:
     size: int
     traps: tuple[str, ...]
     first: int = 0
+    renderer: str = RELIEF
 
     def stream(self, purpose: str) -> np.random.Generator:
         """The random generator for one purpose, independent of all others."""
         return np.random.default_rng([self.seed, self._digest(purpose)])
 
-    def sequence(self, behaviour: Behaviour) -> RenderedSequence:
+    def sequence(self, behaviour: Behaviour) -> DrawnSequence:
         """Draws the movements and surroundings of this sequence."""
-        return draw_sequence(behaviour, (self.seed, self._digest("scene")), self.frames)
+        draw = draw_sequence
+        if self.renderer == MESH:
+            # Imported here: only this renderer needs numba, which takes a second to import.
+            from vlfau_jax.data.synthetic.mesh.sequence import draw_mesh_sequence as draw
+        return draw(behaviour, (self.seed, self._digest("scene")), self.frames)
 
     def _digest(self, purpose: str) -> int:
         return digest(f"{self.subject}/{self.task}/{purpose}")
@@ -152,7 +158,13 @@ def write_manifest(
         "generator": GENERATOR,
         "version": VERSION,
         "layout": layout,
-        "arguments": {"subjects": len(subjects), **frames, "seed": job.seed, "size": job.size},
+        "arguments": {
+            "subjects": len(subjects),
+            **frames,
+            "seed": job.seed,
+            "size": job.size,
+            "renderer": job.renderer,
+        },
         "counts": {
             "subjects": len(subjects),
             "sequences": len(jobs),
@@ -180,6 +192,7 @@ def read_rendering(root: Path, layout: str) -> Rendering | None:
             seed=given["seed"],
             size=given["size"],
             frames=None if given.get("coded_runs") else given["frames"],
+            renderer=given.get("renderer", RELIEF),
         )
     except (FileError, ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -12,7 +12,7 @@ import numpy as np
 from vlfau_jax.data.raw.frames import encode_jpeg
 from vlfau_jax.data.synthetic.identity import draw_identity
 from vlfau_jax.data.synthetic.jobs import TRAP_SUBJECTS, Job, Placed, digest
-from vlfau_jax.data.synthetic.scenes import RenderedSequence
+from vlfau_jax.data.synthetic.scenes import DrawnSequence
 from vlfau_jax.data.synthetic.trees import Traps
 
 UNKNOWN = 9
@@ -87,7 +87,7 @@ def first_number(job: Job) -> int:
     return draw_plan(job, (UNKNOWN,)).numbers.start
 
 
-def write_pictures(job: Job, sequence: RenderedSequence, plan: Plan, folder: str) -> Placed:
+def write_pictures(job: Job, sequence: DrawnSequence, plan: Plan, folder: str) -> Placed:
     """Writes a JPEG per frame into `folder`, below the tree's root; returns the traps."""
     (job.root / folder).mkdir(parents=True)
     face, noise = draw_identity(job.seed, job.subject), job.stream("noise")

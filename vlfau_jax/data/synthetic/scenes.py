@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from vlfau_jax.data.synthetic.dynamics import Behaviour, draw_tracks, smooth_noise
 from vlfau_jax.data.synthetic.identity import Colour, Identity
+from vlfau_jax.data.synthetic.plane_regions import picture_regions
 from vlfau_jax.data.synthetic.renderer import Backdrop, Light, Pose, render
 
 BLINK = (0.35, 0.85, 1.0, 0.8, 0.4)  # lid closure over five frames, 0.2 s at 25 a second
 BLINKS_A_FRAME = 1 / 60
+
+
+class DrawnSequence(Protocol):
+    """What every renderer's sequences have; shapes as in `RenderedSequence`."""
+
+    @property
+    def levels(self) -> np.ndarray:
+        """FACS levels of RENDERED_AUS in each frame."""
+
+    def picture(
+        self, face: Identity, frame: int, size: int, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Renders one frame, uint8 [size, size, 3] RGB."""
+
+    def regions(self, face: Identity, frame: int, aus: tuple[int, ...], size: int) -> np.ndarray:
+        """Where each unit shows in a frame, uint8 [size, size, len(aus)], 255 inside."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +62,10 @@ class RenderedSequence:
             size=size,
             rng=rng,
         )
+
+    def regions(self, face: Identity, frame: int, aus: tuple[int, ...], size: int) -> np.ndarray:
+        """Where each unit shows in a frame, uint8 [size, size, len(aus)], 255 inside."""
+        return picture_regions(face, self.poses[frame], aus, size)
 
 
 def _colour(rng: np.random.Generator, low: float, high: float, vividness: float) -> Colour:
@@ -88,7 +110,8 @@ def _poses(rng: np.random.Generator, frames: int) -> tuple[Pose, ...]:
     )
 
 
-def _blinks(rng: np.random.Generator, frames: int) -> np.ndarray:
+def draw_blinks(rng: np.random.Generator, frames: int) -> np.ndarray:
+    """Draws how far the lids are shut in each frame, 0-1 [frames]."""
     lid = np.zeros(frames + 2 * len(BLINK))
     for start in np.flatnonzero(rng.random(frames + len(BLINK)) < BLINKS_A_FRAME):
         lid[start : start + len(BLINK)] = np.maximum(lid[start : start + len(BLINK)], BLINK)
@@ -101,7 +124,7 @@ def draw_sequence(behaviour: Behaviour, seed: tuple[int, ...], frames: int) -> R
     return RenderedSequence(
         levels=draw_tracks(behaviour, streams[0], frames),
         poses=_poses(streams[1], frames),
-        blink=_blinks(streams[2], frames),
+        blink=draw_blinks(streams[2], frames),
         gaze=np.clip(
             streams[3].normal(0, (0.018, 0.008), 2)
             + smooth_noise(streams[4], frames, 2, 5.0) * (0.012, 0.005),

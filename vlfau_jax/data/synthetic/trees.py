@@ -11,6 +11,7 @@ from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import Any
 
+from vlfau_jax.data.set_record import RELIEF
 from vlfau_jax.data.synthetic.dynamics import Behaviour
 from vlfau_jax.data.synthetic.jobs import (
     Job,
@@ -71,10 +72,11 @@ def write_tree(
     seed: int,
     size: int = 160,
     workers: int = 1,
+    renderer: str = RELIEF,
 ) -> None:
     """Writes a raw tree: `subjects` x tasks x `frames` coded frames of `size` x `size` pixels.
 
-    Where `frames` is None, every sequence has the frame numbers of its published coded run, and
+    `renderer` is one of RENDERERS. Where `frames` is None, every sequence has the frame numbers of its published coded run, and
     every frame its picture.
 
     Raises:
@@ -89,7 +91,7 @@ def write_tree(
     traps = layout.place_traps(names, seed, frames is not None)
     with finished_tree(out) as root:
         jobs = [
-            Job(root, s, t, seed, length, size, traps.get((s, t), ()), first)
+            Job(root, s, t, seed, length, size, traps.get((s, t), ()), first, renderer)
             for (s, t), (first, length) in runs.items()
         ]
         layout.write_table(root, jobs)

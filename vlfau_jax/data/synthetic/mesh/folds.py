@@ -85,7 +85,9 @@ def creases(face: Identity) -> dict[int, tuple[Crease, ...]]:
             Crease((eye - 0.15, 0.13), (eye + 0.18, 0.13), 0.045, 0.35, 0.017),
         ),
         14: (
-            Crease((width + 0.055, mouth - 0.12), (width + 0.055, mouth + 0.12), -0.035, 1.0, 0.020),
+            Crease(
+                (width + 0.055, mouth - 0.12), (width + 0.055, mouth + 0.12), -0.035, 1.0, 0.020
+            ),
             Crease((width - 0.05, mouth), (width + 0.04, mouth), 0.0, 0.7, 0.014),
         ),
         15: (
@@ -111,7 +113,12 @@ def creases(face: Identity) -> dict[int, tuple[Crease, ...]]:
 
 def ageing(face: Identity) -> tuple[Crease, ...]:
     """The lines of an old face at rest, on one side, at age 1."""
-    brow, eye, mouth, width = face.brow_height, face.eye_spacing, face.mouth_height, face.mouth_width
+    brow, eye, mouth, width = (
+        face.brow_height,
+        face.eye_spacing,
+        face.mouth_height,
+        face.mouth_width,
+    )
     table = creases(face)
     return (
         *(Crease(c.start, c.end, c.bend, 0.45 * c.strength, c.width) for c in table[1]),
@@ -131,7 +138,8 @@ def _box(x: Array, y: Array, points: Sequence[Point], side: int, pad: float) -> 
     inside = np.flatnonzero((columns > min(s) - pad - 0.06) & (columns < max(s) + pad + 0.06))
     rows = y[:, y.shape[1] // 2]
     down = np.flatnonzero(
-        (rows > min(p[1] for p in points) - pad - 0.09) & (rows < max(p[1] for p in points) + pad + 0.09)
+        (rows > min(p[1] for p in points) - pad - 0.09)
+        & (rows < max(p[1] for p in points) + pad + 0.09)
     )
     return slice(down[0], down[-1] + 1), slice(inside[0], inside[-1] + 1)
 

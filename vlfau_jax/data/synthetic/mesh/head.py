@@ -17,7 +17,13 @@ from vlfau_jax.data.synthetic.mesh.muscles import (
     jaw_weight,
     lip_weights,
 )
-from vlfau_jax.data.synthetic.mesh.parts import EYE_GRID, Part, build_parts, grid_triangles
+from vlfau_jax.data.synthetic.mesh.parts import (
+    EYE_GRID,
+    INNER_PARTS,
+    Part,
+    build_parts,
+    grid_triangles,
+)
 from vlfau_jax.data.synthetic.mesh.raster import SKIN, add_moves
 from vlfau_jax.data.synthetic.mesh.skin import HEIGHT, WIDTH, Skin, draw_skin, hair_cover
 from vlfau_jax.data.synthetic.mesh.surface import (
@@ -70,6 +76,7 @@ class Mesh:
         paint: float32 [v, 5], see `raster.shade`.
         texture_at: float32 [v, 2].
         jaw: how far each vertex turns with the jaw, [v].
+        mouth_end: the triangles before this one are skin, eyeballs, or what is in the mouth.
     """
 
     points: Array
@@ -78,6 +85,7 @@ class Mesh:
     paint: Array
     texture_at: Array
     jaw: Array
+    mouth_end: int
 
 
 @dataclass(frozen=True)
@@ -144,6 +152,7 @@ def _assemble(face: Identity, surface: Surface, parts: list[Part]) -> Mesh:
         np.concatenate(paint).astype(np.float32),
         np.concatenate(texture_at).astype(np.float32),
         np.concatenate(jaw).astype(np.float32),
+        sum(len(t) for t in triangles[: 1 + INNER_PARTS]),
     )
 
 

@@ -188,7 +188,8 @@ def displacements(face: Identity, surface: Surface) -> Array:
             weight = bell(s, pull.at[0], pull.spread[0]) * bell(y, pull.at[1], pull.spread[1])
             if pull.at[0] < 2 * pull.spread[0]:  # both sides' fields meet in the middle
                 weight = np.maximum(
-                    weight, bell(s, -pull.at[0], pull.spread[0]) * bell(y, pull.at[1], pull.spread[1])
+                    weight,
+                    bell(s, -pull.at[0], pull.spread[0]) * bell(y, pull.at[1], pull.spread[1]),
                 )
             weight = weight * front
             # What moves sideways moves away from the middle line, and at it nowhere.

@@ -21,6 +21,7 @@ from vlfau_jax.data.synthetic.mesh.surface import (
 from vlfau_jax.data.synthetic.mesh.traits import Traits
 
 EYE_GRID = 13
+INNER_PARTS = 6  # the first ones: two eyeballs, two rows of teeth, the dark behind them, the tongue
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,9 @@ def _hair(face: Identity, traits: Traits, rng: np.random.Generator) -> list[Part
     if face.hair_style == "bald":
         return []
     colour = linear(face.hair_colour)[:, 0, 0]
-    volume = face.hair_volume * {"crop": 0.35, "receding": 0.3, "bun": 0.8}.get(face.hair_style, 1.3)
+    volume = face.hair_volume * {"crop": 0.35, "receding": 0.3, "bun": 0.8}.get(
+        face.hair_style, 1.3
+    )
     rows, columns = 26, 61
     angle = np.linspace(-np.pi, np.pi, columns)
     streaks = noise(rng, (rows, columns), 9.0, 1.3)
@@ -226,5 +229,3 @@ def _tube(line: Array, radius: float, colour: Array) -> Part:
     ring = radius * (np.cos(around)[:, None, None] * side + np.sin(around)[:, None, None] * up)
     points = line[None] + ring
     return Part(points.astype(np.float32), _painted(points, colour, 0.9))
-
-

@@ -126,9 +126,7 @@ def _lights(scene: Scene) -> Array:
     rows = []
     for azimuth, elevation, *colour in scene.lights:
         a, e = math.radians(azimuth), math.radians(elevation)
-        rows.append(
-            (math.sin(a) * math.cos(e), -math.sin(e), math.cos(a) * math.cos(e), *colour)
-        )
+        rows.append((math.sin(a) * math.cos(e), -math.sin(e), math.cos(a) * math.cos(e), *colour))
     return np.array(rows, np.float32)
 
 

@@ -87,7 +87,7 @@ def _interpolated(y: Array, knots: tuple[tuple[float, float], ...]) -> Array:
 
 
 def _profile(face: Identity, traits: Traits, y: Array) -> tuple[Array, Array, Array]:
-    """z of the middle line in front, of the head's widest line, and of the middle line behind."""
+    """Z of the middle line in front, of the head's widest line, and of the middle line behind."""
     chin, mouth, top = face.chin, face.mouth_height, -face.forehead
     f = traits.face_depth
     fine = np.linspace(top, chin + 0.12, 161)
@@ -142,7 +142,11 @@ def _nose(face: Identity, traits: Traits, s: Array, y: Array) -> Array:
 def _features(face: Identity, traits: Traits, s: Array, y: Array) -> Array:
     """What stands out of the smooth head: brow ridge, sockets, nose, cheeks, lips and chin."""
     mouth, chin = face.mouth_height, face.chin
-    z = (0.6 * face.brow_ridge + 0.006) * bell(s, 0.30, 0.2) * bell(y, face.brow_height + 0.07, 0.06)
+    z = (
+        (0.6 * face.brow_ridge + 0.006)
+        * bell(s, 0.30, 0.2)
+        * bell(y, face.brow_height + 0.07, 0.06)
+    )
     z = z - (0.055 + traits.eye_depth) * bell(s, face.eye_spacing - 0.03, 0.14) * bell(y, 0.0, 0.10)
     z = z + 0.9 * face.cheekbone * bell(s, 0.50, 0.15) * bell(y, 0.22, 0.12)
     z = z + traits.cheek_fat * bell(s, 0.42, 0.18) * bell(y, 0.60, 0.18)
@@ -155,15 +159,17 @@ def _features(face: Identity, traits: Traits, s: Array, y: Array) -> Array:
 
 
 def lid_lines(face: Identity, traits: Traits, t: Array) -> Array:
-    """y of the edges of both lids at rest, [2, ...]; t is the distance in half widths of the eye."""
+    """Y of the edges of both lids at rest, [2, ...]; t is the distance in half widths of the eye."""
     bow = np.clip(1 - t * t, 0, 1)
     middle = face.eye_tilt * face.eye_width * np.clip(t, -1.6, 1.6)
-    upper = middle - UPPER_OPENING * face.eye_upper * traits.eye_size * bow**0.62 * (1 - traits.lid_heavy)
+    upper = middle - UPPER_OPENING * face.eye_upper * traits.eye_size * bow**0.62 * (
+        1 - traits.lid_heavy
+    )
     return np.stack([upper, middle + LOWER_OPENING * face.eye_lower * traits.eye_size * bow**0.8])
 
 
 def _lines(face: Identity, traits: Traits, x: Array) -> list[Array]:
-    """y of the lines between the segments of rows at x [lines, COLUMNS]; see SEGMENTS."""
+    """Y of the lines between the segments of rows at x [lines, COLUMNS]; see SEGMENTS."""
     s = np.abs(x)
     t = (s - face.eye_spacing) / face.eye_width
     upper, lower = lid_lines(face, traits, t)
@@ -196,7 +202,7 @@ def _lines(face: Identity, traits: Traits, x: Array) -> list[Array]:
 
 
 def _row_heights(lines: Array) -> Array:
-    """y of all rows [ROWS, COLUMNS] from the lines [15, COLUMNS]."""
+    """Y of all rows [ROWS, COLUMNS] from the lines [15, COLUMNS]."""
     rows, line = [], 0
     for segments in SEGMENTS:
         for length in segments:
@@ -272,7 +278,7 @@ def _place_eyes(face: Identity, traits: Traits, points: Array, opening: Array) -
 
 
 def ball_height(eye: Array, x: Array, y: Array, radius: float) -> Array:
-    """z of an eyeball's front at (x, y); its rim beyond the ball."""
+    """Z of an eyeball's front at (x, y); its rim beyond the ball."""
     far = np.square(x - eye[0]) + np.square(y - eye[1])
     return eye[2] + np.sqrt(np.maximum(radius * radius - far, 1e-4))
 
