@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vlfau_jax.data.crop.alignment import EYE_POSITIONS
 from vlfau_jax.data.read import batch as batches
+from vlfau_jax.data.read.transforms import augment, draw_view
 from vlfau_jax.errors import UserError
 from vlfau_jax.losses import maps
 from vlfau_jax.losses.joint import (
@@ -99,6 +100,30 @@ def by_hand(given, batch):
                 a = given["local_attention"][b, i][words].mean(0)
                 found["word_region"].append(-np.log(a[inside].sum() / a.sum()))
     return found
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    top=st.integers(20, 28),  # what every view shows
+    height=st.integers(8, 16),
+    edge=st.integers(4, 26),
+    max_area=st.sampled_from((1.0, 2.0, 4.0)),
+)
+def test_regions_follow_the_picture_of_any_view(seed, top, height, edge, max_area):
+    """A region is painted on the face: where the view's picture is white, its cells are inside."""
+    region = np.zeros((1, 64, 64), np.float32)
+    region[0, top : top + height, edge:-edge] = 1  # as wide left as right: views are mirrored
+    face = np.repeat(np.uint8(255 * region[0])[..., None], 3, -1)
+    out, place = np.empty((70, 70, 3), np.uint8), np.empty(3, np.float32)
+    rng = np.random.default_rng(seed)
+    view = draw_view(rng, min_area=0.5, flip=True, jitter=0, max_area=max_area)
+    augment(face, view, out, place)
+    inside = np.asarray(maps.cells_inside(jnp.asarray(region), place[None], (7, 7)))[0, 0]
+    white = out[..., 0].reshape(7, 10, 7, 10).mean((1, 3)) / 255
+    assert white.max() > 0.2 and inside.any()
+    assert inside[white > 0.7 * white.max()].all()
+    assert not inside[white < 0.3 * white.max()].any()
 
 
 def test_every_term_equals_its_formula(rng):

@@ -11,6 +11,8 @@ import pytest
 from tests.tiny import noise_set
 from vlfau_jax.data.read.dataset import combine
 from vlfau_jax.data.read.options import DataOptions
+from vlfau_jax.data.text.descriptions import built_in
+from vlfau_jax.data.text.vocabulary import Vocabulary
 from vlfau_jax.errors import UserError
 from vlfau_jax.facs import BP4D_AUS
 from vlfau_jax.files import file_digest
@@ -33,8 +35,9 @@ def faces(offset, synthetic=True, name="bp4d"):
 
 @pytest.fixture
 def warm(tmp_path):
-    def make(seen, drop=(), aus=BP4D_AUS, **changes):
+    def make(seen, drop=(), aus=BP4D_AUS, units=None, **changes):
         note = provenance(seen, aus, WORDS) | changes
+        note |= {} if units is None else {"aus": units}
         path = tmp_path / "warm.safetensors"
         save_warm_start(
             {"a": np.ones(2)}, path, {key: note[key] for key in note if key not in drop}
@@ -45,7 +48,7 @@ def warm(tmp_path):
 
 
 def check(path, dataset, kept_back):
-    return check_provenance(path, seen_people(dataset, kept_back), BP4D_AUS, WORDS)
+    return check_provenance(path, seen_people(dataset, kept_back), WORDS)[0]
 
 
 def test_other_people_are_fine_and_recorded(warm):
@@ -83,12 +86,31 @@ def test_in_a_real_set_the_id_is_the_person(warm):
     check(path, faces(0), ("M002",))  # a rendered one is somebody else
 
 
-def test_other_units_words_or_no_note_are_refused(warm):
-    dataset, swapped = faces(0), (2, 1, *BP4D_AUS[2:])
-    with pytest.raises(UserError, match="other action units"):
-        check(warm((), aus=swapped), dataset, ())
-    with pytest.raises(UserError, match="other words"):
-        check_provenance(warm(()), (), BP4D_AUS, ("<pad>", "lip"))
+def test_the_units_and_words_that_were_learned_are_read(warm):
+    swapped = (2, 1, *BP4D_AUS[2:])
+    record, learned = check_provenance(warm((), aus=swapped), (), ("<pad>", "lip"))
+    assert learned == (swapped, WORDS) and "words" not in record
+    # An earlier version kept only their digest.
+    path = warm((), drop=("words",))
+    assert check_provenance(path, (), WORDS)[1].words == WORDS
+    with pytest.raises(UserError, match=r"other words .* does not list them"):
+        check_provenance(path, (), ("<pad>", "lip"))
+    for kind, aus in (("states", BP4D_AUS), ("paraphrased", (1, 5))):
+        words = Vocabulary.build(built_in(kind, aus)).words
+        digest = provenance((), (), words)["vocabulary_sha256"]
+        path = warm((), drop=("words",), vocabulary_sha256=digest)
+        assert check_provenance(path, (), ("<pad>", "lip"))[1].words == words
+
+
+def test_damaged_or_missing_notes_are_refused(warm):
+    dataset = faces(0)
+    for damaged in ("", "1 1", "1  2", "1 x", "1 3", "1" * 5000):
+        with pytest.raises(UserError, match="its action units are damaged") as error:
+            check(warm((), units=damaged), dataset, ())
+        assert len(str(error.value)) < 300
+    for damaged in ("[[1]]", '["<pad>"]', '["<pad>", "brow", "brow"]', "7"):
+        with pytest.raises(UserError, match="its list of words is damaged"):
+            check(warm((), words=damaged), dataset, ())
     with pytest.raises(UserError, match="does not say its people"):
         check(warm((), drop=("people",)), dataset, ())
     for damaged in ("[[1]]", "[1", "7", '["abc", null]'):

@@ -153,7 +153,7 @@ def test_a_file_that_is_none_is_one_line(tmp_path, harm):
     BAD_FILES[harm](path)
     for read in (
         lambda: load_warm_start(path, ABSTRACT),
-        lambda: check_provenance(path, (), (), ()),
+        lambda: check_provenance(path, (), ()),
     ):
         with pytest.raises(UserError, match=r"train\.warm_start=.*") as error:
             read()
@@ -208,5 +208,5 @@ def test_the_metadata_of_people_have_bounds(tmp_path):
         note = provenance((), (1,), ("a",)) | {"people": people}
         save_warm_start(PARAMS, path, note)
         with pytest.raises(UserError, match="its list of people is damaged") as error:
-            check_provenance(path, (), (1,), ("a",))
+            check_provenance(path, (), ("a",))
         assert len(str(error.value)) < 500

@@ -89,7 +89,7 @@ def _measure(opened: ExperimentData, seconds: float) -> dict[str, Any]:
         "faces": len(opened.training_rows),
         "synthetic": opened.dataset.synthetic,
         "augmentation": {
-            key: getattr(data, key) for key in ("min_area", "flip", "jitter", "erasing")
+            key: getattr(data, key) for key in ("min_area", "max_area", "flip", "jitter", "erasing")
         },
     }
 

@@ -33,7 +33,8 @@ def cells_inside(templates: Array, view: Array, grid: tuple[int, int]) -> Array:
 
     Args:
         templates: [n, s, s] in {0, 1}, the regions in the whole crop.
-        view: float32 [b, 3], left, top and side of the views of it, as shares of its side.
+        view: float32 [b, 3], left, top and side of the views of it, as shares of its side; they
+            may reach beyond it, where no region is.
         grid: h and w of the maps.
 
     Returns:

@@ -67,9 +67,12 @@ def augmentation(options: DataOptions, seed: int) -> str:
     balance = f"; drawn evenly by {' and '.join(by)}" if by else ""
     shares = ":".join(f"{share:g}" for share in options.mixture_weights)
     balance += f"; sets drawn {shares}" if shares else ""
+    area = f"at least {options.min_area:.0%}"
+    if options.max_area > 1:
+        area = f"{options.min_area:.0%} to {options.max_area:.0%} of the area"
     return (
         f"The first faces that training with seed {seed} gets, in order, at "
-        f"{options.image_size} px: crops of at least {options.min_area:.0%} of the face, "
+        f"{options.image_size} px: crops of {area} of the face, "
         f"{'' if options.flip else 'not '}mirrored at random, colours changed by up to "
         f"{options.jitter:.0%}, a rectangle erased in {options.erasing:.0%}{balance}."
     )

@@ -60,7 +60,7 @@ class TrainOptions(Options):
         log_every: steps between lines of metrics.jsonl.
         eval_every: steps between scores on the validation subjects (data.validation_subjects),
             or on the test subjects where there are none; 0 for never.
-        warm_start: safetensors file of initial parameters; empty for random ones.
+        warm_start: safetensors file of initial parameters, of any units; empty for random ones.
         compile_effort: how hard XLA optimises a step for TPUs, -1 to 1, 0 as ever: Swin-B's
             compiles at -1 in 55 s of CPU time, and moves more bytes (account/README.md).
     """

@@ -6,15 +6,18 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, cast
 
 from pydantic import Field
 
 from vlfau_jax import shipped
 from vlfau_jax.data.read.dataset import Dataset
+from vlfau_jax.data.text.descriptions import KINDS, BuiltIn, built_in
+from vlfau_jax.data.text.vocabulary import Vocabulary
 from vlfau_jax.errors import FileError, UserError
+from vlfau_jax.facs import ACTION_UNITS, BENCHMARK_AUS
 from vlfau_jax.files import file_digest
-from vlfau_jax.records import parse_record
+from vlfau_jax.records import Text, parse_record
 from vlfau_jax.train.checkpoint_record import Name
 from vlfau_jax.train.tensor_files import opened
 
@@ -42,12 +45,25 @@ class Seen(NamedTuple):
         )
 
 
+class Learned(NamedTuple):
+    """What the branches and the words of parameters stand for.
+
+    Attributes:
+        aus: the units' numbers, in order.
+        words: the vocabulary, in order.
+    """
+
+    aus: tuple[int, ...]
+    words: tuple[str, ...]
+
+
 # As a file's metadata lists them: those of an earlier version are ids with their digests.
 _MOST_PEOPLE = 1_000_000
 _People = (
     Annotated[list[tuple[Name, Name, str]], Field(max_length=_MOST_PEOPLE)]
     | Annotated[dict[Name, str], Field(max_length=_MOST_PEOPLE)]
 )
+_Words = Annotated[list[Text], Field(max_length=2**16)]
 
 
 def seen_people(dataset: Dataset, subjects: Sequence[str]) -> tuple[Seen, ...]:
@@ -73,41 +89,46 @@ def provenance(
         "dataset": "+".join(sorted({name for one in people for name in one.dataset.split("+")})),
         "trained_on": " and ".join(sorted(kinds)) or "nobody",
         "aus": " ".join(map(str, aus)),
-        "vocabulary_sha256": hashlib.sha256(" ".join(words).encode()).hexdigest(),
+        "vocabulary_sha256": _words_digest(words),
+        "words": json.dumps(list(words)),
         "people": json.dumps(people),
     }
 
 
 def check_provenance(
-    path: Path, kept_back: Collection[Seen], aus: Sequence[int], words: Sequence[str]
-) -> dict[str, Any]:
-    """Checks that a warm start fits and was trained on none of `kept_back`; returns its record.
+    path: Path, kept_back: Collection[Seen], words: Sequence[str]
+) -> tuple[dict[str, Any], Learned]:
+    """Checks that a warm start was trained on none of `kept_back`, and reads what it learned.
 
-    The record is the file's metadata, with the number of `people` and, as `seen`, who they are.
-    Raises UserError for other units, another vocabulary, or people who are kept back.
+    Args:
+        path: the file.
+        kept_back: people whom it must not have seen.
+        words: the vocabulary of the network that is to start from it. A file of an earlier version
+            does not list its own, which must then be this one or a built-in one.
+
+    Returns:
+        The record of it, which is the file's metadata with the number of `people` and, as `seen`,
+        who they are; and its units and words.
+
+    Raises:
+        UserError: its units or words are not known, or it has seen people who are kept back.
     """
     metadata = _read_metadata(path)
-    here = provenance((), aus, words)
-    missing = sorted(here.keys() - metadata.keys())
+    missing = sorted(provenance((), (), ()).keys() - metadata.keys() - {"words"})
     if missing:
         raise UserError(
             f"train.warm_start={path} does not say its {', '.join(missing)}, so it may have seen "
             "the people who are tested; make it with `python -m vlfau_jax warm_start`"
         )
-    for key, what in (("aus", "action units"), ("vocabulary_sha256", "words")):
-        if metadata[key] != here[key]:
-            raise UserError(
-                f"train.warm_start={path} was trained for other {what} ({metadata[key]}, here "
-                f"{here[key]}); start without it: train.warm_start= (for the demo, "
-                "configs/demo.py:scratch)"
-            )
+    learned = Learned(_units_of(metadata, path), _words_of(metadata, path, words))
     seen = _people_of(metadata, path)
     known = [one.id for one in kept_back if one.is_one_of(seen)]
     if known:
         raise UserError(
             f"train.warm_start={path} was trained on {', '.join(known)}, who would be tested"
         )
-    return metadata | {"people": str(len(seen)), "seen": seen}
+    record = {key: value for key, value in metadata.items() if key != "words"}  # its digest stays
+    return record | {"people": str(len(seen)), "seen": seen}, learned
 
 
 def seen_before(record: Mapping[str, Any] | None) -> tuple[Seen, ...]:
@@ -154,6 +175,47 @@ def _people_of(metadata: Mapping[str, str], path: Path) -> tuple[Seen, ...]:
     if metadata.get("trained_on") != "rendered faces":
         return tuple(real)
     return tuple(rendered + real * ("+" in dataset))
+
+
+def _units_of(metadata: Mapping[str, str], path: Path) -> tuple[int, ...]:
+    """The units named by a file's metadata, in order."""
+    numbers = {str(au): au for au in ACTION_UNITS}
+    found = metadata["aus"].split(" ")
+    if not set(found) <= numbers.keys() or len(set(found)) < len(found):
+        raise UserError(
+            f"{_KEY}={path}: its action units are damaged ({metadata['aus'][:60]!r}); make it "
+            "again with `python -m vlfau_jax warm_start`"
+        )
+    return tuple(numbers[name] for name in found)
+
+
+def _words_of(metadata: Mapping[str, str], path: Path, words: Sequence[str]) -> tuple[str, ...]:
+    """The vocabulary named by a file's metadata, or found by its digest: `words` or built in."""
+    digest = metadata["vocabulary_sha256"]
+    if "words" not in metadata:
+        if digest == _words_digest(words):
+            return tuple(words)
+        for kind in KINDS:
+            for aus in (BENCHMARK_AUS, tuple(ACTION_UNITS)):
+                found = Vocabulary.build(built_in(cast(BuiltIn, kind), aus)).words
+                if digest == _words_digest(found):
+                    return found
+        raise UserError(
+            f"{_KEY}={path} was trained for other words ({digest[:12]}, here "
+            f"{_words_digest(words)[:12]}) and does not list them; make it again with "
+            "`python -m vlfau_jax warm_start`, or start without it: train.warm_start="
+        )
+    try:
+        found = tuple(parse_record(metadata["words"], _Words, path))
+    except FileError as error:
+        raise UserError(f"{_KEY}={path}: its list of words is damaged ({error.reason})") from error
+    if _words_digest(found) != digest or len(set(found)) < len(found):
+        raise UserError(f"{_KEY}={path}: its list of words is damaged (not those of its digest)")
+    return found
+
+
+def _words_digest(words: Sequence[str]) -> str:
+    return hashlib.sha256(" ".join(words).encode()).hexdigest()
 
 
 def _digest(totals: Mapping[str, Any]) -> str:

@@ -11,7 +11,8 @@ from vlfau_jax import shipped
 from vlfau_jax.errors import UserError
 from vlfau_jax.files import file_digest
 from vlfau_jax.train.experiment import Experiment
-from vlfau_jax.train.provenance import check_provenance, seen_people
+from vlfau_jax.train.other_units import arrangement
+from vlfau_jax.train.provenance import Learned, check_provenance, seen_people
 from vlfau_jax.train.warm_start import load_warm_start
 from vlfau_jax.train.workdir import changed_keys
 
@@ -49,8 +50,8 @@ class InitialParams(NamedTuple):
 def initial_params(experiment: Experiment) -> InitialParams:
     """Reads the whole warm start, or the backbone's weights alone, or nothing.
 
-    Raises UserError where a file does not fit, or the warm start has seen subjects who are kept
-    back from training.
+    A warm start of other units or words is arranged, see `other_units`. Raises UserError where a
+    file does not fit, or the warm start has seen subjects who are kept back from training.
     """
     e, wanted = experiment, experiment.abstract.params
     if path := e.settings.model.backbone_weights:
@@ -60,8 +61,11 @@ def initial_params(experiment: Experiment) -> InitialParams:
     if path := e.settings.train.warm_start:
         kept_back = seen_people(e.dataset, e.split.validation + e.split.test)
         file = shipped.find(path)
-        metadata = check_provenance(file, kept_back, e.captions.aus, e.vocabulary.words)
-        params = load_warm_start(file, wanted)
+        here = Learned(e.captions.aus, e.vocabulary.words)
+        metadata, learned = check_provenance(file, kept_back, here.words)
+        source = f"train.warm_start={file}"
+        how = arrangement(source, learned, e.model, e.spec, here, e.settings.seed)
+        params = load_warm_start(file, wanted, arrangement=how)
         return InitialParams(params, {"file": path, "sha256": file_digest(file), **metadata})
     return InitialParams(None, None)
 

@@ -19,6 +19,7 @@ from vlfau_jax.distributed.processes import is_first_process
 from vlfau_jax.errors import UserError
 from vlfau_jax.files import new_file, written_whole
 from vlfau_jax.model.layouts import laid_out_like, looped_shapes
+from vlfau_jax.train.other_units import Arrangement
 from vlfau_jax.train.tensor_files import listed, naming, opened
 
 _LARGEST_SIDE = 255  # of a table of relative positions: windows of 128
@@ -55,11 +56,17 @@ def save_warm_start(
         save_file(tensors, partial, dict(metadata))
 
 
-def load_warm_start(path: Path, abstract: Any, key: str = "train.warm_start") -> Any:
+def load_warm_start(
+    path: Path,
+    abstract: Any,
+    key: str = "train.warm_start",
+    arrangement: Arrangement | None = None,
+) -> Any:
     """Loads parameters in the structure and dtypes of `abstract` (shapes, dtypes), as NumPy arrays.
 
     Files hold the blocks one by one (`model.swin`); for a scanned backbone they are stacked here.
     Relative position tables for windows of another size are interpolated, and a line is printed.
+    With an `arrangement` the file holds other units or words; its lines are printed as well.
     Raises UserError, which names the config's `key` and lists ten tensors, where some are missing,
     unknown, of another shape, not floating point or not finite.
     """
@@ -69,20 +76,23 @@ def load_warm_start(path: Path, abstract: Any, key: str = "train.warm_start") ->
         shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
         dtypes = {name: file.get_slice(name).get_dtype() for name in names}
         _check_naming(path, key, names)
-        tables = _other_windows(shapes, {name: leaf.shape for name, leaf in wanted.items()})
+        fitting = {name: leaf.shape for name, leaf in wanted.items()}
+        if arrangement:
+            fitting = {n: arrangement.shape_in_file(n, shape) for n, shape in fitting.items()}
+        tables = _other_windows(shapes, fitting)
         common = sorted(wanted.keys() & shapes.keys())
         faults = [f"{name} is missing" for name in sorted(wanted.keys() - shapes.keys())]
         faults += [f"{name} is unknown" for name in sorted(shapes.keys() - wanted.keys())]
         faults += [
-            f"{name} is {shapes[name]}, not {wanted[name].shape}"
+            f"{name} is {shapes[name]}, not {fitting[name]}"
             for name in common
-            if shapes[name] != wanted[name].shape and name not in tables
+            if shapes[name] != fitting[name] and name not in tables
         ]
         found = {}
         for name in common:
             if dtypes[name] not in _FLOATS:
                 faults.append(f"{name} is {_spelt(dtypes[name])}, not floating point")
-            elif name in tables or math.prod(shapes[name]) <= math.prod(wanted[name].shape):
+            elif name in tables or math.prod(shapes[name]) <= math.prod(fitting[name]):
                 # Only what may fit is read: a foreign file can be as large as a disk.
                 found[name] = file.get_tensor(name)
     faults += [f"{name} is not finite" for name, values in found.items() if not _is_finite(values)]
@@ -97,6 +107,10 @@ def load_warm_start(path: Path, abstract: Any, key: str = "train.warm_start") ->
     if resized and is_first_process():
         windows = ", ".join(f"{old} to {new} in {n} blocks" for (old, new), n in resized.items())
         print(f"{key}={path}: relative positions interpolated, window {windows}")
+    if arrangement:
+        found = {name: arrangement.arranged(name, found[name]) for name in wanted}
+        for line in arrangement.lines if is_first_process() else ():
+            print(f"{key}={path}: {line}")
     params = {name: found[name].astype(wanted[name].dtype) for name in wanted}
     return laid_out_like(unflatten_dict(params, sep="/"), abstract)
 

@@ -70,6 +70,7 @@ def _no_end(batch):
         (_set("view", (0, 2), 0.0), "view"),
         (_set("view", (0, 0), -0.1), "view"),
         (_set("view", (0, slice(None)), 0.6), "view"),
+        (_set("view", (0, slice(None)), (-0.1, -0.3, 1.2)), "view"),
     ],
 )
 def test_check_names_the_broken_key(corrupt, key):

@@ -321,7 +321,13 @@ def test_augmentation_options_reach_the_pictures(dataset):
     batch = take(train(dataset, still), 1)[0]
     for key, image in zip(batch["key"], batch["image"], strict=True):
         assert np.array_equal(image, read[tuple(key)])
-    for change in ({"min_area": 0.5}, {"jitter": 0.3}, {"flip": True}, {"erasing": 1.0}):
+    for change in (
+        {"min_area": 0.5},
+        {"max_area": 2.0},
+        {"jitter": 0.3},
+        {"flip": True},
+        {"erasing": 1.0},
+    ):
         changed = take(train(dataset, replace(still, **change)), 1)[0]
         assert np.array_equal(changed["key"], batch["key"])
         assert not np.array_equal(changed["image"], batch["image"])
@@ -329,7 +335,15 @@ def test_augmentation_options_reach_the_pictures(dataset):
 
 @pytest.mark.parametrize(
     "field",
-    [{"image_size": 8}, {"min_area": 0.0}, {"jitter": 1.0}, {"threads": -1}, {"workers": -1}],
+    [
+        {"image_size": 8},
+        {"min_area": 0.0},
+        {"max_area": 0.9},
+        {"max_area": 4.1},
+        {"jitter": 1.0},
+        {"threads": -1},
+        {"workers": -1},
+    ],
 )
 def test_options_out_of_range_are_named(field):
     with pytest.raises(UserError, match=f"data.{next(iter(field))}="):

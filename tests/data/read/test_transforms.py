@@ -77,6 +77,52 @@ def test_crops_stay_inside_and_keep_the_smallest_area(rng):
     assert min(spans) > np.sqrt(0.5) - 0.05 and max(spans) > 0.9 and np.std(spans) > 0.02
 
 
+@settings(max_examples=100, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    size=st.integers(30, 90),
+    side=st.sampled_from((33, 64, 120)),
+    max_area=st.floats(1, 4),
+)
+def test_a_view_larger_than_the_picture_repeats_its_edge(seed, size, side, max_area):
+    """On a ramp of columns and rows every pixel says which place of the picture it shows."""
+    ramp = np.zeros((size, size, 3), np.uint8)
+    ramp[..., 0] = np.arange(size)[None]
+    ramp[..., 1] = np.arange(size)[:, None]
+    out, place = np.zeros((side, side, 3), np.uint8), np.zeros(3, np.float32)
+    effects = {"min_area": 0.3, "flip": True, "jitter": 0, "max_area": max_area}
+    view = draw_view(np.random.default_rng(seed), **effects)
+    augment(ramp, view, out, place)
+    (left, top), share = place[:2], place[2]
+    assert share <= np.sqrt(max_area) + 1 / size
+    if share > 1:
+        assert max(left, top) <= 0 and min(left, top) + share >= 1 - 1e-6
+    if view.mirrored:  # columns are counted from the right of the ramp
+        out[..., 0] = size - 1 - out[..., 0]
+    middles = (np.arange(side) + 0.5) / side * share
+    columns, rows = ((middles + first) * size - 0.5 for first in (left, top))
+    wanted = np.stack(np.broadcast_arrays(columns[None], rows[:, None]), -1).clip(0, size - 1)
+    assert np.abs(out[..., :2] - wanted).max() < 1.5
+
+
+def test_areas_are_uniform_between_the_smallest_and_the_largest(rng):
+    views = [draw_view(rng, min_area=0.5, flip=False, jitter=0, max_area=3.0) for _ in range(4000)]
+    areas = np.sort([view.side**2 for view in views])
+    assert np.abs(areas - np.linspace(0.5, 3, 4000)).max() < 0.1
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 2**32), st.floats(0.05, 1))
+def test_without_larger_views_the_numbers_are_as_ever(seed, min_area):
+    """Training runs of earlier versions draw the same views, to the bit."""
+    effects = {"min_area": min_area, "flip": True, "jitter": 0.4}
+    view, rng = draw_view(np.random.default_rng(seed), **effects), np.random.default_rng(seed)
+    area, x, y, _ = rng.random(4).tolist()
+    assert view[:3] == (np.sqrt(min_area + area * (1 - min_area)), x, y)
+    smaller = draw_view(np.random.default_rng(seed), **effects, max_area=4.0)
+    assert smaller[1:4] == view[1:4] and np.array_equal(smaller.factors, view.factors)
+
+
 def test_jitter_changes_colour_within_bounds(picture, rng):
     plain = resize(picture, 64).astype(float)
     outs = [

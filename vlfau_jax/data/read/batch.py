@@ -10,7 +10,8 @@
     valid          bool     [b]              False for rows that pad a batch
     key            int32    [b, 3]           subject's index in the sorted subjects, task, frame
     view           float32  [b, 3]           left, top and side of the part of the crop that the
-                                             image shows, as shares of the crop's side
+                                             image shows, as shares of the crop's side; or of a
+                                             square that holds the whole crop: side > 1
 
 b images, h and w pixels, n action units, t and tg tokens. Rows that are not valid are all zero.
 """
@@ -114,8 +115,11 @@ def check(batch: Batch, of: Spec, coded: np.ndarray | None = None) -> None:
 def _check_views(view: np.ndarray, valid: np.ndarray) -> None:
     place, side = view[:, :2], view[:, 2:]
     inside = (place >= 0).all(1) & (side > 0).all(1) & (place + side <= 1 + 1e-6).all(1)
-    if not inside[valid].all() or view[~valid].any():
-        raise ValueError("batch['view'] is not inside the crop, or not zero in a padding row")
+    around = (place <= 0).all(1) & (place + side >= 1 - 1e-6).all(1)
+    if not (inside | around)[valid].all() or view[~valid].any():
+        raise ValueError(
+            "batch['view'] is neither inside the crop nor around it, or not zero in a padding row"
+        )
 
 
 def _check_rows(key: str, rows: np.ndarray, written: np.ndarray) -> None:

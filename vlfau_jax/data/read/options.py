@@ -43,6 +43,8 @@ class DataOptions(Options):
             them.
         image_size: pixels of the model's input.
         min_area: smallest share of the face crop that a training crop keeps.
+        max_area: largest area of a training crop over that of the face crop, up to 4; above 1 faces
+            become smaller too, and what lies outside repeats the edge.
         flip: mirror half of the training faces.
         jitter: strength of the changes in brightness, contrast and saturation.
         erasing: share of the training faces of which a random rectangle is erased.
@@ -71,6 +73,7 @@ class DataOptions(Options):
     label_noise: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     image_size: Annotated[int, Field(ge=16, le=1024)] = 112
     min_area: Annotated[float, Field(ge=0.05, le=1)] = 0.7
+    max_area: Annotated[float, Field(ge=1, le=4)] = 1.0
     flip: bool = True
     jitter: Annotated[float, Field(ge=0, le=0.95)] = 0.4
     erasing: Share = 0.0

@@ -66,7 +66,14 @@ class Faces:
         """
         o = self._options
         position = index if rows is None else rows.item(index)
-        view = draw_view(rng, min_area=o.min_area, flip=o.flip, jitter=o.jitter, erasing=o.erasing)
+        view = draw_view(
+            rng,
+            min_area=o.min_area,
+            flip=o.flip,
+            jitter=o.jitter,
+            erasing=o.erasing,
+            max_area=o.max_area,
+        )
         shape = (2, len(self._captions.aus))
         return position, view, rng.random(shape) if self._draws_texts else None
 

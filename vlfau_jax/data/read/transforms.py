@@ -38,9 +38,10 @@ class View(NamedTuple):
     """A random view of a square picture, whatever that one's size.
 
     Attributes:
-        side: the crop's, as a share of the picture's.
-        x: share of the columns outside the crop that are to its left.
-        y: share of the rows outside the crop that are above it.
+        side: the crop's, as a share of the picture's; above 1 it holds the whole picture.
+        x: share of the columns outside the crop that are to its left; of a larger crop, share of
+            its columns outside the picture that are to the picture's left.
+        y: the same of the rows above.
         mirrored: whether left and right are exchanged.
         factors: of brightness, contrast and saturation, float32 [3]; None to leave them.
         erased: see `_erase`; None to erase nothing.
@@ -54,13 +55,19 @@ class View(NamedTuple):
     erased: tuple[float, float, float, float] | None
 
     def square(self, whole: int) -> tuple[int, int, int]:
-        """Left, top and side of the crop in a picture of `whole` pixels."""
-        side = min(whole, round(whole * self.side))
+        """Left, top and side of the crop in a picture of `whole` pixels; the first may be < 0."""
+        side = round(whole * self.side)
         return round(self.x * (whole - side)), round(self.y * (whole - side)), side
 
 
 def draw_view(
-    rng: np.random.Generator, *, min_area: float, flip: bool, jitter: float, erasing: float = 0.0
+    rng: np.random.Generator,
+    *,
+    min_area: float,
+    flip: bool,
+    jitter: float,
+    erasing: float = 0.0,
+    max_area: float = 1.0,
 ) -> View:
     """Draws a view.
 
@@ -71,12 +78,14 @@ def draw_view(
         flip: mirror half of the pictures.
         jitter: brightness, contrast and saturation change by factors in 1 - jitter to 1 + jitter.
         erasing: share of the pictures that lose a rectangle, see `_erase`.
+        max_area: largest area of a crop over the picture's, 1 or more; the area is uniform between
+            `min_area` and this.
     """
     area, x, y, mirrored = rng.random(4).tolist()
     factors = rng.uniform(1 - jitter, 1 + jitter, 3).astype(np.float32)
     erased, *place = rng.random(5).tolist() if erasing else (1.0,)
     return View(
-        side=math.sqrt(min_area + area * (1 - min_area)),
+        side=math.sqrt(min_area + area * (max_area - min_area)),
         x=x,
         y=y,
         mirrored=flip and mirrored < 0.5,
@@ -95,14 +104,21 @@ def augment(
         view: what of it.
         out: where the view is made, uint8 [size, size, 3], contiguous.
         place: where left, top and side of the view are written, float32 [3], as shares of the
-            picture's side; from the right where the view is mirrored.
+            picture's side; from the right where the view is mirrored. Of a view larger than the
+            picture left and top are not positive, and the side is above 1.
     """
     whole, size = image.shape[0], out.shape[0]
     left, top, side = view.square(whole)
     if place is not None:
         shown = whole - side - left if view.mirrored else left
         place[:] = np.array([shown, top, side]) / whole
-    resize(image[top : top + side, left : left + side], size, out)
+    if side > whole:
+        image = cv2.copyMakeBorder(
+            image, -top, side - whole + top, -left, side - whole + left, cv2.BORDER_REPLICATE
+        )
+    else:
+        image = image[top : top + side, left : left + side]
+    resize(image, size, out)
     if view.mirrored:
         cv2.flip(out, 1, out)
     if view.factors is not None:
