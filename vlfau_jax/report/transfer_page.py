@@ -44,9 +44,9 @@ def _method(record: Transfer) -> dict[str, str]:
     model, target, given = record.model, record.target, record.shifts
     marks = {True: RENDERED, False: "without a mark that they are rendered"}
     found = {
-        "Model": model.digest,
+        "Model": model.digest[:12],
         "Trained on": f"{model.trained_on or 'not recorded'}; {marks[model.synthetic]}",
-        "Set": f"{target.name}, {target.digest}; {marks[target.synthetic]}",
+        "Set": f"{target.name}, {target.digest[:12]}; {marks[target.synthetic]}",
         "Part": f"{record.part}: {people(record.subjects)}: {', '.join(record.subjects)}",
         "Labels": target.label_rule,
         "Excluded stretches": target.excluded_stretches,
