@@ -18,7 +18,9 @@ from vlfau_jax.report import render
 from vlfau_jax.report.ablation_page import render_ablation
 from vlfau_jax.report.crossval_page import render_crossval
 from vlfau_jax.report.training_data import inspect_data
+from vlfau_jax.report.transfer_page import render_transfer
 from vlfau_jax.studies import ablation_result, crossval
+from vlfau_jax.studies.transfer import transfer
 from vlfau_jax.train.workdir import read_config
 
 pytest.importorskip("selenium", reason="no selenium: pip install -r requirements-test.txt")
@@ -60,7 +62,7 @@ def small(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def pages(report, workdir, tmp_path_factory):
+def pages(report, workdir, model_folder, prepared, tmp_path_factory):
     """A page of every kind, by name."""
     folder = tmp_path_factory.mktemp("pages")
     folds = (1, 2, 3)
@@ -82,11 +84,13 @@ def pages(report, workdir, tmp_path_factory):
     from vlfau_jax.cli.settings import resolve
 
     inspect_data(resolve(read_config(workdir)), folder / "data", faces=3)
+    transfer(model_folder, prepared, out=folder / "transfer", render=render_transfer)
     return {
         "report": report,
         "crossval": folder / "crossval.html",
         "ablation": folder / "ablation.html",
         "data": folder / "data" / "index.html",
+        "transfer": folder / "transfer" / "transfer.html",
     }
 
 
@@ -112,7 +116,7 @@ def test_the_browser_sees_what_a_page_asks_for_and_complains_about(browser, tmp_
     assert "Content Security Policy" in " ".join(browser.messages())
 
 
-@pytest.mark.parametrize("name", ["report", "crossval", "ablation", "data"])
+@pytest.mark.parametrize("name", ["report", "crossval", "ablation", "data", "transfer"])
 def test_a_page_asks_for_nothing_and_fits_every_window(browser, pages, name):
     for size in (WIDE, PHONE):
         for dark in (False, True):
@@ -126,7 +130,7 @@ def test_a_page_asks_for_nothing_and_fits_every_window(browser, pages, name):
     browser.look(*WIDE)
 
 
-@pytest.mark.parametrize("name", ["report", "crossval", "ablation", "data"])
+@pytest.mark.parametrize("name", ["report", "crossval", "ablation", "data", "transfer"])
 def test_tables_sort_by_any_column_and_undefined_values_stay_last(browser, pages, name):
     browser.open(pages[name])
     heads = browser.all("table.sortable thead [data-sort=number] button")

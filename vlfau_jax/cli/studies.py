@@ -1,4 +1,4 @@
-"""Verbs of several runs and one table: crossval and ablate; other tools beside ours: compare."""
+"""Verbs that end in a table: crossval and ablate of several runs, compare, and transfer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ml_collections import ConfigDict, config_flags
 from pydantic import Field
 
 from vlfau_jax.cli.training import HARDWARE, for_this_device
-from vlfau_jax.cli.verb import CONFIG, WORKDIR, Flag, verb
+from vlfau_jax.cli.verb import CONFIG, WORKDIR, Flag, Later, verb
 from vlfau_jax.errors import UserError
 from vlfau_jax.options import Seed, Share
 
@@ -234,6 +234,54 @@ def compare(fv: flags.FlagValues, inputs: list[str]) -> None:
         fv.out,
         reading=Reading(fv.frames_from, fv.min_confidence, fv.intensity),
         overwrite=fv.overwrite,
+    )
+
+
+@verb(
+    Flag("model", str, "a model folder that export wrote", required=True),
+    Flag("data_dir", str, "where prepare wrote the set to score it on", required=True),
+    Flag(
+        "dataset",
+        str,
+        "which set, where there are several",
+        choices=Later("vlfau_jax.data.sets", "SETS"),
+    ),
+    Flag("variant", str, "which of its crops, such as cascade_128, where there are several", ""),
+    Flag(
+        "part",
+        str,
+        "of the sorted people: choose, every third from the first on; report, the others; or all",
+        "all",
+        choices=Later("vlfau_jax.studies.parts", "PARTS"),
+    ),
+    Flag("shifts", str, "a transfer.json whose shifts are added to the logits, as F1 shifted"),
+    Flag("out", str, "folder for transfer.json, .md, .tex, .csv and .html"),
+    Flag("overwrite", bool, "replace those that are there", False),
+    Flag("crop_file", str, "the model or table that the model's crop rule reads", ""),
+    Flag(
+        "batch_size",
+        Annotated[int, Field(ge=1, le=4096)],
+        "faces in each run of the program, at most",
+        32,
+    ),
+    imports=("vlfau_jax.report.transfer_page", "vlfau_jax.studies.transfer"),
+    keeps_programs=True,
+)
+def transfer(fv: flags.FlagValues, _: list[str]) -> None:
+    """Score an exported model on another domain's prepared set, on a part of its people."""
+    from vlfau_jax.report.transfer_page import render_transfer
+    from vlfau_jax.studies.transfer import Target, transfer
+
+    transfer(
+        fv.model,
+        fv.data_dir,
+        Target(fv.dataset or "", fv.variant, fv.part),
+        shifts=fv.shifts,
+        out=fv.out,
+        overwrite=fv.overwrite,
+        batch_size=fv.batch_size,
+        crop_file=fv.crop_file,
+        render=render_transfer,
     )
 
 
