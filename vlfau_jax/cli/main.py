@@ -150,7 +150,7 @@ def _parse(verb: Verb, argv: list[str]) -> tuple[flags.FlagValues, list[str]]:
     if missing:
         raise UserError(f"{name}: {', '.join(missing)} must be given; see {name} --help")
     for flag in fv:
-        if fv[flag].value == "" != fv[flag].default:  # of an unset shell variable
+        if fv[flag].value == "" and fv[flag].default is None:  # of an unset shell variable
             raise UserError(f"{name}: --{flag} is empty; give a value")
     for flag in verb.flags:
         if isinstance(flag, Flag):

@@ -12,6 +12,7 @@ from vlfau_jax.cli.verb import BEAMS, CHECKPOINT, WORKDIR, Flag, Later, verb
 from vlfau_jax.options import Name, option_kinds
 
 _PREDICT = "vlfau_jax.inference.predict_options"
+_PREDICTED = "predicted"
 Smooth = Annotated[float, Field(ge=0, le=60)]
 Camera = Annotated[int, Field(ge=-1, le=99)]
 Seconds = Annotated[float, Field(gt=0, le=86400)]
@@ -91,7 +92,7 @@ def import_backbone(fv: flags.FlagValues, _: list[str]) -> None:
 
 @verb(
     MODEL,
-    Flag("out", str, "folder for predictions.csv and .jsonl", "predicted"),
+    Flag("out", str, f"folder for predictions.csv and .jsonl; {_PREDICTED} when absent"),
     Flag("overwrite", bool, "replace predictions that are there", False),
     Flag("resume", bool, "go on after the finished rows of an interrupted run", False),
     Flag("crop_file", str, "the model or table that the model's crop rule reads", ""),
@@ -140,7 +141,7 @@ def predict(fv: flags.FlagValues, inputs: list[str]) -> None:
     predict(
         fv.model,
         named_inputs(inputs, sys.stdin.buffer),
-        fv.out,
+        fv.out or _PREDICTED,
         PredictOptions(**options),
         overwrite=fv.overwrite,
         resume=fv.resume,
