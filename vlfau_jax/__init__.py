@@ -16,20 +16,20 @@ __version__ = "0.1.0"
 
 
 def load(
-    folder: str | Path,
+    folder: str | Path | None = None,
     *,
     crop_file: str | Path = "",
     batch_size: int = 8,
     verify: str = "",
     devices: Sequence[jax.Device] | None = None,
 ) -> ExportedModel:
-    """Loads a model folder that `python -m vlfau_jax export` wrote.
+    """Loads a model folder that `python -m vlfau_jax export` wrote, or the one that ships.
 
     An example; pictures are files, RGB uint8 arrays of any size or PIL's images:
 
         import vlfau_jax
 
-        model = vlfau_jax.load("runs/demo/model")
+        model = vlfau_jax.load()  # or of a folder: vlfau_jax.load("runs/demo/model")
         for result in model.predict(["face.jpg"]):
             if result.prediction is None:
                 print("no result:", result.drop_reason)
@@ -39,7 +39,8 @@ def load(
                 print(f"AU{au:02d} {probability:.2f}")
 
     Args:
-        folder: the model folder. Its files are checked against their digests first.
+        folder: the model folder. Its files are checked against their digests first. None for the
+            one that ships, which was trained on rendered faces alone; a line on stderr says so.
         crop_file: the file that the model's crop rule reads (YuNet's or MediaPipe's model, a table
             of boxes); most rules read none.
         batch_size: faces in each run of the program, which is compiled once, for this number.
@@ -55,12 +56,12 @@ def load(
         An object with `predict(pictures)`; `stream(pictures)`, the same as a generator, for videos
         and for more pictures than memory holds; `describe(faces)` for faces that are cropped
         already, `explain(faces)` with their maps; and what the model is: `aus`, `thresholds`,
-        `captions`, `crop_rule`, `image_size`, `synthetic`, `trained_on`.
+        `captions`, `crop_rule`, `image_size`, `synthetic`, `trained_on`, `ships`.
 
     Raises:
         vlfau_jax.errors.UserError: the folder is no model, is incomplete or changed, holds a
             program that may not run, has another digest than `verify`, or needs another
-            `crop_file`.
+            `crop_file`; or none is named and this installation lacks the one that ships.
     """
     from vlfau_jax.inference.exported_model import ExportedModel  # seconds to import
 

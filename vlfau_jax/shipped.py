@@ -1,4 +1,4 @@
-"""Files that ship with vlfau_jax: the experiments of configs/, from a checkout or a wheel."""
+"""Files that ship with vlfau_jax: experiments and a model, from a checkout or a wheel."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+from vlfau_jax.errors import UserError
+
 _PACKAGE = Path(__file__).resolve().parent
 # setup.py puts configs/ into a wheel as this folder; a checkout has configs/ beside the package.
 _INSTALLED = _PACKAGE / "shipped_configs"
 CONFIGS = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent / "configs"
+MODEL = CONFIGS / "rendered"  # trained on rendered faces alone
 
 
 def find(path: str) -> Path:
@@ -35,6 +38,20 @@ def experiment(name: str) -> ModuleType:
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
+
+
+def model() -> Path:
+    """The folder of the model that ships, which is used where none is named.
+
+    Raises:
+        UserError: this installation lacks it.
+    """
+    if not MODEL.is_dir():
+        raise UserError(
+            f"{MODEL} is missing: this installation lacks the model that ships; install it again, "
+            "or name a folder that `export` wrote, --model=FOLDER"
+        )
+    return MODEL
 
 
 def names() -> list[str]:

@@ -122,7 +122,9 @@ def argument(draw):
     verb = VERBS[draw(tuple(VERBS))]
     argv = [verb.name]
     for flag in verb.flags:
-        if flag.required or draw((True, False, False, False)):
+        # Without --model the one that ships would be served, until something ends that.
+        needed = flag.required or (verb.name, flag.name) == ("serve", "model")
+        if needed or draw((True, False, False, False)):
             argv.append(given_flag(flag))
         if isinstance(flag, ConfigFlag) and draw((True, False)):
             argv[-1] = f"--{flag.name}={'hardware' if flag.name == 'hardware' else 'demo'}"

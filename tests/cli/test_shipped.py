@@ -1,5 +1,6 @@
 """The configs ship with the package: an installed wheel finds them from any folder."""
 
+import csv
 import os
 import shutil
 import subprocess
@@ -7,12 +8,14 @@ import sys
 
 import pytest
 
+from tests.photographs import photograph
 from tests.processes import ROOT, TIMEOUT
 from vlfau_jax import shipped
 
 
 def test_the_files_of_a_checkout():
     assert shipped.CONFIGS == ROOT / "configs"
+    assert shipped.MODEL == ROOT / "configs" / "rendered"
     assert {"ablation", "bp4d", "demo", "disfa", "hardware"} <= set(shipped.names())
     warm_start = "configs/demo_warm_start.safetensors"
     assert shipped.find(warm_start).samefile(ROOT / warm_start)
@@ -31,12 +34,15 @@ def test_one_experiment_begins_from_another(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_an_installed_wheel_has_them(tmp_path):
+def test_an_installed_wheel_has_them(tmp_path, model_folder):
     pytest.importorskip("setuptools")  # builds it, without a network
     source = tmp_path / "source"
     leave_out = shutil.ignore_patterns("__pycache__", ".*")
     for folder in ("vlfau_jax", "configs"):
         shutil.copytree(ROOT / folder, source / folder, ignore=leave_out)
+    if not shipped.MODEL.is_dir():
+        shutil.copytree(model_folder, source / "configs" / "rendered")
+    model_here = {path.name for path in (source / "configs" / "rendered").iterdir()}
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
 
@@ -55,6 +61,7 @@ def test_an_installed_wheel_has_them(tmp_path):
     configs = tmp_path / "site" / "vlfau_jax" / "shipped_configs"
     shipped_here = {path.name for path in (ROOT / "configs").iterdir() if path.is_file()}
     assert {path.name for path in configs.glob("*.*")} == shipped_here - {"README.md"}
+    assert {path.name for path in (configs / "rendered").iterdir()} == model_here
 
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -65,13 +72,29 @@ def test_an_installed_wheel_has_them(tmp_path):
         "path = shipped.find(config.parse('demo').train.warm_start);"
         "assert path.is_file(), path; print(path)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=empty,
-        env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-    )
+
+    def python(*argv):
+        return subprocess.run(
+            [sys.executable, *argv],
+            cwd=empty,
+            env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+        )
+
+    done = python("-c", code)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(configs / "demo_warm_start.safetensors")
+
+    picture = str(photograph("astronaut"))
+    done = python("-m", "vlfau_jax", "predict", picture)
+    assert done.returncode == 0, done.stderr
+    assert f"the one that ships is used, {configs / 'rendered'}, " in done.stderr
+    (row,) = csv.DictReader((empty / "predicted" / "predictions.csv").read_text().splitlines())
+    assert row["success"] == "1"
+    shutil.rmtree(configs / "rendered")
+    done = python("-m", "vlfau_jax", "predict", "--out=other", picture)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {configs / 'rendered'} is missing: ")
+    assert done.stderr.count("\n") == 1

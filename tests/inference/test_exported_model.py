@@ -14,6 +14,7 @@ import pytest
 
 import vlfau_jax
 from tests.inference.folders import copied, cropped_by, edit
+from vlfau_jax import shipped
 from vlfau_jax.data.crop.registry import crop_rule
 from vlfau_jax.data.raw.frames import read_image
 from vlfau_jax.errors import RunError, UserError
@@ -51,8 +52,7 @@ def test_loading_imports_no_training_library():
 def test_the_example_in_the_docstring_runs(
     model_folder, pictures, tmp_path, monkeypatch, capsys, model
 ):
-    (tmp_path / "runs" / "demo").mkdir(parents=True)
-    (tmp_path / "runs" / "demo" / "model").symlink_to(model_folder)
+    monkeypatch.setattr(shipped, "MODEL", model_folder)
     shutil.copy(pictures / "1.jpg", tmp_path / "face.jpg")
     monkeypatch.chdir(tmp_path)
     doc = inspect.getdoc(vlfau_jax.load)

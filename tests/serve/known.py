@@ -27,7 +27,7 @@ class KnownModel:
 
     aus, thresholds, untaught = DISFA_AUS, (0.5,) * 8, {8: "never active"}
     captions, image_size, batch_size = ("local", "global"), 32, 4
-    synthetic, digest = True, "0" * 64
+    synthetic, ships, digest = True, False, "0" * 64
     crop_rule, reader, trained_on = crop_rule("cascade", 64), Reader(), {}
 
     def __init__(self):

@@ -12,6 +12,7 @@ from vlfau_jax.cli.verb import BEAMS, CHECKPOINT, WORKDIR, Flag, Later, verb
 from vlfau_jax.options import Name, option_kinds
 
 _PREDICT = "vlfau_jax.inference.predict_options"
+_PREDICTED = "predicted"
 Smooth = Annotated[float, Field(ge=0, le=60)]
 Camera = Annotated[int, Field(ge=-1, le=99)]
 Seconds = Annotated[float, Field(gt=0, le=86400)]
@@ -24,6 +25,7 @@ FACES = Flag(
     "faces", str, "of a picture: all, or the largest", "all", choices=Later(_PREDICT, "FACES")
 )
 FINDER = Flag("finder", Name, Later("vlfau_jax.data.crop.registry", "finder_help"), "auto")
+MODEL = Flag("model", str, "a model folder that export wrote; when absent the one that ships")
 WEIGHTS = Flag("out", str, "safetensors file to create", required=True)
 
 
@@ -89,8 +91,8 @@ def import_backbone(fv: flags.FlagValues, _: list[str]) -> None:
 
 
 @verb(
-    Flag("model", str, "a model folder that export wrote", required=True),
-    Flag("out", str, "folder for predictions.csv and .jsonl", required=True),
+    MODEL,
+    Flag("out", str, f"folder for predictions.csv and .jsonl; {_PREDICTED} when absent"),
     Flag("overwrite", bool, "replace predictions that are there", False),
     Flag("resume", bool, "go on after the finished rows of an interrupted run", False),
     Flag("crop_file", str, "the model or table that the model's crop rule reads", ""),
@@ -139,7 +141,7 @@ def predict(fv: flags.FlagValues, inputs: list[str]) -> None:
     predict(
         fv.model,
         named_inputs(inputs, sys.stdin.buffer),
-        fv.out,
+        fv.out or _PREDICTED,
         PredictOptions(**options),
         overwrite=fv.overwrite,
         resume=fv.resume,
@@ -150,7 +152,7 @@ def predict(fv: flags.FlagValues, inputs: list[str]) -> None:
 
 
 @verb(
-    Flag("model", str, "a model folder that export wrote", required=True),
+    MODEL,
     Flag("out", str, "page to create, an .html file", required=True),
     Flag("fps", _FramesPerSecond, "frames a second of a clip whose frames the pictures are", 0.0),
     Flag("every", Every, "of a clip, the first frame and each n-th after it", 1),
@@ -182,7 +184,7 @@ def explain(fv: flags.FlagValues, inputs: list[str]) -> None:
 
 
 @verb(
-    Flag("model", str, "a model folder that export wrote", required=True),
+    MODEL,
     Flag("host", str, "address to listen on; another than 127.0.0.1 lets others call", "127.0.0.1"),
     Flag("port", int, "port to listen on; 0 takes a free one", 8000),
     Flag("allow_host", str, "a name by which browsers may call it; repeatable", repeated=True),

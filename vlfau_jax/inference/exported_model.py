@@ -75,22 +75,22 @@ class ExportedModel:
         devices: which share the faces of each run; the first one alone where
             `batch_size` is no multiple of their number.
         digest: the SHA-256 of the folder, see `model_folder.folder_digest`.
+        ships: whether it is the model that ships with vlfau_jax.
         config: all of the folder's config.json.
     """
 
     def __init__(
         self,
-        folder: str | Path,
+        folder: str | Path | None,
         crop_file: str | Path = "",
         batch_size: int = 8,
         verify: str = "",
         devices: Sequence[jax.Device] | None = None,
     ) -> None:
-        folder = Path(folder)
         if not 1 <= batch_size <= MOST_FACES:
             raise ValueError(f"batch_size={batch_size}; expected 1 to {MOST_FACES}")
         opened = open_model_folder(folder, verify)
-        config = opened.config
+        folder, config = opened.path, opened.config
         self.config: dict[str, Any] = opened.stored
         options = read_options(ModelOptions, config.model, opened.config_path)
         vocabulary = Vocabulary.parse(opened.tokenizer, folder / TOKENIZER)
@@ -114,6 +114,7 @@ class ExportedModel:
         self.synthetic: bool = config.synthetic
         self.trained_on: dict[str, Any] = config.trained_on
         self.digest: str = opened.digest
+        self.ships: bool = opened.ships
         self.batch_size = batch_size
         # Of a folder that an earlier version exported, nothing is known of it.
         self.untaught: dict[int, str] = read_untaught(

@@ -17,9 +17,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from vlfau_jax import shipped
 from vlfau_jax.data.text.descriptions import Descriptions
 from vlfau_jax.data.text.vocabulary import TOKENIZER
-from vlfau_jax.errors import FileError, UserError
+from vlfau_jax.errors import FileError, UserError, printable
 from vlfau_jax.facs import ACTION_UNITS
 from vlfau_jax.files import file_digest, read_bytes
 from vlfau_jax.records import PlainName, Probability, Record, Sha256, Text, parse_record
@@ -144,6 +145,11 @@ class ModelFolder:
     digest: str
 
     @property
+    def ships(self) -> bool:
+        """Whether it is the model that ships with vlfau_jax."""
+        return self.path.resolve() == shipped.MODEL.resolve()
+
+    @property
     def config_path(self) -> Path:
         """Where config.json is, for messages."""
         return self.path / CONFIG
@@ -172,17 +178,20 @@ def folder_digest(files: Mapping[str, str]) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def open_model_folder(folder: Path, verify: str = "") -> ModelFolder:
+def open_model_folder(folder: str | Path | None, verify: str = "") -> ModelFolder:
     """Opens a model folder: its config.json is valid and every file that it lists has its digest.
 
     Args:
-        folder: its path.
+        folder: its path; None for the model that ships, and a line on stderr says which that is.
         verify: the digest that it must have, see `folder_digest`; "" for any.
 
     Raises:
         UserError: the folder has no such config, is a training run's, or is of another format; a
             file is missing, no regular file or changed; or its digest is another one than `verify`.
+            Or it is the one that ships, and this installation lacks it.
     """
+    is_named = folder is not None
+    folder = shipped.model() if folder is None else Path(folder)
     path = folder / CONFIG
     if not path.exists():
         raise UserError(f"--model={folder} has no {CONFIG}; name a folder that `export` wrote")
@@ -216,6 +225,12 @@ def open_model_folder(folder: Path, verify: str = "") -> ModelFolder:
     digest = folder_digest(found)
     if verify and verify.strip().lower() != digest:
         raise UserError(f"--verify: {folder} has the SHA-256 {digest}, not {verify}")
+    if not is_named:
+        text = (
+            f"no --model was given: the one that ships is used, {folder}, which was trained on "
+            f"rendered faces alone; its card: {folder / CARD}"
+        )
+        print(printable(text), file=sys.stderr)
     return ModelFolder(folder, config, stored, kept[PROGRAM], kept[TOKENIZER], digest)
 
 

@@ -118,7 +118,7 @@ class Summary:
 
 
 def predict(
-    model: str | Path,
+    model: str | Path | None,
     inputs: Sequence[str | Path],
     out: str | Path,
     options: PredictOptions | None = None,
@@ -143,7 +143,7 @@ def predict(
     those of an uninterrupted run.
 
     Args:
-        model: a folder that `export` wrote.
+        model: a folder that `export` wrote; None for the one that ships, and a line says so.
         inputs: pictures, videos and folders of them (read with all below them, sorted).
         out: folder for predictions.csv, predictions.jsonl and predictions.columns.json.
         options: `PredictOptions()` if None.

@@ -38,7 +38,7 @@ _THUMB = 64  # pixels of a face with a hidden region
 
 
 def explain(
-    model: str | Path,
+    model: str | Path | None,
     inputs: Sequence[str | Path],
     out: str | Path,
     *,
@@ -53,7 +53,7 @@ def explain(
     """Writes the page about pictures, or about a clip: a video, or pictures that are its frames.
 
     Args:
-        model: a folder that `export` wrote.
+        model: a folder that `export` wrote; None for the one that ships, and a line says so.
         inputs: pictures and folders of pictures, or a video.
         out: the page, a new file.
         frames_per_second: of a clip whose frames the pictures are, in their order; 0: of pictures

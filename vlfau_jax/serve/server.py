@@ -31,7 +31,7 @@ _GOODBYE = 5  # seconds for the requests under way when it is stopped
 
 
 def serve(
-    model: str | Path,
+    model: str | Path | None,
     options: ServeOptions,
     *,
     crop_file: str = "",
@@ -41,7 +41,7 @@ def serve(
     """Answers until Ctrl-C or SIGTERM.
 
     Args:
-        model: a folder that `export` wrote.
+        model: a folder that `export` wrote; None for the one that ships, and a line says so.
         options: where to listen and what to take.
         crop_file: the file that the model's crop rule reads, if it reads one.
         verify: the SHA-256 that the model folder must have; "" for any.

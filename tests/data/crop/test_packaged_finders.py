@@ -2,15 +2,14 @@
 
 import dataclasses
 import importlib.metadata
-import importlib.util
 import math
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
 from tests.data.crop.positions import eye_errors
+from tests.photographs import photograph
 from vlfau_jax.data.crop import packaged
 from vlfau_jax.data.crop.cropping import find_and_crop
 from vlfau_jax.data.crop.face import Face, distinct, overlap
@@ -25,10 +24,8 @@ ASTRONAUT = (178, 62, 91, 114)  # the face of scikit-image's portrait, marked by
 
 @pytest.fixture(scope="module")
 def astronaut():
-    """scikit-image's portrait, RGB [512, 512, 3], read from its package without importing that."""
-    package = importlib.util.find_spec("skimage")
-    path = Path(package.origin).parent / "data" / "astronaut.png"
-    return cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+    """scikit-image's portrait, RGB [512, 512, 3]."""
+    return cv2.imread(str(photograph("astronaut")), cv2.IMREAD_COLOR_RGB)
 
 
 def crowd(rendered):
