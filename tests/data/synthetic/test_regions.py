@@ -1,6 +1,7 @@
 """Where a rendered face's units show: held against the pictures themselves."""
 
 import json
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -33,9 +34,9 @@ def tree(layout, frames=FRAMES):
 def of_frame(layout, subject, task, aus=RENDERED_AUS, alignment=WHOLE, size=SIZE):
     """Regions on the third picture of a sequence, its pose, and whose face it is."""
     found = tree(layout)
-    job, first, poses = found._sequence(subject, task)
+    job, first, sequence = found._sequence(subject, task)
     regions = found.regions(subject, task, first + 2, aus, alignment, size)
-    return regions, poses[2], draw_identity(job.seed, subject)
+    return regions, sequence.poses[2], draw_identity(job.seed, subject)
 
 
 @pytest.mark.parametrize("au", RENDERED_AUS)
@@ -83,8 +84,8 @@ def test_the_prior_of_faces_agrees():
     parameters = EYE_POSITIONS | {"max_angle": 30.0}
     alignment = alignment_of(pose_of(Face((0, 0, SIZE, SIZE), eyes), parameters), 112)
     found = tree(BP4D_LAYOUT)
-    job, first, _ = found._sequence("M005", 1)
-    found._sequences["M005", "T1"] = job, first, (pose,)
+    job, first, sequence = found._sequence("M005", 1)
+    found._sequences["M005", "T1"] = job, first, replace(sequence, poses=(pose,))
     regions = found.regions("M005", 1, first, RENDERED_AUS, alignment, 112)
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (31, 31))
     for au, region in zip(RENDERED_AUS, regions, strict=True):
@@ -99,11 +100,11 @@ def test_the_frames_of_a_tree_are_found_again(layout, coded_runs):
     if coded_runs and not layout.coded_runs:
         return
     (subject,) = layout.choose_subjects(1)
-    job, first, poses = tree(layout, None if coded_runs else FRAMES)._sequence(subject, 1)
+    job, first, sequence = tree(layout, None if coded_runs else FRAMES)._sequence(subject, 1)
     if coded_runs:
         start, end = layout.coded_runs[subject, layout.tasks[0]]
-        assert (first, len(poses)) == (start, end - start + 1)
-    assert poses == job.sequence(layout.behaviour).poses
+        assert (first, len(sequence.poses)) == (start, end - start + 1)
+    assert sequence.poses == job.sequence(layout.behaviour).poses
     assert (job.subject, job.task) == (subject, layout.tasks[0])
 
 
