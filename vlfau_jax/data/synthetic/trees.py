@@ -76,8 +76,8 @@ def write_tree(
 ) -> None:
     """Writes a raw tree: `subjects` x tasks x `frames` coded frames of `size` x `size` pixels.
 
-    `renderer` is one of RENDERERS. Where `frames` is None, every sequence has the frame numbers of its published coded run, and
-    every frame its picture.
+    `renderer` is one of RENDERERS. Where `frames` is None, every sequence has the frame numbers of
+    its published coded run, and every frame its picture.
 
     Raises:
         UserError: an argument out of range, a subject without a published run, or `out` is not

@@ -1,6 +1,7 @@
 """The head in three dimensions, held against what FACS says, references, and invariants."""
 
 import dataclasses
+import json
 
 import cv2
 import numpy as np
@@ -8,9 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vlfau_jax.data.raw.frames import decode_image
+from vlfau_jax.data.raw.listing import SYNTHETIC_MARK
 from vlfau_jax.data.synthetic.bp4d import BP4D_LAYOUT
 from vlfau_jax.data.synthetic.dynamics import BP4D_BEHAVIOUR
+from vlfau_jax.data.synthetic.folder import FOLDER_LAYOUT
 from vlfau_jax.data.synthetic.identity import draw_identity
+from vlfau_jax.data.synthetic.jobs import read_rendering
 from vlfau_jax.data.synthetic.mesh import raster
 from vlfau_jax.data.synthetic.mesh.head import (
     INDEX,
@@ -33,7 +38,9 @@ from vlfau_jax.data.synthetic.mesh.surface import (
     UPPER_LID,
     UPPER_LIP,
 )
+from vlfau_jax.data.synthetic.regions import RenderedTree
 from vlfau_jax.data.synthetic.renderer import RENDERED_AUS, Pose
+from vlfau_jax.data.synthetic.trees import write_tree
 
 SIZE = 128
 PLAIN = Scene(
@@ -306,3 +313,27 @@ def test_the_layouts_behaviour_is_kept_where_nothing_is_posed():
     sequence = draw_mesh_sequence(BP4D_LAYOUT.behaviour, (3, 3), 5)
     assert sequence.levels.shape == (5, len(RENDERED_AUS))
     assert sequence.expression(2).levels.shape == (len(MOVED_AUS),)
+
+
+def test_a_tree_of_heads_is_found_again_and_has_its_regions(tmp_path):
+    out = tmp_path / "raw"
+    write_tree(FOLDER_LAYOUT, out, subjects=2, frames=4, seed=3, size=96, renderer="mesh")
+    rendering = read_rendering(out, "folder")
+    assert rendering.renderer == "mesh"
+    found = RenderedTree(FOLDER_LAYOUT, rendering)
+    job, first, sequence = found._sequence("F01", 1)
+    whole = np.array([[1, 0, 0], [0, 1, 0]], np.float32)
+    regions = found.regions("F01", 1, first + 2, (12, 25), whole, 96)
+    assert regions.shape == (2, 96, 96) and regions[0].any()
+    picture = sequence.picture(draw_identity(3, "F01"), 0, 96, job.stream("noise"))
+    (file,) = (out / "F01" / "1").glob(f"*{first}.jpg")
+    written = decode_image(file.read_bytes()).astype(int)
+    assert np.abs(written - picture).mean() < 12, "the file shows what is drawn again, but for JPEG"
+    assert read_rendering(out, "bp4d") is None
+
+
+def test_the_manifest_of_a_relief_does_not_name_it(tmp_path):
+    out = tmp_path / "raw"
+    write_tree(FOLDER_LAYOUT, out, subjects=1, frames=4, seed=0, size=64)
+    assert "renderer" not in json.loads((out / SYNTHETIC_MARK).read_text())["arguments"]
+    assert read_rendering(out, "folder").renderer == "relief"

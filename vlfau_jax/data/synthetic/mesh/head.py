@@ -273,7 +273,7 @@ def lid_shade(who: Person, points: Array, paint: Array) -> None:
 
 
 def relief(who: Person, folded: Array) -> tuple[Array, Array]:
-    """The relief's texture [r, c] and those of gloss and occlusion [2, r, c] under an expression."""
+    """The textures of an expression: relief [r, c], gloss and occlusion [2, r, c]."""
     height, occlusion = who.skin.height.copy(), who.skin.occlusion.copy()
     for au, sides in who.folds.items():
         for effect, patches in zip(folded[INDEX[au]], sides, strict=True):

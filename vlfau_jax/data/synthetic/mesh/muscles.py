@@ -160,7 +160,7 @@ def lip_weights() -> tuple[Array, Array]:
 
 
 def jaw_weight(face: Identity, surface: Surface) -> Array:
-    """How far each vertex goes with the jaw, 0-1 [ROWS, COLUMNS]; between the lips beside the mouth."""
+    """How far each vertex goes with the jaw, 0-1 [ROWS, COLUMNS]."""
     row = np.arange(ROWS, dtype=np.float64)[:, None]
     s = np.abs(surface.points[..., 0])
     below = ramp(row, LOWER_LIP - 0.5, LOWER_LIP + 0.5)
@@ -205,7 +205,7 @@ def displacements(face: Identity, surface: Surface) -> Array:
 
 
 def _move_lips(face: Identity, s: Array, out: Array) -> None:
-    """What the red of the lips does by row: parts (25), rolls in (23, 24), is uncovered (10, 16)."""
+    """What the red of the lips does by row: it parts (25), rolls in (23, 24), thins (12, 20)."""
     upper, lower = (weight[:, None] for weight in lip_weights())
     row = np.arange(ROWS, dtype=np.float64)[:, None]
     bow = np.clip(1 - np.square(s / (1.02 * face.mouth_width)), 0, 1) ** 0.7

@@ -1,4 +1,4 @@
-"""Triangles to pixels: which triangle a pixel shows, and its colour in the light; compiled by numba.
+"""Triangles to pixels: which triangle a pixel shows, and its colour; compiled by numba.
 
 All arrays are float32 unless said; x to the right, y down, z to the viewer, units of the head.
 """
@@ -327,7 +327,7 @@ def shade(
 
 @numba.njit(cache=True, fastmath=True)
 def tone(picture: Array, gain: Array, exponent: float, saturation: float) -> None:
-    """Linear light [h, w, 3] to levels 0-255, in place: gain, a shoulder, the tone curve, colour."""
+    """Linear light [h, w, 3] to levels 0-255, in place: gain, shoulder, tone curve, colour."""
     for i in range(picture.shape[0]):
         for j in range(picture.shape[1]):
             grey = np.float32(0)

@@ -30,6 +30,7 @@ from vlfau_jax.data.synthetic.mesh.scene import Scene, background, develop
 from vlfau_jax.data.synthetic.renderer import FACE_UNIT, LUMINANCE, Pose, rotation
 
 OVERSAMPLING = 1.3
+FRONTAL = Pose()
 PIVOT = (0.0, 0.35, 0.0)  # about which the head turns
 SHADOW_REACH = 1.45  # face units from the pivot that the shadow map covers
 
@@ -164,7 +165,7 @@ def render(
     expression: Expression,
     scene: Scene,
     *,
-    pose: Pose = Pose(),
+    pose: Pose = FRONTAL,
     size: int = 160,
     rng: np.random.Generator | None = None,
 ) -> Array:

@@ -159,7 +159,7 @@ def _features(face: Identity, traits: Traits, s: Array, y: Array) -> Array:
 
 
 def lid_lines(face: Identity, traits: Traits, t: Array) -> Array:
-    """Y of the edges of both lids at rest, [2, ...]; t is the distance in half widths of the eye."""
+    """Heights of both lids' edges at rest, [2, ...], t half widths of the eye from its middle."""
     bow = np.clip(1 - t * t, 0, 1)
     middle = face.eye_tilt * face.eye_width * np.clip(t, -1.6, 1.6)
     upper = middle - UPPER_OPENING * face.eye_upper * traits.eye_size * bow**0.62 * (
@@ -278,7 +278,7 @@ def _place_eyes(face: Identity, traits: Traits, points: Array, opening: Array) -
 
 
 def ball_height(eye: Array, x: Array, y: Array, radius: float) -> Array:
-    """Z of an eyeball's front at (x, y); its rim beyond the ball."""
+    """How far an eyeball's front stands out at (x, y), as z; its rim beyond the ball."""
     far = np.square(x - eye[0]) + np.square(y - eye[1])
     return eye[2] + np.sqrt(np.maximum(radius * radius - far, 1e-4))
 
