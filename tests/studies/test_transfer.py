@@ -194,14 +194,15 @@ def test_what_cannot_be_chosen_is_left():
 
 def test_shifts_are_exact_at_the_ends_and_among_neighbours(rng):
     """Saturated scores, and scores that are neighbours among float32, are told apart as well."""
-    low = np.float32(0.7)
-    extreme = [0.0, 1.0, low, np.nextafter(low, np.float32(1)), 1e-30, 1 - 2.0**-24]
-    for _ in range(50):
-        p = rng.choice(np.array(extreme, np.float32), 40)
-        y = rng.random(40) < 0.4
+    for low in (0.7, 0.2, 1 - 2.0**-23, 1e-30, 0.0):
+        p = np.array([low, np.nextafter(np.float32(low), np.float32(1)), 0.0], np.float32)
+        for own in rng.uniform(0.1, 0.9, 20).tolist():
+            scored = frames([p], [[0, 1, 0]])
+            assert shifted(scored, best_shifts(scored, (own,)), (own,)).per_au[1]["f1"] == 1
+    for own in rng.uniform(0.1, 0.9, 20).tolist():
+        p, y = rng.choice(np.linspace(0, 1, 9, dtype=np.float32), 40), rng.random(40) < 0.4
         scored = frames([p], [y])
-        shifts = best_shifts(scored, (0.5,))
-        found = shifted(scored, shifts, (0.5,)).per_au[1]["f1"]
+        found = shifted(scored, best_shifts(scored, (own,)), (own,)).per_au[1]["f1"]
         best = max(sk.f1_score(y, p >= least) for least in set(p.tolist()) - {0.0})
         assert found == pytest.approx(best)
 
