@@ -123,6 +123,9 @@ def test_the_files_hold_the_same_and_say_whose_faces_they_are(chosen, model_fold
     bars, numbers = page.all("table")
     for table in (bars, numbers):
         assert len(table.one("tbody").all("tr")) == len(record.per_au)
+    ranked = sum(unit.auc is not None for unit in record.per_au.values())
+    over = str(ranked) if ranked == len(record.per_au) else f"{ranked} of {len(record.per_au)}"
+    assert f"mean AUC over {over} units" in page.one(class_="figures").text
     first = bars.one("tbody").all("tr")[0].all("td")
     unit = next(iter(record.per_au.values()))
     assert first[3].text == ("-" if unit.f1 is None else f"{unit.f1:.3f}")
