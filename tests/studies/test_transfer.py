@@ -123,6 +123,9 @@ def test_the_files_hold_the_same_and_say_whose_faces_they_are(chosen, model_fold
     bars, numbers = page.all("table")
     for table in (bars, numbers):
         assert len(table.one("tbody").all("tr")) == len(record.per_au)
+    ranked = sum(unit.auc is not None for unit in record.per_au.values())
+    over = str(ranked) if ranked == len(record.per_au) else f"{ranked} of {len(record.per_au)}"
+    assert f"mean AUC over {over} units" in page.one(class_="figures").text
     first = bars.one("tbody").all("tr")[0].all("td")
     unit = next(iter(record.per_au.values()))
     assert first[3].text == ("-" if unit.f1 is None else f"{unit.f1:.3f}")
@@ -194,14 +197,15 @@ def test_what_cannot_be_chosen_is_left():
 
 def test_shifts_are_exact_at_the_ends_and_among_neighbours(rng):
     """Saturated scores, and scores that are neighbours among float32, are told apart as well."""
-    low = np.float32(0.7)
-    extreme = [0.0, 1.0, low, np.nextafter(low, np.float32(1)), 1e-30, 1 - 2.0**-24]
-    for _ in range(50):
-        p = rng.choice(np.array(extreme, np.float32), 40)
-        y = rng.random(40) < 0.4
+    for low in (0.7, 0.2, 1 - 2.0**-23, 1e-30, 0.0):
+        p = np.array([low, np.nextafter(np.float32(low), np.float32(1)), 0.0], np.float32)
+        for own in rng.uniform(0.1, 0.9, 20).tolist():
+            scored = frames([p], [[0, 1, 0]])
+            assert shifted(scored, best_shifts(scored, (own,)), (own,)).per_au[1]["f1"] == 1
+    for own in rng.uniform(0.1, 0.9, 20).tolist():
+        p, y = rng.choice(np.linspace(0, 1, 9, dtype=np.float32), 40), rng.random(40) < 0.4
         scored = frames([p], [y])
-        shifts = best_shifts(scored, (0.5,))
-        found = shifted(scored, shifts, (0.5,)).per_au[1]["f1"]
+        found = shifted(scored, best_shifts(scored, (own,)), (own,)).per_au[1]["f1"]
         best = max(sk.f1_score(y, p >= least) for least in set(p.tolist()) - {0.0})
         assert found == pytest.approx(best)
 

@@ -24,11 +24,13 @@ def render_transfer(record: Transfer) -> str:
         }
         for au, unit in record.per_au.items()
     ]
+    ranked = sum(unit.auc is not None for unit in record.per_au.values())
     return render_page(
         "transfer.html.j2",
         record=record,
         columns=[COLUMNS[name] for name in columns],
         rows=rows,
+        over=str(len(rows)) if ranked == len(rows) else f"{ranked} of {len(rows)}",
         means=[getattr(record.mean, name, None) for name in columns],
         chance=CHANCE,
         about={name: text for name, (_, text) in COLUMNS.items()},
