@@ -6,6 +6,7 @@ a session: most of the suite's time is compiling, and many tests compile the sam
 
 import fcntl
 import gc
+import importlib.util
 import json
 import os
 import shutil
@@ -22,6 +23,7 @@ os.environ.setdefault("XLA_FLAGS", XLA_FLAGS)
 # PyTorch's and BLAS's threads, which mostly wait for each other beside a second worker's.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import cv2
 import hypothesis
 import jax
 import numpy as np
@@ -121,6 +123,14 @@ def silent(tiny: Callable[..., Settings]) -> Callable[..., Settings]:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def astronaut() -> np.ndarray:
+    """scikit-image's portrait, RGB [512, 512, 3], read from its package without importing that."""
+    package = importlib.util.find_spec("skimage")
+    path = Path(package.origin).parent / "data" / "astronaut.png"
+    return cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
 
 
 @pytest.fixture(scope="session")

@@ -2,9 +2,7 @@
 
 import dataclasses
 import importlib.metadata
-import importlib.util
 import math
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -21,14 +19,6 @@ from vlfau_jax.errors import UserError
 NETWORKS = ("yunetwheel", "mtcnn")
 NOWHERE = Place("")
 ASTRONAUT = (178, 62, 91, 114)  # the face of scikit-image's portrait, marked by hand
-
-
-@pytest.fixture(scope="module")
-def astronaut():
-    """scikit-image's portrait, RGB [512, 512, 3], read from its package without importing that."""
-    package = importlib.util.find_spec("skimage")
-    path = Path(package.origin).parent / "data" / "astronaut.png"
-    return cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
 
 
 def crowd(rendered):
