@@ -22,11 +22,13 @@ os.environ.setdefault("XLA_FLAGS", XLA_FLAGS)
 # PyTorch's and BLAS's threads, which mostly wait for each other beside a second worker's.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import cv2
 import hypothesis
 import jax
 import numpy as np
 import pytest
 
+from tests.photographs import photograph
 from tests.tiny import ONE_DEVICE, SUBJECTS, TINY_MODEL, noise_set, tiny_settings
 from vlfau_jax.cli.settings import Settings
 from vlfau_jax.sharding.mesh import MeshOptions
@@ -121,6 +123,12 @@ def silent(tiny: Callable[..., Settings]) -> Callable[..., Settings]:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def astronaut() -> np.ndarray:
+    """scikit-image's portrait, RGB [512, 512, 3]."""
+    return cv2.imread(str(photograph("astronaut")), cv2.IMREAD_COLOR_RGB)
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from vlfau_jax.errors import UserError
 from vlfau_jax.inference.faces import Limits, look_for_face
 
 CASCADE = crop_rule("cascade", 64)
-OFF = Limits(0, 0, 0, 0)
+OFF = Limits(0, 0, 0, 0, 1)
 
 
 @pytest.fixture(scope="module")
@@ -165,3 +165,9 @@ def test_limits_out_of_range_are_refused(limits):
     (name,) = limits
     with pytest.raises(UserError, match=rf"--{name}=.*expected 0 \(no limit\) to"):
         Limits(**limits)
+
+
+@pytest.mark.parametrize("max_flat", [-0.1, 1.1, float("nan")])
+def test_a_share_out_of_range_is_refused(max_flat):
+    with pytest.raises(UserError, match=r"--max_flat=.*expected 0 to 1 \(none\)"):
+        Limits(max_flat=max_flat)

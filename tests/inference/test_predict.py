@@ -1,4 +1,5 @@
 import csv
+import importlib.util
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 import vlfau_jax.inference.export as exporting
 import vlfau_jax.inference.outputs as outputs
 import vlfau_jax.inference.shots as shots
+from tests.inference.drawings import cartoon
 from tests.inference.folders import cropped_by
 from tests.processes import TIMEOUT
 from vlfau_jax.cli.main import main
@@ -329,6 +331,32 @@ def test_doubtful_faces_are_dropped_for_a_reason_or_described_with_it(
     assert described["reason"] == "blurred"
 
 
+def test_a_drawing_and_what_is_no_person_are_counted_and_not_described(
+    model_folder, astronaut, tmp_path, capsys
+):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    cv2.imwrite(str(folder / "1.png"), astronaut[..., ::-1])
+    cv2.imwrite(str(folder / "2.jpg"), cartoon(0)[..., ::-1])
+    data = Path(importlib.util.find_spec("skimage").origin).parent / "data"
+    for number, name in enumerate(("chelsea.png", "coffee.png"), 3):  # a cat and a cup
+        (folder / f"{number}.png").write_bytes((data / name).read_bytes())
+    summary = predict(model_folder, [folder], tmp_path / "out", options=THREES)
+    found = records(tmp_path / "out")
+    assert [record.get("reason") for record in found] == [None, "drawn", "no face", "no face"]
+    assert [record["success"] for record in found] == [1, 0, 0, 0]
+    assert found[1]["per_au"] is None and found[1]["detail"].endswith("flat; at most 0.2")
+    assert (summary.described, dict(summary.dropped)) == (1, {"drawn": 1, "no face": 2})
+    assert "1 drawn" in capsys.readouterr().out
+    options = replace(THREES, keep_doubtful=True)
+    kept = predict(model_folder, [folder], tmp_path / "all", options=options)
+    assert (kept.described, dict(kept.doubtful)) == (2, {"drawn": 1})
+    described = records(tmp_path / "all")[1]
+    assert (described["success"], described["reason"]) == (1, "drawn") and described["per_au"]
+    predict(model_folder, [folder], tmp_path / "off", options=THREES, limits=Limits(max_flat=1))
+    assert "reason" not in records(tmp_path / "off")[1]
+
+
 def test_the_limits_are_flags(model_folder, pictures, tmp_path, capsys, monkeypatch):
     asked, limits = [], []
     monkeypatch.setattr(
@@ -344,6 +372,7 @@ def test_the_limits_are_flags(model_folder, pictures, tmp_path, capsys, monkeypa
         "--min_face_pixels=0",
         "--min_sharpness=0",
         "--min_contrast=3",
+        "--max_flat=0.4",
     ]
     assert (
         main(
@@ -357,7 +386,7 @@ def test_the_limits_are_flags(model_folder, pictures, tmp_path, capsys, monkeypa
         )
         == 0
     )
-    assert limits[1] == Limits(0.5, 0, 0, 3) and asked[1].keep_doubtful
+    assert limits[1] == Limits(0.5, 0, 0, 3, 0.4) and asked[1].keep_doubtful
     assert asked[1].batch_size == 7
     assert main(["predict", *flags, "--min_confidence=2"]) == 2
     assert "--min_confidence=2.0: out of range; expected 0" in capsys.readouterr().err

@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import av
 import cv2
@@ -12,7 +13,8 @@ import pytest
 
 import vlfau_jax.inference.shots as shots
 import vlfau_jax.inference.video as video
-from tests.inference.films import CROWD, FILM, frames, who, write_video
+from tests.inference.drawings import cartoon
+from tests.inference.films import CROWD, FILM, HEIGHT, frames, who, write_video
 from vlfau_jax.cli.main import main
 from vlfau_jax.errors import RunError, UserError
 from vlfau_jax.inference.exported_model import ExportedModel
@@ -273,6 +275,21 @@ def shots_limits():
     from vlfau_jax.inference.faces import Limits
 
     return Limits(min_face_pixels=5000)
+
+
+def test_a_drawn_person_in_a_video_is_not_described_without_remark(model_folder, film, tmp_path):
+    drawn = write_video(tmp_path / "drawn.mp4", [cartoon(0, HEIGHT)] * 5)
+    options = PredictOptions(batch_size=4, captions="never")
+    summary = predict(model_folder, [drawn, film], tmp_path / "out", options)
+    found = records(tmp_path / "out")
+    assert {(r["frame"], r["reason"]) for r in found if r["source"] == str(drawn)} == {
+        (frame, "drawn") for frame in range(1, 6)
+    }
+    assert summary.dropped["drawn"] == 5, "and none of the film's"
+    keeping = replace(options, keep_doubtful=True)
+    predict(model_folder, [drawn], tmp_path / "all", keeping)
+    kept = records(tmp_path / "all")
+    assert [(r["success"], r["reason"]) for r in kept] == [(1, "drawn")] * 5
 
 
 def test_a_webcam_by_its_number(model_folder, tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.inference.drawings import cartoon
 from tests.inference.folders import cropped_by
 from tests.processes import Process
 from tests.serve.conftest import Client
@@ -16,7 +17,7 @@ from tests.serve.pictures import malformed, png
 from tests.serve.test_requests import ended
 from vlfau_jax.cli.main import main
 from vlfau_jax.data.crop.registry import finder_for
-from vlfau_jax.data.raw.frames import read_image, read_picture
+from vlfau_jax.data.raw.frames import encode_jpeg, read_image, read_picture
 from vlfau_jax.inference.exported_model import ExportedModel
 from vlfau_jax.options import option_kinds
 from vlfau_jax.serve.options import ServeOptions
@@ -48,6 +49,12 @@ def peak_memory(process):
     """In bytes, since the process began."""
     status = Path(f"/proc/{process.pid}/status").read_text()
     return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) << 10
+
+
+def test_a_drawn_face_is_said_to_be_one(client):
+    status, answer = client.describe(encode_jpeg(cartoon(0)))
+    (face,) = answer["faces"]
+    assert (status, face["doubt"]) == (200, "drawn") and "at most 0.2" in face["detail"]
 
 
 def test_answers_are_those_of_predict(process, client, faces, model_folder):

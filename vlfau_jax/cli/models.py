@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import fields
 from typing import Annotated
 
 from absl import flags
@@ -101,6 +102,7 @@ def import_backbone(fv: flags.FlagValues, _: list[str]) -> None:
     Flag("min_face_pixels", float, "along the crop's side; fewer are doubtful", 40.0),
     Flag("min_sharpness", float, "of the crop; 0.1 is usual, 0.01 blurred", 0.015),
     Flag("min_contrast", float, "standard deviation of grey levels, 0-255", 10.0),
+    Flag("max_flat", float, "share of the face without any change, 0-1; more is drawn", 0.2),
     FACES,
     FINDER,
     Flag("every", Every, "of a video, the first frame and each n-th after it", 1),
@@ -147,7 +149,7 @@ def predict(fv: flags.FlagValues, inputs: list[str]) -> None:
         resume=fv.resume,
         crop_file=fv.crop_file,
         verify=fv.verify,
-        limits=Limits(fv.min_confidence, fv.min_face_pixels, fv.min_sharpness, fv.min_contrast),
+        limits=Limits(*(fv[field.name].value for field in fields(Limits))),
     )
 
 

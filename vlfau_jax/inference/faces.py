@@ -33,21 +33,24 @@ from vlfau_jax.data.crop.rule import CropRule
 from vlfau_jax.data.crop.tables import NotInTable
 from vlfau_jax.data.raw.frames import Place
 from vlfau_jax.errors import UserError
+from vlfau_jax.inference.flatness import flat_share
 from vlfau_jax.inference.predict_options import Faces
 from vlfau_jax.inference.prediction import DropReason
 
-_SIDE = 112  # pixels at which sharpness and contrast are measured
+_SIDE = 112  # pixels at which a face is measured
+_SMALLEST_SIDE = 8  # pixels; below there is no middle to measure
 _HIGHEST = {
     "min_confidence": 1.0,
     "min_face_pixels": 1e5,
     "min_sharpness": 1e3,
     "min_contrast": 128,
+    "max_flat": 1.0,
 }
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a face must have not to be doubtful; 0 switches a limit off.
+    """What a face must have not to be doubtful; 0 switches a limit off, 1 that of `max_flat`.
 
     Attributes:
         min_confidence: of the finder's own, 0-1, where it states one. 0 by default: every finder
@@ -56,20 +59,23 @@ class Limits:
         min_sharpness: variance of the Laplacian over the variance of the grey values, of the crop
             at 112 pixels: a measure that neither brightness nor contrast changes.
         min_contrast: standard deviation of the crop's grey values, of 0 to 255.
+        max_flat: share of the crop's middle without any change, 0-1, as `flat_share` measures it:
+            a face with more is drawn.
     """
 
     min_confidence: float = 0.0
     min_face_pixels: float = 40.0
     min_sharpness: float = 0.015
     min_contrast: float = 10.0
+    max_flat: float = 0.2
 
     def __post_init__(self) -> None:
         for name in (field.name for field in fields(self)):
             value = getattr(self, name)
             if not 0 <= value <= _HIGHEST[name]:
-                raise UserError(
-                    f"--{name}={value}: out of range; expected 0 (no limit) to {_HIGHEST[name]:g}"
-                )
+                most = f"{_HIGHEST[name]:g}"
+                allowed = f"0 (no limit) to {most}" if name != "max_flat" else f"0 to {most} (none)"
+                raise UserError(f"--{name}={value}: out of range; expected {allowed}")
 
 
 @dataclass(frozen=True)
@@ -258,11 +264,19 @@ def _doubt(
         return "too small", f"{side:.0f} pixels; at least {limits.min_face_pixels:g}"
     if confidence is not None and confidence < limits.min_confidence:
         return "low confidence", f"{confidence:.2f}; at least {limits.min_confidence:g}"
-    grey = cv2.cvtColor(warp(picture, alignment_of(pose, _SIDE), _SIDE), cv2.COLOR_RGB2GRAY)
+    crop = warp(picture, alignment_of(pose, _SIDE), _SIDE)
+    grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
     contrast = float(grey.std())
     if contrast < limits.min_contrast:
         return "low contrast", f"{contrast:.1f} grey levels; at least {limits.min_contrast:g}"
     sharpness = float(cv2.Laplacian(grey, cv2.CV_64F).var() / max(grey.var(), 1e-6))
     if sharpness < limits.min_sharpness:
         return "blurred", f"sharpness {sharpness:.4f}; at least {limits.min_sharpness:g}"
+    if limits.max_flat < 1:
+        if side < _SIDE:  # enlarged, which smooths it
+            size = max(_SMALLEST_SIDE, int(side))
+            crop = warp(picture, alignment_of(pose, size), size)
+        flat = flat_share(crop)
+        if flat > limits.max_flat:
+            return "drawn", f"{flat:.2f} of the face is flat; at most {limits.max_flat:g}"
     return None, ""

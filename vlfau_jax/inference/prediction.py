@@ -28,6 +28,7 @@ DropReason = Literal[
     "low confidence",
     "low contrast",
     "blurred",
+    "drawn",
 ]
 
 # Why a picture has no prediction; the meanings are for the descriptions of the columns.
@@ -45,6 +46,7 @@ DROP_REASONS: dict[DropReason, str] = {
     "low confidence": "the finder's confidence is below --min_confidence",
     "low contrast": "the face is too dark, too bright or too even: below --min_contrast",
     "blurred": "the face is less sharp than --min_sharpness",
+    "drawn": "more of the face than --max_flat is flat, as in a drawing",
 }
 LOSSES: dict[Loss, DropReason] = {
     "image_unreadable": "unreadable",

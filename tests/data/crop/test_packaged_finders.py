@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from tests.data.crop.positions import eye_errors
-from tests.photographs import photograph
 from vlfau_jax.data.crop import packaged
 from vlfau_jax.data.crop.cropping import find_and_crop
 from vlfau_jax.data.crop.face import Face, distinct, overlap
@@ -20,12 +19,6 @@ from vlfau_jax.errors import UserError
 NETWORKS = ("yunetwheel", "mtcnn")
 NOWHERE = Place("")
 ASTRONAUT = (178, 62, 91, 114)  # the face of scikit-image's portrait, marked by hand
-
-
-@pytest.fixture(scope="module")
-def astronaut():
-    """scikit-image's portrait, RGB [512, 512, 3]."""
-    return cv2.imread(str(photograph("astronaut")), cv2.IMREAD_COLOR_RGB)
 
 
 def crowd(rendered):
