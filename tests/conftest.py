@@ -154,10 +154,13 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, raw_faces: Path) -> Path:
     return once(tmp_path_factory, "prepared", make)
 
 
-def untrained(prepared: Path, run: Path, data: dict | None = None, **changes: object) -> Path:
+def untrained(
+    prepared: Path, run: Path, data: dict | None = None, seed: int = 0, **changes: object
+) -> Path:
     """What `train` leaves behind in `run`, with a random network; fold 1 tests F004 of three.
 
     `data` are other data options, and `changes` model options other than the tiny network's.
+    `seed` is that of the network.
     """
     from vlfau_jax.cli.settings import default_config, resolve
     from vlfau_jax.train.checkpoint import Checkpoints
@@ -170,6 +173,7 @@ def untrained(prepared: Path, run: Path, data: dict | None = None, **changes: ob
     config.model.update(asdict(replace(TINY_MODEL, **changes)))
     config.train.batch_size = 8
     config.mesh.data = 1
+    config.seed = seed
     settings = resolve(config)
     config = asdict(settings)
     experiment = build_experiment(settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from dataclasses import fields
 from typing import Annotated
 
@@ -43,6 +44,14 @@ WEIGHTS = Flag("out", str, "safetensors file to create", required=True)
         "stablehlo",
     ),
     Flag("weights", str, "their precision: float32, bfloat16 or int8", "float32"),
+    Flag(
+        "average",
+        str,
+        "another run of the same network: the weights are the mean of all runs'; repeatable",
+        repeated=True,
+        bucket=True,
+    ),
+    Flag("shifts", str, 'JSON file {"shifts": {"1": 0.8, ...}}, added to the units\' logits', ""),
     imports=("vlfau_jax.inference.export",),
     keeps_programs=True,
 )
@@ -51,7 +60,11 @@ def export(fv: flags.FlagValues, _: list[str]) -> None:
     from vlfau_jax.inference.export import export
     from vlfau_jax.train.bucket_workdir import local_workdir
 
-    with local_workdir(fv.workdir, writes=False) as workdir:
+    with ExitStack() as stack:
+        workdir, *others = (
+            stack.enter_context(local_workdir(run, writes=False))
+            for run in (fv.workdir, *(fv.average or ()))
+        )
         export(
             workdir,
             fv.out,
@@ -60,6 +73,8 @@ def export(fv: flags.FlagValues, _: list[str]) -> None:
             checkpoint=fv.checkpoint,
             formats=fv.format,
             weights=fv.weights,
+            average=others,
+            shifts=fv.shifts,
         )
 
 

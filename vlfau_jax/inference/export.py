@@ -28,6 +28,7 @@ from vlfau_jax.errors import FileError, RunError, UserError, is_exhausted
 from vlfau_jax.evaluation.scores import Scores
 from vlfau_jax.facs import ACTION_UNITS
 from vlfau_jax.files import absolute_folder, created, file_digest, replaced_folder
+from vlfau_jax.inference.averaged import averaged
 from vlfau_jax.inference.checked_faces import CheckedFaces, Loss, checked_faces, run
 from vlfau_jax.inference.formats import (
     PROGRAM_FORMAT,
@@ -52,6 +53,7 @@ from vlfau_jax.inference.model_folder import (
     open_model_folder,
 )
 from vlfau_jax.inference.outputs import outputs_of
+from vlfau_jax.inference.shifts import read_shifts, shifted
 from vlfau_jax.inference.trained import Trained, load_trained
 from vlfau_jax.inference.weights import Precision, in_float32, stored
 from vlfau_jax.model.vlfau import IMAGE_MEAN, IMAGE_STD
@@ -71,7 +73,7 @@ class _Export:
     """What is to be exported.
 
     Attributes:
-        unrounded: the run's network.
+        unrounded: the run's network, averaged and shifted where that is asked for.
         formats: those beside the program, see `wanted_formats`.
         precision: of the weights.
         scores: what `evaluate` found for this checkpoint; None where it did not run.
@@ -129,6 +131,8 @@ def export(
     checkpoint: str = LAST,
     formats: str = PROGRAM_FORMAT,
     weights: str = "float32",
+    average: Sequence[str | Path] = (),
+    shifts: str | Path = "",
 ) -> Path:
     """Writes the model folder `out` from a checkpoint of `workdir`; returns its path.
 
@@ -143,6 +147,9 @@ def export(
         checkpoint: "last", "best" or a step.
         formats: keys of `formats.FORMATS`, separated by commas, beside the program.
         weights: the precision of the weights, one of `weights.PRECISIONS`.
+        average: other runs of the same network; the weights are the mean of all runs' at
+            `checkpoint`, see `averaged`.
+        shifts: a JSON file of numbers that are added to the units' logits, see `shifts`.
 
     Raises:
         UserError: `out` exists and is not empty, holds what no export wrote or is being written by
@@ -151,14 +158,15 @@ def export(
         RunError: a format's outputs differ from the live model's, or the disk is full.
     """
     folder = absolute_folder("--out", out)
-    checkpoints = Path(workdir, CHECKPOINTS).resolve()
-    if checkpoints in (folder, *folder.parents):
-        raise UserError(f"--out={out} is among the run's checkpoints; name another place")
+    for source in (workdir, *average):
+        if Path(source, CHECKPOINTS).resolve() in (folder, *folder.parents):
+            raise UserError(f"--out={out} is among the run's checkpoints; name another place")
     others = wanted_formats(formats)
     if beams > 1 and others:
         raise UserError(f"--format={formats}: {others[0]} searches greedily; leave --beams out")
     if weights not in get_args(Precision):
         raise UserError(f"--weights={weights}: give {', '.join(get_args(Precision))}")
+    added = read_shifts(shifts) if shifts else {}
 
     def foreign(folder: Path) -> str | None:
         if not overwrite and any(folder.iterdir()):
@@ -171,6 +179,13 @@ def export(
         with created("--out", folder.parent), replaced_folder(folder, foreign) as new:
             trained = load_trained(workdir, beams, checkpoint)
             scores = _scores(Path(workdir), trained)
+            further = [
+                (f"--average={one}", load_trained(one, beams, checkpoint)) for one in average
+            ]
+            trained = shifted(averaged(trained, further), added, f"--shifts={shifts}")
+            if scores is not None and (average or added):
+                print(f"{SCORES} is of the run as it was; the model's card has no scores")
+                scores = None
             what = _Export(trained, others, cast(Precision, weights), scores)
             _write(what, new)
             _compare(what, new)
@@ -286,6 +301,9 @@ def _config(trained: Trained) -> dict[str, Any]:
         "model": dataclasses.asdict(trained.model.options),
         "vocabulary_size": trained.vocabulary.size,
         **({"descriptions": trained.descriptions.to_json()} if own else {}),
+        **(
+            {"shifts": {str(au): by for au, by in trained.shifts.items()}} if trained.shifts else {}
+        ),
         "captions": trained.captions,
         "sentence_lengths": {  # of the program's token rows: the words, and <end>
             kind: words + 1
@@ -313,6 +331,7 @@ def _config(trained: Trained) -> dict[str, Any]:
             "config_digest": trained.config_digest,
             "warm_start": trained.warm_start,
             "ema_decay": trained.ema_decay,
+            **({"averaged": trained.averaged} if trained.averaged else {}),
         },
     }
 

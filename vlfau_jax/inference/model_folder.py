@@ -82,6 +82,7 @@ class ModelConfig(Record):
         program: the program's arguments and results, for readers.
         formats: the other formats that the folder has, for readers.
         weights: the precision of the weights and what it changes, for readers.
+        shifts: what `export --shifts` added to the units' logits; the weights have it, for readers.
         synthetic: whether the training faces were rendered.
         trained_on: facts about the training, for readers.
         files_sha256: digests of the other files, but of the card.
@@ -106,6 +107,7 @@ class ModelConfig(Record):
     program: dict[str, Any] = Field(default={})
     formats: dict[str, Any] = Field(default={})
     weights: dict[str, Any] = Field(default={})
+    shifts: dict[Text, float] = Field(default={})
     synthetic: bool
     trained_on: dict[str, Any] = Field(default={})
     files_sha256: dict[PlainName, Sha256]

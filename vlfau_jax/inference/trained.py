@@ -61,6 +61,9 @@ class Trained:
         beams: width of the search for its sentences; 1 is greedy.
         untaught: the units that its training labels could not teach, each with the reason, such as
             "never active"; empty in runs of versions that did not record it.
+        averaged: a record of each run whose parameters `params` are the mean of, see
+            `averaged.averaged`; empty where they are one run's own.
+        shifts: what was added to the logits of units, in `params`, see `shifts.shifted`.
     """
 
     model: VLFAU
@@ -83,6 +86,8 @@ class Trained:
     config_digest: str
     beams: int = 1
     untaught: Mapping[int, str] = field(default_factory=dict)
+    averaged: tuple[Mapping[str, Any], ...] = ()
+    shifts: Mapping[int, float] = field(default_factory=dict)
 
     @property
     def captions(self) -> tuple[str, ...]:
