@@ -72,26 +72,26 @@ def _rgb(values: Array) -> tuple[float, float, float]:
 def draw_scene(rng: np.random.Generator) -> Scene:
     """Draws the surroundings of a sequence."""
     white = 1 + rng.normal(0, (0.06, 0.02, 0.07))
-    key = rng.uniform(0.35, 0.85)
+    key = rng.uniform(0.4, 1.1)
     lights = [(rng.uniform(-65, 65), rng.uniform(-5, 60), *(key * white))]
     for _ in range(rng.integers(0, 3)):
         tint = white * (1 + rng.normal(0, (0.15, 0.08, 0.15)))
         strength = rng.uniform(0.05, 0.5) * key
         lights.append((rng.uniform(-110, 110), rng.uniform(-20, 60), *(strength * tint)))
-    sky = rng.uniform(0.25, 0.65)
+    sky = rng.uniform(0.15, 0.60)
     above = sky * white * (1 + rng.normal(0, 0.05, 3))
     below = sky * rng.uniform(0.4, 1.0) * (1 + rng.normal(0, 0.10, 3))
-    soft = rng.random() < 0.5
+    soft = rng.random() < 0.35
     camera = Camera(
         distance=float(rng.choice((rng.uniform(4.5, 8), rng.uniform(8, 25)))),
-        blur=float(rng.uniform(0, 1.3)) if soft else 0.0,
-        motion=(float(max(0.0, rng.normal(-1.0, 1.6))), float(rng.uniform(0, np.pi))),
-        noise=float(rng.exponential(2.5)),
-        exposure=float(np.exp(rng.normal(0, 0.25))),
+        blur=float(rng.uniform(0, 1.2)) if soft else 0.0,
+        motion=(float(max(0.0, rng.normal(-1.6, 1.6))), float(rng.uniform(0, np.pi))),
+        noise=float(rng.exponential(1.5)),
+        exposure=float(np.exp(rng.normal(0.30, 0.25))),
         contrast=float(np.exp(rng.normal(0, 0.16))),
         saturation=float(rng.choice((0.0, rng.uniform(0.5, 1.4)), p=(0.08, 0.92))),
         cast=_rgb(np.exp(rng.normal(0, (0.06, 0.03, 0.08)))),
-        pixels=float(rng.choice((1.0, rng.uniform(0.35, 1.0)), p=(0.6, 0.4))),
+        pixels=float(rng.choice((1.0, rng.uniform(0.35, 1.0)), p=(0.7, 0.3))),
     )
     return Scene(
         lights=tuple(tuple(float(x) for x in light) for light in lights),

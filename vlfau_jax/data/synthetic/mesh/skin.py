@@ -74,7 +74,7 @@ def draw_skin(face: Identity, traits: Traits, surface: Surface) -> Skin:
     strands = noise(rng, shape, 14.0, 2.0)
     s = np.abs(x)
     colour = _complexion(face, traits, rng, s, y, fine, coarse)
-    height = 0.0011 * traits.pores * fine + 0.0012 * noise(rng, shape, 5.0, 5.0)
+    height = traits.pores * (0.0010 * fine + 0.0010 * noise(rng, shape, 5.0, 5.0))
     # Where rows or columns crowd, as beside the mouth, the same noise would be steep.
     height *= np.clip(step_x / 0.012, 0, 1) * np.clip(step_y / 0.008, 0, 1)
     occlusion = 0.22 * bell(s, face.eye_spacing - 0.16, 0.05) * bell(y, -0.05, 0.06)
@@ -113,7 +113,7 @@ def _complexion(
     coarse: Array,
 ) -> Array:
     base = linear(face.skin)[:, 0, 0] * np.array(traits.tan, np.float32)
-    colour = base * (1 + 0.035 * traits.pores * fine + 0.05 * coarse)[..., None]
+    colour = base * (1 + traits.pores * (0.025 * fine + 0.035 * coarse))[..., None]
     flush = 0.20 * face.blush * bell(s, 0.43, 0.15) * bell(y, 0.32, 0.13)
     flush = flush + traits.nose_red * bell(s, 0, 0.10) * bell(y, 0.36, 0.10)
     colour[..., 1:] *= (1 - flush)[..., None]
@@ -180,7 +180,9 @@ def _paint_lids(
     lashes = np.exp(-0.5 * np.square((row - UPPER_LID) / (0.35 + 0.35 * traits.lashes))) * (
         row <= UPPER_LID + 0.5
     )
-    line = np.exp(-0.5 * np.square((row - LOWER_LID) / 0.4)) * (row >= LOWER_LID - 0.5)
+    line = np.exp(-0.5 * np.square((row - LOWER_LID) / (0.3 + 0.5 * traits.eyeliner))) * (
+        row >= LOWER_LID - 0.5
+    )
     dark = (0.45 + 0.5 * traits.lashes) * lashes + (0.12 + 0.75 * traits.eyeliner) * line
     colour *= (1 - np.clip(dark, 0, 0.95) * near)[..., None]
 

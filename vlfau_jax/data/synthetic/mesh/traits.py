@@ -95,7 +95,9 @@ def draw_traits(face: Identity) -> Traits:
     woman = face.sex == "F"
     n = len(RENDERED_AUS)
     made_up = rng.random() < (0.55 if woman else 0.08)
-    age = float(rng.beta(1.3, 2.2))
+    # A third of the faces are as smooth as a doll's: what moves is all that there is to see.
+    smooth = rng.random() < 0.35
+    age = 0.0 if smooth else float(rng.beta(1.3, 2.2))
     resting = np.where(
         rng.random(n) < RESTING_SHARE, RESTING_LEVEL * rng.beta(1.5, 2.0, n), 0.15 * rng.random(n)
     )
@@ -123,19 +125,22 @@ def draw_traits(face: Identity) -> Traits:
         eye_bags=float(rng.beta(1.2, 2.5)) * (0.4 + 0.6 * age),
         chin_boss=near(0.05, 0.02),
         age=age,
-        pores=float(rng.uniform(0.3, 1.0)),
-        shine=float(rng.uniform(0.1, 1.0)),
+        pores=float(rng.uniform(0.0, 0.2) if smooth else rng.uniform(0.2, 1.0)),
+        shine=float(rng.uniform(0.1, 1.4)),
         moles=int(rng.poisson(1.2)),
         lipstick=float(rng.uniform(0.3, 0.9)) if made_up else 0.0,
         lipstick_colour=(0.35 + 0.3 * red, 0.02 + 0.10 * red, 0.04 + 0.12 * red),
         eyeshadow=float(rng.uniform(0.0, 0.6)) if made_up else 0.0,
-        eyeliner=float(rng.uniform(0.3, 1.0)) if made_up else float(rng.uniform(0, 0.25)),
+        eyeliner=float(rng.uniform(0.3, 1.0)) if made_up else float(rng.beta(0.6, 2.0)),
         lashes=float(rng.uniform(0.4, 1.0)) * (1.0 if woman else 0.6),
         brow_density=float(rng.uniform(0.35, 0.97)),
         nose_red=float(rng.uniform(0, 0.25)),
         tan=tuple(float(x) for x in 1 + rng.normal(0, (0.06, 0.04, 0.06))),
         resting=tuple(float(x) for x in resting),
         strength=tuple(float(x) for x in np.exp(ENVELOPE * rng.normal(size=n).clip(-2, 2))),
-        folding=tuple(float(x) for x in np.exp(0.6 * rng.normal(size=n).clip(-2, 1.6))),
+        folding=tuple(
+            float(x) * (0.25 if smooth else 1.0)
+            for x in np.exp(0.6 * rng.normal(size=n).clip(-2, 1.6))
+        ),
         bias=tuple(float(x) for x in 0.12 * rng.normal(size=n).clip(-2, 2)),
     )
