@@ -19,7 +19,7 @@ from vlfau_jax.errors import RunError, UserError, printable, saying
 from vlfau_jax.facs import ACTION_UNITS
 from vlfau_jax.files import absolute_folder, clear, created, written_together
 from vlfau_jax.inference.describing import Described, Describer
-from vlfau_jax.inference.exported_model import ExportedModel
+from vlfau_jax.inference.exported_model import SYNTHETIC_MODEL, ExportedModel
 from vlfau_jax.inference.faces import Limits
 from vlfau_jax.inference.finishing import finish
 from vlfau_jax.inference.kept_rows import PROGRESS, Request, Rows, interrupted, request
@@ -113,7 +113,7 @@ class Summary:
         lines += self.remarks()
         lines.append(f"{self.counts()}; {out / CSV}, {JSONL}, {COLUMNS}")
         if synthetic:
-            lines.append("the model was trained on synthetic faces: it knows nothing of real ones")
+            lines.append(SYNTHETIC_MODEL)
         return printable("\n".join(lines))
 
 

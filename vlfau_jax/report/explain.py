@@ -19,7 +19,7 @@ from vlfau_jax.errors import RunError, UserError, printable
 from vlfau_jax.evaluation.covered_regions import CoveredRegion, cover_regions, has_regions
 from vlfau_jax.files import new_file, written_whole
 from vlfau_jax.inference.explained import Explanation
-from vlfau_jax.inference.exported_model import ExportedModel
+from vlfau_jax.inference.exported_model import SYNTHETIC_MODEL, ExportedModel
 from vlfau_jax.inference.faces import FoundFace
 from vlfau_jax.inference.pictures import Picture, find_pictures, passed_over_lines
 from vlfau_jax.inference.predict_options import Faces
@@ -104,7 +104,7 @@ def explain(
         partial.write_text(page, encoding="utf-8")
     print(printable(f"{out}: {out.stat().st_size / 1e6:.1f} MB"))
     if opened.synthetic:
-        print("the model was trained on synthetic faces: it knows nothing of real ones")
+        print(SYNTHETIC_MODEL)
     return out
 
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from vlfau_jax.errors import UserError
-from vlfau_jax.inference.exported_model import ExportedModel
+from vlfau_jax.inference.exported_model import SYNTHETIC_MODEL, ExportedModel
 from vlfau_jax.inference.faces import Limits
 from vlfau_jax.serve.options import ServeOptions, ip_address
 
@@ -122,5 +122,5 @@ def _greeting(options: ServeOptions, listening: socket.socket, model: ExportedMo
             "password; --host=127.0.0.1 serves this machine alone"
         )
     if model.synthetic:
-        lines.append("the model was trained on synthetic faces: it knows nothing of real ones")
+        lines.append(SYNTHETIC_MODEL)
     return "\n".join(lines)
