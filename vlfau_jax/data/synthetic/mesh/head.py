@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -44,7 +44,7 @@ from vlfau_jax.data.synthetic.mesh.surface import (
 from vlfau_jax.data.synthetic.mesh.traits import Traits, draw_traits
 from vlfau_jax.data.synthetic.renderer import MAX_LEVEL, RENDERED_AUS
 
-JAW_ANGLE = 0.30  # radians at level 5 of AU26
+JAW_ANGLE = 0.40  # radians at level 5 of AU26
 JAW_AXIS = (0.22, -0.12)  # y and z of the jaw's joint
 VERTICES = ROWS * COLUMNS
 INDEX = {au: k for k, au in enumerate(MOVED_AUS)}
@@ -115,6 +115,13 @@ class Person:
 def person(face: Identity) -> Person:
     """Builds the head of an identity."""
     traits = draw_traits(face)
+    # Neutral faces differ more than those of the relief: brows by place, mouths by their corners.
+    face = replace(
+        face,
+        brow_height=face.brow_height - traits.brow_up,
+        brow_arch=face.brow_arch + traits.brow_arch,
+        mouth_curve=face.mouth_curve + traits.mouth_curve,
+    )
     surface = build_surface(face, traits)
     skin = draw_skin(face, traits, surface)
     moves = displacements(face, surface).reshape(-1, VERTICES, 3)
@@ -165,8 +172,7 @@ def effects(who: Person, levels: Array) -> tuple[Array, Array]:
     level = np.array(levels, np.float64)
     rest = np.array(traits.resting)
     level[:n] = level[:n] + rest * (1 - level[:n] / MAX_LEVEL)
-    # A little concave, so that level 2 is already well visible, as FACS' C is compared to its E.
-    effect = np.clip(level / MAX_LEVEL, 0, 1) ** 0.8
+    effect = np.clip(level / MAX_LEVEL, 0, 1)
     effect[:n] *= np.array(traits.strength)
     bias = np.concatenate([traits.bias, np.zeros(len(MOVED_AUS) - n)]) + who.face.asymmetry
     sides = effect[:, None] * (1 + bias[:, None] * np.array(SIDES))

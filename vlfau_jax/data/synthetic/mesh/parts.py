@@ -11,7 +11,7 @@ import numpy as np
 
 from vlfau_jax.data.synthetic.head import Array, bell, linear, noise, ramp
 from vlfau_jax.data.synthetic.identity import Identity
-from vlfau_jax.data.synthetic.mesh.raster import EYE, PAINTED
+from vlfau_jax.data.synthetic.mesh.raster import EYE, EYE_STRETCH, PAINTED
 from vlfau_jax.data.synthetic.mesh.surface import (
     EYEBALL,
     UPPER_LIP,
@@ -61,7 +61,7 @@ def build_parts(face: Identity, traits: Traits, surface: Surface) -> list[Part]:
     """The parts that belong to a person; the eyeballs come first, the viewer's left one before."""
     rng = np.random.default_rng([face.texture_seed, 5])
     parts = [_eyeball(surface.eyes[k], k) for k in range(2)]
-    parts += _mouth(face, surface, rng)
+    parts += _mouth(face, traits, surface, rng)
     parts += [_ear(face, traits, side) for side in (-1, 1)]
     parts += [_neck(face, traits)]
     parts += _hair(face, traits, rng)
@@ -71,16 +71,19 @@ def build_parts(face: Identity, traits: Traits, surface: Surface) -> list[Part]:
 
 
 def _eyeball(centre: Array, which: int) -> Part:
-    angle = np.linspace(-1.25, 1.25, EYE_GRID)
+    angle = np.linspace(-1.4, 1.4, EYE_GRID)
     across, down = np.meshgrid(angle, angle)
     points = centre + EYEBALL * np.stack(
-        [np.sin(across) * np.cos(down), np.sin(down), np.cos(across) * np.cos(down)], -1
+        [EYE_STRETCH * np.sin(across) * np.cos(down), np.sin(down), np.cos(across) * np.cos(down)],
+        -1,
     )
     # `shade` colours it; red tells it which eye this is.
     return Part(points.astype(np.float32), _painted(points, np.full(3, which)), EYE)
 
 
-def _mouth(face: Identity, surface: Surface, rng: np.random.Generator) -> list[Part]:
+def _mouth(
+    face: Identity, traits: Traits, surface: Surface, rng: np.random.Generator
+) -> list[Part]:
     """Teeth above and below, tongue, and the dark behind them."""
     middle = surface.points.shape[1] // 2
     seam_y = float(surface.points[UPPER_LIP, middle, 1])
@@ -89,7 +92,10 @@ def _mouth(face: Identity, surface: Surface, rng: np.random.Generator) -> list[P
     across = np.linspace(-1, 1, 33)
     ivory = np.array((0.72, 0.66, 0.54)) * rng.uniform(0.75, 1.1)
     parts = []
-    for top, bottom, jaw in ((-0.075, 0.022, 0.0), (0.026, 0.10, 1.0)):
+    for top, bottom, jaw in (
+        (-0.075, 0.022 - traits.teeth_up, 0.0),
+        (0.026 + traits.teeth_up, 0.10, 1.0),
+    ):
         down = np.linspace(0, 1, 5)
         x = np.broadcast_to(half * across, (5, 33))
         y = seam_y + top + (bottom - top) * down[:, None] + 0.012 * across**2 * (1 - 2 * jaw)
@@ -102,8 +108,8 @@ def _mouth(face: Identity, surface: Surface, rng: np.random.Generator) -> list[P
         parts.append(
             Part(points.astype(np.float32), _painted(points, tint, 0.8, 0.85), PAINTED, jaw)
         )
-    x, y = np.meshgrid(np.linspace(-0.95, 0.95, 7), np.linspace(-0.14, 0.15, 5))
-    z = lip_z - 0.20 - 0.10 * x**2
+    x, y = np.meshgrid(np.linspace(-1.2, 1.2, 9), np.linspace(-0.20, 0.20, 5))
+    z = lip_z - 0.26 - 0.06 * x**2
     points = np.stack([half * x, seam_y + y, z], -1)
     dark = np.array((0.035, 0.010, 0.010))
     parts.append(Part(points.astype(np.float32), _painted(points, dark, 0.0, 0.5), PAINTED, 0.4))

@@ -19,6 +19,8 @@ SHADOW_SIZE = 112  # of the shadow map
 # Wrapped Lambert: how far light reaches behind the terminator in red, green and blue skin.
 WRAP = (0.32, 0.20, 0.15)
 IRIS, PUPIL = 0.49, 0.18  # half angles on the eyeball, radians
+# The opening of an eye is wider than its ball, and ends at the caruncle: one wide ball fills both.
+EYE_STRETCH = 1.45
 
 
 @numba.njit(cache=True, fastmath=True)
@@ -255,6 +257,12 @@ def shade(
                 if kind[t] == EYE:
                     e = 0 if base[0] < 0.5 else 1
                     qx, qy, qz = p[0] - eyes[e, 0], p[1] - eyes[e, 1], p[2] - eyes[e, 2]
+                    # Along the head's x axis the ball is stretched.
+                    along = qx * turn[0, 0] + qy * turn[1, 0] + qz * turn[2, 0]
+                    along *= 1 - 1 / EYE_STRETCH
+                    qx -= along * turn[0, 0]
+                    qy -= along * turn[1, 0]
+                    qz -= along * turn[2, 0]
                     q = np.sqrt(qx * qx + qy * qy + qz * qz) + 1e-9
                     n[0], n[1], n[2] = qx / q, qy / q, qz / q
                     cosine = n[0] * eyes[e, 3] + n[1] * eyes[e, 4] + n[2] * eyes[e, 5]

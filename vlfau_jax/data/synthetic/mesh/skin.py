@@ -164,7 +164,7 @@ def _paint_lips(
     height += 0.0035 * cover * noise(rng, x.shape, 40.0, 2.5)
     # The seam is dark where the lips meet.
     seam = np.exp(-0.5 * np.square((row - UPPER_LIP - 0.5) / 0.45)) * ramp(m, 1.06, 0.98)
-    colour *= (1 - 0.55 * seam)[..., None]
+    colour *= (1 - traits.seam * seam)[..., None]
     return cover
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from vlfau_jax.data.synthetic.head import Array, bell, ramp
 from vlfau_jax.data.synthetic.identity import Identity
+from vlfau_jax.data.synthetic.mesh.raster import EYE_STRETCH
 from vlfau_jax.data.synthetic.mesh.traits import Traits
 
 FRONT_COLUMNS = 81  # from ear to ear
@@ -279,7 +280,7 @@ def _place_eyes(face: Identity, traits: Traits, points: Array, opening: Array) -
 
 def ball_height(eye: Array, x: Array, y: Array, radius: float) -> Array:
     """How far an eyeball's front stands out at (x, y), as z; its rim beyond the ball."""
-    far = np.square(x - eye[0]) + np.square(y - eye[1])
+    far = np.square((x - eye[0]) / EYE_STRETCH) + np.square(y - eye[1])
     return eye[2] + np.sqrt(np.maximum(radius * radius - far, 1e-4))
 
 

@@ -14,7 +14,8 @@ from vlfau_jax.data.synthetic.renderer import RENDERED_AUS
 # and the level that it looks like at most, FACS intensities 0-5.
 RESTING_SHARE = 0.12
 RESTING_LEVEL = 1.6
-ENVELOPE = 0.28  # standard deviation of the log of how strongly a person's muscles show
+# Mean and standard deviation of the log of how strongly a person's muscles show.
+STRENGTH = (-0.15, 0.30)
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,10 @@ class Traits:
         lipstick_colour: linear RGB.
         eyeshadow: its cover.
         eyeliner: darkness of the lids' edges.
+        brow_up, brow_arch: how much higher and more arched the brows are than the identity's.
+        mouth_curve: how much lower the mouth's corners hang.
+        teeth_up: how far the upper teeth are hidden by the lip.
+        seam: darkness of the line between closed lips.
         lashes: their length in pixels' worth of dark.
         brow_density: cover of the brows.
         nose_red: redness of nose and cheeks.
@@ -78,6 +83,11 @@ class Traits:
     lipstick_colour: tuple[float, float, float]
     eyeshadow: float
     eyeliner: float
+    brow_up: float
+    brow_arch: float
+    mouth_curve: float
+    teeth_up: float
+    seam: float
     lashes: float
     brow_density: float
     nose_red: float
@@ -95,8 +105,8 @@ def draw_traits(face: Identity) -> Traits:
     woman = face.sex == "F"
     n = len(RENDERED_AUS)
     made_up = rng.random() < (0.55 if woman else 0.08)
-    # A third of the faces are as smooth as a doll's: what moves is all that there is to see.
-    smooth = rng.random() < 0.35
+    # Almost half of the faces are as smooth as a doll's: what moves is all that there is to see.
+    smooth = rng.random() < 0.45
     age = 0.0 if smooth else float(rng.beta(1.3, 2.2))
     resting = np.where(
         rng.random(n) < RESTING_SHARE, RESTING_LEVEL * rng.beta(1.5, 2.0, n), 0.15 * rng.random(n)
@@ -132,12 +142,19 @@ def draw_traits(face: Identity) -> Traits:
         lipstick_colour=(0.35 + 0.3 * red, 0.02 + 0.10 * red, 0.04 + 0.12 * red),
         eyeshadow=float(rng.uniform(0.0, 0.6)) if made_up else 0.0,
         eyeliner=float(rng.uniform(0.3, 1.0)) if made_up else float(rng.beta(0.6, 2.0)),
+        brow_up=near(0.0, 0.028),
+        brow_arch=near(0.0, 0.014),
+        mouth_curve=near(0.0, 0.012),
+        teeth_up=float(rng.uniform(-0.01, 0.05)),
+        seam=float(rng.uniform(0.2, 0.85)),
         lashes=float(rng.uniform(0.4, 1.0)) * (1.0 if woman else 0.6),
         brow_density=float(rng.uniform(0.35, 0.97)),
         nose_red=float(rng.uniform(0, 0.25)),
         tan=tuple(float(x) for x in 1 + rng.normal(0, (0.06, 0.04, 0.06))),
         resting=tuple(float(x) for x in resting),
-        strength=tuple(float(x) for x in np.exp(ENVELOPE * rng.normal(size=n).clip(-2, 2))),
+        strength=tuple(
+            float(x) for x in np.exp(STRENGTH[0] + STRENGTH[1] * rng.normal(size=n).clip(-2, 2))
+        ),
         folding=tuple(
             float(x) * (0.25 if smooth else 1.0)
             for x in np.exp(0.6 * rng.normal(size=n).clip(-2, 1.6))
