@@ -16,10 +16,7 @@ from vlfau_jax.data.synthetic.renderer import LUMINANCE
 PEOPLE = "people.csv"
 
 # Where groups meet. They are fixed, not the tree's own thirds: more subjects move nobody.
-DARK, LIGHT = (
-    0.515,
-    0.71,
-)  # luminance of the skin, sRGB; each of the three has a third of all people
+DARK, LIGHT = 0.515, 0.71  # luminance of the skin, sRGB, so that each has a third of all people
 BEARDED = 0.2  # cover of the beard; below it is a shaved man's shadow
 YOUNG, MIDDLE = 0.25, 0.5  # of Traits.age, from which on a face is middle and old; 0 is smooth
 RESTING = 1.0  # a level from which on the face at rest seems to contract the unit
