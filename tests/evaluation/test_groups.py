@@ -62,6 +62,8 @@ def test_a_table_adds_columns_and_replaces_those_of_its_names(dataset, tmp_path)
         ("subject,sex\nF001,f\nF001,m\n", "csv:3: subject 'F001' a second time"),
         ("subject,sex\nF001\n", "csv:2: 1 cells; expected 2"),
         ("subject,sex\nF001," + "f" * 101 + "\n", "csv:2: more than 100 characters"),
+        ('subject,"se\nx"\nF001,f\n', "csv:1: 'se\\nx'; expected printable text"),
+        ('subject,sex\nF001,"f\n|"\n', "'f\\n|'; expected printable text"),
         ("subject,sex\nF001,f\n", "no row of F004, M002; expected every tested subject"),
     ],
 )

@@ -113,6 +113,79 @@ def test_shifts_of_one_part_are_applied_to_the_other(chosen, answers):
     assert values and other["mean"]["f1_shifted"] == pytest.approx(np.mean(values))
 
 
+def by_hand(answers, chosen, people, aus):
+    """Mean F1, F1 shifted and AUC of some people over some units, by scikit-learn."""
+    units, names, probabilities, labels, known = answers
+    shifts = {au: unit["shift"] for au, unit in read(chosen / "choose")["per_au"].items()}
+    values = []
+    for au in aus:
+        column = units.index(au)
+        keep = np.isin(names, people) & known[:, column]
+        p, y = probabilities[keep, column], labels[keep, column]
+        on = p > np.float32(0.5)
+        moved = logit(p) + shifts[str(au)] > 0
+        both = y.any() and not y.all()
+        auc = sk.roc_auc_score(y, p) if both else np.nan
+        f1s = [sk.f1_score(y, a) if y.any() else np.nan for a in (on, moved)]
+        values.append([*f1s, auc])
+    return np.array(values)
+
+
+def test_sexes_are_groups_without_a_table(chosen, answers):
+    """Means are over the units that both have, whichever those of the table's mean row are."""
+    assert read(chosen / "choose")["groups"] == {}  # one person
+    found = read(chosen / "report")
+    (column,) = found["groups"].values()
+    sexes = {"female": "F", "male": "M"}
+    people = {sex: [s for s in found["subjects"] if s[0] == sexes[sex]] for sex in sexes}
+    assert list(column["groups"]) == ["female", "male"] and list(found["groups"]) == ["sex"]
+    every = {sex: by_hand(answers, chosen, own, answers[0]) for sex, own in people.items()}
+    shared = ~np.isnan(np.stack([*every.values()])).any(0)
+    assert column["aus"] == [au for au, has in zip(answers[0], shared[:, 0], strict=True) if has]
+    assert column["auc_units"] == shared[:, 2].sum() > 0
+    assert not shared[:, 0].all(), "a unit is in the mean of the table and in no group's"
+    for sex, own in people.items():
+        one = column["groups"][sex]
+        assert one["frames"] == np.isin(answers[1], own).sum()
+        assert one["subjects"] == len(own) == 1 and one["f1_interval"] is None
+        for k, key in enumerate(("f1", "f1_shifted", "auc")):
+            assert one[key] == pytest.approx(every[sex][shared[:, k], k].mean(), abs=1e-6)
+
+
+def test_a_tables_groups_are_scored(chosen, prepared, model_folder, answers, tmp_path, capsys):
+    people = sorted(set(answers[1]))
+    table = tmp_path / "groups.csv"
+    cells = zip(people, ("light", "dark", "dark"), ("", "x", "x"), strict=True)
+    table.write_text("subject,tone,sex\n" + "".join(f"{','.join(row)}\n" for row in cells))
+    argv = ["transfer", f"--model={model_folder}", f"--data_dir={prepared}", f"--groups={table}"]
+    assert main([*argv, f"--out={tmp_path}/out"]) == 0
+    printed = capsys.readouterr().out
+    found = read(tmp_path / "out")["groups"]
+    assert list(found) == ["sex", "tone"] and set(found["sex"]["groups"]) == {"not stated", "x"}
+    for name, own in (("light", people[:1]), ("dark", people[1:])):
+        one = found["tone"]["groups"][name]
+        values = by_hand(answers, chosen, own, found["tone"]["aus"])
+        assert one["f1"] == pytest.approx(values[:, 0].mean())
+        assert one["f1_shifted"] is None and one["subjects"] == len(own)
+        assert (one["f1_interval"] is None) == (len(own) == 1)
+        assert f"tone: {name} " in printed
+    low, high = found["tone"]["groups"]["dark"]["f1_interval"]
+    assert 0 <= low < high <= 1
+    table.write_text("subject,tone\nF001,x\n")
+    assert main(argv) == 2
+    error = capsys.readouterr().err
+    assert f"--groups={table}: no row of" in error and error.count("\n") == 1
+
+
+def test_files_without_groups_still_give_their_shifts(chosen, prepared, model_folder, tmp_path):
+    old = read(chosen / "choose")
+    del old["groups"]
+    (tmp_path / "old.json").write_text(json.dumps(old))
+    argv = ["transfer", f"--model={model_folder}", f"--data_dir={prepared}", "--part=report"]
+    assert main([*argv, f"--shifts={tmp_path}/old.json", f"--out={tmp_path}/out"]) == 0
+    assert read(tmp_path / "out") == read(chosen / "report")
+
+
 def test_the_files_hold_the_same_and_say_whose_faces_they_are(chosen, model_folder):
     folder = chosen / "report"
     record = read_record(folder / "transfer.json", Transfer)
@@ -120,9 +193,15 @@ def test_the_files_hold_the_same_and_say_whose_faces_they_are(chosen, model_fold
     for table in page.all("table"):
         check_table(table)
     assert all(address.startswith(("#", "data:")) for address in addresses(page))
-    bars, numbers = page.all("table")
+    bars, numbers, groups = page.all("table")
     for table in (bars, numbers):
         assert len(table.one("tbody").all("tr")) == len(record.per_au)
+    sexes = record.groups["sex"].groups
+    for name, row in zip(sexes, groups.one("tbody").all("tr"), strict=True):
+        one, texts = sexes[name], [cell.text for cell in row.all("td")]
+        assert row.one("th").text == f"sex: {name}"
+        assert (texts[2], texts[5]) == (f"{one.f1:.3f}", f"{one.f1_shifted:.3f}")
+        assert texts[-2:] == [str(one.subjects), str(one.frames)]
     ranked = sum(unit.auc is not None for unit in record.per_au.values())
     over = str(ranked) if ranked == len(record.per_au) else f"{ranked} of {len(record.per_au)}"
     assert f"mean AUC over {over} units" in page.one(class_="figures").text
@@ -132,6 +211,12 @@ def test_the_files_hold_the_same_and_say_whose_faces_they_are(chosen, model_fold
     assert RENDERED in page.one("header").text and "SYNTHETIC" in page.one("p", "warn").text
     text = (folder / "transfer.md").read_text()
     assert RENDERED in text and "SYNTHETIC" in text and "no result" in text
+    cells = dict.fromkeys(record.columns, "")
+    for name, one in sexes.items():
+        cells |= {key: f"{getattr(one, key):.3f}" for key in ("auc", "f1", "f1_shifted")}
+        cells["frames"] = str(one.frames)
+        assert f"| sex: {name} | {' | '.join(cells.values())} |" in text
+    assert "By sex (people: female 1, male 1): means over the units of which" in text
     trained = load(model_folder).trained_on["subjects"]
     assert record.same_names and record.same_names == tuple(sorted({*trained} & {*record.subjects}))
     assert f"people of a set bp4d called {', '.join(record.same_names)}; if that was" in text

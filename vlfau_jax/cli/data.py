@@ -65,7 +65,8 @@ def synthesize(fv: flags.FlagValues, _: list[str]) -> None:
         renderer=fv.renderer,
     )
     print(
-        f"{fv.out}: rendered faces in the raw layout of {fv.layout}; SYNTHETIC.json lists the traps"
+        f"{fv.out}: rendered faces in the raw layout of {fv.layout}; SYNTHETIC.json lists the "
+        "traps, people.csv the people"
     )
 
 

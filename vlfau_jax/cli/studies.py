@@ -13,7 +13,7 @@ from ml_collections import ConfigDict, config_flags
 from pydantic import Field
 
 from vlfau_jax.cli.training import HARDWARE, for_this_device
-from vlfau_jax.cli.verb import CONFIG, WORKDIR, Flag, Later, verb
+from vlfau_jax.cli.verb import CONFIG, GROUPS, WORKDIR, Flag, Later, verb
 from vlfau_jax.errors import UserError
 from vlfau_jax.options import Seed, Share
 
@@ -255,6 +255,7 @@ def compare(fv: flags.FlagValues, inputs: list[str]) -> None:
         choices=Later("vlfau_jax.studies.parts", "PARTS"),
     ),
     Flag("shifts", str, "a transfer.json whose shifts are added to the logits, as F1 shifted"),
+    GROUPS,
     Flag("out", str, "folder for transfer.json, .md, .tex, .csv and .html"),
     Flag("overwrite", bool, "replace those that are there", False),
     Flag("crop_file", str, "the model or table that the model's crop rule reads", ""),
@@ -277,6 +278,7 @@ def transfer(fv: flags.FlagValues, _: list[str]) -> None:
         fv.data_dir,
         Target(fv.dataset or "", fv.variant, fv.part),
         shifts=fv.shifts,
+        groups=fv.groups,
         out=fv.out,
         overwrite=fv.overwrite,
         batch_size=fv.batch_size,

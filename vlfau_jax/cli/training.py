@@ -14,7 +14,7 @@ from ml_collections import ConfigDict, config_flags
 from pydantic import Field
 
 from vlfau_jax.buckets import is_bucket
-from vlfau_jax.cli.verb import BEAMS, CHECKPOINT, CONFIG, WORKDIR, ConfigFlag, Flag, verb
+from vlfau_jax.cli.verb import BEAMS, CHECKPOINT, CONFIG, GROUPS, WORKDIR, ConfigFlag, Flag, verb
 from vlfau_jax.errors import UserError
 
 _Fold = Annotated[int, Field(ge=0, le=1000)]
@@ -86,12 +86,7 @@ def train(fv: flags.FlagValues, _: list[str]) -> None:
         "the fold to test; the trained one when absent",
     ),
     BEAMS,
-    Flag(
-        "groups",
-        str,
-        "CSV table of the tested people, subject and columns such as sex or skin_tone: scores by "
-        "group",
-    ),
+    GROUPS,
     Flag("resume", bool, "go on with the answers of an interrupted evaluation", False),
     Flag(
         "counterfactual",

@@ -206,6 +206,11 @@ CONFIG = ConfigFlag(
 )
 WORKDIR = Flag("workdir", str, "a training run's folder", required=True, bucket=True)
 CHECKPOINT = Flag("checkpoint", str, "last, best (by the scores during training) or a step", "last")
+GROUPS = Flag(
+    "groups",
+    str,
+    "CSV table of the tested people, subject and columns such as sex or skin_tone: scores by group",
+)
 BEAMS = Flag(
     "beams",
     int,

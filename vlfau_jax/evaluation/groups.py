@@ -63,6 +63,7 @@ def read_groups(path: str | Path, subjects: Sequence[str]) -> Groups:
         )
     if not all(0 < len(name) <= _LONGEST for name in columns):
         raise UserError(f"--groups={path}:1: a column needs a name of 1 to {_LONGEST} characters")
+    _check_printable(path, 1, header)
     found: dict[str, dict[str, str]] = {name: {} for name in columns}
     place = header.index("subject")
     for line, row in rows:
@@ -73,6 +74,7 @@ def read_groups(path: str | Path, subjects: Sequence[str]) -> Groups:
         subject = row[place]
         if subject in found[columns[0]]:
             raise UserError(f"--groups={path}:{line}: subject {subject[:40]!r} a second time")
+        _check_printable(path, line, row)
         for name, cell in zip(header, row, strict=True):
             if len(cell) > _LONGEST:
                 raise UserError(f"--groups={path}:{line}: more than {_LONGEST} characters")
@@ -85,6 +87,13 @@ def read_groups(path: str | Path, subjects: Sequence[str]) -> Groups:
             f"{', ...' if len(missing) > 5 else ''}; expected every tested subject"
         )
     return {name: {s: of[s] for s in subjects} for name, of in found.items()}
+
+
+def _check_printable(path: str | Path, line: int, cells: Sequence[str]) -> None:
+    """Names become cells of tables and lines on the screen, which a line break would cut."""
+    for cell in cells:
+        if not cell.isprintable():
+            raise UserError(f"--groups={path}:{line}: {cell[:40]!r}; expected printable text")
 
 
 def score_groups(

@@ -20,6 +20,7 @@ from vlfau_jax.data.sets import SETS
 from vlfau_jax.data.text.captions import CaptionTables
 from vlfau_jax.data.text.vocabulary import Vocabulary
 from vlfau_jax.errors import UserError
+from vlfau_jax.evaluation.groups import Groups, groups_of, score_groups
 from vlfau_jax.evaluation.json_values import to_json
 from vlfau_jax.evaluation.scoring import SYNTHETIC_WARNING
 from vlfau_jax.files import absolute_folder, created
@@ -65,6 +66,7 @@ def transfer(
     target: Target | None = None,
     *,
     shifts: str | Path | None = None,
+    groups: str | Path | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     batch_size: int = 32,
@@ -78,6 +80,7 @@ def transfer(
         data_dir: the folder of prepared sets.
         target: which of its sets and people; None for all people of its only set.
         shifts: a transfer.json, whose shifts are added to the units' logits.
+        groups: CSV table subject,GROUP,... of the scored people, for scores by group.
         out: folder for transfer.json, .md, .tex, .csv and .html; None to print alone.
         overwrite: replace those that are there.
         batch_size: faces in each run of the program.
@@ -86,7 +89,8 @@ def transfer(
 
     Raises:
         UserError: no model, no such set, or faces that were cropped by another rule; no unit that
-            both have; nobody in the part; shifts of another model; files in `out`.
+            both have; nobody in the part; shifts of another model; a table of groups that lacks
+            somebody; files in `out`.
     """
     target, folder = target or Target(), _check_out(out, overwrite)
     given = read_record(shifts, Transfer) if shifts else None
@@ -106,8 +110,9 @@ def transfer(
             f"--part={target.part}: {opened.folder} has no frame of such people, it has "
             f"{len(dataset.subjects)} subjects; give --part=all"
         )
+    columns = groups_of(dataset, _scored_people(dataset, rows), groups)
     scored = score_frames(loaded, dataset, rows, options)
-    record = summarise(loaded, dataset, options, target.part, rows, scored, given)
+    record = summarise(loaded, dataset, options, target.part, rows, scored, given, columns)
     table = table_of(record)
     if folder is None:
         print(table.text())
@@ -218,6 +223,7 @@ def summarise(
     rows: np.ndarray,
     scored: ScoredFrames,
     given: Transfer | None = None,
+    groups: Groups | None = None,
 ) -> Transfer:
     """What transfer.json holds.
 
@@ -229,6 +235,7 @@ def summarise(
         rows: the frames that were scored.
         scored: what `score_frames` gave of them.
         given: the record whose shifts are applied; None for none.
+        groups: see `groups_of`; None for none.
     """
     (opened,) = dataset.sets
     of_units = dict(zip(model.aus, model.thresholds, strict=True))
@@ -249,6 +256,7 @@ def summarise(
         for au, unit in scored.per_au.items()
     }
     intervals: dict[str, Any] = {"f1": _interval(scored, subjects), "f1_shifted": None}
+    applied = None
     if given:
         shifts = {au: unit.shift for au, unit in given.per_au.items()}
         applied = shifted(scored, shifts, thresholds)
@@ -258,7 +266,7 @@ def summarise(
         intervals["f1_shifted"] = _interval(applied, subjects)
     read = protocol(dataset, options)
     trained_on = str(model.trained_on.get("dataset", ""))
-    people = [dataset.subjects[k] for k in np.unique(subjects)]
+    people = _scored_people(dataset, rows)
     synthetic = dataset.synthetic or model.synthetic
     result = {
         "model": {
@@ -283,6 +291,7 @@ def summarise(
         "per_au": per_au,
         "mean": {name: _mean(per_au, name) for name in Means.model_fields},
         "intervals": intervals | {"level": LEVEL, "resamples": RESAMPLES},
+        "groups": _by_group(groups or {}, scored, applied, subjects, dataset.subjects),
         "only_model": [au for au in model.aus if au not in scored.aus],
         "only_set": [au for au in _coded(opened, options) if au not in scored.aus],
         "shifts": _given_shifts(given, scored.aus) if given else None,
@@ -291,6 +300,36 @@ def summarise(
         "note": SYNTHETIC_WARNING if synthetic else "",
     }
     return parse_record(json_text(result), Transfer, f"{NAME}.json")
+
+
+def _scored_people(dataset: Dataset, rows: np.ndarray) -> list[str]:
+    """Whose frames the rows are."""
+    return [dataset.subjects[k] for k in np.unique(dataset.labels.subject[rows])]
+
+
+def _by_group(
+    groups: Groups,
+    scored: ScoredFrames,
+    applied: ScoredFrames | None,
+    subjects: np.ndarray,
+    names: Sequence[str],
+) -> dict[str, Any]:
+    """Scores by group, as transfer.json holds them; `applied` are the frames with shifts given."""
+    shifted_too = score_groups(groups, applied, subjects, names) if applied else {}
+    found: dict[str, Any] = {}
+    for column, record in score_groups(groups, scored, subjects, names).items():
+        found[column] = {"aus": record["aus"], "auc_units": record["units"]["auc"], "groups": {}}
+        for name, one in record["groups"].items():
+            moved = shifted_too[column]["groups"][name] if applied else None
+            found[column]["groups"][name] = {
+                "subjects": one["subjects"],
+                "frames": one["frames"],
+                "auc": one["mean"]["auc"],
+                "f1": one["mean"]["f1"],
+                "f1_interval": one["mean_f1_interval"],
+                "f1_shifted": moved["mean"]["f1"] if moved else None,
+            }
+    return found
 
 
 def _all_on(scored: ScoredFrames) -> dict[int, float]:

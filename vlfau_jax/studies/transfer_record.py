@@ -81,6 +81,40 @@ class Intervals(Record):
     resamples: Count
 
 
+class GroupScores(Record):
+    """Scores of a group of people.
+
+    Attributes:
+        subjects: how many people there are.
+        frames: of theirs.
+        auc: mean over the units that all groups of the column have; None where none is.
+        f1: the same of F1.
+        f1_interval: of that mean, as in `Intervals`.
+        f1_shifted: the same mean with the shifts given; None where none are.
+    """
+
+    subjects: Count
+    frames: Count
+    auc: Probability | None
+    f1: Probability | None
+    f1_interval: _Bounds | None
+    f1_shifted: Probability | None
+
+
+class GroupColumn(Record):
+    """Scores by the groups of one column of a table, or by sex.
+
+    Attributes:
+        aus: the units of which every group has F1: those of its means.
+        auc_units: of how many units every group has AUC.
+        groups: by name.
+    """
+
+    aus: tuple[Unit, ...]
+    auc_units: Annotated[int, Field(ge=0, le=99)]
+    groups: Annotated[dict[Text, GroupScores], Field(min_length=1)]
+
+
 class TestedModel(Record):
     """The exported model.
 
@@ -144,6 +178,7 @@ class Transfer(Record):
         per_au: of the units that model and set have, in the order of the set.
         mean: over these.
         intervals: of the means.
+        groups: scores by group of people, by column; without any in files of earlier versions.
         only_model: units that the set does not code.
         only_set: units that the model does not know.
         shifts: where the shifts given come from; None where none are.
@@ -161,6 +196,7 @@ class Transfer(Record):
     per_au: Annotated[dict[Unit, UnitTransfer], Field(min_length=1)]
     mean: Means
     intervals: Intervals
+    groups: dict[Text, GroupColumn] = Field(default_factory=dict)
     only_model: tuple[Unit, ...]
     only_set: tuple[Unit, ...]
     shifts: GivenShifts | None

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 
 from vlfau_jax.facs import ACTION_UNITS
 from vlfau_jax.studies.tables import UNDEFINED, Table, csv_text, number, signed
-from vlfau_jax.studies.transfer_record import COLUMNS, Transfer
+from vlfau_jax.studies.transfer_record import COLUMNS, GroupScores, Transfer
+
+# The columns that a group of people has.
+OF_GROUPS = tuple(name for name in COLUMNS if name in GroupScores.model_fields)
 
 RENDERED = "rendered (synthetic) faces"
 
@@ -45,6 +48,12 @@ def notes_of(record: Transfer) -> list[str]:
             notes.append(f"Of {whose} alone, so not scored: AU {listed(aus)}.")
     if untaught := [au for au in record.per_au if au in model.untaught]:
         notes.append(f"Not taught by the training labels, so not scored: AU {listed(untaught)}.")
+    for column, by in record.groups.items():
+        people = ", ".join(f"{name} {group.subjects}" for name, group in by.groups.items())
+        notes.append(
+            f"By {column} (people: {people}): means over the units of which every group has the "
+            f"number, {by.auc_units} for AUC and {len(by.aus)} for F1."
+        )
     silent = [au for au, unit in record.per_au.items() if not unit.positives]
     if silent:
         notes.append(f"No frame is positive, so in no mean: AU {listed(silent)}.")
@@ -82,7 +91,7 @@ def cell(name: str, value: float | None) -> str:
 
 
 def table_of(record: Transfer) -> Table:
-    """A row for every unit, and the means."""
+    """A row for every unit, the means, and a row for every group of people."""
     columns = record.columns
     rows = [
         (f"AU{au:02d} {ACTION_UNITS[au].name}", *(cell(n, getattr(unit, n)) for n in columns))
@@ -90,12 +99,18 @@ def table_of(record: Transfer) -> Table:
     ]
     means = (cell(name, getattr(record.mean, name, None)) for name in columns)
     rows.append(("mean", *("" if text == UNDEFINED else text for text in means)))
+    rules = [len(rows) - 1]
+    for column, by in record.groups.items():
+        rules.append(len(rows))
+        for name, group in by.groups.items():
+            cells = (number(getattr(group, n)) if n in OF_GROUPS else "" for n in columns)
+            rows.append((f"{column}: {name}", *cells))
     return Table(
         f"transfer to {record.target.name}: a model on faces of another set",
         ("unit", *(COLUMNS[name][0] for name in columns)),
         tuple(rows),
         tuple(notes_of(record)),
-        (len(rows) - 1,),
+        tuple(rules),
     )
 
 

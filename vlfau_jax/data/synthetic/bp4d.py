@@ -13,7 +13,7 @@ import numpy as np
 from vlfau_jax.data.raw.bp4d import INTENSITY, INTENSITY_AUS, NAME, OCCURRENCE, SEQUENCES
 from vlfau_jax.data.raw.bp4d_published import BP4D_PUBLISHED
 from vlfau_jax.data.synthetic.dynamics import BP4D_BEHAVIOUR
-from vlfau_jax.data.synthetic.jobs import Job, Placed
+from vlfau_jax.data.synthetic.jobs import Job, Placed, Traps
 from vlfau_jax.data.synthetic.pictures import (
     UNKNOWN,
     Plan,
@@ -26,7 +26,7 @@ from vlfau_jax.data.synthetic.pictures import (
 )
 from vlfau_jax.data.synthetic.renderer import RENDERED_AUS
 from vlfau_jax.data.synthetic.scenes import DrawnSequence
-from vlfau_jax.data.synthetic.trees import Layout, Traps, in_turn
+from vlfau_jax.data.synthetic.trees import Layout, in_turn
 from vlfau_jax.facs import BP4D_AUS
 
 TASKS = tuple(f"T{k}" for k in range(1, 9))

@@ -17,9 +17,9 @@ from vlfau_jax.data.raw.disfa_labels import CODED_AUS
 from vlfau_jax.data.raw.disfa_published import DISFA_PUBLISHED
 from vlfau_jax.data.synthetic.dynamics import DISFA_BEHAVIOUR, RATE_FACTOR, raised
 from vlfau_jax.data.synthetic.identity import draw_identity
-from vlfau_jax.data.synthetic.jobs import TRAP_SUBJECTS, Job, Placed, digest
+from vlfau_jax.data.synthetic.jobs import TRAP_SUBJECTS, Job, Placed, Traps, digest
 from vlfau_jax.data.synthetic.renderer import RENDERED_AUS
-from vlfau_jax.data.synthetic.trees import Layout, Traps, in_turn
+from vlfau_jax.data.synthetic.trees import Layout, in_turn
 from vlfau_jax.errors import RunError
 
 TASK = "video"

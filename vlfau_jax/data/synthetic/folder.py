@@ -15,7 +15,7 @@ import numpy as np
 from vlfau_jax.data.raw.folder import NAME, TABLE
 from vlfau_jax.data.synthetic.dynamics import BP4D_BEHAVIOUR, RATE_FACTOR, raised
 from vlfau_jax.data.synthetic.identity import draw_identity
-from vlfau_jax.data.synthetic.jobs import Job, Placed
+from vlfau_jax.data.synthetic.jobs import Job, Placed, Traps
 from vlfau_jax.data.synthetic.pictures import (
     UNKNOWN,
     draw_plan,
@@ -26,7 +26,7 @@ from vlfau_jax.data.synthetic.pictures import (
     write_pictures,
 )
 from vlfau_jax.data.synthetic.renderer import RENDERED_AUS
-from vlfau_jax.data.synthetic.trees import Layout, Traps
+from vlfau_jax.data.synthetic.trees import Layout
 
 TASKS = ("1", "2")
 INTENSITY_AUS = (6, 12, 26)  # AU 26 has no occurrence column: its intensity decides

@@ -39,6 +39,8 @@ NOTICE = "rendered faces; scores on them say nothing about BP4D or DISFA"
 # Traps are placed among so many first subjects of a layout: more subjects move none of them.
 TRAP_SUBJECTS = 4
 
+Key = tuple[str, str]  # subject and task
+Traps = dict[Key, tuple[str, ...]]
 Placed = list[dict[str, str]]  # traps as SYNTHETIC.json lists them: trap, file, detail
 
 

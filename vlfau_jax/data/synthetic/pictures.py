@@ -11,9 +11,8 @@ import numpy as np
 
 from vlfau_jax.data.raw.frames import encode_jpeg
 from vlfau_jax.data.synthetic.identity import draw_identity
-from vlfau_jax.data.synthetic.jobs import TRAP_SUBJECTS, Job, Placed, digest
+from vlfau_jax.data.synthetic.jobs import TRAP_SUBJECTS, Job, Placed, Traps, digest
 from vlfau_jax.data.synthetic.scenes import DrawnSequence
-from vlfau_jax.data.synthetic.trees import Traps
 
 UNKNOWN = 9
 NUMBER_FORMS = ("{}", "{:03d}", "{:04d}")

@@ -15,17 +15,17 @@ from vlfau_jax.data.set_record import RELIEF
 from vlfau_jax.data.synthetic.dynamics import Behaviour
 from vlfau_jax.data.synthetic.jobs import (
     Job,
+    Key,
     Placed,
+    Traps,
     check,
     finished_tree,
     new_folder,
     run,
     write_manifest,
 )
+from vlfau_jax.data.synthetic.people import write_people
 from vlfau_jax.errors import UserError
-
-Key = tuple[str, str]  # subject and task
-Traps = dict[Key, tuple[str, ...]]
 
 
 def _no_table(root: Path, jobs: Sequence[Job]) -> None:
@@ -95,6 +95,7 @@ def write_tree(
             for (s, t), (first, length) in runs.items()
         ]
         layout.write_table(root, jobs)
+        write_people(root, names, seed, renderer)
         placed = run(layout.write_sequence, jobs, workers)
         asked = {"coded_runs": True} if frames is None else {"frames": frames}
         more = dict(layout.counts)
