@@ -24,7 +24,7 @@ from vlfau_jax.data.synthetic.mesh.parts import (
     build_parts,
     grid_triangles,
 )
-from vlfau_jax.data.synthetic.mesh.raster import SKIN, add_moves
+from vlfau_jax.data.synthetic.mesh.raster import SKIN, add_moves, add_patch
 from vlfau_jax.data.synthetic.mesh.skin import HEIGHT, WIDTH, Skin, draw_skin, hair_cover
 from vlfau_jax.data.synthetic.mesh.surface import (
     COLUMNS,
@@ -272,15 +272,14 @@ def lid_shade(who: Person, points: Array, paint: Array) -> None:
     paint[eyes, 4] = 1 - 0.6 * np.exp(-np.maximum(ball[:, 1] - edge, 0) / 0.04)
 
 
-def relief(who: Person, folded: Array) -> tuple[Array, Array]:
-    """The textures of an expression: relief [r, c], gloss and occlusion [2, r, c]."""
-    height, occlusion = who.skin.height.copy(), who.skin.occlusion.copy()
+def relief(who: Person, folded: Array) -> Array:
+    """The texture of an expression: height and occlusion [r, c, 2]."""
+    out = who.skin.relief.copy()
     for au, sides in who.folds.items():
         for effect, patches in zip(folded[INDEX[au]], sides, strict=True):
             if effect < 0.02:
                 continue
             amount = np.float32(effect)
             for patch in patches:
-                height[patch.rows, patch.columns] += amount * patch.height
-                occlusion[patch.rows, patch.columns] += amount * patch.occlusion
-    return height, np.stack([who.skin.gloss, occlusion])
+                add_patch(out, patch.row, patch.column, patch.change, amount)
+    return out

@@ -185,8 +185,10 @@ def render(
     lights = _lights(scene)
     shadow, shadow_view = _shadow(seen, lights[0, :3].astype(np.float64))
     iris = np.stack([np.square(np.float32(face.iris)), np.float32((0.60, 0.58, 0.56))])
-    height, finish = relief(who, folded)
-    lit = shade(
+    # Edges are mixed with what is behind them by the resampling in `develop`.
+    picture = background(scene.background, inner).copy()
+    shade(
+        picture,
         found,
         share,
         seen.triangles,
@@ -195,10 +197,8 @@ def render(
         normals,
         seen.paint,
         seen.texture_at,
-        who.skin.colour,
-        height,
-        who.skin.step,
-        finish,
+        who.skin.texture,
+        relief(who, folded),
         seen.turn,
         lights,
         np.float32(scene.ambient),
@@ -208,9 +208,6 @@ def render(
         shadow_view,
         np.float32((0, 0, distance + 0.7)),
     )
-    behind = background(scene.background, inner)
-    # Edges are mixed with what is behind them by the resampling in `develop`.
-    picture = lit[..., :3] + behind * (1 - lit[..., 3:])
     # The exposure compensates a part of the skin's luminance, as automatic exposure does.
     exposure = (0.45 / float(np.dot(np.square(face.skin), LUMINANCE))) ** 0.43
     return develop(picture, scene.camera, exposure, size, rng)

@@ -32,24 +32,30 @@ HEIGHT, WIDTH = 352, 384  # of a texture
 
 @dataclass(frozen=True)
 class Skin:
-    """The textures of one person, float32 [HEIGHT, WIDTH] each.
+    """The textures of one person.
 
     Attributes:
-        colour: linear RGB [HEIGHT, WIDTH, 3].
-        gloss: 0-1.
-        height: relief in face units.
-        occlusion: light that furrows keep out, 0 and more.
-        x, y: places at rest.
-        step: face units between texels along a row and along a column, [HEIGHT, WIDTH, 2].
+        texture: linear RGB, gloss, and texels in a unit of length along a row and along a column,
+            float32 [HEIGHT, WIDTH, 6].
+        relief: height in face units, and occlusion, light that furrows keep out, 0 and more,
+            float32 [HEIGHT, WIDTH, 2].
+        x, y: places at rest, float32 [HEIGHT, WIDTH].
     """
 
-    colour: Array
-    gloss: Array
-    height: Array
-    occlusion: Array
+    texture: Array
+    relief: Array
     x: Array
     y: Array
-    step: Array
+
+    @property
+    def colour(self) -> Array:
+        """Linear RGB, float32 [HEIGHT, WIDTH, 3]."""
+        return self.texture[..., :3]
+
+    @property
+    def gloss(self) -> Array:
+        """0-1 and more, float32 [HEIGHT, WIDTH]."""
+        return self.texture[..., 3]
 
 
 def on_texture(grid: Array) -> Array:
@@ -92,15 +98,12 @@ def draw_skin(face: Identity, traits: Traits, surface: Surface) -> Skin:
     _paint_lids(traits, surface, row, x, colour, fine)
     _paint_brows(face, traits, s, y, colour, height, strands, fine)
     _paint_hair(face, x, y, z, colour, gloss, height, strands, fine)
-    return Skin(
-        np.ascontiguousarray(colour, np.float32),
-        np.ascontiguousarray(gloss, np.float32),
-        height.astype(np.float32),
-        occlusion.astype(np.float32),
-        x,
-        y,
-        np.stack([step_x, step_y], -1).astype(np.float32),
-    )
+    planes = [*colour.transpose(2, 0, 1), gloss, 1 / step_x, 1 / step_y]
+    return Skin(_interleaved(planes), _interleaved([height, occlusion]), x, y)
+
+
+def _interleaved(planes: list[Array]) -> Array:
+    return np.ascontiguousarray(np.stack(planes, -1), np.float32)
 
 
 def _complexion(
@@ -133,8 +136,8 @@ def _age(
     for side in SIDES:
         for crease in ageing(face):
             patch = draw_crease(x, y, crease, side)
-            height[patch.rows, patch.columns] += lines * patch.height
-            occlusion[patch.rows, patch.columns] += lines * patch.occlusion
+            height[patch.place] += lines * patch.change[..., 0]
+            occlusion[patch.place] += lines * patch.change[..., 1]
 
 
 def _paint_lips(
