@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -133,26 +133,36 @@ def _assemble(face: Identity, surface: Surface, parts: list[Part]) -> Mesh:
     at = np.stack(
         [columns * ((WIDTH - 1) / (COLUMNS - 1)), rows * ((HEIGHT - 1) / (ROWS - 1))], -1
     ).reshape(-1, 2)
-    points, triangles, kinds = [flat], [surface.triangles], [np.full(len(surface.triangles), SKIN)]
-    paint, texture_at = [np.zeros((VERTICES, 5))], [at]
-    jaw, start = [jaw_weight(face, surface).reshape(-1)], VERTICES
-    for part in parts:
-        rows, columns = part.points.shape[:2]
-        points.append(part.points.reshape(-1, 3))
-        triangles.append(grid_triangles(rows, columns) + start)
-        kinds.append(np.full(len(triangles[-1]), part.kind))
-        paint.append(part.paint.reshape(-1, 5))
-        texture_at.append(np.zeros((rows * columns, 2)))
-        jaw.append(np.full(rows * columns, part.jaw))
-        start += rows * columns
+    skin = Mesh(
+        flat,
+        surface.triangles,
+        np.full(len(surface.triangles), SKIN, np.int32),
+        np.zeros((VERTICES, 5), np.float32),
+        at.astype(np.float32),
+        jaw_weight(face, surface).reshape(-1).astype(np.float32),
+        0,
+    )
+    inside = join_parts(skin, parts[:INNER_PARTS])
+    whole = join_parts(inside, parts[INNER_PARTS:])
+    return replace(whole, mouth_end=len(inside.triangles))
+
+
+def join_parts(mesh: Mesh, parts: list[Part]) -> Mesh:
+    """Adds parts to a mesh, behind what it has."""
+    counts = [part.points.shape[0] * part.points.shape[1] for part in parts]
+    starts = np.cumsum([len(mesh.points), *counts])
+    grids = [grid_triangles(*part.points.shape[:2]) for part in parts]
+    moved = [grid + np.int32(start) for grid, start in zip(grids, starts[:-1], strict=True)]
+    kinds = [np.full(len(g), p.kind, np.int32) for g, p in zip(grids, parts, strict=True)]
+    jaws = [np.full(n, part.jaw, np.float32) for n, part in zip(counts, parts, strict=True)]
     return Mesh(
-        np.concatenate(points).astype(np.float32),
-        np.concatenate(triangles).astype(np.int32),
-        np.concatenate(kinds).astype(np.int32),
-        np.concatenate(paint).astype(np.float32),
-        np.concatenate(texture_at).astype(np.float32),
-        np.concatenate(jaw).astype(np.float32),
-        sum(len(t) for t in triangles[: 1 + INNER_PARTS]),
+        np.concatenate([mesh.points, *(part.points.reshape(-1, 3) for part in parts)]),
+        np.concatenate([mesh.triangles, *moved]),
+        np.concatenate([mesh.kind, *kinds]),
+        np.concatenate([mesh.paint, *(part.paint.reshape(-1, 5) for part in parts)]),
+        np.concatenate([mesh.texture_at, np.zeros((sum(counts), 2), np.float32)]),
+        np.concatenate([mesh.jaw, *jaws]),
+        mesh.mouth_end,
     )
 
 
