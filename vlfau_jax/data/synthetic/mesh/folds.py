@@ -15,12 +15,13 @@ import numpy as np
 
 from vlfau_jax.data.synthetic.head import Array, bell
 from vlfau_jax.data.synthetic.identity import Identity
-from vlfau_jax.data.synthetic.mesh.fields import crease_change, first_and_last
+from vlfau_jax.data.synthetic.mesh.fields import crease_change
 from vlfau_jax.data.synthetic.mesh.muscles import SIDES
 from vlfau_jax.data.synthetic.mesh.surface import BACK_COLUMNS, COLUMNS
 from vlfau_jax.data.synthetic.mesh.traits import Traits
 
 Point = tuple[float, float]
+FoldTable = tuple[Array, Array]  # `changes` and `table` of `fields.add_patches`
 
 
 @dataclass(frozen=True)
@@ -139,28 +140,21 @@ def ageing(face: Identity) -> tuple[Crease, ...]:
     )
 
 
-def _box(
-    x: Array, y: Array, points: Sequence[Point], side: int, pad: float
-) -> tuple[int, int, int, int]:
-    """Where a mark about `points` may lie on the front of the head: first and last row, columns.
+def _box(y: Array, points: Sequence[Point], pad: float) -> tuple[int, int, int, int]:
+    """Where on the front of the head a mark about `points` may lie: rows and columns, from and to.
 
-    x, y are the texture's rest places [h, w].
+    y are the texture's rest places [h, w].
     """
-    s, down = [side * p[0] for p in points], [p[1] for p in points]
-    behind = x.shape[1] * BACK_COLUMNS // COLUMNS
-    rows = first_and_last(
-        y[:, y.shape[1] // 2], min(down) - pad - 0.09, max(down) + pad + 0.09, 0, len(y)
-    )
-    columns = first_and_last(
-        x[x.shape[0] // 2], min(s) - pad - 0.06, max(s) + pad + 0.06, behind, x.shape[1] - behind
-    )
-    return (*rows, *columns)
+    down, behind = [p[1] for p in points], y.shape[1] * BACK_COLUMNS // COLUMNS
+    reach = (min(down) - pad - 0.09, max(down) + pad + 0.09)
+    top, bottom = np.searchsorted(y[:, y.shape[1] // 2], reach)
+    return int(top), int(bottom), behind, y.shape[1] - behind
 
 
 def draw_crease(x: Array, y: Array, crease: Crease, side: int) -> Patch:
     """Draws one furrow on the texture whose places at rest are x, y, float32 [h, w]."""
     pad = abs(crease.bend) + 3 * crease.width
-    box = _box(x, y, (crease.start, crease.end), side, pad)
+    box = _box(y, (crease.start, crease.end), pad)
     dx, dy = crease.end[0] - crease.start[0], crease.end[1] - crease.start[1]
     length = math.hypot(dx, dy)
     numbers = np.float32(
@@ -182,11 +176,24 @@ def draw_folds(face: Identity, traits: Traits, x: Array, y: Array) -> dict[int, 
     return table
 
 
+def fold_table(folds: dict[int, list[list[Patch]]], aus: Sequence[int]) -> FoldTable:
+    """Lays all patches one after the other; their amounts are those of `aus` on each side."""
+    rows, changes, at = [], [], 0
+    for au, sides in folds.items():
+        for k, patches in enumerate(sides):
+            for patch in patches:
+                height, width = patch.change.shape[:2]
+                rows.append((2 * aus.index(au) + k, patch.row, patch.column, height, width, at))
+                changes.append(patch.change.reshape(-1, 2))
+                at += height * width
+    return np.concatenate(changes), np.array(rows, np.int32)
+
+
 def _pits(face: Identity, x: Array, y: Array) -> Patch:
     """The pitted skin of a raised chin."""
     middle = (0.0, face.chin - 0.16)
-    top, bottom, left, right = _box(x, y, (middle,), 1, 0.2)
-    s, v = x[top : bottom + 1, left : right + 1], y[top : bottom + 1, left : right + 1]
+    top, bottom, left, right = _box(y, (middle,), 0.2)
+    s, v = x[top:bottom, left:right], y[top:bottom, left:right]
     region = bell(s, 0, 0.10) * bell(v, middle[1], 0.06)
     pits = np.sin(75 * s + 9 * np.sin(31 * v)) * np.sin(70 * v + 7 * np.sin(37 * s))
     change = np.stack([0.010 * region * pits, 0.7 * region * np.maximum(pits, 0)], -1)

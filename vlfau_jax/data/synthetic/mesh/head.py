@@ -9,7 +9,8 @@ import numpy as np
 
 from vlfau_jax.data.synthetic.head import Array, ramp
 from vlfau_jax.data.synthetic.identity import Identity
-from vlfau_jax.data.synthetic.mesh.folds import Patch, draw_folds
+from vlfau_jax.data.synthetic.mesh.fields import add_patches
+from vlfau_jax.data.synthetic.mesh.folds import FoldTable, Patch, draw_folds, fold_table
 from vlfau_jax.data.synthetic.mesh.muscles import (
     MOVED_AUS,
     SIDES,
@@ -24,7 +25,7 @@ from vlfau_jax.data.synthetic.mesh.parts import (
     build_parts,
     grid_triangles,
 )
-from vlfau_jax.data.synthetic.mesh.raster import SKIN, add_moves, add_patch
+from vlfau_jax.data.synthetic.mesh.raster import SKIN, add_moves
 from vlfau_jax.data.synthetic.mesh.skin import HEIGHT, WIDTH, Skin, draw_skin, hair_cover
 from vlfau_jax.data.synthetic.mesh.surface import (
     COLUMNS,
@@ -98,6 +99,7 @@ class Person:
         surface: the skin at rest.
         skin: its textures.
         folds: unit -> patches of each side.
+        fold_table: the same for `add_patches`, its amounts being those of `MOVED_AUS` on each side.
         moves: displacement of every vertex of the skin, [len(MOVED_AUS) * 2, VERTICES, 3].
         mesh: skin and parts.
     """
@@ -107,6 +109,7 @@ class Person:
     surface: Surface
     skin: Skin
     folds: dict[int, list[list[Patch]]]
+    fold_table: FoldTable
     moves: Array
     mesh: Mesh
 
@@ -119,8 +122,9 @@ def person(face: Identity) -> Person:
     skin = draw_skin(face, traits, surface)
     moves = displacements(face, surface).reshape(-1, VERTICES, 3)
     folds = draw_folds(face, traits, skin.x, skin.y)
+    table = fold_table(folds, MOVED_AUS)
     mesh = _assemble(face, surface, build_parts(face, traits, surface))
-    return Person(face, traits, surface, skin, folds, moves, mesh)
+    return Person(face, traits, surface, skin, folds, table, moves, mesh)
 
 
 def _assemble(face: Identity, surface: Surface, parts: list[Part]) -> Mesh:
@@ -283,13 +287,7 @@ def lid_shade(who: Person, points: Array, paint: Array) -> None:
 
 
 def relief(who: Person, folded: Array) -> Array:
-    """The texture of an expression: height and occlusion [r, c, 2]."""
+    """The texture of an expression: height and occlusion, float32 [r, c, 2]."""
     out = who.skin.relief.copy()
-    for au, sides in who.folds.items():
-        for effect, patches in zip(folded[INDEX[au]], sides, strict=True):
-            if effect < 0.02:
-                continue
-            amount = np.float32(effect)
-            for patch in patches:
-                add_patch(out, patch.row, patch.column, patch.change, amount)
+    add_patches(out, *who.fold_table, folded.reshape(-1).astype(np.float32))
     return out

@@ -363,12 +363,3 @@ def add_grain(picture: Array, grain: Array) -> None:
             picture[i, j, 0] += grain[i, j] + tint
             picture[i, j, 1] += grain[i, j] - tint
             picture[i, j, 2] += grain[i, j] + tint
-
-
-@compiled
-def add_patch(relief: Array, row: int, column: int, change: Array, amount: float) -> None:
-    """Adds to textures [h, w, 2] `amount` times a change [r, c, 2] whose first texel is given."""
-    for i in range(change.shape[0]):
-        for j in range(change.shape[1]):
-            relief[row + i, column + j, 0] += amount * change[i, j, 0]
-            relief[row + i, column + j, 1] += amount * change[i, j, 1]

@@ -166,7 +166,7 @@ def _paint_lips(
     lip = linear(face.lip_colour)
     painted = np.array(traits.lipstick_colour, np.float32)[:, None, None]
     lip = lip + traits.lipstick * (painted - lip)
-    tint = lip * (1 + 0.08 * fine - 0.12 * (row < UPPER_LIP + 0.5))
+    tint = lip * (1 + 0.08 * fine - np.float32(0.12) * (row < UPPER_LIP + 0.5))
     colour += cover * (tint - colour)
     wet = 0.5 + 0.5 * traits.lipstick
     gloss += cover * (wet - gloss)
