@@ -62,9 +62,8 @@ def noise(rng: np.random.Generator, shape: tuple[int, int], cell_v: float, cell_
     y, x = np.arange(shape[0]) / cell_v, np.arange(shape[1]) / cell_u
     i, j = y.astype(int), x.astype(int)
     fy, fx = ramp(y - i, 0, 1)[:, None], ramp(x - j, 0, 1)[None, :]
-    top = knots[i][:, j] * (1 - fx) + knots[i][:, j + 1] * fx
-    low = knots[i + 1][:, j] * (1 - fx) + knots[i + 1][:, j + 1] * fx
-    out = (top * (1 - fy) + low * fy).astype(np.float32)
+    across = knots[:, j] * (1 - fx) + knots[:, j + 1] * fx
+    out = (across[i] * (1 - fy) + across[i + 1] * fy).astype(np.float32)
     return (out - out.mean()) / out.std()
 
 

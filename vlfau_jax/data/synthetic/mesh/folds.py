@@ -7,6 +7,7 @@ by how far the unit is contracted.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,10 +15,13 @@ import numpy as np
 
 from vlfau_jax.data.synthetic.head import Array, bell
 from vlfau_jax.data.synthetic.identity import Identity
+from vlfau_jax.data.synthetic.mesh.fields import crease_change
 from vlfau_jax.data.synthetic.mesh.muscles import SIDES
+from vlfau_jax.data.synthetic.mesh.surface import BACK_COLUMNS, COLUMNS
 from vlfau_jax.data.synthetic.mesh.traits import Traits
 
 Point = tuple[float, float]
+FoldTable = tuple[Array, Array]  # `changes` and `table` of `fields.add_patches`
 
 
 @dataclass(frozen=True)
@@ -35,13 +39,18 @@ class Crease:
 class Patch:
     """A piece of the texture that a unit changes: height in face units, occlusion 0 and more.
 
-    rows, columns: where it lies; height, occlusion: float32 of that size.
+    row, column: its first texel; change: height and occlusion, float32 [r, c, 2].
     """
 
-    rows: slice
-    columns: slice
-    height: Array
-    occlusion: Array
+    row: int
+    column: int
+    change: Array
+
+    @property
+    def place(self) -> tuple[slice, slice]:
+        """Where it lies on the texture."""
+        rows, columns = self.change.shape[:2]
+        return slice(self.row, self.row + rows), slice(self.column, self.column + columns)
 
 
 def creases(face: Identity) -> dict[int, tuple[Crease, ...]]:
@@ -131,35 +140,30 @@ def ageing(face: Identity) -> tuple[Crease, ...]:
     )
 
 
-def _box(x: Array, y: Array, points: Sequence[Point], side: int, pad: float) -> tuple[slice, slice]:
-    """The part of the texture where a mark about `points` may lie; x, y are the rest places."""
-    s = [side * p[0] for p in points]
-    columns = x[x.shape[0] // 2]
-    inside = np.flatnonzero((columns > min(s) - pad - 0.06) & (columns < max(s) + pad + 0.06))
-    rows = y[:, y.shape[1] // 2]
-    down = np.flatnonzero(
-        (rows > min(p[1] for p in points) - pad - 0.09)
-        & (rows < max(p[1] for p in points) + pad + 0.09)
-    )
-    return slice(down[0], down[-1] + 1), slice(inside[0], inside[-1] + 1)
+def _box(y: Array, points: Sequence[Point], pad: float) -> tuple[int, int, int, int]:
+    """Where on the front of the head a mark about `points` may lie: rows and columns, from and to.
+
+    y are the texture's rest places [h, w].
+    """
+    down, behind = [p[1] for p in points], y.shape[1] * BACK_COLUMNS // COLUMNS
+    reach = (min(down) - pad - 0.09, max(down) + pad + 0.09)
+    top, bottom = np.searchsorted(y[:, y.shape[1] // 2], reach)
+    return int(top), int(bottom), behind, y.shape[1] - behind
 
 
 def draw_crease(x: Array, y: Array, crease: Crease, side: int) -> Patch:
-    """Draws one furrow on the texture whose places at rest are x, y [h, w]."""
+    """Draws one furrow on the texture whose places at rest are x, y, float32 [h, w]."""
     pad = abs(crease.bend) + 3 * crease.width
-    rows, columns = _box(x, y, (crease.start, crease.end), side, pad)
+    box = _box(y, (crease.start, crease.end), pad)
     dx, dy = crease.end[0] - crease.start[0], crease.end[1] - crease.start[1]
-    length = (dx * dx + dy * dy) ** 0.5
-    dx, dy = np.float32(dx / length), np.float32(dy / length)
-    px = side * x[rows, columns] - np.float32(crease.start[0])
-    py = y[rows, columns] - np.float32(crease.start[1])
-    along = np.clip((px * dx + py * dy) / np.float32(length), 0, 1)
-    window = 4 * along * (1 - along)
-    across = (py * dx - px * dy - np.float32(crease.bend) * window) / np.float32(crease.width)
-    groove = np.exp(-0.5 * across * across) * np.sqrt(window)
-    ridge = np.exp(-0.5 * np.square(np.abs(across) - 2.2)) * window
-    height = np.float32(0.42 * crease.width * crease.strength) * (0.6 * ridge - groove)
-    return Patch(rows, columns, height, np.float32(0.60 * crease.strength) * groove)
+    length = math.hypot(dx, dy)
+    numbers = np.float32(
+        (
+            *(side, *crease.start, dx / length, dy / length, length, crease.bend, crease.width),
+            *(0.42 * crease.width * crease.strength, 0.60 * crease.strength),
+        )
+    )
+    return Patch(*crease_change(x, y, box, numbers))
 
 
 def draw_folds(face: Identity, traits: Traits, x: Array, y: Array) -> dict[int, list[list[Patch]]]:
@@ -172,16 +176,25 @@ def draw_folds(face: Identity, traits: Traits, x: Array, y: Array) -> dict[int, 
     return table
 
 
+def fold_table(folds: dict[int, list[list[Patch]]], aus: Sequence[int]) -> FoldTable:
+    """Lays all patches one after the other; their amounts are those of `aus` on each side."""
+    rows, changes, at = [], [], 0
+    for au, sides in folds.items():
+        for k, patches in enumerate(sides):
+            for patch in patches:
+                height, width = patch.change.shape[:2]
+                rows.append((2 * aus.index(au) + k, patch.row, patch.column, height, width, at))
+                changes.append(patch.change.reshape(-1, 2))
+                at += height * width
+    return np.concatenate(changes), np.array(rows, np.int32)
+
+
 def _pits(face: Identity, x: Array, y: Array) -> Patch:
     """The pitted skin of a raised chin."""
     middle = (0.0, face.chin - 0.16)
-    rows, columns = _box(x, y, (middle,), 1, 0.2)
-    s, v = x[rows, columns], y[rows, columns]
+    top, bottom, left, right = _box(y, (middle,), 0.2)
+    s, v = x[top:bottom, left:right], y[top:bottom, left:right]
     region = bell(s, 0, 0.10) * bell(v, middle[1], 0.06)
     pits = np.sin(75 * s + 9 * np.sin(31 * v)) * np.sin(70 * v + 7 * np.sin(37 * s))
-    return Patch(
-        rows,
-        columns,
-        (0.010 * region * pits).astype(np.float32),
-        (0.7 * region * np.maximum(pits, 0)).astype(np.float32),
-    )
+    change = np.stack([0.010 * region * pits, 0.7 * region * np.maximum(pits, 0)], -1)
+    return Patch(top, left, change.astype(np.float32))

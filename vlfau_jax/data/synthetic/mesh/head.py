@@ -9,7 +9,8 @@ import numpy as np
 
 from vlfau_jax.data.synthetic.head import Array, ramp
 from vlfau_jax.data.synthetic.identity import Identity
-from vlfau_jax.data.synthetic.mesh.folds import Patch, draw_folds
+from vlfau_jax.data.synthetic.mesh.fields import add_patches
+from vlfau_jax.data.synthetic.mesh.folds import FoldTable, Patch, draw_folds, fold_table
 from vlfau_jax.data.synthetic.mesh.muscles import (
     MOVED_AUS,
     SIDES,
@@ -98,6 +99,7 @@ class Person:
         surface: the skin at rest.
         skin: its textures.
         folds: unit -> patches of each side.
+        fold_table: the same for `add_patches`, its amounts being those of `MOVED_AUS` on each side.
         moves: displacement of every vertex of the skin, [len(MOVED_AUS) * 2, VERTICES, 3].
         mesh: skin and parts.
     """
@@ -107,6 +109,7 @@ class Person:
     surface: Surface
     skin: Skin
     folds: dict[int, list[list[Patch]]]
+    fold_table: FoldTable
     moves: Array
     mesh: Mesh
 
@@ -126,8 +129,9 @@ def person(face: Identity) -> Person:
     skin = draw_skin(face, traits, surface)
     moves = displacements(face, surface).reshape(-1, VERTICES, 3)
     folds = draw_folds(face, traits, skin.x, skin.y)
+    table = fold_table(folds, MOVED_AUS)
     mesh = _assemble(face, surface, build_parts(face, traits, surface))
-    return Person(face, traits, surface, skin, folds, moves, mesh)
+    return Person(face, traits, surface, skin, folds, table, moves, mesh)
 
 
 def _assemble(face: Identity, surface: Surface, parts: list[Part]) -> Mesh:
@@ -140,26 +144,36 @@ def _assemble(face: Identity, surface: Surface, parts: list[Part]) -> Mesh:
     at = np.stack(
         [columns * ((WIDTH - 1) / (COLUMNS - 1)), rows * ((HEIGHT - 1) / (ROWS - 1))], -1
     ).reshape(-1, 2)
-    points, triangles, kinds = [flat], [surface.triangles], [np.full(len(surface.triangles), SKIN)]
-    paint, texture_at = [np.zeros((VERTICES, 5))], [at]
-    jaw, start = [jaw_weight(face, surface).reshape(-1)], VERTICES
-    for part in parts:
-        rows, columns = part.points.shape[:2]
-        points.append(part.points.reshape(-1, 3))
-        triangles.append(grid_triangles(rows, columns) + start)
-        kinds.append(np.full(len(triangles[-1]), part.kind))
-        paint.append(part.paint.reshape(-1, 5))
-        texture_at.append(np.zeros((rows * columns, 2)))
-        jaw.append(np.full(rows * columns, part.jaw))
-        start += rows * columns
+    skin = Mesh(
+        flat,
+        surface.triangles,
+        np.full(len(surface.triangles), SKIN, np.int32),
+        np.zeros((VERTICES, 5), np.float32),
+        at.astype(np.float32),
+        jaw_weight(face, surface).reshape(-1).astype(np.float32),
+        0,
+    )
+    inside = join_parts(skin, parts[:INNER_PARTS])
+    whole = join_parts(inside, parts[INNER_PARTS:])
+    return replace(whole, mouth_end=len(inside.triangles))
+
+
+def join_parts(mesh: Mesh, parts: list[Part]) -> Mesh:
+    """Adds parts to a mesh, behind what it has."""
+    counts = [part.points.shape[0] * part.points.shape[1] for part in parts]
+    starts = np.cumsum([len(mesh.points), *counts])
+    grids = [grid_triangles(*part.points.shape[:2]) for part in parts]
+    moved = [grid + np.int32(start) for grid, start in zip(grids, starts[:-1], strict=True)]
+    kinds = [np.full(len(g), p.kind, np.int32) for g, p in zip(grids, parts, strict=True)]
+    jaws = [np.full(n, part.jaw, np.float32) for n, part in zip(counts, parts, strict=True)]
     return Mesh(
-        np.concatenate(points).astype(np.float32),
-        np.concatenate(triangles).astype(np.int32),
-        np.concatenate(kinds).astype(np.int32),
-        np.concatenate(paint).astype(np.float32),
-        np.concatenate(texture_at).astype(np.float32),
-        np.concatenate(jaw).astype(np.float32),
-        sum(len(t) for t in triangles[: 1 + INNER_PARTS]),
+        np.concatenate([mesh.points, *(part.points.reshape(-1, 3) for part in parts)]),
+        np.concatenate([mesh.triangles, *moved]),
+        np.concatenate([mesh.kind, *kinds]),
+        np.concatenate([mesh.paint, *(part.paint.reshape(-1, 5) for part in parts)]),
+        np.concatenate([mesh.texture_at, np.zeros((sum(counts), 2), np.float32)]),
+        np.concatenate([mesh.jaw, *jaws]),
+        mesh.mouth_end,
     )
 
 
@@ -278,15 +292,8 @@ def lid_shade(who: Person, points: Array, paint: Array) -> None:
     paint[eyes, 4] = 1 - 0.6 * np.exp(-np.maximum(ball[:, 1] - edge, 0) / 0.04)
 
 
-def relief(who: Person, folded: Array) -> tuple[Array, Array]:
-    """The textures of an expression: relief [r, c], gloss and occlusion [2, r, c]."""
-    height, occlusion = who.skin.height.copy(), who.skin.occlusion.copy()
-    for au, sides in who.folds.items():
-        for effect, patches in zip(folded[INDEX[au]], sides, strict=True):
-            if effect < 0.02:
-                continue
-            amount = np.float32(effect)
-            for patch in patches:
-                height[patch.rows, patch.columns] += amount * patch.height
-                occlusion[patch.rows, patch.columns] += amount * patch.occlusion
-    return height, np.stack([who.skin.gloss, occlusion])
+def relief(who: Person, folded: Array) -> Array:
+    """The texture of an expression: height and occlusion, float32 [r, c, 2]."""
+    out = who.skin.relief.copy()
+    add_patches(out, *who.fold_table, folded.reshape(-1).astype(np.float32))
+    return out

@@ -58,8 +58,8 @@ def _folded(who: Person, au: int) -> np.ndarray:
     occlusion = np.zeros((HEIGHT, WIDTH), np.float32)
     for patches in who.folds.get(au, ()):
         for patch in patches:
-            place = occlusion[patch.rows, patch.columns]
-            np.maximum(place, patch.occlusion, out=place)
+            place = occlusion[patch.place]
+            np.maximum(place, patch.change[..., 1], out=place)
     row = np.rint(np.arange(ROWS) * ((HEIGHT - 1) / (ROWS - 1))).astype(int)
     column = np.rint(np.arange(COLUMNS) * ((WIDTH - 1) / (COLUMNS - 1))).astype(int)
     return (occlusion[np.ix_(row, column)] >= FOLDED).reshape(-1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -12,14 +13,16 @@ from vlfau_jax.data.synthetic.identity import Identity
 from vlfau_jax.data.synthetic.mesh.hand import hand
 from vlfau_jax.data.synthetic.mesh.head import (
     Expression,
+    Mesh,
     Person,
     deform,
     effects,
+    join_parts,
     lid_shade,
     person,
     relief,
 )
-from vlfau_jax.data.synthetic.mesh.parts import Part, clothes, grid_triangles
+from vlfau_jax.data.synthetic.mesh.parts import clothes
 from vlfau_jax.data.synthetic.mesh.raster import (
     SHADOW_SIZE,
     rasterize,
@@ -62,8 +65,36 @@ class View:
     size: int
 
 
+@dataclass(frozen=True)
+class Staged:
+    """A person with what is around them in a sequence.
+
+    Attributes:
+        mesh: of all; its first points are the person's, then the clothes', then a hand's.
+        dressed: so many points, after the person's, do not move with the head.
+    """
+
+    mesh: Mesh
+    dressed: int
+
+
+@lru_cache(maxsize=4)
+def _staged(face: Identity, colour: tuple[float, ...], collar: float, hand_seed: int) -> Staged:
+    """Puts clothes on a person, and a hand before the face unless its seed is negative."""
+    dress = clothes(np.array(colour), collar, face.sex)
+    hands = hand(face, hand_seed) if hand_seed >= 0 else []
+    mesh = join_parts(person(face).mesh, [dress, *hands])
+    return Staged(mesh, dress.points.shape[0] * dress.points.shape[1])
+
+
 def view(
-    who: Person, moved: Array, expression: Expression, pose: Pose, distance: float, size: int
+    who: Person,
+    moved: Array,
+    expression: Expression,
+    pose: Pose,
+    distance: float,
+    size: int,
+    staged: Staged | None = None,
 ) -> View:
     """Places a person before the camera.
 
@@ -74,20 +105,26 @@ def view(
         pose: how it is held.
         distance: of the camera, face units.
         size: pixels of the picture's side.
+        staged: the same person with what is around them; None for the head alone.
     """
+    mesh = staged.mesh if staged else who.mesh
     points = deform(who, moved, expression)
-    paint = who.mesh.paint.copy()
+    paint = mesh.paint.copy()
     lid_shade(who, points, paint)
     turn = rotation(pose).astype(np.float32)
     points = (points - np.float32(PIVOT)) @ turn.T
+    if staged:
+        others = mesh.points[len(points) :] - np.float32(PIVOT)
+        dress, held = others[: staged.dressed], others[staged.dressed :]
+        points = np.concatenate([points, dress, held @ turn.T])
     return View(
         points,
         project(points, pose, distance, size),
-        who.mesh.triangles,
+        mesh.triangles,
         len(who.surface.triangles),
-        who.mesh.kind,
+        mesh.kind,
         paint,
-        who.mesh.texture_at,
+        mesh.texture_at,
         turn,
         size,
     )
@@ -104,25 +141,6 @@ def project(points: Array, pose: Pose, distance: float, size: int) -> Array:
     return screen
 
 
-def _with_part(seen: View, part: Part, pose: Pose, distance: float, turned: bool) -> View:
-    """Adds a part that does not belong to the person; `turned`: it moves with the head."""
-    points = part.points.reshape(-1, 3) - np.float32(PIVOT)
-    if turned:
-        points = points @ seen.turn.T
-    triangles = grid_triangles(*part.points.shape[:2]) + np.int32(len(seen.points))
-    return View(
-        np.concatenate([seen.points, points]),
-        np.concatenate([seen.screen, project(points, pose, distance, seen.size)]),
-        np.concatenate([seen.triangles, triangles]),
-        seen.closed,
-        np.concatenate([seen.kind, np.full(len(triangles), part.kind, np.int32)]),
-        np.concatenate([seen.paint, part.paint.reshape(-1, 5)]),
-        np.concatenate([seen.texture_at, np.zeros((len(points), 2), np.float32)]),
-        seen.turn,
-        seen.size,
-    )
-
-
 def _lights(scene: Scene) -> Array:
     rows = []
     for azimuth, elevation, *colour in scene.lights:
@@ -133,13 +151,17 @@ def _lights(scene: Scene) -> Array:
 
 def _shadow(seen: View, direction: Array) -> tuple[Array, Array]:
     """The shadow map of a light, and the view that leads to it."""
-    up = np.array((0.0, 1.0, 0.0))
-    right = np.cross(up, direction)
-    right /= np.linalg.norm(right) + 1e-9
-    down = np.cross(direction, right)
+    x, y, z = direction
+    flat = math.hypot(x, z) + 1e-9
+    right = (z / flat, 0.0, -x / flat)
+    down = (-y * x / flat, flat, -y * z / flat)
     scale = SHADOW_SIZE / (2 * SHADOW_REACH)
     matrix = np.zeros((3, 4), np.float32)
-    matrix[0, :3], matrix[1, :3], matrix[2, :3] = scale * right, scale * down, direction
+    matrix[0, :3], matrix[1, :3], matrix[2, :3] = (
+        np.multiply(scale, right),
+        np.multiply(scale, down),
+        direction,
+    )
     matrix[:2, 3] = SHADOW_SIZE / 2
     seen_by_light = (seen.points @ matrix[:, :3].T + matrix[:, 3]).astype(np.float32)
     _, share = rasterize(seen_by_light, seen.triangles, seen.closed, SHADOW_SIZE, SHADOW_SIZE)
@@ -174,19 +196,17 @@ def render(
     moved, folded = effects(who, expression.levels)
     inner = math.ceil(OVERSAMPLING * size * max(0.5, scene.camera.pixels))
     distance = scene.camera.distance
-    seen = view(who, moved, expression, pose, distance, inner)
-    dress = clothes(np.array(scene.clothes), scene.collar, face.sex)
-    seen = _with_part(seen, dress, pose, distance, turned=False)
-    if scene.hand >= 0:
-        for part in hand(face, scene.hand):
-            seen = _with_part(seen, part, pose, distance, turned=True)
+    staged = _staged(face, scene.clothes, scene.collar, scene.hand)
+    seen = view(who, moved, expression, pose, distance, inner, staged)
     normals = vertex_normals(seen.points, seen.triangles)
     found, share = rasterize(seen.screen, seen.triangles, seen.closed, inner, inner)
     lights = _lights(scene)
     shadow, shadow_view = _shadow(seen, lights[0, :3].astype(np.float64))
     iris = np.stack([np.square(np.float32(face.iris)), np.float32((0.60, 0.58, 0.56))])
-    height, finish = relief(who, folded)
-    lit = shade(
+    # Edges are mixed with what is behind them by the resampling in `develop`.
+    picture = background(scene.background, inner).copy()
+    shade(
+        picture,
         found,
         share,
         seen.triangles,
@@ -195,10 +215,8 @@ def render(
         normals,
         seen.paint,
         seen.texture_at,
-        who.skin.colour,
-        height,
-        who.skin.step,
-        finish,
+        who.skin.texture,
+        relief(who, folded),
         seen.turn,
         lights,
         np.float32(scene.ambient),
@@ -208,9 +226,6 @@ def render(
         shadow_view,
         np.float32((0, 0, distance + 0.7)),
     )
-    behind = background(scene.background, inner)
-    # Edges are mixed with what is behind them by the resampling in `develop`.
-    picture = lit[..., :3] + behind * (1 - lit[..., 3:])
     # The exposure compensates a part of the skin's luminance, as automatic exposure does.
     exposure = (0.45 / float(np.dot(np.square(face.skin), LUMINANCE))) ** 0.43
     return develop(picture, scene.camera, exposure, size, rng)

@@ -9,8 +9,10 @@ import cv2
 import numpy as np
 
 from vlfau_jax.data.synthetic.head import Array
-from vlfau_jax.data.synthetic.mesh.raster import tone
+from vlfau_jax.data.synthetic.mesh.raster import BRIGHTEST, add_grain, tone
+from vlfau_jax.data.synthetic.renderer import LUMINANCE
 
+CURVE = np.linspace(0, float(BRIGHTEST) ** 0.5, 2048)  # roots of light that `tone` is told for
 Colours = tuple[tuple[float, float, float], ...]
 
 
@@ -151,13 +153,11 @@ def develop(
     sensor = max(32, round(size * camera.pixels))
     picture = cv2.resize(linear, (sensor, sensor), interpolation=cv2.INTER_AREA)
     gain = np.array(camera.cast, np.float32) * np.float32(exposure * camera.exposure)
-    tone(picture, gain, np.float32(0.5 * camera.contrast), np.float32(camera.saturation))
+    curve = (CURVE**camera.contrast).astype(np.float32)
+    tone(picture, gain, curve, np.float32(camera.saturation), np.float32(LUMINANCE))
     if rng is not None and camera.noise > 0:
-        grain = rng.standard_normal((sensor, sensor), dtype=np.float32) * np.float32(camera.noise)
-        tint = np.float32(0.5) * grain[::-1, ::-1]  # a sensor's channels share most of their noise
-        picture[..., 0] += grain + tint
-        picture[..., 1] += grain - tint
-        picture[..., 2] += grain + tint
+        grain = rng.standard_normal((sensor, sensor), dtype=np.float32)
+        add_grain(picture, grain * np.float32(camera.noise))
     if sensor != size:
         picture = cv2.resize(picture, (size, size), interpolation=cv2.INTER_CUBIC)
     return np.clip(picture, 0, 255).astype(np.uint8)

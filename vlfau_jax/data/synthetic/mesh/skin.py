@@ -12,6 +12,7 @@ import numpy as np
 
 from vlfau_jax.data.synthetic.head import Array, beard_cover, bell, linear, noise, ramp
 from vlfau_jax.data.synthetic.identity import Identity
+from vlfau_jax.data.synthetic.mesh.fields import add_spot, spot
 from vlfau_jax.data.synthetic.mesh.folds import SIDES, ageing, draw_crease
 from vlfau_jax.data.synthetic.mesh.surface import (
     COLUMNS,
@@ -32,24 +33,30 @@ HEIGHT, WIDTH = 352, 384  # of a texture
 
 @dataclass(frozen=True)
 class Skin:
-    """The textures of one person, float32 [HEIGHT, WIDTH] each.
+    """The textures of one person.
 
     Attributes:
-        colour: linear RGB [HEIGHT, WIDTH, 3].
-        gloss: 0-1.
-        height: relief in face units.
-        occlusion: light that furrows keep out, 0 and more.
-        x, y: places at rest.
-        step: face units between texels along a row and along a column, [HEIGHT, WIDTH, 2].
+        texture: linear RGB, gloss, and texels in a unit of length along a row and along a column,
+            float32 [HEIGHT, WIDTH, 6].
+        relief: height in face units, and occlusion, light that furrows keep out, 0 and more,
+            float32 [HEIGHT, WIDTH, 2].
+        x, y: places at rest, float32 [HEIGHT, WIDTH].
     """
 
-    colour: Array
-    gloss: Array
-    height: Array
-    occlusion: Array
+    texture: Array
+    relief: Array
     x: Array
     y: Array
-    step: Array
+
+    @property
+    def colour(self) -> Array:
+        """Linear RGB, float32 [HEIGHT, WIDTH, 3]."""
+        return self.texture[..., :3]
+
+    @property
+    def gloss(self) -> Array:
+        """0-1 and more, float32 [HEIGHT, WIDTH]."""
+        return self.texture[..., 3]
 
 
 def on_texture(grid: Array) -> Array:
@@ -63,7 +70,10 @@ def on_texture(grid: Array) -> Array:
 
 
 def draw_skin(face: Identity, traits: Traits, surface: Surface) -> Skin:
-    """Draws the textures of a person."""
+    """Draws the textures of a person.
+
+    Colours are three planes, [3, HEIGHT, WIDTH], while they are painted.
+    """
     rng = np.random.default_rng([face.texture_seed, 4])
     x, y, z = (on_texture(surface.points[..., k]) for k in range(3))
     row = np.linspace(0, ROWS - 1, HEIGHT, dtype=np.float32)[:, None]
@@ -77,30 +87,27 @@ def draw_skin(face: Identity, traits: Traits, surface: Surface) -> Skin:
     height = traits.pores * (0.0010 * fine + 0.0010 * noise(rng, shape, 5.0, 5.0))
     # Where rows or columns crowd, as beside the mouth, the same noise would be steep.
     height *= np.clip(step_x / 0.012, 0, 1) * np.clip(step_y / 0.008, 0, 1)
-    occlusion = 0.22 * bell(s, face.eye_spacing - 0.16, 0.05) * bell(y, -0.05, 0.06)
-    occlusion += 0.25 * bell(s, 0, 0.10) * bell(y, face.nose_length + 0.075, 0.025)
-    occlusion += 0.25 * bell(s, 0, 0.14) * bell(y, face.mouth_height + face.lip_lower + 0.05, 0.03)
-    occlusion += 1.5 * bell(s, 0.060, 0.026) * bell(y, face.nose_length + 0.047, 0.014)
-    gloss = (
-        0.35 + 0.45 * bell(s, 0, 0.10) * bell(y, 0.25, 0.3) + 0.3 * bell(y, -0.5, 0.18)
-    ) * traits.shine
+    occlusion = spot(s, y, (face.eye_spacing - 0.16, -0.05), (0.05, 0.06), 0.22)
+    add_spot(occlusion, s, y, (0, face.nose_length + 0.075), (0.10, 0.025), 0.25)
+    add_spot(occlusion, s, y, (0, face.mouth_height + face.lip_lower + 0.05), (0.14, 0.03), 0.25)
+    add_spot(occlusion, s, y, (0.060, face.nose_length + 0.047), (0.026, 0.014), 1.5)
+    gloss = spot(s, y, (0, 0.25), (0.10, 0.3), 0.45)
+    gloss += 0.35 + 0.3 * bell(y, -0.5, 0.18)
+    gloss *= traits.shine
     _age(face, traits, x, y, height, occlusion)
     beard = beard_cover(face, x, y, fine)
-    colour += (linear(face.brow_colour).transpose(1, 2, 0) - colour) * beard[..., None]
+    colour += (linear(face.brow_colour) - colour) * beard
     lips = _paint_lips(face, traits, x, y, row, colour, gloss, height, fine, rng)
     gloss *= 1 - 0.8 * beard * (1 - lips)
     _paint_lids(traits, surface, row, x, colour, fine)
     _paint_brows(face, traits, s, y, colour, height, strands, fine)
     _paint_hair(face, x, y, z, colour, gloss, height, strands, fine)
-    return Skin(
-        np.ascontiguousarray(colour, np.float32),
-        np.ascontiguousarray(gloss, np.float32),
-        height.astype(np.float32),
-        occlusion.astype(np.float32),
-        x,
-        y,
-        np.stack([step_x, step_y], -1).astype(np.float32),
-    )
+    planes = [*colour, gloss, 1 / step_x, 1 / step_y]
+    return Skin(_interleaved(planes), _interleaved([height, occlusion]), x, y)
+
+
+def _interleaved(planes: list[Array]) -> Array:
+    return np.ascontiguousarray(np.stack(planes, -1), np.float32)
 
 
 def _complexion(
@@ -112,18 +119,20 @@ def _complexion(
     fine: Array,
     coarse: Array,
 ) -> Array:
-    base = linear(face.skin)[:, 0, 0] * np.array(traits.tan, np.float32)
-    colour = base * (1 + traits.pores * (0.025 * fine + 0.035 * coarse))[..., None]
-    flush = 0.20 * face.blush * bell(s, 0.43, 0.15) * bell(y, 0.32, 0.13)
-    flush = flush + traits.nose_red * bell(s, 0, 0.10) * bell(y, 0.36, 0.10)
-    colour[..., 1:] *= (1 - flush)[..., None]
-    spots = face.freckles * ramp(fine, 1.1, 1.9) * bell(y, 0.2, 0.2) * bell(s, 0.2, 0.3)
-    colour *= (1 - 0.45 * spots)[..., None]
+    base = linear(face.skin) * np.array(traits.tan, np.float32)[:, None, None]
+    even = 1 + traits.pores * (0.025 * fine + 0.035 * coarse)
+    spots = face.freckles * ramp(fine, 1.1, 1.9) * spot(s, y, (0.2, 0.2), (0.3, 0.2))
+    even *= 1 - 0.45 * spots
     for _ in range(traits.moles):
         at = rng.uniform((0.0, -0.5), (0.6, 1.0))
-        colour *= (1 - 0.6 * bell(s, at[0], 0.011) * bell(y, at[1], 0.011))[..., None]
-    shade = (0.10 + 0.25 * traits.eye_bags) * bell(s, face.eye_spacing, 0.13) * bell(y, 0.07, 0.06)
-    return colour * (1 - shade)[..., None]
+        even *= 1 - spot(s, y, at, (0.011, 0.011), 0.6)
+    shade = 0.10 + 0.25 * traits.eye_bags
+    even *= 1 - spot(s, y, (face.eye_spacing, 0.07), (0.13, 0.06), shade)
+    flush = spot(s, y, (0.43, 0.32), (0.15, 0.13), 0.20 * face.blush)
+    add_spot(flush, s, y, (0, 0.36), (0.10, 0.10), traits.nose_red)
+    colour = base * even
+    colour[1:] *= 1 - flush
+    return colour
 
 
 def _age(
@@ -133,8 +142,8 @@ def _age(
     for side in SIDES:
         for crease in ageing(face):
             patch = draw_crease(x, y, crease, side)
-            height[patch.rows, patch.columns] += lines * patch.height
-            occlusion[patch.rows, patch.columns] += lines * patch.occlusion
+            height[patch.place] += lines * patch.change[..., 0]
+            occlusion[patch.place] += lines * patch.change[..., 1]
 
 
 def _paint_lips(
@@ -154,17 +163,17 @@ def _paint_lips(
     upper = ramp(row, LIP_TOP + 0.35, LIP_TOP + 1.25) * (row < UPPER_LIP + 0.5)
     lower = ramp(row, LIP_BOTTOM - 0.2, LIP_BOTTOM - 1.0) * (row > LOWER_LIP - 0.5)
     cover = (upper + lower) * ramp(m, 1.0, 0.9) * 0.92
-    lip = linear(face.lip_colour)[:, 0, 0]
-    painted = np.array(traits.lipstick_colour, np.float32)
+    lip = linear(face.lip_colour)
+    painted = np.array(traits.lipstick_colour, np.float32)[:, None, None]
     lip = lip + traits.lipstick * (painted - lip)
-    tint = lip * (1 + 0.08 * fine - 0.12 * (row < UPPER_LIP + 0.5))[..., None]
-    colour += cover[..., None] * (tint - colour)
+    tint = lip * (1 + 0.08 * fine - np.float32(0.12) * (row < UPPER_LIP + 0.5))
+    colour += cover * (tint - colour)
     wet = 0.5 + 0.5 * traits.lipstick
     gloss += cover * (wet - gloss)
     height += 0.0035 * cover * noise(rng, x.shape, 40.0, 2.5)
     # The seam is dark where the lips meet.
     seam = np.exp(-0.5 * np.square((row - UPPER_LIP - 0.5) / 0.45)) * ramp(m, 1.06, 0.98)
-    colour *= (1 - traits.seam * seam)[..., None]
+    colour *= 1 - np.float32(traits.seam) * seam
     return cover
 
 
@@ -174,9 +183,8 @@ def _paint_lids(
     opening = np.abs(on_texture(np.broadcast_to(surface.opening, (ROWS, COLUMNS))))
     near = ramp(opening, 1.12, 0.95)
     shadow = ramp(row, CREASE - 1.0, CREASE + 1.0) * (row <= UPPER_LID + 0.5)
-    colour *= (1 - traits.eyeshadow * shadow * ramp(opening, 1.4, 0.8))[..., None] ** np.array(
-        (0.7, 1.0, 0.8), np.float32
-    )
+    veil = 1 - traits.eyeshadow * shadow * ramp(opening, 1.4, 0.8)
+    colour *= veil ** np.array((0.7, 1.0, 0.8), np.float32)[:, None, None]
     lashes = np.exp(-0.5 * np.square((row - UPPER_LID) / (0.35 + 0.35 * traits.lashes))) * (
         row <= UPPER_LID + 0.5
     )
@@ -184,7 +192,7 @@ def _paint_lids(
         row >= LOWER_LID - 0.5
     )
     dark = (0.45 + 0.5 * traits.lashes) * lashes + (0.12 + 0.75 * traits.eyeliner) * line
-    colour *= (1 - np.clip(dark, 0, 0.95) * near)[..., None]
+    colour *= 1 - np.clip(dark, 0, 0.95) * near
 
 
 def _paint_brows(
@@ -210,8 +218,8 @@ def _paint_brows(
     cover = ramp(np.abs(y - middle), thick + edge, thick - edge)
     cover *= ramp(t, -0.08, 0.08) * ramp(t, 1.06, 0.88)
     cover *= np.clip(traits.brow_density * (1 + 0.25 * fine), 0, 0.97)
-    tint = linear(face.brow_colour)[:, 0, 0] * (1 + 0.3 * strands + 0.2 * fine)[..., None]
-    colour += cover[..., None] * (np.maximum(tint, 0.003) - colour)
+    tint = linear(face.brow_colour) * (1 + 0.3 * strands + 0.2 * fine)
+    colour += cover * (np.maximum(tint, 0.003) - colour)
     height += 0.006 * cover
 
 
@@ -246,8 +254,7 @@ def _paint_hair(
     fine: Array,
 ) -> None:
     cover = hair_cover(face, x, y, z, strands)
-    tint = linear(face.hair_colour)[:, 0, 0]
-    tint = tint * np.maximum(1 + 0.35 * strands + 0.12 * fine, 0.15)[..., None]
-    colour += cover[..., None] * (tint - colour)
+    tint = linear(face.hair_colour) * np.maximum(1 + 0.35 * strands + 0.12 * fine, 0.15)
+    colour += cover * (tint - colour)
     gloss += cover * (0.25 - gloss)
     height += cover * (0.012 * strands)

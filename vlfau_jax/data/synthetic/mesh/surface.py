@@ -170,7 +170,7 @@ def lid_lines(face: Identity, traits: Traits, t: Array) -> Array:
 
 
 def _lines(face: Identity, traits: Traits, x: Array) -> list[Array]:
-    """Y of the lines between the segments of rows at x [lines, COLUMNS]; see SEGMENTS."""
+    """Y of every line between the segments of rows at places x [n, COLUMNS]; see SEGMENTS."""
     s = np.abs(x)
     t = (s - face.eye_spacing) / face.eye_width
     upper, lower = lid_lines(face, traits, t)
@@ -221,7 +221,7 @@ def build_surface(face: Identity, traits: Traits) -> Surface:
     across = np.sin(angle)[None]
     x = np.broadcast_to(face.head_width * across, (15, COLUMNS))
     for _ in range(3):  # the lines' heights depend on x, and the head's width on the height
-        y = np.stack([_lines(face, traits, x[k])[k] for k in range(len(x))])
+        y = np.stack([line[k] for k, line in enumerate(_lines(face, traits, x))])
         x = half_width(face, traits, y) * across
     rows_y = _row_heights(y)
     width = half_width(face, traits, rows_y)
