@@ -32,6 +32,7 @@ POSED = (
     ({25: 1.0, 26: 0.6, 18: 0.3}, 1),  # speech
 )
 POSED_SHARE, FREE_SHARE = 0.40, 0.30  # of the sequences; the rest move as the data set's people
+WIDE_SHARE = 0.2
 CALM = 0.25  # factor of the data set's movements below a posed expression
 MOST_TURN = (40.0, 25.0, 25.0)  # yaw, pitch, roll in degrees
 TURN, SWAY = (13.0, 8.0, 6.0), (3.0, 2.2, 1.5)
@@ -96,6 +97,11 @@ def draw_mesh_sequence(behaviour: Behaviour, seed: tuple[int, ...], frames: int)
             else:
                 column = levels[:, RENDERED_AUS.index(au)]
                 np.maximum(column, track, out=column)
+    # Eyes are wide or narrow for many reasons: what opens them says nothing of the brows.
+    if streams[1].random() < WIDE_SHARE:
+        wide = streams[1].uniform(1.0, MAX_LEVEL) * _envelope(streams[1], frames)
+        column = hidden[:, UNLABELLED.index(5)]
+        np.maximum(column, wide, out=column)
     gaze = streams[4].normal(0, (0.20, 0.10), 2) + smooth_noise(streams[5], frames, 2, 5.0) * (
         0.08,
         0.05,
