@@ -124,6 +124,7 @@ def person(face: Identity) -> Person:
         brow_height=face.brow_height - traits.brow_up,
         brow_arch=face.brow_arch + traits.brow_arch,
         mouth_curve=face.mouth_curve + traits.mouth_curve,
+        brow_colour=traits.dyed or face.brow_colour,
     )
     surface = build_surface(face, traits)
     skin = draw_skin(face, traits, surface)

@@ -14,6 +14,7 @@ from vlfau_jax.data.synthetic.renderer import RENDERED_AUS
 # and the level that it looks like at most, FACS intensities 0-5.
 RESTING_SHARE = 0.12
 RESTING_LEVEL = 1.6
+ODD_SHARE = 0.25  # of the people have a skin, and of others brows, of any colour
 # Mean and standard deviation of the log of how strongly a person's muscles show.
 STRENGTH = (-0.15, 0.30)
 
@@ -54,6 +55,7 @@ class Traits:
         brow_density: cover of the brows.
         nose_red: redness of nose and cheeks.
         tan: colour cast of the skin, linear RGB factors.
+        dyed: sRGB of brows and beard where they have another colour than the identity's, else ().
         resting: level of each of RENDERED_AUS that the face at rest looks like.
         strength: factor of each unit's movement in this person.
         folding: factor of each unit's folds.
@@ -92,6 +94,7 @@ class Traits:
     brow_density: float
     nose_red: float
     tan: tuple[float, float, float]
+    dyed: tuple[float, ...]
     resting: tuple[float, ...]
     strength: tuple[float, ...]
     folding: tuple[float, ...]
@@ -118,6 +121,10 @@ def draw_traits(face: Identity) -> Traits:
         return float(mean + spread * np.clip(rng.normal(), -2, 2))
 
     red = rng.uniform(0, 1)
+    # Colours that no person has keep the network from reading a face by them.
+    odd = rng.random() < ODD_SHARE
+    casts = (0.22, 0.16, 0.22) if odd else (0.06, 0.04, 0.06)
+    dyed = rng.uniform(0.05, 0.95) * rng.uniform(0.5, 1.0, 3) if rng.random() < ODD_SHARE else ()
     return Traits(
         depth=near(1.0, 0.06),
         face_depth=near(1.0, 0.05),
@@ -150,7 +157,8 @@ def draw_traits(face: Identity) -> Traits:
         lashes=float(rng.uniform(0.4, 1.0)) * (1.0 if woman else 0.6),
         brow_density=float(rng.uniform(0.35, 0.97)),
         nose_red=float(rng.uniform(0, 0.25)),
-        tan=tuple(float(x) for x in 1 + rng.normal(0, (0.06, 0.04, 0.06))),
+        tan=tuple(float(x) for x in np.exp(rng.normal(0, casts).clip(-0.45, 0.45))),
+        dyed=tuple(float(x) for x in dyed),
         resting=tuple(float(x) for x in resting),
         strength=tuple(
             float(x) for x in np.exp(STRENGTH[0] + STRENGTH[1] * rng.normal(size=n).clip(-2, 2))
