@@ -14,7 +14,7 @@ import numpy as np
 
 from vlfau_jax.data.synthetic.head import Array, ramp
 from vlfau_jax.data.synthetic.identity import Identity
-from vlfau_jax.data.synthetic.mesh.fields import spot
+from vlfau_jax.data.synthetic.mesh.fields import add_pull
 from vlfau_jax.data.synthetic.mesh.surface import (
     CHIN_BOSS,
     COLUMNS,
@@ -180,20 +180,13 @@ def displacements(face: Identity, surface: Surface) -> Array:
         float32 [len(MOVED_AUS), 2, ROWS * COLUMNS, 3]; the first side is the viewer's left.
     """
     x, y, z = (np.ascontiguousarray(surface.points[..., k]) for k in range(3))
-    s, sideways = np.abs(x), np.tanh(x / 0.04)
+    s = np.abs(x)
     front = ramp(z, -0.25, 0.15)
     out = np.zeros((len(MOVED_AUS), ROWS, COLUMNS, 3), np.float32)
     table = pulls(face)
     for k, au in enumerate(MOVED_AUS):
         for pull in table[au]:
-            weight = spot(s, y, pull.at, pull.spread)
-            if pull.at[0] < 2 * pull.spread[0]:  # both sides' fields meet in the middle
-                weight = np.maximum(weight, spot(s, y, (-pull.at[0], pull.at[1]), pull.spread))
-            weight = weight * front
-            # What moves sideways moves away from the middle line, and at it nowhere.
-            out[k, ..., 0] += weight * pull.by[0] * sideways
-            out[k, ..., 1] += weight * pull.by[1]
-            out[k, ..., 2] += weight * pull.by[2]
+            add_pull(out[k], x, y, front, np.float32((*pull.at, *pull.spread, *pull.by)))
     _move_lips(face, s, out)
     sides = np.stack([ramp(side * x, -0.09, 0.09) for side in SIDES], dtype=np.float32)
     moved = out[:, None] * sides[None, ..., None]
