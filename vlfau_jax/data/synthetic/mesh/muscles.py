@@ -180,13 +180,13 @@ def displacements(face: Identity, surface: Surface) -> Array:
         float32 [len(MOVED_AUS), 2, ROWS * COLUMNS, 3]; the first side is the viewer's left.
     """
     x, y, z = (np.ascontiguousarray(surface.points[..., k]) for k in range(3))
-    s = np.abs(x)
+    s, sideways = np.abs(x), np.tanh(x / 0.04)
     front = ramp(z, -0.25, 0.15)
     out = np.zeros((len(MOVED_AUS), ROWS, COLUMNS, 3), np.float32)
     table = pulls(face)
     for k, au in enumerate(MOVED_AUS):
         for pull in table[au]:
-            add_pull(out[k], x, y, front, np.float32((*pull.at, *pull.spread, *pull.by)))
+            add_pull(out[k], s, y, front, sideways, np.float32((*pull.at, *pull.spread, *pull.by)))
     _move_lips(face, s, out)
     sides = np.stack([ramp(side * x, -0.09, 0.09) for side in SIDES], dtype=np.float32)
     moved = out[:, None] * sides[None, ..., None]
