@@ -83,7 +83,7 @@ def report(costs: Sequence[Cost]) -> str:
             f"{drawing:7.1f} frames per second of a core: drawing alone",
             f"{people:7.1f} with building people, one per {costs[0].frames} frames",
             f"{encoding:7.1f} with JPEG encoding, too",
-            f"{building:7.1f} ms to build a person",
+            f"{building:7.1f} ms before a first frame: its person and scene",
         )
     )
 

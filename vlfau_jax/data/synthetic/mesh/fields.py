@@ -68,6 +68,46 @@ def _add_spot(
 
 
 @compiled
+def add_pull(out: Array, s: Array, y: Array, front: Array, sideways: Array, numbers: Array) -> None:
+    """Adds a field of displacement to both sides of a face; see `muscles.Pull`.
+
+    Args:
+        out: displacements, float32 [h, w, 3], written in place.
+        s: distances from the middle line at rest, float32 [h, w].
+        y: heights at rest, float32 [h, w].
+        front: factor of the field, float32 [h, w].
+        sideways: factor of what moves sideways, which at the middle line moves nowhere; [h, w].
+        numbers: s and y of the centre, standard deviations, and displacement, float32 [7].
+    """
+    at_s, at_y, per_s, per_y = numbers[0], numbers[1], ONE / numbers[2], ONE / numbers[3]
+    by_x, by_y, by_z = numbers[4], numbers[5], numbers[6]
+    both = at_s < np.float32(2) * numbers[2]  # the sides' fields meet in the middle
+    for i in range(s.shape[0]):
+        for j in range(s.shape[1]):
+            a, b = (s[i, j] - at_s) * per_s, (y[i, j] - at_y) * per_y
+            if both:
+                a = min(abs(a), abs(s[i, j] + at_s) * per_s)
+            far = HALF * (a * a + b * b)
+            if far < FAR:
+                weight = front[i, j] * _falling(far)
+                out[i, j, 0] += weight * by_x * sideways[i, j]
+                out[i, j, 1] += weight * by_y
+                out[i, j, 2] += weight * by_z
+
+
+@compiled
+def rows_between(y: Array, low: float, high: float) -> tuple[int, int]:
+    """The rows, from and to, whose middles lie between two heights; y grows by rows, [h, w]."""
+    middle, top = y.shape[1] // 2, 0
+    while top < y.shape[0] and y[top, middle] < low:
+        top += 1
+    bottom = top
+    while bottom < y.shape[0] and y[bottom, middle] < high:
+        bottom += 1
+    return top, bottom
+
+
+@compiled
 def crease_change(
     x: Array, y: Array, box: tuple[int, int, int, int], numbers: Array
 ) -> tuple[int, int, Array]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from vlfau_jax.data.synthetic.head import Array, bell
 from vlfau_jax.data.synthetic.identity import Identity
-from vlfau_jax.data.synthetic.mesh.fields import crease_change
+from vlfau_jax.data.synthetic.mesh.fields import crease_change, rows_between
 from vlfau_jax.data.synthetic.mesh.muscles import SIDES
 from vlfau_jax.data.synthetic.mesh.surface import BACK_COLUMNS, COLUMNS
 from vlfau_jax.data.synthetic.mesh.traits import Traits
@@ -147,8 +147,8 @@ def _box(y: Array, points: Sequence[Point], pad: float) -> tuple[int, int, int, 
     """
     down, behind = [p[1] for p in points], y.shape[1] * BACK_COLUMNS // COLUMNS
     reach = (min(down) - pad - 0.09, max(down) + pad + 0.09)
-    top, bottom = np.searchsorted(y[:, y.shape[1] // 2], reach)
-    return int(top), int(bottom), behind, y.shape[1] - behind
+    top, bottom = rows_between(y, *reach)
+    return top, bottom, behind, y.shape[1] - behind
 
 
 def draw_crease(x: Array, y: Array, crease: Crease, side: int) -> Patch:

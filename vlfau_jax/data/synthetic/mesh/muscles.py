@@ -14,7 +14,7 @@ import numpy as np
 
 from vlfau_jax.data.synthetic.head import Array, ramp
 from vlfau_jax.data.synthetic.identity import Identity
-from vlfau_jax.data.synthetic.mesh.fields import spot
+from vlfau_jax.data.synthetic.mesh.fields import add_pull
 from vlfau_jax.data.synthetic.mesh.surface import (
     CHIN_BOSS,
     COLUMNS,
@@ -186,14 +186,7 @@ def displacements(face: Identity, surface: Surface) -> Array:
     table = pulls(face)
     for k, au in enumerate(MOVED_AUS):
         for pull in table[au]:
-            weight = spot(s, y, pull.at, pull.spread)
-            if pull.at[0] < 2 * pull.spread[0]:  # both sides' fields meet in the middle
-                weight = np.maximum(weight, spot(s, y, (-pull.at[0], pull.at[1]), pull.spread))
-            weight = weight * front
-            # What moves sideways moves away from the middle line, and at it nowhere.
-            out[k, ..., 0] += weight * pull.by[0] * sideways
-            out[k, ..., 1] += weight * pull.by[1]
-            out[k, ..., 2] += weight * pull.by[2]
+            add_pull(out[k], s, y, front, sideways, np.float32((*pull.at, *pull.spread, *pull.by)))
     _move_lips(face, s, out)
     sides = np.stack([ramp(side * x, -0.09, 0.09) for side in SIDES], dtype=np.float32)
     moved = out[:, None] * sides[None, ..., None]

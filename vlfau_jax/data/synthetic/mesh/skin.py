@@ -5,7 +5,9 @@ A texture is laid on the grid of the surface: its rows and columns are those of 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -59,14 +61,24 @@ class Skin:
         return self.texture[..., 3]
 
 
-def on_texture(grid: Array) -> Array:
-    """Values of the vertices [ROWS, COLUMNS] at every texel, float32 [HEIGHT, WIDTH]."""
+@lru_cache(maxsize=1)
+def _texel_places() -> tuple[Array, Array]:
+    """Where every texel lies on the grid of vertices, as `cv2.remap` takes it."""
     v = np.linspace(0, ROWS - 1, HEIGHT, dtype=np.float32)[:, None]
     u = np.linspace(0, COLUMNS - 1, WIDTH, dtype=np.float32)[None]
-    u, v = np.broadcast_to(u, (HEIGHT, WIDTH)), np.broadcast_to(v, (HEIGHT, WIDTH))
-    return cv2.remap(
-        grid.astype(np.float32), np.ascontiguousarray(u), np.ascontiguousarray(v), cv2.INTER_LINEAR
-    )
+    u, v = (np.ascontiguousarray(np.broadcast_to(k, (HEIGHT, WIDTH))) for k in (u, v))
+    return cv2.convertMaps(u, v, cv2.CV_16SC2)
+
+
+def on_texture(grid: Array) -> Array:
+    """Values of the vertices [ROWS, COLUMNS] at every texel, float32 [HEIGHT, WIDTH]."""
+    return cv2.remap(grid.astype(np.float32), *_texel_places(), cv2.INTER_LINEAR)
+
+
+def _rows(first: float, last: float) -> slice:
+    """The texture's rows from one row of vertices to another."""
+    texels = (HEIGHT - 1) / (ROWS - 1)
+    return slice(math.floor(first * texels), math.ceil(last * texels) + 1)
 
 
 def draw_skin(face: Identity, traits: Traits, surface: Surface) -> Skin:
@@ -95,12 +107,24 @@ def draw_skin(face: Identity, traits: Traits, surface: Surface) -> Skin:
     gloss += 0.35 + 0.3 * bell(y, -0.5, 0.18)
     gloss *= traits.shine
     _age(face, traits, x, y, height, occlusion)
-    beard = beard_cover(face, x, y, fine)
-    colour += (linear(face.brow_colour) - colour) * beard
-    lips = _paint_lips(face, traits, x, y, row, colour, gloss, height, fine, rng)
-    gloss *= 1 - 0.8 * beard * (1 - lips)
-    _paint_lids(traits, surface, row, x, colour, fine)
-    _paint_brows(face, traits, s, y, colour, height, strands, fine)
+    beard = beard_cover(face, x, y, fine) if face.beard else None
+    if beard is not None:
+        colour += (linear(face.brow_colour) - colour) * beard
+    lips = _paint_lips(face, traits, s, row, colour, gloss, height, fine, rng)
+    if beard is not None:
+        gloss *= 1 - 0.8 * beard * (1 - lips)
+    _paint_lids(traits, surface, row, colour)
+    above = _rows(0, UPPER_LID)
+    _paint_brows(
+        face,
+        traits,
+        s[above],
+        y[above],
+        colour[:, above],
+        height[above],
+        strands[above],
+        fine[above],
+    )
     _paint_hair(face, x, y, z, colour, gloss, height, strands, fine)
     planes = [*colour, gloss, 1 / step_x, 1 / step_y]
     return Skin(_interleaved(planes), _interleaved([height, occlusion]), x, y)
@@ -149,8 +173,7 @@ def _age(
 def _paint_lips(
     face: Identity,
     traits: Traits,
-    x: Array,
-    y: Array,
+    s: Array,
     row: Array,
     colour: Array,
     gloss: Array,
@@ -159,7 +182,11 @@ def _paint_lips(
     rng: np.random.Generator,
 ) -> Array:
     """Paints the red of the lips; returns its cover."""
-    m = np.abs(x) / face.mouth_width
+    part, all_lines = _rows(LIP_TOP, LIP_BOTTOM), noise(rng, s.shape, 40.0, 2.5)
+    out = np.zeros_like(s)
+    row, fine, lines = row[part], fine[part], all_lines[part]
+    colour, gloss, height = colour[:, part], gloss[part], height[part]
+    m = s[part] / face.mouth_width
     upper = ramp(row, LIP_TOP + 0.35, LIP_TOP + 1.25) * (row < UPPER_LIP + 0.5)
     lower = ramp(row, LIP_BOTTOM - 0.2, LIP_BOTTOM - 1.0) * (row > LOWER_LIP - 0.5)
     cover = (upper + lower) * ramp(m, 1.0, 0.9) * 0.92
@@ -170,21 +197,28 @@ def _paint_lips(
     colour += cover * (tint - colour)
     wet = 0.5 + 0.5 * traits.lipstick
     gloss += cover * (wet - gloss)
-    height += 0.0035 * cover * noise(rng, x.shape, 40.0, 2.5)
+    height += 0.0035 * cover * lines
     # The seam is dark where the lips meet.
     seam = np.exp(-0.5 * np.square((row - UPPER_LIP - 0.5) / 0.45)) * ramp(m, 1.06, 0.98)
+<<<<<<< HEAD
     colour *= 1 - np.float32(traits.seam) * seam
     return cover
+=======
+    colour *= 1 - 0.55 * seam
+    out[part] = cover
+    return out
+>>>>>>> speed
 
 
-def _paint_lids(
-    traits: Traits, surface: Surface, row: Array, x: Array, colour: Array, fine: Array
-) -> None:
-    opening = np.abs(on_texture(np.broadcast_to(surface.opening, (ROWS, COLUMNS))))
+def _paint_lids(traits: Traits, surface: Surface, row: Array, colour: Array) -> None:
+    part = _rows(CREASE - 1, LOWER_LID + 5)
+    row, colour = row[part], colour[:, part]
+    opening = np.abs(on_texture(np.broadcast_to(surface.opening, (ROWS, COLUMNS)))[part])
     near = ramp(opening, 1.12, 0.95)
-    shadow = ramp(row, CREASE - 1.0, CREASE + 1.0) * (row <= UPPER_LID + 0.5)
-    veil = 1 - traits.eyeshadow * shadow * ramp(opening, 1.4, 0.8)
-    colour *= veil ** np.array((0.7, 1.0, 0.8), np.float32)[:, None, None]
+    if traits.eyeshadow:
+        shadow = ramp(row, CREASE - 1.0, CREASE + 1.0) * (row <= UPPER_LID + 0.5)
+        veil = 1 - traits.eyeshadow * shadow * ramp(opening, 1.4, 0.8)
+        colour *= veil ** np.array((0.7, 1.0, 0.8), np.float32)[:, None, None]
     lashes = np.exp(-0.5 * np.square((row - UPPER_LID) / (0.35 + 0.35 * traits.lashes))) * (
         row <= UPPER_LID + 0.5
     )
