@@ -200,14 +200,9 @@ def _paint_lips(
     height += 0.0035 * cover * lines
     # The seam is dark where the lips meet.
     seam = np.exp(-0.5 * np.square((row - UPPER_LIP - 0.5) / 0.45)) * ramp(m, 1.06, 0.98)
-<<<<<<< HEAD
     colour *= 1 - np.float32(traits.seam) * seam
-    return cover
-=======
-    colour *= 1 - 0.55 * seam
     out[part] = cover
     return out
->>>>>>> speed
 
 
 def _paint_lids(traits: Traits, surface: Surface, row: Array, colour: Array) -> None:
