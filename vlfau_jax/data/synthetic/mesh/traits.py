@@ -43,6 +43,7 @@ class Traits:
         pores: strength of the skin's relief.
         shine: of the skin.
         moles: how many.
+        pale: how far the lips have the skin's colour.
         lipstick: its cover.
         lipstick_colour: linear RGB.
         eyeshadow: its cover.
@@ -81,6 +82,7 @@ class Traits:
     pores: float
     shine: float
     moles: int
+    pale: float
     lipstick: float
     lipstick_colour: tuple[float, float, float]
     eyeshadow: float
@@ -145,6 +147,7 @@ def draw_traits(face: Identity) -> Traits:
         pores=float(rng.uniform(0.0, 0.2) if smooth else rng.uniform(0.2, 1.0)),
         shine=float(rng.uniform(0.1, 1.4)),
         moles=int(rng.poisson(1.2)),
+        pale=float(rng.uniform(0, 0.5 if woman else 0.85)),
         lipstick=float(rng.uniform(0.3, 0.9)) if made_up else 0.0,
         lipstick_colour=(0.35 + 0.3 * red, 0.02 + 0.10 * red, 0.04 + 0.12 * red),
         eyeshadow=float(rng.uniform(0.0, 0.6)) if made_up else 0.0,
