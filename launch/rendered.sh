@@ -34,10 +34,8 @@ others=()
 for ((run = 0; run < runs; run++)); do
     folder=$rendered/run$run
     if [ ! -e "$folder/final.json" ]; then
-        resume=()
-        if [ -e "$folder" ]; then resume=(--resume); fi
         python -m vlfau_jax train --config=configs/rendered.py --workdir="$folder" \
-            --config.seed="$run" "${resume[@]}"
+            --config.seed="$run" --resume
     fi
     if [ "$run" -gt 0 ]; then others+=(--average="$folder"); fi
 done

@@ -91,7 +91,7 @@ def _verbs(folder: Path) -> Iterator[str]:
     yield from ("| verb | does | needs |", "|---|---|---|")
     for verb in VERBS.values():
         needed = " ".join(f"`--{name}`" for name in verb.required)
-        yield f"| `{verb.name}` | {_cell(verb.summary)} | {needed}{verb.inputs} |"
+        yield f"| `{verb.name}` | {_cell(verb.summary)} | {(needed + verb.inputs).strip()} |"
 
 
 def _crop_rules(folder: Path) -> Iterator[str]:

@@ -120,7 +120,7 @@ def test_runs_of_another_kind_are_refused(runs):
         ({"data": replace(first.data, image_size=33)}, "image size"),
         ({"max_words": (1, 1)}, "sentences"),
     ):
-        with pytest.raises(UserError, match=f"^it has another {what} than --workdir"):
+        with pytest.raises(UserError, match=f"^it differs from --workdir in its {what};"):
             averaged(first, [("it", replace(other, **changes))])
     options = replace(other.model.options, dropout=0.0, drop_path=0.0, dtype="bfloat16")
     averaged(first, [("it", replace(other, model=other.model.clone(options=options)))])

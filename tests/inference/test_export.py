@@ -63,6 +63,25 @@ def test_units_nobody_taught_are_in_config_and_card(workdir):
     assert "Not learned" not in model_card(taught)
 
 
+def test_the_card_says_rendered_alone_only_of_rendered_faces_alone(workdir):
+    trained = load_trained(workdir)
+    assert "synthetic (rendered) faces alone.**" in model_card(trained)
+    mixed = dataclasses.replace(
+        trained, data=dataclasses.replace(trained.data, name="bp4d+disfa", mixture_weights=())
+    )
+    record = {
+        "fold": 1,
+        "step": 7,
+        "checkpoint": "last",
+        "config_digest": "0",
+        "params_digest": "1",
+    }
+    runs = tuple(record | {"dataset": "bp4d", "synthetic": rendered} for rendered in (True, False))
+    for some in (mixed, dataclasses.replace(trained, averaged=runs)):
+        card = model_card(some)
+        assert "synthetic (rendered) faces, among others.**" in card and "faces alone" not in card
+
+
 def test_the_card_asks_for_the_file_that_the_crop_rule_reads(workdir, model_folder):
     trained = load_trained(workdir)
     cards = {

@@ -1,26 +1,17 @@
 """launch/local.sh: trains, evaluates and exports, each only after the one before."""
 
-import hashlib
 import os
 import subprocess
 
 import pytest
 
-from tests.processes import ROOT
+from tests.launch.recorder import recorder
 
 
 @pytest.fixture
 def local(tmp_path):
     """Runs the script in a checkout whose python writes down what it gets."""
-    (tmp_path / "launch").symlink_to(ROOT / "launch")
-    (tmp_path / ".venv/bin").mkdir(parents=True)
-    (tmp_path / ".venv/bin/activate").write_text(f"export PATH={tmp_path}/.venv/bin:$PATH\n")
-    (tmp_path / "requirements.txt").write_text("")
-    digest = hashlib.sha256(b"").hexdigest()
-    (tmp_path / ".venv/requirements.installed").write_text(digest)
-    python = tmp_path / ".venv/bin/python"
-    python.write_text(f'#!/bin/bash\necho "$@" >>{tmp_path}/got\n[[ "$*" != *"$FAIL"* ]]\n')
-    python.chmod(0o755)
+    recorder(tmp_path, '[[ "$*" != *"$FAIL"* ]]')
 
     def run(*argv, fail="nothing"):
         done = subprocess.run(

@@ -41,8 +41,9 @@ def averaged(first: Trained, others: Sequence[tuple[str, Trained]]) -> Trained:
         `first` with other parameters, float32, and a record of each run in `averaged`.
 
     Raises:
-        UserError: a run is of another network, names the first parameter that differs; reads faces
-            or speaks otherwise; or has the very parameters of one before.
+        UserError: a run is of another network (the message names the first parameter or option
+            that differs), reads faces or speaks otherwise, or has the very parameters of one
+            before.
     """
     if not others:
         return first
@@ -114,7 +115,9 @@ def _check_same(first: Trained, other: Trained, name: str) -> None:
         "crop rule": lambda run: dict(run.crop_rule),
     }.items():
         if of(first) != of(other):
-            raise UserError(f"{name} has another {what} than --workdir; average runs of one kind")
+            raise UserError(
+                f"{name} differs from --workdir in its {what}; average runs of one kind"
+            )
 
 
 def _shapes(params: Any) -> dict[str, tuple[int, ...]]:

@@ -52,7 +52,7 @@ from vlfau_jax.model.options import ModelOptions
 
 _ROUNDING = 1e-3
 SYNTHETIC_MODEL = (  # told wherever a model of rendered faces is used
-    "the model saw synthetic (rendered) faces alone; its card says what is known of others"
+    "the model was trained on synthetic (rendered) faces; its card says what is known of others"
 )
 
 
@@ -68,7 +68,7 @@ class ExportedModel:
         descriptions: the texts that its sentences are made of.
         reader: tells what a sentence of the model says, as `reader.read(sentence, model.aus)`.
         crop_rule: how `predict` finds, aligns and crops faces, as for the training faces.
-        synthetic: whether the model was trained on rendered faces alone.
+        synthetic: whether any of its training faces were rendered.
         trained_on: data set, fold, subjects, step and other facts about the training.
         untaught: the units that its training labels could not teach, each with the reason: their
             numbers in a prediction mean nothing.

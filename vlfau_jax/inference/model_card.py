@@ -52,6 +52,7 @@ def model_card(
     ]
     return environment.from_string(text).render(
         trained=trained,
+        alone=" alone" if _is_rendered_throughout(trained) else ", among others",
         units=units,
         front_matter=_front_matter(trained, scores, formats),
         scores=scores,
@@ -68,6 +69,12 @@ def model_card(
         config=CONFIG,
         jax_version=jax.__version__,
     )
+
+
+def _is_rendered_throughout(trained: Trained) -> bool:
+    """Whether it saw rendered faces alone: one set is so or not, of several any makes it so."""
+    runs = trained.averaged or [{"dataset": trained.data.name, "synthetic": trained.synthetic}]
+    return all(run["synthetic"] and "+" not in run["dataset"] for run in runs)
 
 
 def _interval(scores: Scores) -> Sequence[float] | None:

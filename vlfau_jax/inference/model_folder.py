@@ -83,7 +83,7 @@ class ModelConfig(Record):
         formats: the other formats that the folder has, for readers.
         weights: the precision of the weights and what it changes, for readers.
         shifts: what `export --shifts` added to the units' logits; the weights have it, for readers.
-        synthetic: whether the training faces were rendered.
+        synthetic: whether any of the training faces were rendered.
         trained_on: facts about the training, for readers.
         files_sha256: digests of the other files, but of the card.
         config_sha256: the digest of all above, see `config_digest`.

@@ -50,7 +50,7 @@ class Trained:
             as the version of the run recorded them.
         train_subjects: the subjects it was trained on.
         validation_subjects: those kept back from training and scored during it.
-        synthetic: whether their faces were rendered.
+        synthetic: whether any of their faces were rendered.
         initial_parameters: the run's record of the file that its parameters were initialised
             from, with the subjects that those had been trained on; None for random ones.
         ema_decay: of the running average that `params` are; 0 where they are the newest themselves.

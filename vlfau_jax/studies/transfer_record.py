@@ -122,7 +122,7 @@ class TestedModel(Record):
         digest: of its folder, as `export` printed it.
         image_size: of the faces that it takes, pixels.
         trained_on: name of the data set that it was trained on; "" where the folder says none.
-        synthetic: whether it was trained on rendered faces.
+        synthetic: whether any of its training faces were rendered.
         thresholds: a probability above it counts as present, by unit.
         untaught: the units that its training labels could not teach, each with the reason; they
             have no scores here.

@@ -17,6 +17,7 @@ from vlfau_jax.data.synthetic.head import (
     Array,
     Head,
     bell,
+    brow_line,
     linear,
     ramp,
 )
@@ -129,17 +130,11 @@ def draw_brow(canvas: Canvas, face: Identity, e: Effects, side: int) -> None:
     )
     t = np.clip((s - inner) / (outer - inner), -0.2, 1.2)
     t01 = np.clip(t, 0, 1)
-    rest = (
-        face.brow_height
-        - face.brow_arch * np.sin(2.6 * t01)
-        + face.brow_slope * (2 * t01 - 1)
-        + 0.05 * t01**3
-    )
     lift = 0.165 * e[1] * (1 - t01) ** 1.5 + 0.16 * e[2] * ramp(t01, 0.1, 0.75) * (
         1 - 0.2 * ramp(t01, 0.8, 1.0)
     )
     lower = e[4] * (0.105 * (1 - t01) + 0.05) + 0.05 * e[9] * (1 - t01)
-    middle = rest - lift + lower
+    middle = brow_line(face, t01) - lift + lower
     thick = face.brow_thickness * (1 - 0.6 * t01 * t01) * (1 + 0.15 * e[4])
     scale = canvas.head.scale
     cover = np.clip((thick - np.abs(v - middle)) * scale * 0.8 + 0.5, 0, 1)

@@ -147,20 +147,36 @@ def beard_cover(face: Identity, u: Array, v: Array, fine: Array) -> Array:
     return np.clip(weight * (0.85 + 0.15 * fine), 0, 0.85)
 
 
+def brow_line(face: Identity, along: Array) -> Array:
+    """Height of a brow's middle at rest, `along` it: 0 at its inner end to 1 at its outer one."""
+    return (
+        face.brow_height
+        - face.brow_arch * np.sin(2.6 * along)
+        + face.brow_slope * (2 * along - 1)
+        + 0.05 * along**3
+    )
+
+
+def hairline(face: Identity, u: Array, strands: Array | float) -> Array:
+    """Height where the forehead ends, at places u; a fringe, which hangs over it, is left out."""
+    s = np.abs(u)
+    temple = 2.2 * np.maximum(s - 0.44, 0) ** 1.6
+    edge = face.hairline + 0.10 * s**2 + temple + 0.018 * strands
+    if face.hair_style == "part":
+        edge = edge - 0.10 * bell(u, 0.25, 0.2) + 0.07 * bell(u, -0.25, 0.3)
+    elif face.hair_style == "receding":
+        edge = edge - 0.16 + 0.10 * bell(s, 0, 0.13) - 0.05 * ramp(s, 0.2, 0.4)
+    return edge
+
+
 def _hair(face: Identity, u: Array, v: Array, inside: Array, strands: Array) -> tuple[Array, Array]:
     """Cover [h, w] of the hair over the face, and of the hair behind it."""
     s = np.abs(u)
-    line = face.hairline
     if face.hair_style == "bald":
         return np.zeros_like(inside), np.zeros_like(inside)
-    temple = 2.2 * np.maximum(s - 0.44, 0) ** 1.6
-    edge = line + 0.10 * s**2 + temple + 0.018 * strands
-    if face.hair_style == "part":
-        edge = edge - 0.10 * bell(u, 0.25, 0.2) + 0.07 * bell(u, -0.25, 0.3)
-    elif face.hair_style == "fringe":
+    edge = hairline(face, u, strands)
+    if face.hair_style == "fringe":
         edge = np.maximum(edge, -0.64 - 0.06 * s + 0.02 * strands)
-    elif face.hair_style == "receding":
-        edge = edge - 0.16 + 0.10 * bell(s, 0, 0.13) - 0.05 * ramp(s, 0.2, 0.4)
     elif face.hair_style == "crop":
         edge = edge - 0.03
     volume = face.hair_volume * {"crop": 0.3, "receding": 0.2, "bun": 0.7}.get(face.hair_style, 1.0)

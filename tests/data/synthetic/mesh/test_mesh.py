@@ -39,7 +39,7 @@ from vlfau_jax.data.synthetic.mesh.surface import (
     UPPER_LIP,
 )
 from vlfau_jax.data.synthetic.regions import RenderedTree
-from vlfau_jax.data.synthetic.renderer import RENDERED_AUS, Pose
+from vlfau_jax.data.synthetic.renderer import FACE_UNIT, RENDERED_AUS, Pose
 from vlfau_jax.data.synthetic.trees import write_tree
 
 SIZE = 128
@@ -95,7 +95,7 @@ def test_each_unit_changes_its_own_part_of_the_face_more_with_each_level(au):
     rest = render(face, expression({}), PLAIN, size=SIZE).astype(int)
     pictures = [render(face, expression({au: level}), PLAIN, size=SIZE) for level in (1, 3, 5)]
     change = [np.abs(picture - rest).sum(-1) for picture in pictures]
-    unit = 0.34 * SIZE
+    unit = FACE_UNIT * SIZE
     grid = (np.arange(SIZE) + 0.5 - SIZE / 2) / unit
     x, y = grid[None], grid[:, None] + 0.06
     top, bottom, side = WHERE[au]
@@ -193,8 +193,9 @@ def test_a_head_is_whole_whoever_it_is(seed, subject):
     outward = points.reshape(-1, 3) - (0.0, 0.1, -0.1)
     facing = (normals * outward).sum(-1).reshape(ROWS, COLUMNS)[1:UPPER_LID, 10:-10]
     assert (facing > 0).mean() > 0.97
-    assert who.skin.gloss.min() >= 0 and who.skin.gloss.max() <= 2
-    assert who.skin.colour.min() > -0.02 and who.skin.colour.max() < 1.5
+    colour, gloss = who.skin.texture[..., :3], who.skin.texture[..., 3]
+    assert gloss.min() >= 0 and gloss.max() <= 2
+    assert colour.min() > -0.02 and colour.max() < 1.5
 
 
 def _reference(screen, triangles, size):

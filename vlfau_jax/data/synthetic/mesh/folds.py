@@ -18,7 +18,6 @@ from vlfau_jax.data.synthetic.identity import Identity
 from vlfau_jax.data.synthetic.mesh.fields import crease_change, rows_between
 from vlfau_jax.data.synthetic.mesh.muscles import SIDES
 from vlfau_jax.data.synthetic.mesh.surface import BACK_COLUMNS, COLUMNS
-from vlfau_jax.data.synthetic.mesh.traits import Traits
 
 Point = tuple[float, float]
 FoldTable = tuple[Array, Array]  # `changes` and `table` of `fields.add_patches`
@@ -166,8 +165,11 @@ def draw_crease(x: Array, y: Array, crease: Crease, side: int) -> Patch:
     return Patch(*crease_change(x, y, box, numbers))
 
 
-def draw_folds(face: Identity, traits: Traits, x: Array, y: Array) -> dict[int, list[list[Patch]]]:
-    """The patches of every unit that folds the skin: unit -> for each side of the face."""
+def draw_folds(face: Identity, x: Array, y: Array) -> dict[int, list[list[Patch]]]:
+    """The patches of every unit that folds the skin, unit -> for each side of the face.
+
+    x, y: places of the texels at rest, float32 [h, w].
+    """
     table = {
         au: [[draw_crease(x, y, crease, side) for crease in marks] for side in SIDES]
         for au, marks in creases(face).items()
@@ -177,7 +179,10 @@ def draw_folds(face: Identity, traits: Traits, x: Array, y: Array) -> dict[int, 
 
 
 def fold_table(folds: dict[int, list[list[Patch]]], aus: Sequence[int]) -> FoldTable:
-    """Lays all patches one after the other; their amounts are those of `aus` on each side."""
+    """Lays all patches one after the other, as `fields.add_patches` takes them.
+
+    Of its amounts, flat [len(aus), 2], each patch has that of its unit on its side.
+    """
     rows, changes, at = [], [], 0
     for au, sides in folds.items():
         for k, patches in enumerate(sides):

@@ -6,7 +6,7 @@ import numpy as np
 
 from vlfau_jax.data.synthetic.head import Array, linear
 from vlfau_jax.data.synthetic.identity import Identity
-from vlfau_jax.data.synthetic.mesh.parts import Part
+from vlfau_jax.data.synthetic.mesh.parts import Part, painted
 
 FINGERS = 4
 
@@ -39,7 +39,5 @@ def _capsule(face: Identity, start: Array, end: Array, radius: float) -> Part:
     centre = start + along[..., None] * (end - start)
     ring = np.cos(around)[..., None] * side + np.sin(around)[..., None] * up
     points = centre + thick[..., None] * ring
-    paint = np.zeros((*points.shape[:2], 5), np.float32)
-    paint[..., :3] = linear(face.skin)[:, 0, 0] * (1.02, 0.94, 0.92)
-    paint[..., 3], paint[..., 4] = 0.15, 1.0
-    return Part(points.astype(np.float32), paint)
+    colour = linear(face.skin)[:, 0, 0] * (1.02, 0.94, 0.92)
+    return Part(points.astype(np.float32), painted(points, colour, 0.15))

@@ -129,7 +129,7 @@ def person(face: Identity) -> Person:
     surface = build_surface(face, traits)
     skin = draw_skin(face, traits, surface)
     moves = displacements(face, surface).reshape(-1, VERTICES, 3)
-    folds = draw_folds(face, traits, skin.x, skin.y)
+    folds = draw_folds(face, skin.x, skin.y)
     table = fold_table(folds, MOVED_AUS)
     mesh = _assemble(face, surface, build_parts(face, traits, surface))
     return Person(face, traits, surface, skin, folds, table, moves, mesh)
@@ -283,8 +283,11 @@ def _keep_lips_apart(who: Person, grid: Array) -> None:
             grid[edge + step * k, inside, 1] += 0.5 * step * cross * (1 - k / 4)
 
 
-def lid_shade(who: Person, points: Array, paint: Array) -> None:
-    """Writes into `paint` the shade of the upper lids on the eyeballs."""
+def lid_shade(points: Array, paint: Array) -> None:
+    """Writes the shade of the upper lids on the eyeballs into the sky of `paint`, float32 [v, 5].
+
+    points: places of the vertices, [v, 3]; the skin's come first, then the eyeballs'.
+    """
     upper = points[:VERTICES].reshape(ROWS, COLUMNS, 3)[UPPER_LID]
     eyes = slice(VERTICES, VERTICES + 2 * EYE_GRID * EYE_GRID)
     ball = points[eyes]

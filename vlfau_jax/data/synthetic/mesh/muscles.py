@@ -3,7 +3,7 @@
 From the descriptions of the units in FACS (Ekman, Friesen, Hager 2002): the muscle's line of pull,
 what it carries along, and what it leaves. Lengths are face units (93 mm) at level 5. A face's
 displacement is the sum over units of `effect` times their displacement; lids and jaw, which turn
-about an axis, are moved on their own (renderer.py).
+about an axis, are moved on their own (head.py).
 """
 
 from __future__ import annotations

@@ -49,7 +49,8 @@ def grid_triangles(rows: int, columns: int) -> Array:
     return np.concatenate([first.reshape(-1, 3), second.reshape(-1, 3)])
 
 
-def _painted(points: Array, rgb: Array, gloss: float = 0.0, sky: Array | float = 1.0) -> Array:
+def painted(points: Array, rgb: Array, gloss: float = 0.0, sky: Array | float = 1.0) -> Array:
+    """The paint of vertices [r, c, 3], see `Part`: linear RGB, gloss and openness to the sky."""
     paint = np.empty((*points.shape[:2], 5), np.float32)
     paint[..., :3] = rgb
     paint[..., 3] = gloss
@@ -64,7 +65,7 @@ def build_parts(face: Identity, traits: Traits, surface: Surface) -> list[Part]:
     parts += _mouth(face, traits, surface, rng)
     parts += [_ear(face, traits, side) for side in (-1, 1)]
     parts += [_neck(face, traits)]
-    parts += _hair(face, traits, rng)
+    parts += _hair(face, rng)
     if face.glasses != "none":
         parts += _glasses(face, surface)
     return parts
@@ -78,7 +79,7 @@ def _eyeball(centre: Array, which: int) -> Part:
         -1,
     )
     # `shade` colours it; red tells it which eye this is.
-    return Part(points.astype(np.float32), _painted(points, np.full(3, which)), EYE)
+    return Part(points.astype(np.float32), painted(points, np.full(3, which)), EYE)
 
 
 def _mouth(
@@ -106,18 +107,18 @@ def _mouth(
         tint = ivory * (gaps * (0.25 + 0.75 * side) * gums)[..., None] * np.ones((5, 33, 1))
         points = np.stack([x, np.broadcast_to(y, (5, 33)), z], -1)
         parts.append(
-            Part(points.astype(np.float32), _painted(points, tint, 0.8, 0.85), PAINTED, jaw)
+            Part(points.astype(np.float32), painted(points, tint, 0.8, 0.85), PAINTED, jaw)
         )
     x, y = np.meshgrid(np.linspace(-1.2, 1.2, 9), np.linspace(-0.20, 0.20, 5))
     z = lip_z - 0.26 - 0.06 * x**2
     points = np.stack([half * x, seam_y + y, z], -1)
     dark = np.array((0.035, 0.010, 0.010))
-    parts.append(Part(points.astype(np.float32), _painted(points, dark, 0.0, 0.5), PAINTED, 0.4))
+    parts.append(Part(points.astype(np.float32), painted(points, dark, 0.0, 0.5), PAINTED, 0.4))
     x, y = np.meshgrid(np.linspace(-1, 1, 11), np.linspace(0, 1, 7))
     z = lip_z - 0.06 - 0.10 * x**2 - 0.10 * (1 - y)
     points = np.stack([0.62 * half * x, seam_y + 0.055 + 0.05 * y + 0.02 * x**2, z], -1)
     tongue = linear(face.lip_colour, 0.55)[:, 0, 0]
-    parts.append(Part(points.astype(np.float32), _painted(points, tongue, 0.7, 0.5), PAINTED, 0.85))
+    parts.append(Part(points.astype(np.float32), painted(points, tongue, 0.7, 0.5), PAINTED, 0.85))
     return parts
 
 
@@ -133,7 +134,7 @@ def _ear(face: Identity, traits: Traits, side: int) -> Part:
     base = linear(face.skin)[:, 0, 0] * np.array(traits.tan) * (1.0, 0.9, 0.88)
     deep = (1 - 0.5 * bell(out, 0.45, 0.18))[..., None]
     points = points if side > 0 else points[:, ::-1]
-    return Part(points.astype(np.float32), _painted(points, base * deep, 0.2))
+    return Part(points.astype(np.float32), painted(points, base * deep, 0.2))
 
 
 def _neck(face: Identity, traits: Traits) -> Part:
@@ -146,7 +147,7 @@ def _neck(face: Identity, traits: Traits) -> Part:
     points = np.stack([x, np.broadcast_to(down, x.shape), z], -1)
     base = linear(face.skin)[:, 0, 0] * np.array(traits.tan)
     sky = 0.55 + 0.45 * ramp(down, 1.15, 1.6)
-    return Part(points.astype(np.float32), _painted(points, base, 0.15, sky))
+    return Part(points.astype(np.float32), painted(points, base, 0.15, sky))
 
 
 def clothes(colour: Array, collar: float, sex: str) -> Part:
@@ -163,10 +164,10 @@ def clothes(colour: Array, collar: float, sex: str) -> Part:
     z = z + 0.10 * ramp(down, 0.0, 0.3)
     points = np.stack([x, y, z], -1)
     fold = 1 - 0.18 * bell(s, 0.45, 0.06) - 0.1 * np.sin(9 * across + 3 * down)
-    return Part(points.astype(np.float32), _painted(points, colour * fold[..., None], 0.05))
+    return Part(points.astype(np.float32), painted(points, colour * fold[..., None], 0.05))
 
 
-def _hair(face: Identity, traits: Traits, rng: np.random.Generator) -> list[Part]:
+def _hair(face: Identity, rng: np.random.Generator) -> list[Part]:
     """Hair that stands off the head: a cap, and locks beside the face."""
     if face.hair_style == "bald":
         return []
@@ -179,7 +180,7 @@ def _hair(face: Identity, traits: Traits, rng: np.random.Generator) -> list[Part
     streaks = noise(rng, (rows, columns), 9.0, 1.3)
     reach = {"long": rng.uniform(1.2, 1.9), "bob": 0.85, "fringe": 0.5}.get(face.hair_style, 0.25)
     top = -face.forehead - 1.1 * volume
-    y = top + (reach - top) * np.linspace(0, 1, rows)[:, None] ** 1.0
+    y = top + (reach - top) * np.linspace(0, 1, rows)[:, None]
     y = np.broadcast_to(y, (rows, columns))
     outer = np.clip(1 - np.square(np.minimum(y, -0.1) + 0.1) / np.square(top + 0.1), 0, 1) ** 0.5
     wide = (face.head_width + 0.6 * volume) * outer + 0.10 * volume * ramp(y, -0.2, 0.8)
@@ -198,7 +199,7 @@ def _hair(face: Identity, traits: Traits, rng: np.random.Generator) -> list[Part
     # A free vertex is drawn into the head, where it cannot be seen.
     points = np.where(free[..., None], points * np.array((0.75, 1.0, 0.6)), points)
     tint = colour * np.maximum(1 + 0.35 * streaks, 0.2)[..., None]
-    return [Part(points.astype(np.float32), _painted(points, tint, 0.25))]
+    return [Part(points.astype(np.float32), painted(points, tint, 0.25))]
 
 
 def _glasses(face: Identity, surface: Surface) -> list[Part]:
@@ -234,4 +235,4 @@ def _tube(line: Array, radius: float, colour: Array) -> Part:
     up = np.cross(side, forward)
     ring = radius * (np.cos(around)[:, None, None] * side + np.sin(around)[:, None, None] * up)
     points = line[None] + ring
-    return Part(points.astype(np.float32), _painted(points, colour, 0.9))
+    return Part(points.astype(np.float32), painted(points, colour, 0.9))

@@ -146,6 +146,52 @@ def _lit(near: Array, x: float, y: float, z: float) -> float:
 
 
 @compiled
+def _eye(
+    eye: Array, iris: Array, turn: Array, px: float, py: float, pz: float
+) -> tuple[float, float, float, float, float, float]:
+    """Red, green, blue and normal of an eyeball at a place; for the arrays see `shade`."""
+    nx, ny, nz = px - eye[0], py - eye[1], pz - eye[2]
+    # Along the head's x axis the ball is stretched.
+    along = nx * turn[0, 0] + ny * turn[1, 0] + nz * turn[2, 0]
+    along *= ONE - ONE / EYE_STRETCH
+    nx -= along * turn[0, 0]
+    ny -= along * turn[1, 0]
+    nz -= along * turn[2, 0]
+    norm = ONE / (np.sqrt(nx * nx + ny * ny + nz * nz) + TINY)
+    cosine = (nx * eye[3] + ny * eye[4] + nz * eye[5]) * norm
+    angle = np.arccos(min(max(cosine, -ONE), ONE))
+    edge = min(max((IRIS - angle) / np.float32(0.07) + HALF, ZERO), ONE)
+    black = min(max((PUPIL - angle) / np.float32(0.06) + HALF, ZERO), ONE)
+    black = ONE - np.float32(0.97) * black
+    ring = min(max((angle - np.float32(0.36)) / np.float32(0.1), ZERO), ONE)
+    ring = (ONE - np.float32(0.55) * ring) * (np.float32(0.65) + np.float32(0.9) * angle)
+    return (
+        (iris[1, 0] + edge * (iris[0, 0] * ring - iris[1, 0])) * black,
+        (iris[1, 1] + edge * (iris[0, 1] * ring - iris[1, 1])) * black,
+        (iris[1, 2] + edge * (iris[0, 2] * ring - iris[1, 2])) * black,
+        nx,
+        ny,
+        nz,
+    )
+
+
+@compiled
+def _mirrored(nx: float, ny: float, nz: float, hx: float, hy: float, hz: float, kind: int) -> float:
+    """How much a surface mirrors, 0-1; hx, hy, hz: between light and camera, of any length."""
+    h = ONE / (np.sqrt(hx * hx + hy * hy + hz * hz) + TINY)
+    spec = max((nx * hx + ny * hy + nz * hz) * h, ZERO)
+    two = spec * spec
+    spec = two * two
+    spec *= spec
+    spec *= spec  # to the 16th
+    if kind == EYE:  # to the 160th, else to the 18th
+        two = spec * spec
+        spec = two * two
+        spec *= spec
+    return spec * two
+
+
+@compiled
 def shade(
     picture: Array,
     found: Array,
@@ -264,27 +310,8 @@ def shade(
                 gloss = wa * paint[a, 3] + wb * paint[b, 3] + wc * paint[c, 3]
                 open_sky = wa * paint[a, 4] + wb * paint[b, 4] + wc * paint[c, 4]
                 if kind[t] == EYE:
-                    e = 0 if red < HALF else 1
-                    nx, ny, nz = px - eyes[e, 0], py - eyes[e, 1], pz - eyes[e, 2]
-                    # Along the head's x axis the ball is stretched.
-                    along = nx * turn[0, 0] + ny * turn[1, 0] + nz * turn[2, 0]
-                    along *= ONE - ONE / EYE_STRETCH
-                    nx -= along * turn[0, 0]
-                    ny -= along * turn[1, 0]
-                    nz -= along * turn[2, 0]
-                    norm = ONE / (np.sqrt(nx * nx + ny * ny + nz * nz) + TINY)
-                    cosine = (nx * eyes[e, 3] + ny * eyes[e, 4] + nz * eyes[e, 5]) * norm
-                    angle = np.arccos(min(max(cosine, -ONE), ONE))
-                    edge = min(max((IRIS - angle) / np.float32(0.07) + HALF, ZERO), ONE)
-                    black = min(max((PUPIL - angle) / np.float32(0.06) + HALF, ZERO), ONE)
-                    black = ONE - np.float32(0.97) * black
-                    ring = min(max((angle - np.float32(0.36)) / np.float32(0.1), ZERO), ONE)
-                    ring = (ONE - np.float32(0.55) * ring) * (
-                        np.float32(0.65) + np.float32(0.9) * angle
-                    )
-                    red = (iris[1, 0] + edge * (iris[0, 0] * ring - iris[1, 0])) * black
-                    green = (iris[1, 1] + edge * (iris[0, 1] * ring - iris[1, 1])) * black
-                    blue = (iris[1, 2] + edge * (iris[0, 2] * ring - iris[1, 2])) * black
+                    e = eyes[0 if red < HALF else 1]
+                    red, green, blue, nx, ny, nz = _eye(e, iris, turn, px, py, pz)
                     gloss = np.float32(2.2)
             norm = ONE / (np.sqrt(nx * nx + ny * ny + nz * nz) + TINY)
             ex, ey, ez = camera[0] - px, camera[1] - py, camera[2] - pz
@@ -316,18 +343,12 @@ def shade(
                 g += lights[m, 4] * lit * max((facing + WRAP_GREEN) / (ONE + WRAP_GREEN), ZERO)
                 bl += lights[m, 5] * lit * max((facing + WRAP_BLUE) / (ONE + WRAP_BLUE), ZERO)
                 if facing > ZERO and gloss > ZERO and lit > ZERO:
-                    hx, hy, hz = lx + ex, ly + ey, lz + ez
-                    h = ONE / (np.sqrt(hx * hx + hy * hy + hz * hz) + TINY)
-                    spec = max((nx * hx + ny * hy + nz * hz) * h, ZERO)
-                    two = spec * spec
-                    spec = two * two
-                    spec *= spec
-                    spec *= spec  # to the 16th
-                    if kind[t] == EYE:  # to the 160th, else to the 18th
-                        two = spec * spec
-                        spec = two * two
-                        spec *= spec
-                    spec *= np.float32(0.10) * gloss * lit * two
+                    spec = (
+                        np.float32(0.10)
+                        * gloss
+                        * lit
+                        * _mirrored(nx, ny, nz, lx + ex, ly + ey, lz + ez, kind[t])
+                    )
                     sr += lights[m, 3] * spec
                     sg += lights[m, 4] * spec
                     sb += lights[m, 5] * spec

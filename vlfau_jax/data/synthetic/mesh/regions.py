@@ -2,6 +2,7 @@
 
 A vertex belongs to a unit's region where the unit moves it by at least `MOVED` of the most that it
 moves any, or folds its skin. Eyeballs belong to the units of the lids, teeth to those of the lips.
+What hides them in the picture is left out, but for clothes and a hand before the face.
 """
 
 from __future__ import annotations

@@ -51,7 +51,6 @@ class View:
         paint: float32 [v, 5].
         texture_at: float32 [v, 2].
         turn: the pose's rotation, float32 [3, 3].
-        size: pixels of the side.
     """
 
     points: Array
@@ -62,7 +61,6 @@ class View:
     paint: Array
     texture_at: Array
     turn: Array
-    size: int
 
 
 @dataclass(frozen=True)
@@ -110,7 +108,7 @@ def view(
     mesh = staged.mesh if staged else who.mesh
     points = deform(who, moved, expression)
     paint = mesh.paint.copy()
-    lid_shade(who, points, paint)
+    lid_shade(points, paint)
     turn = rotation(pose).astype(np.float32)
     points = (points - np.float32(PIVOT)) @ turn.T
     if staged:
@@ -126,7 +124,6 @@ def view(
         paint,
         mesh.texture_at,
         turn,
-        size,
     )
 
 

@@ -1,4 +1,4 @@
-"""Where a face is filmed: lights, background, clothes, camera; and how the head turns and moves."""
+"""Where a face is filmed: lights, background, clothes, a hand before it, and the camera."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Scene:
         ambient: linear RGB of the light from above and from below.
         camera: how it is filmed.
         clothes: linear RGB.
-        collar: 0 to 0.2.
+        collar: how far the neckline lies below the shoulders, 0 to 0.25.
         background: seed of what is behind.
         hand: seed of a hand before the face, or -1.
     """

@@ -12,10 +12,20 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from vlfau_jax.data.synthetic.head import Array, beard_cover, bell, linear, noise, ramp
+from vlfau_jax.data.synthetic.head import (
+    Array,
+    beard_cover,
+    bell,
+    brow_line,
+    hairline,
+    linear,
+    noise,
+    ramp,
+)
 from vlfau_jax.data.synthetic.identity import Identity
 from vlfau_jax.data.synthetic.mesh.fields import add_spot, spot
-from vlfau_jax.data.synthetic.mesh.folds import SIDES, ageing, draw_crease
+from vlfau_jax.data.synthetic.mesh.folds import ageing, draw_crease
+from vlfau_jax.data.synthetic.mesh.muscles import SIDES
 from vlfau_jax.data.synthetic.mesh.surface import (
     COLUMNS,
     CREASE,
@@ -49,16 +59,6 @@ class Skin:
     relief: Array
     x: Array
     y: Array
-
-    @property
-    def colour(self) -> Array:
-        """Linear RGB, float32 [HEIGHT, WIDTH, 3]."""
-        return self.texture[..., :3]
-
-    @property
-    def gloss(self) -> Array:
-        """0-1 and more, float32 [HEIGHT, WIDTH]."""
-        return self.texture[..., 3]
 
 
 @lru_cache(maxsize=1)
@@ -237,12 +237,7 @@ def _paint_brows(
 ) -> None:
     t = np.clip((s - face.brow_inner) / (face.brow_outer - face.brow_inner), -0.3, 1.3)
     inside = np.clip(t, 0, 1)
-    middle = (
-        face.brow_height
-        - face.brow_arch * np.sin(2.6 * inside)
-        + face.brow_slope * (2 * inside - 1)
-        + 0.05 * inside**3
-    )
+    middle = brow_line(face, inside)
     thick = face.brow_thickness * (1 - 0.6 * inside * inside)
     edge = 0.009 + 0.004 * np.abs(fine)
     cover = ramp(np.abs(y - middle), thick + edge, thick - edge)
@@ -258,13 +253,9 @@ def hair_cover(face: Identity, x: Array, y: Array, z: Array, strands: Array | fl
     if face.hair_style == "bald":
         return np.zeros_like(x)
     s = np.abs(x)
-    edge = face.hairline + 0.10 * s**2 + 2.2 * np.maximum(s - 0.44, 0) ** 1.6 + 0.018 * strands
-    if face.hair_style == "part":
-        edge = edge - 0.10 * bell(x, 0.25, 0.2) + 0.07 * bell(x, -0.25, 0.3)
-    elif face.hair_style == "fringe":
+    edge = hairline(face, x, strands)
+    if face.hair_style == "fringe":
         edge = np.maximum(edge, -0.44 - 0.08 * s + 0.03 * strands)
-    elif face.hair_style == "receding":
-        edge = edge - 0.16 + 0.10 * bell(s, 0, 0.13) - 0.05 * ramp(s, 0.2, 0.4)
     front = ramp(y, edge + 0.03, edge - 0.03)
     reach = {"long": 1.2, "bob": 0.62, "fringe": 0.35}.get(face.hair_style, 0.12)
     sides = ramp(z, 0.20, 0.05) * ramp(y, reach + 0.06, reach - 0.06)

@@ -50,10 +50,10 @@ class Surface:
         points: float32 [ROWS, COLUMNS, 3].
         triangles: int32 [t, 3], indices into the flat points, counterclockwise seen from outside.
         eyes: centres of the eyeballs, the viewer's left first, float32 [2, 3].
-        seam: y of the lips' seam in each column, [COLUMNS]; mouth: whether the column is within
-            the mouth, 0-1 [COLUMNS]; opening: signed distance from the eye's middle in half widths
-            of the eye, [COLUMNS], beyond 1 there is no eye.
-        lid_lines: y of the upper and lower lid's edge at rest, [2, COLUMNS].
+        mouth: whether each column is within the mouth, 0-1, float32 [COLUMNS].
+        opening: signed distance of each column from the eye's middle, in half widths of the eye,
+            float32 [COLUMNS]; beyond -1 and 1 there is no eye.
+        lid_lines: y of the upper and lower lid's edge at rest, float32 [2, COLUMNS].
     """
 
     points: Array
@@ -72,7 +72,7 @@ def longitudes() -> Array:
 
 
 def half_width(face: Identity, traits: Traits, y: Array) -> Array:
-    """Half of the head's width at height y."""
+    """Half of the head's width at heights y, of any shape, face units."""
     dome = np.clip(1 - np.abs(np.minimum(y, 0) / face.forehead) ** 2.4, 0, 1) ** (1 / 2.4)
     fall = np.maximum(y, 0) / (1.015 * face.chin)
     power = 2.3 + (face.jaw_taper - 2.3) * np.clip(fall, 0, 1)
@@ -241,7 +241,7 @@ def build_surface(face: Identity, traits: Traits) -> Surface:
     points[JAW_EDGE:] = edge + back * ((-0.2, 0.0, -1.0) * edge + (0.0, 0.03, -0.15))
     s = np.abs(rows_x[UPPER_LID])
     opening = np.where(cosine[0] > 0, (s - face.eye_spacing) / face.eye_width, 9.0)
-    eyes = _place_eyes(face, traits, points, opening)
+    eyes = _place_eyes(face, points)
     points = _cover_eyes(points, eyes, opening)
     mouth = ramp(np.abs(rows_x[UPPER_LIP]) / face.mouth_width, 1.0, 0.97) * (cosine[0] > 0)
     lines = np.stack([rows_y[UPPER_LID], rows_y[LOWER_LID]])
@@ -267,7 +267,7 @@ def _lip_profile(x: Array, face: Identity) -> Array:
     return (up + low) * inside
 
 
-def _place_eyes(face: Identity, traits: Traits, points: Array, opening: Array) -> Array:
+def _place_eyes(face: Identity, points: Array) -> Array:
     """Centres of the eyeballs, [2, 3]: so deep that the ball just fills the socket."""
     centres = []
     for side in (-1, 1):

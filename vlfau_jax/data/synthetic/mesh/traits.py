@@ -14,7 +14,7 @@ from vlfau_jax.data.synthetic.renderer import RENDERED_AUS
 # and the level that it looks like at most, FACS intensities 0-5.
 RESTING_SHARE = 0.12
 RESTING_LEVEL = 1.6
-ODD_SHARE = 0.25  # of the people have a skin, and of others brows, of any colour
+ODD_SHARE = 0.25  # of the people have a skin of any colour; as many, drawn apart, such brows
 # Mean and standard deviation of the log of how strongly a person's muscles show.
 STRENGTH = (-0.15, 0.30)
 
@@ -52,12 +52,12 @@ class Traits:
         mouth_curve: how much lower the mouth's corners hang.
         teeth_up: how far the upper teeth are hidden by the lip.
         seam: darkness of the line between closed lips.
-        lashes: their length in pixels' worth of dark.
+        lashes: how dark and wide the line of the upper lashes is.
         brow_density: cover of the brows.
         nose_red: redness of nose and cheeks.
         tan: colour cast of the skin, linear RGB factors.
         dyed: sRGB of brows and beard where they have another colour than the identity's, else ().
-        resting: level of each of RENDERED_AUS that the face at rest looks like.
+        resting: level of each of RENDERED_AUS that the face at rest looks like, 0-5.
         strength: factor of each unit's movement in this person.
         folding: factor of each unit's folds.
         bias: share by which each unit moves more on the right than on the left.
