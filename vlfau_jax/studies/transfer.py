@@ -23,13 +23,13 @@ from vlfau_jax.errors import UserError
 from vlfau_jax.evaluation.groups import Groups, groups_of, score_groups
 from vlfau_jax.evaluation.json_values import to_json
 from vlfau_jax.evaluation.scoring import SYNTHETIC_WARNING
-from vlfau_jax.files import absolute_folder, created
+from vlfau_jax.files import created
 from vlfau_jax.inference.exported_model import ExportedModel
 from vlfau_jax.metrics.bootstrap import LEVEL, RESAMPLES
 from vlfau_jax.metrics.scored import ScoredFrames
 from vlfau_jax.metrics.table import constant_scores, macro
 from vlfau_jax.records import parse_record, read_record
-from vlfau_jax.studies.output import json_text, write_table
+from vlfau_jax.studies.output import folder_for, json_text, write_table
 from vlfau_jax.studies.parts import Part, people_of
 from vlfau_jax.studies.shifts import best_shifts, shifted
 from vlfau_jax.studies.transfer_record import (
@@ -128,11 +128,7 @@ def _check_out(out: str | Path | None, overwrite: bool) -> Path | None:
         if overwrite:
             raise UserError("--overwrite: without --out nothing is written; give both")
         return None
-    folder = absolute_folder("--out", out)
-    there = [name for name in (NAME + suffix for suffix in _SUFFIXES) if (folder / name).exists()]
-    if there and not overwrite:
-        raise UserError(f"--out={out} holds {there[0]}; give --overwrite, or another folder")
-    return folder
+    return folder_for(out, NAME, _SUFFIXES, overwrite)
 
 
 def _open(data_dir: Path, target: Target) -> PreparedSet:
