@@ -57,7 +57,7 @@ def pulls(face: Identity) -> dict[int, tuple[Pull, ...]]:
     return {
         # Frontalis, middle: the inner brow rises, the forehead above it is pushed together.
         1: (
-            Pull((0.17, brow - 0.02), (0.14, 0.15), (0.0, -0.110, 0.012)),
+            Pull((0.17, brow - 0.02), (0.14, 0.15), (0.0, -0.120, 0.012)),
             Pull((0.10, brow - 0.26), (0.20, 0.14), (0.0, -0.035, 0.0)),
         ),
         # Frontalis, outer part.
@@ -81,7 +81,7 @@ def pulls(face: Identity) -> dict[int, tuple[Pull, ...]]:
         ),
         # Orbicularis oculi, inner ring: the skin under the lower lid is drawn up and inward.
         7: (
-            Pull((eye, 0.10), (0.15, 0.04), (-0.008, -0.020, 0.012)),
+            Pull((eye, 0.10), (0.15, 0.04), (-0.010, -0.030, 0.020)),
             Pull((eye, brow + 0.10), (0.15, 0.04), (0.0, 0.014, 0.004)),
         ),
         # Levator labii superioris alaeque nasi: wings and skin beside the nose up, brow down.
@@ -138,8 +138,8 @@ def pulls(face: Identity) -> dict[int, tuple[Pull, ...]]:
         ),
         # Orbicularis oris, tightened: the lips narrow and roll in.
         23: (
-            Pull((width - 0.02, mouth), (0.10, 0.08), (-0.070, 0.0, 0.012)),
-            Pull((0.14, mouth), (0.12, 0.07), (-0.028, 0.0, 0.006)),
+            Pull((width - 0.02, mouth), (0.10, 0.08), (-0.045, 0.0, 0.008)),
+            Pull((0.14, mouth), (0.12, 0.07), (-0.018, 0.0, 0.004)),
         ),
         # Orbicularis oris, pressed: the skin above and below the lips bulges.
         24: (
@@ -206,7 +206,7 @@ def _move_lips(face: Identity, s: Array, out: Array) -> None:
     red = np.where(row <= UPPER_LIP, upper, lower)
     index = {au: k for k, au in enumerate(MOVED_AUS)}
     out[index[25], ..., 1] += bow * (0.062 * lower - 0.024 * upper)
-    for au, rolled, depth in ((24, 0.80, -0.014), (23, 0.50, -0.008)):
+    for au, rolled, depth in ((24, 0.62, -0.014), (23, 0.72, -0.012)):
         out[index[au], ..., 1] += bow * rolled * face.lip_upper * border_up
         out[index[au], ..., 1] -= bow * rolled * face.lip_lower * border_low
         out[index[au], ..., 2] += bow * depth * red

@@ -191,6 +191,7 @@ def _paint_lips(
     lower = ramp(row, LIP_BOTTOM - 0.2, LIP_BOTTOM - 1.0) * (row > LOWER_LIP - 0.5)
     cover = (upper + lower) * ramp(m, 1.0, 0.9) * 0.92
     lip = linear(face.lip_colour)
+    lip = lip + np.float32(traits.pale) * (linear(face.skin) * np.float32(0.9) - lip)
     painted = np.array(traits.lipstick_colour, np.float32)[:, None, None]
     lip = lip + traits.lipstick * (painted - lip)
     tint = lip * (1 + 0.08 * fine - np.float32(0.12) * (row < UPPER_LIP + 0.5))

@@ -43,6 +43,7 @@ class Traits:
         pores: strength of the skin's relief.
         shine: of the skin.
         moles: how many.
+        pale: how far the lips have the skin's colour.
         lipstick: its cover.
         lipstick_colour: linear RGB.
         eyeshadow: its cover.
@@ -81,6 +82,7 @@ class Traits:
     pores: float
     shine: float
     moles: int
+    pale: float
     lipstick: float
     lipstick_colour: tuple[float, float, float]
     eyeshadow: float
@@ -137,7 +139,7 @@ def draw_traits(face: Identity) -> Traits:
         nose_up=near(0.0, 0.02),
         lip_pout=near(0.030, 0.010),
         eye_depth=near(0.0, 0.012),
-        eye_size=near(1.0, 0.15),
+        eye_size=near(1.0, 0.11),
         lid_heavy=float(rng.beta(1.2, 4.0)) * 0.3,
         eye_bags=float(rng.beta(1.2, 2.5)) * (0.4 + 0.6 * age),
         chin_boss=near(0.05, 0.02),
@@ -145,12 +147,13 @@ def draw_traits(face: Identity) -> Traits:
         pores=float(rng.uniform(0.0, 0.2) if smooth else rng.uniform(0.2, 1.0)),
         shine=float(rng.uniform(0.1, 1.4)),
         moles=int(rng.poisson(1.2)),
+        pale=float(rng.uniform(0, 0.5 if woman else 0.85)),
         lipstick=float(rng.uniform(0.3, 0.9)) if made_up else 0.0,
         lipstick_colour=(0.35 + 0.3 * red, 0.02 + 0.10 * red, 0.04 + 0.12 * red),
         eyeshadow=float(rng.uniform(0.0, 0.6)) if made_up else 0.0,
         eyeliner=float(rng.uniform(0.3, 1.0)) if made_up else float(rng.beta(0.6, 2.0)),
-        brow_up=near(0.0, 0.014),
-        brow_arch=near(0.0, 0.010),
+        brow_up=near(0.0, 0.006),
+        brow_arch=near(0.0, 0.006),
         mouth_curve=near(0.0, 0.012),
         teeth_up=float(rng.uniform(-0.01, 0.05)),
         seam=float(rng.uniform(0.2, 0.85)),
