@@ -29,7 +29,7 @@ set_of() {
     touch "$rendered/$1.done"
 }
 
-set_of prepared 13 1000
+set_of prepared 16 1800
 others=()
 for ((run = 0; run < runs; run++)); do
     folder=$rendered/run$run

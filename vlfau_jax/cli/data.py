@@ -35,7 +35,7 @@ _Offset = Annotated[int, Field(ge=-9999, le=9999)]
     Flag(
         "renderer",
         str,
-        "relief: drawn faces, as the demo's; mesh: heads in three dimensions, in own scenes",
+        "relief: drawn faces, as the demo's; mesh: heads in three dimensions, filmed in scenes",
         "relief",
         choices=Later("vlfau_jax.data.set_record", "RENDERERS"),
     ),

@@ -12,14 +12,14 @@ from vlfau_jax.errors import UserError
 from vlfau_jax.evaluation.evaluate import PREDICTIONS, SCORES
 from vlfau_jax.evaluation.scores import Scores
 from vlfau_jax.facs import ACTION_UNITS
-from vlfau_jax.files import absolute_folder, created
+from vlfau_jax.files import created
 from vlfau_jax.metrics import bootstrap
 from vlfau_jax.metrics.bootstrap import LEVEL, RESAMPLES, Counts
 from vlfau_jax.metrics.folds import NAN, mean
 from vlfau_jax.metrics.kinds import CountMetric, NumberOfFrames
 from vlfau_jax.metrics.table import AU_METRICS, score
 from vlfau_jax.studies.cell import read_scores
-from vlfau_jax.studies.output import write_table
+from vlfau_jax.studies.output import folder_for, write_table
 from vlfau_jax.studies.predicted import Predicted, read_predictions
 from vlfau_jax.studies.tables import NAME as TOOL_NAME
 from vlfau_jax.studies.tables import Table, between, csv_text, number, p_text, signed
@@ -61,11 +61,8 @@ def compare(
         UserError: the run is not evaluated; a table cannot be read or is about no tested frame; no
             unit or no frame is common to all.
     """
-    workdir, folder = Path(workdir), absolute_folder("--out", out)
-    files = [f"{NAME}{suffix}" for suffix in (".json", ".md", ".tex", ".csv")]
-    there = [name for name in files if (folder / name).exists()]
-    if there and not overwrite:
-        raise UserError(f"--out={out} holds {there[0]}; give --overwrite, or another folder")
+    workdir = Path(workdir)
+    folder = folder_for(out, NAME, (".json", ".md", ".tex", ".csv"), overwrite)
     scores = read_scores(workdir / SCORES)
     predicted = read_predictions(workdir / PREDICTIONS, scores.aus)
     people = (*scores.test_subjects, *scores.train_subjects, *scores.validation_subjects)

@@ -6,13 +6,14 @@ import fcntl
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from vlfau_jax.errors import UserError
 from vlfau_jax.evaluation.json_values import to_json
-from vlfau_jax.files import open_in_place, written_together
+from vlfau_jax.files import absolute_folder, open_in_place, written_together
 from vlfau_jax.studies.tables import Table
 
 LOCK_FILE = "table.lock"
@@ -36,6 +37,19 @@ def alone(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def folder_for(out: str | Path, name: str, suffixes: Sequence[str], overwrite: bool) -> Path:
+    """The absolute folder `out`, for files `name` with these suffixes.
+
+    Raises:
+        UserError: one of them is there, and `overwrite` is not given; or `out` is no folder.
+    """
+    folder = absolute_folder("--out", out)
+    there = [name + suffix for suffix in suffixes if (folder / (name + suffix)).exists()]
+    if there and not overwrite:
+        raise UserError(f"--out={out} holds {there[0]}; give --overwrite, or another folder")
+    return folder
 
 
 def write_table(

@@ -23,13 +23,13 @@ from vlfau_jax.errors import UserError
 from vlfau_jax.evaluation.groups import Groups, groups_of, score_groups
 from vlfau_jax.evaluation.json_values import to_json
 from vlfau_jax.evaluation.scoring import SYNTHETIC_WARNING
-from vlfau_jax.files import absolute_folder, created
+from vlfau_jax.files import created
 from vlfau_jax.inference.exported_model import ExportedModel
 from vlfau_jax.metrics.bootstrap import LEVEL, RESAMPLES
 from vlfau_jax.metrics.scored import ScoredFrames
 from vlfau_jax.metrics.table import constant_scores, macro
 from vlfau_jax.records import parse_record, read_record
-from vlfau_jax.studies.output import json_text, write_table
+from vlfau_jax.studies.output import folder_for, json_text, write_table
 from vlfau_jax.studies.parts import Part, people_of
 from vlfau_jax.studies.shifts import best_shifts, shifted
 from vlfau_jax.studies.transfer_record import (
@@ -128,11 +128,7 @@ def _check_out(out: str | Path | None, overwrite: bool) -> Path | None:
         if overwrite:
             raise UserError("--overwrite: without --out nothing is written; give both")
         return None
-    folder = absolute_folder("--out", out)
-    there = [name for name in (NAME + suffix for suffix in _SUFFIXES) if (folder / name).exists()]
-    if there and not overwrite:
-        raise UserError(f"--out={out} holds {there[0]}; give --overwrite, or another folder")
-    return folder
+    return folder_for(out, NAME, _SUFFIXES, overwrite)
 
 
 def _open(data_dir: Path, target: Target) -> PreparedSet:
@@ -241,29 +237,17 @@ def summarise(
     of_units = dict(zip(model.aus, model.thresholds, strict=True))
     thresholds = [of_units[au] for au in scored.aus]
     subjects = dataset.labels.subject[rows]
-    own = best_shifts(scored, thresholds)
-    oracle = shifted(scored, own, thresholds)
-    floor = _all_on(scored)
-    per_au: dict[int, dict[str, Any]] = {
-        au: {name: unit[name] for name in (*SHARES, *COUNTS)}
-        | {
-            ALL_ON.name: floor[au],
-            "shift": own[au],
-            "f1_oracle": oracle.per_au[au]["f1"],
-            "shift_applied": None,
-            "f1_shifted": None,
-        }
-        for au, unit in scored.per_au.items()
-    }
-    intervals: dict[str, Any] = {"f1": _interval(scored, subjects), "f1_shifted": None}
-    applied = None
-    if given:
-        shifts = {au: unit.shift for au, unit in given.per_au.items()}
-        applied = shifted(scored, shifts, thresholds)
+    shifts = {au: unit.shift for au, unit in given.per_au.items()} if given else {}
+    applied = shifted(scored, shifts, thresholds) if given else None
+    per_au = _by_unit(scored, thresholds)
+    if applied:
         for au, unit in per_au.items():
             unit["shift_applied"] = shifts.get(au, 0.0)
             unit["f1_shifted"] = applied.per_au[au]["f1"]
-        intervals["f1_shifted"] = _interval(applied, subjects)
+    intervals = {
+        "f1": _interval(scored, subjects),
+        "f1_shifted": _interval(applied, subjects) if applied else None,
+    }
     read = protocol(dataset, options)
     trained_on = str(model.trained_on.get("dataset", ""))
     people = _scored_people(dataset, rows)
@@ -300,6 +284,24 @@ def summarise(
         "note": SYNTHETIC_WARNING if synthetic else "",
     }
     return parse_record(json_text(result), Transfer, f"{NAME}.json")
+
+
+def _by_unit(scored: ScoredFrames, thresholds: Sequence[float]) -> dict[int, dict[str, Any]]:
+    """Scores by unit, as transfer.json holds them, without shifts that are given."""
+    own = best_shifts(scored, thresholds)
+    oracle = shifted(scored, own, thresholds)
+    floor = _all_on(scored)
+    return {
+        au: {name: unit[name] for name in (*SHARES, *COUNTS)}
+        | {
+            ALL_ON.name: floor[au],
+            "shift": own[au],
+            "f1_oracle": oracle.per_au[au]["f1"],
+            "shift_applied": None,
+            "f1_shifted": None,
+        }
+        for au, unit in scored.per_au.items()
+    }
 
 
 def _scored_people(dataset: Dataset, rows: np.ndarray) -> list[str]:

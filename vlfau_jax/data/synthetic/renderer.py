@@ -142,17 +142,15 @@ def _draw_glasses(canvas: Canvas, face: Identity) -> None:
         canvas.maps[OCCLUSION][at] *= 1 - 0.8 * ring
 
 
+def towards(azimuth: float, elevation: float) -> tuple[float, float, float]:
+    """Unit vector (right, down, to the viewer) to a light; degrees to the right and up."""
+    a, e = math.radians(azimuth), math.radians(elevation)
+    return math.sin(a) * math.cos(e), -math.sin(e), math.cos(a) * math.cos(e)
+
+
 def _direction(light: Light, rotation: Array) -> Array:
     """Unit vector to the key light in the face's own axes (right, down, towards the viewer)."""
-    azimuth, elevation = math.radians(light.azimuth), math.radians(light.elevation)
-    world = np.array(
-        (
-            math.sin(azimuth) * math.cos(elevation),
-            -math.sin(elevation),
-            math.cos(azimuth) * math.cos(elevation),
-        )
-    )
-    return rotation.T @ world
+    return rotation.T @ np.array(towards(light.azimuth, light.elevation))
 
 
 def rotation(pose: Pose) -> Array:

@@ -30,7 +30,7 @@ from vlfau_jax.data.synthetic.mesh.raster import (
     vertex_normals,
 )
 from vlfau_jax.data.synthetic.mesh.scene import Scene, background, develop
-from vlfau_jax.data.synthetic.renderer import FACE_UNIT, LUMINANCE, Pose, rotation
+from vlfau_jax.data.synthetic.renderer import FACE_UNIT, LUMINANCE, Pose, rotation, towards
 
 OVERSAMPLING = 1.3
 FRONTAL = Pose()
@@ -139,10 +139,8 @@ def project(points: Array, pose: Pose, distance: float, size: int) -> Array:
 
 
 def _lights(scene: Scene) -> Array:
-    rows = []
-    for azimuth, elevation, *colour in scene.lights:
-        a, e = math.radians(azimuth), math.radians(elevation)
-        rows.append((math.sin(a) * math.cos(e), -math.sin(e), math.cos(a) * math.cos(e), *colour))
+    """Unit vector to each light and its linear RGB, float32 [n, 6]."""
+    rows = [(*towards(azimuth, up), *colour) for azimuth, up, *colour in scene.lights]
     return np.array(rows, np.float32)
 
 
