@@ -101,7 +101,7 @@ def test_a_page_of_another_model_does_not_say_so(folder, model_folder, face, tmp
     assert main(["explain", f"--model={model_folder}", "--out=why.html", str(face)]) == 0
     assert not any("no --model" in text for text in said(capsys))
     page = parse((tmp_path / "work" / "why.html").read_text()).text
-    assert "ships" not in page and "synthetic (rendered) faces" in page
+    assert "ships" not in page and "synthetic faces" in page
 
 
 def test_serve_says_so_on_the_screen_and_on_the_page(folder, line, capsys, monkeypatch):
