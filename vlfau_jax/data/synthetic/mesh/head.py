@@ -131,15 +131,15 @@ def person(face: Identity) -> Person:
     moves = displacements(face, surface).reshape(-1, VERTICES, 3)
     folds = draw_folds(face, skin.x, skin.y)
     table = fold_table(folds, MOVED_AUS)
-    mesh = _assemble(face, surface, build_parts(face, traits, surface))
+    mesh = _assemble(face, traits, surface, build_parts(face, traits, surface))
     return Person(face, traits, surface, skin, folds, table, moves, mesh)
 
 
-def _assemble(face: Identity, surface: Surface, parts: list[Part]) -> Mesh:
+def _assemble(face: Identity, traits: Traits, surface: Surface, parts: list[Part]) -> Mesh:
     flat = surface.points.reshape(-1, 3).copy()
     x, y, z = surface.points[..., 0], surface.points[..., 1], surface.points[..., 2]
     # Hair stands a little off the scalp.
-    thick = 0.5 * face.hair_volume * hair_cover(face, x, y, z, 0.0)
+    thick = 0.5 * face.hair_volume * hair_cover(face, traits, x, y, z, 0.0)
     flat *= (1 + thick.reshape(-1, 1) * np.array((1, 1, 1), np.float32)).astype(np.float32)
     rows, columns = np.mgrid[0:ROWS, 0:COLUMNS]
     at = np.stack(

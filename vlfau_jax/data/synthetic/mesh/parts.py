@@ -65,7 +65,7 @@ def build_parts(face: Identity, traits: Traits, surface: Surface) -> list[Part]:
     parts += _mouth(face, traits, surface, rng)
     parts += [_ear(face, traits, side) for side in (-1, 1)]
     parts += [_neck(face, traits)]
-    parts += _hair(face, rng)
+    parts += _hair(face, traits, rng)
     if face.glasses != "none":
         parts += _glasses(face, surface)
     return parts
@@ -167,7 +167,7 @@ def clothes(colour: Array, collar: float, sex: str) -> Part:
     return Part(points.astype(np.float32), painted(points, colour * fold[..., None], 0.05))
 
 
-def _hair(face: Identity, rng: np.random.Generator) -> list[Part]:
+def _hair(face: Identity, traits: Traits, rng: np.random.Generator) -> list[Part]:
     """Hair that stands off the head: a cap, and locks beside the face."""
     if face.hair_style == "bald":
         return []
@@ -190,7 +190,9 @@ def _hair(face: Identity, rng: np.random.Generator) -> list[Part]:
     z = np.where(cosine > 0, front, back) * np.sign(cosine) * np.abs(cosine) ** 0.92
     z = z + 0.012 * streaks
     # The face stays free: hair ends at its line on the forehead and, lower down, beside the ears.
-    line = face.hairline + {"fringe": 0.30, "receding": -0.16}.get(face.hair_style, 0.0)
+    low, slant = traits.fringe
+    line = face.hairline + {"receding": -0.16}.get(face.hair_style, 0.0)
+    line = np.maximum(line, low - 0.06 + slant * x)
     open_angle = 1.05 + 0.40 * ramp(y, line, line + 0.35)
     if face.hair_style not in ("long", "bob"):
         open_angle = open_angle + 0.25 * ramp(y, -0.3, 0.1)

@@ -125,7 +125,7 @@ def draw_skin(face: Identity, traits: Traits, surface: Surface) -> Skin:
         strands[above],
         fine[above],
     )
-    _paint_hair(face, x, y, z, colour, gloss, height, strands, fine)
+    _paint_hair(face, traits, x, y, z, colour, gloss, height, strands, fine)
     planes = [*colour, gloss, 1 / step_x, 1 / step_y]
     return Skin(_interleaved(planes), _interleaved([height, occlusion]), x, y)
 
@@ -248,14 +248,16 @@ def _paint_brows(
     height += 0.006 * cover
 
 
-def hair_cover(face: Identity, x: Array, y: Array, z: Array, strands: Array | float) -> Array:
+def hair_cover(
+    face: Identity, traits: Traits, x: Array, y: Array, z: Array, strands: Array | float
+) -> Array:
     """Share of the scalp and temples that hair covers, 0-1."""
     if face.hair_style == "bald":
         return np.zeros_like(x)
     s = np.abs(x)
     edge = hairline(face, x, strands)
-    if face.hair_style == "fringe":
-        edge = np.maximum(edge, -0.44 - 0.08 * s + 0.03 * strands)
+    low, slant = traits.fringe
+    edge = np.maximum(edge, low + slant * x - 0.08 * s + 0.03 * strands)
     front = ramp(y, edge + 0.03, edge - 0.03)
     reach = {"long": 1.2, "bob": 0.62, "fringe": 0.35}.get(face.hair_style, 0.12)
     sides = ramp(z, 0.20, 0.05) * ramp(y, reach + 0.06, reach - 0.06)
@@ -265,6 +267,7 @@ def hair_cover(face: Identity, x: Array, y: Array, z: Array, strands: Array | fl
 
 def _paint_hair(
     face: Identity,
+    traits: Traits,
     x: Array,
     y: Array,
     z: Array,
@@ -274,7 +277,7 @@ def _paint_hair(
     strands: Array,
     fine: Array,
 ) -> None:
-    cover = hair_cover(face, x, y, z, strands)
+    cover = hair_cover(face, traits, x, y, z, strands)
     tint = linear(face.hair_colour) * np.maximum(1 + 0.35 * strands + 0.12 * fine, 0.15)
     colour += cover * (tint - colour)
     gloss += cover * (0.25 - gloss)

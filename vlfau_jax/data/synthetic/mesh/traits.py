@@ -56,6 +56,8 @@ class Traits:
         brow_density: cover of the brows.
         nose_red: redness of nose and cheeks.
         tan: colour cast of the skin, linear RGB factors.
+        fringe: y to which hair hangs over the forehead at its middle, and by how much more on the
+            viewer's right, per unit; far above the head where there is none.
         dyed: sRGB of brows and beard where they have another colour than the identity's, else ().
         resting: level of each of RENDERED_AUS that the face at rest looks like, 0-5.
         strength: factor of each unit's movement in this person.
@@ -96,6 +98,7 @@ class Traits:
     brow_density: float
     nose_red: float
     tan: tuple[float, float, float]
+    fringe: tuple[float, float]
     dyed: tuple[float, ...]
     resting: tuple[float, ...]
     strength: tuple[float, ...]
@@ -118,6 +121,10 @@ def draw_traits(face: Identity) -> Traits:
     )
     for opened in (25, 26):  # a mouth at rest is closed
         resting[RENDERED_AUS.index(opened)] = 0.0
+    hangs = {"fringe": 1.0, "bald": 0.0, "receding": 0.0, "crop": 0.1}.get(face.hair_style, 0.4)
+    low, slant = float(rng.uniform(-0.62, -0.30)), float(rng.normal(0, 0.25))
+    if rng.random() >= hangs:
+        low, slant = -9.0, 0.0
 
     def near(mean: float, spread: float) -> float:
         return float(mean + spread * np.clip(rng.normal(), -2, 2))
@@ -161,6 +168,7 @@ def draw_traits(face: Identity) -> Traits:
         brow_density=float(rng.uniform(0.35, 0.97)),
         nose_red=float(rng.uniform(0, 0.25)),
         tan=tuple(float(x) for x in np.exp(rng.normal(0, casts).clip(-0.45, 0.45))),
+        fringe=(low, slant),
         dyed=tuple(float(x) for x in dyed),
         resting=tuple(float(x) for x in resting),
         strength=tuple(
