@@ -52,7 +52,8 @@ from vlfau_jax.model.options import ModelOptions
 
 _ROUNDING = 1e-3
 SYNTHETIC_MODEL = (  # told wherever a model of rendered faces is used
-    "the model was trained on synthetic (rendered) faces; its card says what is known of others"
+    "the model was trained on synthetic faces (rendered ones); "
+    "its card says what is known of others"
 )
 
 

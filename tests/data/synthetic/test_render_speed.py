@@ -23,5 +23,6 @@ def test_a_sequence_takes_time(renderer):
 def test_it_prints_a_table_and_refuses_what_it_cannot_render(capsys):
     assert main(["--renderer=relief", "--people=1", "--frames=4", "--size=64"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 4
-    assert main(["--frames=1"]) == 2
-    assert "--frames=1" in capsys.readouterr().err
+    for mistake in ("--frames=1", "--people=0", "--size=8"):
+        assert main([mistake]) == 2
+        assert mistake in capsys.readouterr().err

@@ -14,8 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Annotated
 
 import cv2
+from pydantic import Field
 
 from vlfau_jax.data.raw.frames import encode_jpeg
 from vlfau_jax.data.set_record import MESH, RENDERERS
@@ -24,6 +26,7 @@ from vlfau_jax.data.synthetic.identity import draw_identity
 from vlfau_jax.data.synthetic.jobs import Job, check
 from vlfau_jax.data.synthetic.pictures import JPEG_QUALITY
 from vlfau_jax.errors import UserError, outcome
+from vlfau_jax.options import checked
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--size", type=int, default=160, help="pixels of a side")
     given = parser.parse_args(argv)
     try:
+        checked("--people", given.people, Annotated[int, Field(ge=1, le=1000)])
         check(subjects=given.people, frames=given.frames, seed=0, size=given.size, workers=1)
     except UserError as error:
         line, code = outcome(error)

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import re
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -16,9 +18,10 @@ from vlfau_jax.data.synthetic.dynamics import BP4D_BEHAVIOUR
 from vlfau_jax.data.synthetic.folder import FOLDER_LAYOUT
 from vlfau_jax.data.synthetic.identity import draw_identity
 from vlfau_jax.data.synthetic.jobs import read_rendering
-from vlfau_jax.data.synthetic.mesh import raster
+from vlfau_jax.data.synthetic.mesh import muscles, raster
 from vlfau_jax.data.synthetic.mesh.head import (
     INDEX,
+    JAW_ANGLE,
     MOVED_AUS,
     VERTICES,
     Expression,
@@ -338,3 +341,15 @@ def test_the_manifest_of_a_relief_does_not_name_it(tmp_path):
     write_tree(FOLDER_LAYOUT, out, subjects=1, frames=4, seed=0, size=64)
     assert "renderer" not in json.loads((out / SYNTHETIC_MARK).read_text())["arguments"]
     assert read_rendering(out, "folder").renderer == "relief"
+
+
+def test_the_readme_tells_the_numbers_of_the_muscles():
+    text = Path(muscles.__file__).with_name("README.md").read_text()
+    rows = dict(re.findall(r"^\| AU(\d+) \| (.*?) \|", text, re.MULTILINE))
+    assert list(rows) == [str(au) for au in RENDERED_AUS]
+    table = muscles.pulls(face_of())
+    for au in set(RENDERED_AUS) - {25, 26}:  # which are moved by rows and by an angle
+        lengths = {f"{abs(x):.3f}"[1:] for pull in table[au] for x in pull.by}
+        assert set(re.findall(r"\.\d{3}", rows[str(au)])) <= lengths, au
+    assert f"{JAW_ANGLE:.2f}"[1:] in rows["26"]
+    assert f"{ROWS} rows" in text and f"{COLUMNS} columns" in text and f"{VERTICES:,}" in text
