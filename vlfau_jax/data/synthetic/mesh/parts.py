@@ -5,6 +5,7 @@ Each part is a grid of vertices with colours of their own.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -177,7 +178,10 @@ def _hair(face: Identity, traits: Traits, rng: np.random.Generator) -> list[Part
     )
     rows, columns = 26, 61
     angle = np.linspace(-np.pi, np.pi, columns)
-    streaks = noise(rng, (rows, columns), 9.0, 1.3)
+    # Combed aside, hair runs along the forehead, as its lines do.
+    aside = math.sin(traits.combed) ** 2
+    streaks = (1 - aside) * noise(rng, (rows, columns), 9.0, 1.3)
+    streaks += aside * noise(rng, (rows, columns), 1.1, 7.0)
     reach = {"long": rng.uniform(1.2, 1.9), "bob": 0.85, "fringe": 0.5}.get(face.hair_style, 0.25)
     top = -face.forehead - 1.1 * volume
     y = top + (reach - top) * np.linspace(0, 1, rows)[:, None]

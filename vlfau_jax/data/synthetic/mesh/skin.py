@@ -125,7 +125,8 @@ def draw_skin(face: Identity, traits: Traits, surface: Surface) -> Skin:
         strands[above],
         fine[above],
     )
-    _paint_hair(face, traits, x, y, z, colour, gloss, height, strands, fine)
+    combed = _turned(strands, traits.combed)
+    _paint_hair(face, traits, x, y, z, colour, gloss, height, combed, fine)
     planes = [*colour, gloss, 1 / step_x, 1 / step_y]
     return Skin(_interleaved(planes), _interleaved([height, occlusion]), x, y)
 
@@ -246,6 +247,15 @@ def _paint_brows(
     tint = linear(face.brow_colour) * (1 + 0.3 * strands + 0.2 * fine)
     colour += cover * (np.maximum(tint, 0.003) - colour)
     height += 0.006 * cover
+
+
+def _turned(texture: Array, angle: float) -> Array:
+    """The texture [h, w] turned by an angle in radians about its middle, mirrored at its edges."""
+    if not angle:
+        return texture
+    height, width = texture.shape
+    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), math.degrees(angle), 1.0)
+    return cv2.warpAffine(texture, matrix, (width, height), borderMode=cv2.BORDER_REFLECT)
 
 
 def hair_cover(

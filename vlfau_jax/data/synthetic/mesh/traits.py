@@ -58,6 +58,7 @@ class Traits:
         tan: colour cast of the skin, linear RGB factors.
         fringe: y to which hair hangs over the forehead at its middle, and by how much more on the
             viewer's right, per unit; far above the head where there is none.
+        combed: direction of the hair over the forehead, radians from straight down.
         dyed: sRGB of brows and beard where they have another colour than the identity's, else ().
         resting: level of each of RENDERED_AUS that the face at rest looks like, 0-5.
         strength: factor of each unit's movement in this person.
@@ -99,6 +100,7 @@ class Traits:
     nose_red: float
     tan: tuple[float, float, float]
     fringe: tuple[float, float]
+    combed: float
     dyed: tuple[float, ...]
     resting: tuple[float, ...]
     strength: tuple[float, ...]
@@ -121,7 +123,7 @@ def draw_traits(face: Identity) -> Traits:
     )
     for opened in (25, 26):  # a mouth at rest is closed
         resting[RENDERED_AUS.index(opened)] = 0.0
-    hangs = {"fringe": 1.0, "bald": 0.0, "receding": 0.0, "crop": 0.1}.get(face.hair_style, 0.4)
+    hangs = {"fringe": 1.0, "bald": 0.0, "receding": 0.0, "crop": 0.1}.get(face.hair_style, 0.5)
     low, slant = float(rng.uniform(-0.62, -0.30)), float(rng.normal(0, 0.25))
     if rng.random() >= hangs:
         low, slant = -9.0, 0.0
@@ -169,6 +171,7 @@ def draw_traits(face: Identity) -> Traits:
         nose_red=float(rng.uniform(0, 0.25)),
         tan=tuple(float(x) for x in np.exp(rng.normal(0, casts).clip(-0.45, 0.45))),
         fringe=(low, slant),
+        combed=float(rng.uniform(-1.5, 1.5)) if rng.random() < 0.6 else 0.0,
         dyed=tuple(float(x) for x in dyed),
         resting=tuple(float(x) for x in resting),
         strength=tuple(
