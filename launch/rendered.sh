@@ -29,7 +29,7 @@ set_of() {
     touch "$rendered/$1.done"
 }
 
-set_of prepared 16 1800
+set_of prepared 17 1300
 others=()
 for ((run = 0; run < runs; run++)); do
     folder=$rendered/run$run

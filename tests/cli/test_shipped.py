@@ -34,14 +34,12 @@ def test_one_experiment_begins_from_another(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_an_installed_wheel_has_them(tmp_path, model_folder):
+def test_an_installed_wheel_has_them(tmp_path):
     pytest.importorskip("setuptools")  # builds it, without a network
     source = tmp_path / "source"
     leave_out = shutil.ignore_patterns("__pycache__", ".*")
     for folder in ("vlfau_jax", "configs"):
         shutil.copytree(ROOT / folder, source / folder, ignore=leave_out)
-    if not shipped.MODEL.is_dir():
-        shutil.copytree(model_folder, source / "configs" / "rendered")
     model_here = {path.name for path in (source / "configs" / "rendered").iterdir()}
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
