@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes the model that ships (configs/rendered/) from nothing but faces that are rendered here:
 #   bash launch/rendered.sh [MODEL]     writes the model folder MODEL (default: runs/rendered/model)
-# It is the mean of RUNS runs (default: 4) of configs/rendered.py, which differ in their seed.
+# It is the mean of RUNS runs (default: 3) of configs/rendered.py, which differ in their seed.
 # Everything else is written under runs/rendered/; started again, it goes on where it was stopped.
 # Where BP4D and DISFA name raw trees of faces that nobody was trained on, the model's card says how
 # it does on them.
@@ -15,7 +15,7 @@ source "$(dirname "$0")/setup.sh"
 
 rendered=runs/rendered
 model=${1:-$rendered/model}
-runs=${RUNS:-4}
+runs=${RUNS:-3}
 mkdir -p "$rendered"
 
 # set_of NAME SEED SUBJECTS: rendered heads as a prepared set.
