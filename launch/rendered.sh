@@ -40,7 +40,7 @@ for ((run = 0; run < runs; run++)); do
     if [ "$run" -gt 0 ]; then others+=(--average="$folder"); fi
 done
 python -m vlfau_jax export --workdir="$rendered/run0" "${others[@]}" --out="$model" \
-    --weights=bfloat16 --overwrite
+    --weights=bfloat16 --shifts=configs/rendered_shifts.json --overwrite
 
 # tested TITLE DATA_DIR [FLAG ...]: a section of the model's card.
 tested() {

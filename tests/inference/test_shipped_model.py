@@ -17,6 +17,7 @@ UPPER_FACE = (1, 2, 4)  # of the portrait's smile the brows are no part
 # A row of a table of `transfer`: a unit, its AUC and its F1.
 SCORE = re.compile(r"^\| AU(\d\d) [^|]+ \| (0\.\d+) \| (0\.\d+) \|", re.MULTILINE)
 
+
 @pytest.fixture(scope="module")
 def model():
     return vlfau_jax.load(batch_size=1)
