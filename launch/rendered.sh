@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Makes the model that ships (configs/rendered/) from nothing but faces that are rendered here:
 #   bash launch/rendered.sh [MODEL]     writes the model folder MODEL (default: runs/rendered/model)
-# It is the mean of RUNS runs (default: 3) of configs/rendered.py, which differ in their seed.
+# It is the mean of RUNS runs (default: 3) of configs/rendered.py, which differ in their seed, with
+# more steps for its sentences.
 # Everything else is written under runs/rendered/; started again, it goes on where it was stopped.
 # Where BP4D and DISFA name raw trees of faces that nobody was trained on, the model's card says how
 # it does on them.
@@ -39,7 +40,17 @@ for ((run = 0; run < runs; run++)); do
     fi
     if [ "$run" -gt 0 ]; then others+=(--average="$folder"); fi
 done
-python -m vlfau_jax export --workdir="$rendered/run0" "${others[@]}" --out="$model" \
+if [ ! -e "$rendered/mean.done" ]; then
+    rm -f "$rendered/mean.safetensors"
+    python -m vlfau_jax warm_start --workdir="$rendered/run0" "${others[@]}" \
+        --out="$rendered/mean.safetensors"
+    touch "$rendered/mean.done"
+fi
+if [ ! -e "$rendered/sentences/final.json" ]; then
+    python -m vlfau_jax train --config=configs/rendered.py:sentences \
+        --workdir="$rendered/sentences" --resume
+fi
+python -m vlfau_jax export --workdir="$rendered/sentences" --out="$model" \
     --weights=bfloat16 --shifts=configs/rendered_shifts.json --overwrite
 
 # tested TITLE DATA_DIR [FLAG ...]: a section of the model's card.

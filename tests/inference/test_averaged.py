@@ -49,6 +49,19 @@ def test_the_mean_is_exact(runs, count):
     assert averaged(first, ()) is first
 
 
+def test_a_warm_start_may_be_the_mean(runs, workdir, others, tmp_path):
+    out = tmp_path / "mean.safetensors"
+    argv = [f"--workdir={workdir}", *(f"--average={run}" for run in others), f"--out={out}"]
+    assert main(["warm_start", *argv]) == 0
+    first, *more = runs
+    wanted = flatten_dict(averaged(first, [("a", more[0]), ("b", more[1])]).params, sep="/")
+    found = load_file(out)
+    assert found.keys() == wanted.keys()
+    for name, value in found.items():
+        np.testing.assert_array_equal(value, np.asarray(wanted[name], np.float16))
+    assert main(["warm_start", *argv]) == 2, "it is there"
+
+
 def test_what_is_known_of_any_run_is_known_of_their_mean(runs):
     changes = {
         "train_subjects": ("M002", "X1"),

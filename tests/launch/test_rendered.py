@@ -24,6 +24,7 @@ esac || exit
 [[ "$*" != *"$FAIL"* ]] || exit 9
 case $3 in
     train) touch "$workdir/final.json" ;;
+    warm_start) touch "$out" ;;
     export) echo card >"$out/README.md" ;;
     transfer) echo "scores of $data" >"$out/transfer.md" ;;
 esac
@@ -51,7 +52,7 @@ def rendered(tmp_path):
 
 
 ALL = [
-    *("synthesize", "prepare", "train", "train", "export"),
+    *("synthesize", "prepare", "train", "train", "warm_start", "train", "export"),
     *("synthesize", "prepare", "transfer"),
 ]
 
@@ -60,10 +61,11 @@ def test_it_makes_a_model_of_the_mean_of_runs_and_adds_its_scores_to_the_card(re
     done, calls = rendered("model", BP4D="raw/bp4d")
     assert done.returncode == 0, done.stderr
     assert [call[0] for call in calls] == [*ALL, "prepare", "transfer"]
-    export = calls[4]
-    assert {"--workdir=runs/rendered/run0", "--average=runs/rendered/run1"} <= {*export}
-    assert "--groups=runs/rendered/people.raw/people.csv" in calls[7]
-    assert "--raw_dir=raw/bp4d" in calls[8] and "--part=report" in calls[9]
+    mean, sentences = calls[4:6]
+    assert {"--workdir=runs/rendered/run0", "--average=runs/rendered/run1"} <= {*mean}
+    assert "--config=configs/rendered.py:sentences" in sentences
+    assert "--groups=runs/rendered/people.raw/people.csv" in calls[9]
+    assert "--raw_dir=raw/bp4d" in calls[10] and "--part=report" in calls[11]
     card = (tmp_path / "model" / "README.md").read_text()
     assert card.startswith("card\n\n## Scores on 100 other rendered")
     for data in ("people", "bp4d"):
@@ -77,8 +79,10 @@ def test_it_makes_a_model_of_the_mean_of_runs_and_adds_its_scores_to_the_card(re
         ("prepare", ALL),
         ("run0", ALL[2:]),
         ("run1 --config.seed=1", ALL[3:]),
-        ("export", ALL[4:]),
-        ("--subjects=100 ", ALL[4:]),
+        ("warm_start", ALL[4:]),
+        (":sentences", ALL[5:]),
+        ("export", ALL[6:]),
+        ("--subjects=100 ", ALL[6:]),
         ("transfer", ["export", "transfer"]),
         ("nothing", ["export", "transfer"]),
     ],

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import fields
+from pathlib import Path
 from typing import Annotated
 
 from absl import flags
@@ -29,6 +31,25 @@ FACES = Flag(
 FINDER = Flag("finder", Name, Later("vlfau_jax.data.crop.registry", "finder_help"), "auto")
 MODEL = Flag("model", str, "a model folder that export wrote; when absent the one that ships")
 WEIGHTS = Flag("out", str, "safetensors file to create", required=True)
+AVERAGE = Flag(
+    "average",
+    str,
+    "another run of the same network: the weights are the mean of all runs'; repeatable",
+    repeated=True,
+    bucket=True,
+)
+
+
+@contextmanager
+def _runs(fv: flags.FlagValues) -> Iterator[list[Path]]:
+    """The run of --workdir and those of --average, on the local disk."""
+    from vlfau_jax.train.bucket_workdir import local_workdir
+
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(local_workdir(run, writes=False))
+            for run in (fv.workdir, *(fv.average or ()))
+        ]
 
 
 @verb(
@@ -44,13 +65,7 @@ WEIGHTS = Flag("out", str, "safetensors file to create", required=True)
         "stablehlo",
     ),
     Flag("weights", str, "their precision: float32, bfloat16 or int8", "float32"),
-    Flag(
-        "average",
-        str,
-        "another run of the same network: the weights are the mean of all runs'; repeatable",
-        repeated=True,
-        bucket=True,
-    ),
+    AVERAGE,
     Flag("shifts", str, 'JSON file {"shifts": {"1": 0.8, ...}}, added to the units\' logits', ""),
     imports=("vlfau_jax.inference.export",),
     keeps_programs=True,
@@ -58,13 +73,8 @@ WEIGHTS = Flag("out", str, "safetensors file to create", required=True)
 def export(fv: flags.FlagValues, _: list[str]) -> None:
     """Write a run's network as a self-contained model folder."""
     from vlfau_jax.inference.export import export
-    from vlfau_jax.train.bucket_workdir import local_workdir
 
-    with ExitStack() as stack:
-        workdir, *others = (
-            stack.enter_context(local_workdir(run, writes=False))
-            for run in (fv.workdir, *(fv.average or ()))
-        )
+    with _runs(fv) as (workdir, *others):
         export(
             workdir,
             fv.out,
@@ -78,14 +88,13 @@ def export(fv: flags.FlagValues, _: list[str]) -> None:
         )
 
 
-@verb(WORKDIR, CHECKPOINT, WEIGHTS, imports=("vlfau_jax.inference.warm_start",))
+@verb(WORKDIR, CHECKPOINT, WEIGHTS, AVERAGE, imports=("vlfau_jax.inference.warm_start",))
 def warm_start(fv: flags.FlagValues, _: list[str]) -> None:
     """Write a run's parameters as a small file for train.warm_start."""
     from vlfau_jax.inference.warm_start import write_warm_start
-    from vlfau_jax.train.bucket_workdir import local_workdir
 
-    with local_workdir(fv.workdir, writes=False) as workdir:
-        write_warm_start(workdir, fv.out, checkpoint=fv.checkpoint)
+    with _runs(fv) as (workdir, *others):
+        write_warm_start(workdir, fv.out, checkpoint=fv.checkpoint, average=others)
 
 
 @verb(
