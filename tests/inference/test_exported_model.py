@@ -325,3 +325,8 @@ def test_devices_share_the_faces_of_a_run(model_folder, rng):
     outputs = jax.tree.leaves(together._compiled()(together._weights, faces[:count]))
     assert all(len(array.sharding.device_set) == count for array in outputs)
     assert len(ExportedModel(model_folder, batch_size=count + 1).devices) == 1
+
+
+def test_one_path_is_no_list_of_pictures(model_folder):
+    with pytest.raises(ValueError, match=r"is one path; give a list of pictures"):
+        ExportedModel(model_folder).predict("face.jpg")

@@ -370,10 +370,12 @@ class ExportedModel:
             A result for each picture, in their order.
 
         Raises:
-            ValueError: a picture of another dtype or shape, another number of paths than pictures,
-                or no paths though the crop rule needs them.
+            ValueError: one path instead of a list, a picture of another dtype or shape, another
+                number of paths than pictures, or no paths though the crop rule needs them.
             UserError: the table that the rule reads is missing or malformed.
         """
+        if isinstance(pictures, (str, Path)):  # a string is iterable: its letters would be paths
+            raise ValueError(f"pictures={str(pictures)!r} is one path; give a list of pictures")
         pictures = list(pictures)
         if paths is not None and len(paths) != len(pictures):
             raise ValueError(f"{len(paths)} paths for {len(pictures)} pictures; expected one each")
