@@ -101,7 +101,7 @@ def test_no_home_and_no_room_are_no_error(config, monkeypatch, capsys):
 def test_the_verbs_that_compile_keep_their_programs():
     keeping = {name for name, verb in VERBS.items() if verb.keeps_programs}
     training = {"train", "evaluate", "crossval", "ablate"}
-    assert keeping == training | {"export", "predict", "explain", "serve"}
+    assert keeping == training | {"export", "predict", "explain", "serve", "transfer"}
 
 
 @pytest.mark.slow
